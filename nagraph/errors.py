@@ -1,0 +1,51 @@
+"""Every error that nagraph raises on purpose, each a subclass of the built-in that people would catch."""
+
+from __future__ import annotations
+
+
+class NagraphError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class TypeRuleError(NagraphError, TypeError, ValueError):
+    """Operands do not satisfy an op's type rule (shape or dtype)."""
+
+
+class TracerError(NagraphError, TypeError):
+    """A traced value was used where only a concrete array has an answer."""
+
+
+class LeakedTracerError(TracerError):
+    """A traced value was used after, or outside, the trace that made it."""
+
+
+class MissingRuleError(NagraphError, NotImplementedError):
+    """An op has no rule of the kind asked for (derivative, batching, reference, lowering)."""
+
+
+class ParseError(NagraphError, ValueError):
+    """Text is not a graph: says line, column, and shows a caret."""
+
+
+class VerifyError(NagraphError, ValueError):
+    """A graph or plan breaks one of its invariants."""
+
+
+class PassError(NagraphError, RuntimeError):
+    """A pass failed or produced a wrong graph: names the pass and the neighbourhood of the node."""
+
+
+class SignatureError(NagraphError, TypeError):
+    """Arguments do not fit a compiled function."""
+
+
+class TreeError(NagraphError, TypeError, ValueError):
+    """Two pytrees differ in structure, or a leaf is of a kind that cannot be one."""
+
+
+class DataError(NagraphError, ValueError):
+    """Input data is missing, empty, too short or not of the expected kind."""
+
+
+class CheckpointError(NagraphError, ValueError):
+    """A checkpoint is missing, damaged, or belongs to something else."""
