@@ -1,0 +1,146 @@
+"""Builder: the one way to make nodes. Op functions emit into the innermost active builder."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from nagraph.errors import NagraphError
+from nagraph.ir.constant import Constant
+from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ir.location import Location, caller_location
+from nagraph.ir.op import Op
+from nagraph.ir.types import TensorType
+
+
+class _Active(threading.local):
+    def __init__(self) -> None:
+        self.stack: list[Builder] = []
+
+
+_active = _Active()
+
+
+class Builder:
+    """Collects nodes. As a context manager it is where op functions emit.
+
+        with Builder() as b:
+            x = b.input(TensorType(f32, (4,)))
+            graph = b.graph("double", [x + x])
+    """
+
+    def __init__(self) -> None:
+        self.inputs: list[Value] = []
+        self.nodes: list[Node] = []
+        self._location: Location | None = None
+        self._fixed = False
+
+    def __enter__(self) -> Builder:
+        _active.stack.append(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _active.stack.remove(self)
+
+    def make_value(self, type: TensorType) -> Value:
+        return Value(type)
+
+    def input(self, type: TensorType, name: str = "") -> Value:
+        value = self.make_value(type)
+        value.name = name
+        self.inputs.append(value)
+        return value
+
+    def accept(self, value: Value) -> Value:
+        """The value as this builder knows it; tracing builders capture or refuse foreign ones."""
+        return value
+
+    def emit(self, op: Op, operands: Sequence[Value]) -> tuple[Value, ...]:
+        """Append `op` on `operands` and return its results; a type error names the user's line."""
+        location = self._location if self._fixed else caller_location()
+        try:
+            node = Node.create(op, tuple(map(self.accept, operands)), location, self.make_value)
+        except NagraphError as error:
+            raise located(error, location) from None
+        self.nodes.append(node)
+        return node.results
+
+    def append(self, node: Node) -> None:
+        self.nodes.append(node)
+
+    def constant(self, array: Any) -> Value:
+        return self.emit(Constant.of(array), ())[0]
+
+    @contextmanager
+    def at(self, location: Location | None) -> Iterator[None]:
+        """Nodes emitted inside carry `location` rather than the caller's line."""
+        before = self._location, self._fixed
+        self._location, self._fixed = location, True
+        try:
+            yield
+        finally:
+            self._location, self._fixed = before
+
+    def inline(self, graph: Graph, operands: Sequence[Value]) -> list[Value]:
+        """Emit the nodes of `graph` on `operands`; the values of its outputs."""
+        env: dict[Value, Value] = dict(zip(graph.inputs, map(self.accept, operands), strict=True))
+        exact = all(v.type == env[v].type for v in graph.inputs)
+        for node in graph.nodes:
+            inner = tuple(env[v] for v in node.operands)
+            if exact:
+                copy = Node(node.op, inner, tuple(self.make_value(r.type) for r in node.results), node.location)
+            else:
+                copy = Node.create(node.op, inner, node.location, self.make_value)
+            self.nodes.append(copy)
+            env.update(zip(node.results, copy.results))
+        return [env[v] for v in graph.outputs]
+
+    def graph(self, name: str, outputs: Sequence[Value]) -> Graph:
+        return Graph(name, self.inputs, self.nodes, [self.accept(v) for v in outputs])
+
+
+def located(error: NagraphError, location: Location | None) -> NagraphError:
+    """The same error with the user's line at the end of its message, once."""
+    if location is None or getattr(error, "located", False):
+        return error
+    made = type(error)(f"{error} ({location})")
+    made.located = True  # type: ignore[attr-defined]
+    return made
+
+
+def active() -> Builder | None:
+    """The innermost builder of this thread, or None outside all of them."""
+    return _active.stack[-1] if _active.stack else None
+
+
+def active_stack() -> tuple[Builder, ...]:
+    """All builders of this thread, outermost first."""
+    return tuple(_active.stack)
+
+
+def current() -> Builder:
+    """The innermost builder of this thread; an error outside all of them."""
+    builder = active()
+    if builder is None:
+        raise NagraphError("no graph is being built here: use a value only inside the function that is traced")
+    return builder
+
+
+def emit(op: Op, *operands: Value) -> tuple[Value, ...]:
+    """Emit into the active builder."""
+    return current().emit(op, operands)
+
+
+def constant(array: Any) -> Value:
+    """A constant in the active builder."""
+    return current().constant(array)
+
+
+def build(name: str, types: Sequence[TensorType], body: Callable[..., Sequence[Value]],
+          names: Sequence[str] = ()) -> Graph:
+    """The graph of `body` applied to inputs of the given types."""
+    with Builder() as builder:
+        inputs = [builder.input(t, names[i] if i < len(names) else "") for i, t in enumerate(types)]
+        return builder.graph(name, list(body(*inputs)))

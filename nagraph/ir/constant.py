@@ -1,0 +1,76 @@
+"""Constants: arrays held by the graph, equal by bits, shared by snapshots."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from nagraph.ir.op import Array, Cost, Op, op
+from nagraph.ir.types import TensorType, as_dtype, type_of
+
+
+class Data:
+    """An immutable array that compares by type and bits."""
+
+    __slots__ = ("array", "__dict__")
+
+    def __init__(self, array: Any):
+        made = np.array(array, dtype=as_dtype(np.asarray(array).dtype), order="C", copy=True)
+        made.flags.writeable = False
+        self.array: Array = made
+
+    @cached_property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.array.tobytes()).hexdigest()
+
+    @cached_property
+    def _key(self) -> tuple[Any, ...]:
+        bits = self.array.tobytes() if self.array.nbytes <= 64 else self.sha256
+        return (self.array.dtype.name, self.array.shape, bits)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Data) and self._key == other._key)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+
+@op
+class Constant(Op):
+    """A constant tensor: y = value. Shape and dtype are those of the array."""
+
+    name = "const"
+    value: Data
+
+    @classmethod
+    def of(cls, array: Any) -> Constant:
+        return cls(array if isinstance(array, Data) else Data(array))
+
+    @property
+    def array(self) -> Array:
+        return self.value.array
+
+    def infer(self) -> TensorType:
+        return type_of(self.value.array)
+
+    def reference(self) -> Array:
+        return self.value.array
+
+    def vjp(self, cotangents: Any, results: Any, operands: Any) -> tuple[()]:
+        return ()
+
+    def jvp(self, tangents: Any, results: Any, operands: Any) -> tuple[None]:
+        return (None,)
+
+    def batch(self, size: int, operands: Any, batched: Any) -> Any:
+        raise AssertionError("a constant has no operand that could be batched")
+
+    def cost(self) -> Cost:
+        return Cost()
+
+    def samples(self, rng: np.random.Generator) -> Iterator[tuple[()]]:
+        yield ()

@@ -1,0 +1,142 @@
+"""Op: one frozen dataclass in one place; its fields are its attributes, its methods all its rules.
+
+Every rule that an op does not define raises MissingRuleError naming the op: there is no silent default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
+
+import numpy as np
+
+from nagraph.errors import MissingRuleError
+from nagraph.ir.types import TensorType
+
+if TYPE_CHECKING:
+    from nagraph.ir.graph import Graph, Value
+
+Array = np.ndarray[Any, Any]
+
+
+class Cost(NamedTuple):
+    """What one evaluation costs: arithmetic operations, and how many of them are transcendental."""
+
+    flops: float = 0.0
+    transcendental: float = 0.0
+
+
+class Op:
+    """Base of all ops. A subclass is made by the decorator `@op` and found by its name.
+
+    Rules: `infer` (type), `reference` (NumPy), `vjp` and `jvp` (derivative), `batch` (vmap),
+    `cost`, `samples` (inputs for the tests). Rules are written with op functions on Values.
+    """
+
+    name: ClassVar[str] = ""
+    #: False for ops whose result has no derivative (comparisons, integer results).
+    differentiable: ClassVar[bool] = True
+    #: True where a node must be kept although nobody uses its result.
+    effect: ClassVar[bool] = False
+    #: True where the results may be views of the first operand.
+    view: ClassVar[bool] = False
+
+    def infer(self, *operands: TensorType) -> TensorType | tuple[TensorType, ...]:
+        """The result types for operands of these types; raises TypeRuleError."""
+        raise MissingRuleError(f"op {self.name} has no type rule")
+
+    def reference(self, *operands: Array) -> Any:
+        """The results computed by NumPy: one array, or a tuple of arrays."""
+        raise MissingRuleError(f"op {self.name} has no NumPy reference")
+
+    def vjp(
+        self, cotangents: tuple[Value | None, ...], results: tuple[Value, ...], operands: tuple[Value, ...]
+    ) -> tuple[Value | None, ...]:
+        """Cotangents of the operands (None is zero) from those of the results (None is zero)."""
+        raise MissingRuleError(f"op {self.name} has no reverse derivative (vjp)")
+
+    def jvp(
+        self, tangents: tuple[Value | None, ...], results: tuple[Value, ...], operands: tuple[Value, ...]
+    ) -> tuple[Value | None, ...]:
+        """Tangents of the results from those of the operands (None is zero)."""
+        raise MissingRuleError(f"op {self.name} has no forward derivative (jvp)")
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        """The results for `size` examples at once, stacked on axis 0; batched operands have theirs on axis 0."""
+        raise MissingRuleError(f"op {self.name} has no batching rule (vmap)")
+
+    def cost(self, *operands: TensorType) -> Cost:
+        """Operations of one evaluation."""
+        raise MissingRuleError(f"op {self.name} has no cost")
+
+    def samples(self, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+        """Tuples of operands for the tests that follow from the class."""
+        raise MissingRuleError(f"op {self.name} has no samples")
+
+    # -- attributes ---------------------------------------------------------------------------
+
+    def attributes(self) -> dict[str, Any]:
+        """The fields by name, in the order of their definition."""
+        return {f: getattr(self, f) for f in self._fields()}
+
+    @classmethod
+    def _fields(cls) -> tuple[str, ...]:
+        return tuple(f.name for f in dataclasses.fields(cls))  # type: ignore[arg-type]
+
+    @property
+    def regions(self) -> dict[str, Graph]:
+        """The attributes that are graphs."""
+        from nagraph.ir.graph import Graph
+
+        return {k: v for k, v in self.attributes().items() if isinstance(v, Graph)}
+
+    def with_attributes(self, **changes: Any) -> Op:
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+    def key(self) -> tuple[Any, ...]:
+        """The op's identity: its class and the bits of its attributes (0.0 is not -0.0, 1 is not True)."""
+        cached: tuple[Any, ...] | None = self.__dict__.get("_key")
+        if cached is None:
+            fields = type(self)._fields()
+            cached = (type(self), *(attribute_key(getattr(self, f)) for f in fields)) if fields else (type(self),)
+            self.__dict__["_key"] = cached
+        return cached
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Op) and self.key() == other.key())
+
+    def __hash__(self) -> int:
+        return hash(self.key())
+
+    def __str__(self) -> str:
+        from nagraph.ir.printer import format_op
+
+        return format_op(self)
+
+
+def attribute_key(value: Any) -> Any:
+    """A hashable that is equal for attributes equal in type and bits."""
+    if isinstance(value, float):
+        return (float, value.hex() if value == value else "nan")
+    if isinstance(value, tuple):
+        return (tuple, *map(attribute_key, value))
+    return (type(value), value)
+
+
+REGISTRY: dict[str, type[Op]] = {}
+
+T = TypeVar("T", bound=type[Op])
+
+
+@dataclass_transform(frozen_default=True, eq_default=False)
+def op(cls: T) -> T:
+    """Make an op of a class: freeze its fields, name it (`DotGeneral` is `dot_general`), register it."""
+    made = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
+    if "name" not in cls.__dict__:
+        made.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+    if made.name in REGISTRY:
+        raise ValueError(f"an op named {made.name} exists: {REGISTRY[made.name]}")
+    REGISTRY[made.name] = made
+    return made

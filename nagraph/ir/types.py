@@ -1,0 +1,94 @@
+"""Tensor types: a dtype and a shape, written `f32[2,3]`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+DType = np.dtype[Any]
+
+bfloat16: DType = np.dtype(ml_dtypes.bfloat16)
+
+#: The dtypes of the graph and the short names that the text form writes.
+SHORT_NAMES: dict[DType, str] = {
+    np.dtype(np.bool_): "bool",
+    **{np.dtype(f"int{n}"): f"i{n}" for n in (8, 16, 32, 64)},
+    **{np.dtype(f"uint{n}"): f"u{n}" for n in (8, 16, 32, 64)},
+    np.dtype(np.float16): "f16",
+    bfloat16: "bf16",
+    np.dtype(np.float32): "f32",
+    np.dtype(np.float64): "f64",
+}
+DTYPES: dict[str, DType] = {name: dtype for dtype, name in SHORT_NAMES.items()}
+
+FLOATS = frozenset(DTYPES[n] for n in ("f16", "bf16", "f32", "f64"))
+SIGNED = frozenset(DTYPES[n] for n in ("i8", "i16", "i32", "i64"))
+UNSIGNED = frozenset(DTYPES[n] for n in ("u8", "u16", "u32", "u64"))
+INTEGERS = SIGNED | UNSIGNED
+BOOL = DTYPES["bool"]
+
+
+def as_dtype(like: Any) -> DType:
+    """The native-order dtype that `like` names: a short name, a NumPy dtype or scalar type.
+
+    Raises TypeError for dtypes that a graph cannot hold (complex, strings, objects, structures).
+    """
+    dtype = DTYPES[like] if isinstance(like, str) and like in DTYPES else np.dtype(like)
+    if not dtype.isnative:
+        dtype = dtype.newbyteorder("=")
+    if dtype not in SHORT_NAMES:
+        raise TypeError(f"dtype {dtype} is not one that a graph can hold; it holds {', '.join(DTYPES)}")
+    return dtype
+
+
+def is_float(dtype: DType) -> bool:
+    """Whether `dtype` is one of f16, bf16, f32, f64 (NumPy itself files bfloat16 under void)."""
+    return dtype in FLOATS
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """What is known of a tensor before it exists: `dtype` and `shape` (sizes per axis)."""
+
+    dtype: DType
+    shape: tuple[int, ...]
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        n = 1
+        for s in self.shape:
+            n *= s
+        return n
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    def __str__(self) -> str:
+        return f"{SHORT_NAMES[self.dtype]}[{','.join(map(str, self.shape))}]"
+
+    def with_shape(self, shape: tuple[int, ...]) -> TensorType:
+        return TensorType(self.dtype, shape)
+
+    def with_dtype(self, dtype: Any) -> TensorType:
+        return TensorType(as_dtype(dtype), self.shape)
+
+
+def spec(shape: tuple[int, ...] | int, dtype: Any = np.float32) -> TensorType:
+    """A stand-in for an array that is not there yet: `spec((2, 3), "f32")` has type `f32[2,3]`."""
+    sizes = (shape,) if isinstance(shape, int) else tuple(int(s) for s in shape)
+    if any(s < 0 for s in sizes):
+        raise ValueError(f"sizes are at least 0, got {sizes}")
+    return TensorType(as_dtype(dtype), sizes)
+
+
+def type_of(array: Any) -> TensorType:
+    """The type of a NumPy array (or anything with a dtype and a shape)."""
+    return TensorType(as_dtype(array.dtype), tuple(array.shape))
