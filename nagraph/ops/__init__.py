@@ -1,0 +1,2 @@
+"""The ops: each one class with all its rules, and the functions that emit them."""
+

@@ -1,0 +1,415 @@
+"""What ops have in common: how they are called, and the families elementwise, linear and multilinear."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from nagraph.errors import NagraphError, TypeRuleError
+from nagraph.ir.builder import active, current, located
+from nagraph.ir.graph import Value
+from nagraph.ir.location import caller_location
+from nagraph.ir.op import Array, Cost, Op, op
+from nagraph.ir.promotion import WEAK, floating, result_type, scalar_array
+from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SHORT_NAMES, DType, TensorType, as_dtype, is_float, type_of
+
+#: Anything an op function takes: a graph's value, an array, or a Python scalar.
+Operand = Any
+Maybe = Value | None
+
+F32, F64 = DTYPES["f32"], DTYPES["f64"]
+NARROW_FLOATS = frozenset((DTYPES["f16"], DTYPES["bf16"]))
+NUMERIC = INTEGERS | FLOATS
+ANY = NUMERIC | {BOOL}
+
+
+class Primitive(Op):
+    """An op that is called as a function: on values it emits a node, on arrays it computes with NumPy."""
+
+    #: Whether 16-bit floats are computed in float32 and rounded once.
+    widens: ClassVar[bool] = False
+
+    def prepare(self, operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
+        """The operands after promotion: each a value or an array of its final dtype."""
+        return tuple(o if isinstance(o, Value) else as_array(o) for o in operands)
+
+    def __call__(self, *operands: Operand) -> Any:
+        ready = self.prepare(operands)
+        if any(isinstance(o, Value) for o in ready) or active() is not None and not ready:
+            builder = current()
+            values = tuple(o if isinstance(o, Value) else builder.constant(o) for o in ready)
+            results = builder.emit(self, values)
+            if all(is_weak(o) for o in operands) and operands:
+                for r in results:
+                    mark_weak(r)
+            return results[0] if len(results) == 1 else results
+        try:
+            return self.evaluate(*ready)
+        except NagraphError as error:
+            raise located(error, caller_location()) from None
+
+    def evaluate(self, *arrays: Array) -> Any:
+        """Check the types, then compute by the reference; results have exactly the inferred types."""
+        types = self.infer(*map(type_of, arrays))
+        if self.widens:
+            arrays = tuple(a.astype(F32) if a.dtype in NARROW_FLOATS else a for a in arrays)
+        with np.errstate(all="ignore"):
+            results = self.reference(*arrays)
+        if isinstance(types, TensorType):
+            return np.asarray(results, dtype=types.dtype)
+        return tuple(np.asarray(r, dtype=t.dtype) for r, t in zip(results, types, strict=True))
+
+
+def as_array(operand: Operand) -> Array:
+    """An array (or Python scalar, list of numbers) as a NumPy array of a dtype that graphs hold."""
+    array = np.asarray(operand)
+    return array.astype(as_dtype(array.dtype), copy=False)
+
+
+def is_weak(operand: Operand) -> bool:
+    """Whether an operand is a Python scalar, or a traced stand-in for one."""
+    return operand.weak if isinstance(operand, Value) else type(operand) in WEAK
+
+
+def mark_weak(value: Value) -> None:
+    if hasattr(type(value), "__weak_slot__"):
+        value.weak = True  # type: ignore[misc]
+
+
+def dtype_item(operand: Operand) -> DType | type:
+    """What promotion sees of an operand: its dtype, or its Python type where it is weak."""
+    if isinstance(operand, Value):
+        return _weak_type(operand.dtype) if operand.weak else operand.dtype
+    return type(operand) if type(operand) in WEAK else as_array(operand).dtype
+
+
+def _weak_type(dtype: DType) -> type:
+    return bool if dtype == BOOL else int if dtype in INTEGERS else float
+
+
+def convert(operand: Operand, dtype: DType) -> Operand:
+    """The operand in `dtype`: arrays and scalars are converted, values get a visible cast node."""
+    if isinstance(operand, Value):
+        return cast(operand, dtype)
+    if type(operand) in WEAK:
+        return scalar_array(operand, dtype)
+    array = as_array(operand)
+    return array if array.dtype == dtype else array.astype(dtype)
+
+
+def shape_of(operand: Operand) -> tuple[int, ...]:
+    return operand.shape if isinstance(operand, Value) else np.shape(operand)
+
+
+def broadcast_shapes(name: str, *types: TensorType) -> tuple[int, ...]:
+    """The common shape by NumPy's rule: align at the last axis, sizes equal or 1. TypeRuleError if there is none."""
+    shapes = [t.shape for t in types]
+    first = shapes[0]
+    if all(s == first for s in shapes):
+        return first
+    rank = max(map(len, shapes))
+    out = []
+    for i in range(-rank, 0):
+        sizes = {s[i] for s in shapes if len(s) >= -i} - {1}
+        if len(sizes) > 1:
+            raise TypeRuleError(
+                f"{name}: shapes do not broadcast: {' and '.join(map(str, types))} "
+                f"have sizes {' and '.join(map(str, sorted(sizes)))} on axis {i}; sizes must be equal or 1"
+            )
+        out.append(sizes.pop() if sizes else 1)
+    return tuple(out)
+
+
+class Elementwise(Primitive):
+    """Applies a scalar function at every index; operands broadcast as in NumPy, dtypes are equal after promotion."""
+
+    widens = True
+    #: The dtypes that operands may have after promotion.
+    dtypes: ClassVar[frozenset[DType]] = NUMERIC
+    #: How integers and bools are promoted: "keep", or "float" for functions that NumPy computes in floating point.
+    promotes: ClassVar[str] = "keep"
+    #: Operands that keep their own dtype (the condition of a select).
+    separate: ClassVar[frozenset[int]] = frozenset()
+    #: Operations per element.
+    per_element: ClassVar[Cost] = Cost(flops=1)
+
+    def prepare(self, operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
+        together = [o for i, o in enumerate(operands) if i not in self.separate]
+        dtype = result_type(*map(dtype_item, together))
+        warn_of_float64(self.name, dtype, together)
+        if self.promotes == "float":
+            dtype = floating(dtype)
+        return tuple(
+            (o if isinstance(o, Value) else as_array(o)) if i in self.separate else convert(o, dtype)
+            for i, o in enumerate(operands)
+        )
+
+    def result_dtype(self, dtype: DType) -> DType:
+        """The result's dtype where it is not the operands'."""
+        return dtype
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        together = [t for i, t in enumerate(operands) if i not in self.separate]
+        dtype = together[0].dtype
+        if any(t.dtype != dtype for t in together):
+            raise TypeRuleError(f"{self.name}: dtypes differ: {' and '.join(map(str, together))}; cast one of them")
+        if dtype not in self.dtypes:
+            allowed = ", ".join(SHORT_NAMES[d] for d in SHORT_NAMES if d in self.dtypes)
+            raise TypeRuleError(f"{self.name}: {together[0]} has dtype {SHORT_NAMES[dtype]}; it takes {allowed}")
+        return TensorType(self.result_dtype(dtype), broadcast_shapes(self.name, *operands))
+
+    def partials(self, y: Value, *xs: Value) -> tuple[Value | float | None, ...]:
+        """dy/dx for each operand; None where it is zero. vjp and jvp follow."""
+        from nagraph.errors import MissingRuleError
+
+        raise MissingRuleError(f"op {self.name} has no derivative")
+
+    def vjp(self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        (ct,) = cotangents
+        if ct is None:
+            return (None,) * len(operands)
+        partials = self.partials(results[0], *operands)
+        return tuple(None if p is None else sum_to(scale(ct, p), x.type) for p, x in zip(partials, operands, strict=True))
+
+    def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        partials = self.partials(results[0], *operands)
+        total: Maybe = None
+        for t, p in zip(tangents, partials, strict=True):
+            if t is not None and p is not None:
+                total = add_tangents(total, scale(t, p))
+        return (None if total is None else broadcast_to(total, results[0].shape),)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        rank = max(x.ndim - b for x, b in zip(operands, batched))
+        return (self(*(align_batched(x, rank) if b else x for x, b in zip(operands, batched))),)
+
+    def cost(self, *operands: TensorType) -> Cost:
+        size = self.infer(*operands).size
+        return Cost(*(c * size for c in self.per_element))
+
+
+class Linear(Primitive):
+    """Linear in operand 0 (or in the operands `linear`) and in nothing else: the transpose gives both derivatives."""
+
+    linear: ClassVar[tuple[int, ...]] = (0,)
+
+    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        """The cotangents of the linear operands, in the order of `linear`; only their types may be read."""
+        raise NotImplementedError(f"op {self.name} declares itself linear but has no transpose")
+
+    def linear_in(self, operands: tuple[Value, ...]) -> tuple[int, ...]:
+        return self.linear
+
+    def vjp(self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        out: list[Maybe] = [None] * len(operands)
+        (ct,) = cotangents
+        if ct is not None:
+            for i, c in zip(self.linear_in(operands), self.transpose(ct, operands), strict=True):
+                out[i] = c
+        return tuple(out)
+
+    def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        which = self.linear_in(operands)
+        if all(tangents[i] is None for i in which):
+            return (None,)
+        moved = tuple(
+            (t if t is not None else zeros_like(x)) if i in which else x
+            for i, (t, x) in enumerate(zip(tangents, operands))
+        )
+        return (self(*moved),)
+
+    def cost(self, *operands: TensorType) -> Cost:
+        return Cost()
+
+
+class Multilinear(Primitive):
+    """Linear in each operand with the others held fixed (products, contractions)."""
+
+    def transpose_in(self, index: int, ct: Value, operands: tuple[Value, ...]) -> Value:
+        """The cotangent of operand `index`."""
+        raise NotImplementedError(f"op {self.name} declares itself multilinear but has no transpose")
+
+    def vjp(self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        (ct,) = cotangents
+        if ct is None:
+            return (None,) * len(operands)
+        return tuple(self.transpose_in(i, ct, operands) for i in range(len(operands)))
+
+    def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        total: Maybe = None
+        for i, t in enumerate(tangents):
+            if t is not None:
+                total = add_tangents(total, self(*operands[:i], t, *operands[i + 1:]))
+        return (total,)
+
+
+class NotDifferentiable(Primitive):
+    """Results are discrete: asking for a derivative through a float operand gives zero where declared, else an error."""
+
+    differentiable = False
+
+
+# -- what the rules above are written with ----------------------------------------------------------
+
+
+def scale(ct: Value, partial: Value | float) -> Value:
+    """ct * partial, without a node for a factor of 1."""
+    if isinstance(partial, Value):
+        return multiply(ct, partial)
+    if partial == 1:
+        return ct
+    return negative(ct) if partial == -1 else multiply(ct, partial)
+
+
+def add_tangents(a: Maybe, b: Maybe) -> Maybe:
+    """a + b where None is zero."""
+    if a is None or b is None:
+        return b if a is None else a
+    result: Value = add(a, b)
+    return result
+
+
+def sum_to(ct: Value, type: TensorType) -> Value:
+    """Sum over the axes along which `type` was broadcast to the shape of `ct`: the transpose of broadcasting."""
+    if ct.shape == type.shape:
+        return ct
+    from nagraph.ops.movement import reshape
+    from nagraph.ops.reduction import sum
+
+    lead = ct.ndim - type.rank
+    axes = tuple(i for i in range(ct.ndim) if i < lead or (type.shape[i - lead] == 1 and ct.shape[i] != 1))
+    result: Value = reshape(sum(ct, axis=axes), type.shape) if axes else reshape(ct, type.shape)
+    return result
+
+
+def broadcast_to(x: Value, shape: tuple[int, ...]) -> Value:
+    if x.shape == shape:
+        return x
+    from nagraph.ops.movement import broadcast_to as broadcast
+
+    result: Value = broadcast(x, shape)
+    return result
+
+
+def align_batched(x: Value, rank: int) -> Value:
+    """A batched operand with axes of size 1 after its batch axis, so that its example has `rank` axes."""
+    missing = rank - (x.ndim - 1)
+    if not missing:
+        return x
+    from nagraph.ops.movement import reshape
+
+    result: Value = reshape(x, (x.shape[0], *(1,) * missing, *x.shape[1:]))
+    return result
+
+
+def zeros_like(x: Value) -> Value:
+    """Zeros of the type of `x`: a rank-0 constant, broadcast."""
+    return full(x.type, 0)
+
+
+def full(type: TensorType, value: float) -> Value:
+    """A tensor filled with one number."""
+    return broadcast_to(current().constant(np.asarray(value).astype(type.dtype)), type.shape)
+
+
+def normalize_axes(name: str, axis: int | tuple[int, ...] | None, rank: int) -> tuple[int, ...]:
+    """Axes as sorted, non-negative, distinct numbers; None is all. TypeRuleError for others."""
+    if axis is None:
+        return tuple(range(rank))
+    axes = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
+    for a in axes:
+        if not -rank <= a < rank:
+            raise TypeRuleError(f"{name}: axis {a} is out of range for rank {rank}")
+    found = sorted(int(a) % rank for a in axes)
+    if len(set(found)) != len(found):
+        raise TypeRuleError(f"{name}: axes {axes} name one axis twice")
+    return tuple(found)
+
+
+_warned: set[tuple[str, int]] = set()
+
+
+def warn_of_float64(name: str, dtype: DType, operands: list[Operand]) -> None:
+    """Warn, once a line, where a float64 scalar turns float32 work into float64."""
+    if dtype != F64:
+        return
+    items = [(dtype_item(o), shape_of(o)) for o in operands]
+    narrow = any(d in FLOATS and d != F64 for d, _ in items)
+    wide_scalar = any(d == F64 and s == () for d, s in items)
+    wide_array = any(d == F64 and s != () for d, s in items)
+    if not (narrow and wide_scalar) or wide_array:
+        return
+    where = caller_location()
+    key = (where.file, where.line) if where else ("", 0)
+    if key in _warned:
+        return
+    _warned.add(key)
+    import warnings
+
+    warnings.warn(
+        f"{name}: a float32 array meets a float64 scalar, so the result is float64 ({where}); "
+        "write float(scalar) or np.float32(scalar) to stay in float32",
+        stacklevel=2,
+    )
+
+
+# -- the ops that the rules need themselves ---------------------------------------------------------
+
+
+@op
+class Cast(Linear):
+    """Conversion to another dtype: y = dtype(x), rounding to nearest even; float to integer truncates.
+
+    Shape: kept. Dtype: the attribute. Out-of-range float to integer is undefined, as in NumPy.
+    """
+
+    dtype: DType
+
+    def infer(self, x: TensorType) -> TensorType:
+        return x.with_dtype(self.dtype)
+
+    def reference(self, x: Array) -> Array:
+        return x.astype(self.dtype)
+
+    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        (x,) = operands
+        return (cast(ct, x.dtype) if is_float(x.dtype) and is_float(self.dtype) else None,)
+
+    def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        return super().jvp(tangents, results, operands) if is_float(self.dtype) else (None,)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        return (self(*operands),)
+
+    def cost(self, x: TensorType) -> Cost:
+        return Cost(flops=x.size)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield (rng.normal(size=(3, 4)),)
+        yield (np.arange(5),)
+
+
+def cast(x: Operand, dtype: Any) -> Any:
+    """x in `dtype`; x itself where it has it already. A weak x becomes strong."""
+    target = as_dtype(dtype)
+    if not isinstance(x, Value):
+        return as_array(x).astype(target)
+    if x.dtype == target and not x.weak:
+        return x
+    return current().emit(Cast(target), (x,))[0]
+
+
+def _late(name: str) -> Callable[..., Any]:
+    """An op function that a module imported later defines."""
+
+    def call(*operands: Any) -> Any:
+        from nagraph.ir.operators import FUNCTIONS
+
+        return FUNCTIONS[name](*operands)
+
+    return call
+
+
+add, multiply, negative = _late("add"), _late("multiply"), _late("negative")
