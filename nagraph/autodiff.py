@@ -1,0 +1,148 @@
+"""Autodiff as a graph transform: reverse mode (pullback) and forward mode (pushforward).
+
+Both walk a graph once and emit into the active builder with the rules that the ops declare, so
+derivatives are graphs, and derivatives of derivatives need nothing new. Zeros are symbolic (None).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from nagraph.errors import MissingRuleError
+from nagraph.ir.builder import Builder, current, located
+from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ir.types import TensorType, is_float
+from nagraph.ops.base import add_tangents
+from nagraph.ops.region import Region, zeros_of
+
+Maybe: TypeAlias = Value | None
+Pull = Callable[[Sequence[Maybe]], list[Maybe]]
+Backward = Callable[[tuple[Maybe, ...]], tuple[Maybe, ...]]
+
+
+def pullback(graph: Graph, operands: Sequence[Value], wrt: Sequence[int] | None = None) -> tuple[list[Value], Pull]:
+    """Emit `graph` on `operands`; the outputs, and a function from their cotangents to the inputs'.
+
+    pull(ct) = Jᵀ ct, one value for each index in `wrt` (default: all inputs), None where zero.
+    O(nodes). An op on the way without a derivative raises MissingRuleError with the user's line.
+    """
+    builder = current()
+    which = range(len(operands)) if wrt is None else wrt
+    env: dict[Value, Value] = dict(zip(graph.inputs, map(builder.accept, operands), strict=True))
+    depends = {graph.inputs[i] for i in which if is_float(graph.inputs[i].dtype)}
+    tape: list[tuple[Node, Backward]] = []
+    for node in graph.nodes:
+        with builder.at(node.location):
+            inner = tuple(env[v] for v in node.operands)
+            form = None
+            active = any(v in depends for v in node.operands) and any(is_float(r.dtype) for r in node.results)
+            if active and isinstance(node.op, Region):
+                form = node.op.residual_form(tuple(v.type for v in inner))
+            if form is not None:
+                found = builder.emit(form.forward, inner)
+                results, residuals = found[:len(node.results)], found[len(node.results):]
+                tape.append((node, _residual_backward(form.backward, residuals, inner)))
+            else:
+                results = builder.emit(node.op, inner)
+                if active:
+                    tape.append((node, _rule_backward(node, results, inner)))
+            env.update(zip(node.results, results, strict=True))
+            if active:
+                depends.update(r for r in node.results if is_float(r.dtype))
+
+    def pull(cotangents: Sequence[Maybe]) -> list[Maybe]:
+        builder = current()
+        cts: dict[Value, Value] = {}
+        _accumulate(cts, depends, graph.outputs, cotangents)
+        for node, backward in reversed(tape):
+            given = tuple(cts.pop(r, None) for r in node.results)
+            if all(c is None for c in given):
+                continue
+            with builder.at(node.location):
+                _accumulate(cts, depends, node.operands, backward(given))
+        return [cts.get(graph.inputs[i]) for i in which]
+
+    return [env[v] for v in graph.outputs], pull
+
+
+def _rule_backward(node: Node, results: tuple[Value, ...], operands: tuple[Value, ...]) -> Backward:
+    def backward(cts: tuple[Maybe, ...]) -> tuple[Maybe, ...]:
+        try:
+            return node.op.vjp(cts, results, operands)
+        except MissingRuleError as error:
+            raise located(error, node.location) from None
+
+    return backward
+
+
+def _residual_backward(rule: Callable[..., tuple[Maybe, ...]], residuals: tuple[Value, ...],
+                       operands: tuple[Value, ...]) -> Backward:
+    return lambda cts: rule(residuals, cts, operands)
+
+
+def _accumulate(cts: dict[Value, Value], depends: set[Value], values: Sequence[Value], found: Sequence[Maybe]) -> None:
+    for v, c in zip(values, found, strict=True):
+        if c is not None and v in depends:
+            total = add_tangents(cts.get(v), c)
+            assert total is not None
+            cts[v] = total
+
+
+def pushforward(graph: Graph, operands: Sequence[Value], tangents: Sequence[Maybe]) -> tuple[list[Value], list[Maybe]]:
+    """Emit `graph` on `operands`; the outputs and their tangents J t (None is zero)."""
+    builder = current()
+    env: dict[Value, Value] = dict(zip(graph.inputs, map(builder.accept, operands), strict=True))
+    moved: dict[Value, Value] = {v: t for v, t in zip(graph.inputs, tangents, strict=True) if t is not None}
+    for node in graph.nodes:
+        with builder.at(node.location):
+            inner = tuple(env[v] for v in node.operands)
+            results = builder.emit(node.op, inner)
+            env.update(zip(node.results, results, strict=True))
+            given = tuple(moved.get(v) for v in node.operands)
+            if all(t is None for t in given) or not any(is_float(r.dtype) for r in node.results):
+                continue
+            try:
+                found = node.op.jvp(given, results, inner)
+            except MissingRuleError as error:
+                raise located(error, node.location) from None
+            moved.update((r, t) for r, t in zip(node.results, found, strict=True) if t is not None and is_float(r.dtype))
+    return [env[v] for v in graph.outputs], [moved.get(v) for v in graph.outputs]
+
+
+def vjp_graph(graph: Graph, wrt: Sequence[int] | None = None, seeds: Sequence[int] | None = None,
+              name: str = "", with_outputs: bool = False) -> Graph:
+    """The graph (inputs, cotangents of the outputs `seeds`) -> cotangents of the inputs `wrt`, zeros made explicit."""
+    seeded = list(range(len(graph.outputs)) if seeds is None else seeds)
+    which = [i for i, t in enumerate(graph.input_types) if is_float(t.dtype)] if wrt is None else list(wrt)
+    with Builder() as builder:
+        inputs = [builder.input(v.type, v.name) for v in graph.inputs]
+        outputs, pull = pullback(graph, inputs, which)
+        cts: list[Maybe] = [None] * len(graph.outputs)
+        for i in seeded:
+            cts[i] = builder.input(graph.outputs[i].type, f"ct{i}")
+        found = [zeros_of(graph.input_types[i]) if c is None else c for i, c in zip(which, pull(cts), strict=True)]
+        return builder.graph(name or f"{graph.name}.vjp", [*outputs, *found] if with_outputs else found)
+
+
+def grad_graph(graph: Graph, argnums: int | Sequence[int] = 0) -> Graph:
+    """The gradient of a graph with one scalar floating output, as a graph of the same inputs."""
+    if len(graph.outputs) != 1 or graph.output_types[0].shape or not is_float(graph.output_types[0].dtype):
+        from nagraph.errors import SignatureError
+
+        found = ", ".join(map(str, graph.output_types))
+        raise SignatureError(f"grad: the graph {graph.name} must have one floating scalar output, it has ({found})")
+    which = [argnums] if isinstance(argnums, int) else list(argnums)
+    with Builder() as builder:
+        inputs = [builder.input(v.type, v.name) for v in graph.inputs]
+        outputs, pull = pullback(graph, inputs, which)
+        found = pull([one_of(outputs[0].type)])
+        grads = [zeros_of(graph.input_types[i]) if c is None else c for i, c in zip(which, found, strict=True)]
+        return builder.graph(f"{graph.name}.grad", grads)
+
+
+def one_of(type: TensorType) -> Value:
+    """Ones of a type in the active builder."""
+    from nagraph.ops.base import full
+
+    return full(type, 1)

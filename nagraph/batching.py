@@ -1,0 +1,50 @@
+"""Batching as a graph transform: a graph of one example becomes a graph of many, axis 0 running over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nagraph.errors import MissingRuleError
+from nagraph.ir.builder import Builder, current, located
+from nagraph.ir.graph import Graph, Value
+from nagraph.ir.types import TensorType
+
+
+def batched_call(graph: Graph, size: int, operands: Sequence[Value], batched: Sequence[bool]) -> list[tuple[Value, bool]]:
+    """Emit `graph` for `size` examples; each output with whether it has the batch axis (in front)."""
+    builder = current()
+    env: dict[Value, tuple[Value, bool]] = {
+        v: (builder.accept(x), b) for v, x, b in zip(graph.inputs, operands, batched, strict=True)
+    }
+    for node in graph.nodes:
+        inner = tuple(env[v][0] for v in node.operands)
+        flags = tuple(env[v][1] for v in node.operands)
+        with builder.at(node.location):
+            if any(flags):
+                try:
+                    results = node.op.batch(size, inner, flags)
+                except MissingRuleError as error:
+                    raise located(error, node.location) from None
+            else:
+                results = builder.emit(node.op, inner)
+        for r, x in zip(node.results, results, strict=True):
+            env[r] = (x, any(flags))
+    return [env[v] for v in graph.outputs]
+
+
+def batch_graph(graph: Graph, size: int, batched: Sequence[bool]) -> Graph:
+    """The graph of `size` examples at once; every output gets the batch axis."""
+    with Builder() as builder:
+        inputs = [
+            builder.input(TensorType(v.dtype, (size, *v.shape)) if b else v.type, v.name)
+            for v, b in zip(graph.inputs, batched, strict=True)
+        ]
+        outputs = [with_batch_axis(x, b, size) for x, b in batched_call(graph, size, inputs, batched)]
+        return builder.graph(graph.name, outputs)
+
+
+def with_batch_axis(x: Value, batched: bool, size: int) -> Value:
+    """x with the batch axis in front: repeated for every example if it had none."""
+    from nagraph.ops.base import broadcast_to
+
+    return x if batched else broadcast_to(x, (size, *x.shape))

@@ -1,0 +1,216 @@
+"""Region ops: `call`, one op for composites, fused regions and checkpoints, and the reference of any region."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from nagraph.errors import TypeRuleError
+from nagraph.ir.builder import current
+from nagraph.ir.constant import Constant
+from nagraph.ir.graph import Graph, Value
+from nagraph.ir.op import Array, Cost, Op, op
+from nagraph.ir.types import TensorType, is_float
+from nagraph.ops.base import Linear, Maybe, Primitive, zeros_like
+
+
+def interpret(graph: Graph, arrays: Sequence[Array]) -> tuple[Array, ...]:
+    """The outputs of `graph`, node by node with each op's NumPy reference."""
+    env: dict[Value, Array] = dict(zip(graph.inputs, arrays, strict=True))
+    for node in graph.nodes:
+        op_ = node.op
+        if isinstance(op_, Primitive):
+            results = op_.evaluate(*(env[v] for v in node.operands))
+        else:
+            results = op_.reference(*(env[v] for v in node.operands))
+        env.update(zip(node.results, results if isinstance(results, tuple) else (results,), strict=True))
+    return tuple(env[v] for v in graph.outputs)
+
+
+def region_cost(graph: Graph) -> Cost:
+    """The sum over the region's nodes."""
+    flops = transcendental = 0.0
+    for node in graph.nodes:
+        cost = node.op.cost(*(v.type for v in node.operands))
+        flops, transcendental = flops + cost.flops, transcendental + cost.transcendental
+    return Cost(flops, transcendental)
+
+
+def check_operands(name: str, graph: Graph, types: Sequence[TensorType]) -> None:
+    """The region's inputs must have exactly the operands' types."""
+    if graph.input_types != tuple(types):
+        wanted = ", ".join(map(str, graph.input_types))
+        raise TypeRuleError(f"{name}: the region {graph.name} takes ({wanted}), got ({', '.join(map(str, types))})")
+
+
+@dataclass(frozen=True)
+class ResidualForm:
+    """A way to differentiate an op that saves values: another op for the forward pass, a function for the backward.
+
+    `forward` gives the op's results and then the residuals; `backward(residuals, cotangents,
+    operands)` emits the cotangents of the operands.
+    """
+
+    forward: Op
+    backward: Callable[[tuple[Value, ...], tuple[Maybe, ...], tuple[Value, ...]], tuple[Maybe, ...]]
+
+
+class Region(Primitive):
+    """Base of the ops that hold graphs."""
+
+    flops_known: ClassVar[bool] = True
+
+    def residual_form(self, operands: tuple[TensorType, ...]) -> ResidualForm | None:
+        """How reverse mode saves values of the forward pass; None where `vjp` needs none."""
+        return None
+
+
+@op
+class Call(Region):
+    """The results of `body` on the operands, under a name.
+
+    kind: "composite" (expanded before fusion unless a backend claims it), "checkpoint" (kept
+    whole: its backward pass recomputes it), "fused" (made by fusion). `fwd` and `bwd` declare a
+    derivative: fwd(operands) = results and residuals; bwd(residuals, cotangents) = cotangents of
+    the floating operands. Without them the derivative is that of the body.
+    """
+
+    label: str
+    kind: str
+    body: Graph
+    fwd: Graph | None = None
+    bwd: Graph | None = None
+
+    KINDS: ClassVar[tuple[str, ...]] = ("composite", "checkpoint", "fused")
+
+    def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        if self.kind not in self.KINDS:
+            raise TypeRuleError(f"call: kind is one of {', '.join(self.KINDS)}, got {self.kind!r}")
+        if (self.fwd is None) != (self.bwd is None):
+            raise TypeRuleError(f"call {self.label}: a declared derivative needs both fwd and bwd")
+        check_operands(f"call {self.label}", self.body, operands)
+        if self.fwd is not None:
+            check_operands(f"call {self.label}", self.fwd, operands)
+        return self.body.output_types
+
+    def reference(self, *operands: Array) -> tuple[Array, ...]:
+        return interpret(self.body, operands)
+
+    def residual_form(self, operands: tuple[TensorType, ...]) -> ResidualForm | None:
+        if self.fwd is None or self.bwd is None:
+            return None
+        count, bwd = len(self.body.outputs), self.bwd
+        label = self.label
+
+        def backward(residuals: tuple[Value, ...], cts: tuple[Maybe, ...], xs: tuple[Value, ...]) -> tuple[Maybe, ...]:
+            types = bwd.input_types[len(residuals):]
+            full = [zeros_of(t) if c is None else c for c, t in zip(cts, types, strict=True)]
+            found = iter(current().emit(Call(f"{label}.bwd", "composite", bwd), (*residuals, *full)))
+            return tuple(next(found) if is_float(x.dtype) else None for x in xs)
+
+        assert len(self.fwd.outputs) >= count
+        return ResidualForm(Call(f"{label}.fwd", "composite", self.fwd), backward)
+
+    def vjp(self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        from nagraph.autodiff import pullback, vjp_graph
+
+        if self.kind == "checkpoint":
+            which = [i for i, x in enumerate(operands) if is_float(x.dtype)]
+            given = [i for i, c in enumerate(cotangents) if c is not None]
+            graph = vjp_graph(self.body, wrt=which, seeds=given, name=f"{self.label}.bwd")
+            cts = [c for c in cotangents if c is not None]
+            found = current().emit(Call(graph.name, "checkpoint", graph), (*operands, *cts))
+            out: list[Maybe] = [None] * len(operands)
+            for i, c in zip(which, found, strict=True):
+                out[i] = c
+            return tuple(out)
+        _, pull = pullback(self.body, operands)
+        return tuple(pull(cotangents))
+
+    def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        from nagraph.autodiff import pushforward
+
+        return tuple(pushforward(self.body, operands, tangents)[1])
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        from nagraph.batching import batch_graph
+
+        body = batch_graph(self.body, size, batched)
+        return current().emit(Call(self.label, self.kind, body), operands)
+
+    def cost(self, *operands: TensorType) -> Cost:
+        return region_cost(self.body)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        return iter(())
+
+
+def zeros_of(type: TensorType) -> Value:
+    """Zeros of a type in the active builder."""
+    from nagraph.ops.base import full
+
+    return full(type, 0)
+
+
+@op
+class StopGradient(Primitive):
+    """The identity whose derivative is zero: y = x, dy/dx = 0."""
+
+    view = True
+
+    def infer(self, x: TensorType) -> TensorType:
+        return x
+
+    def reference(self, x: Array) -> Array:
+        return x
+
+    def vjp(self, cotangents: Any, results: Any, operands: Any) -> tuple[None]:
+        return (None,)
+
+    def jvp(self, tangents: Any, results: Any, operands: Any) -> tuple[None]:
+        return (None,)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        return (self(*operands),)
+
+    def cost(self, x: TensorType) -> Cost:
+        return Cost()
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield (rng.normal(size=(3,)),)
+
+
+@op
+class DebugPrint(Linear):
+    """Prints its operand when it runs, in program order, and passes it on: y = x. The one op with an effect."""
+
+    effect = True
+    text: str
+
+    def infer(self, x: TensorType) -> TensorType:
+        return x
+
+    def reference(self, x: Array) -> Array:
+        print(self.text.replace("{}", str(x)))
+        return x
+
+    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        return (ct,)
+
+    def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        return (tangents[0],)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        return (self(*operands),)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        return iter(())
+
+
+stop_gradient = StopGradient()
+
+__all__ = ["Call", "Constant", "DebugPrint", "Region", "ResidualForm", "interpret", "region_cost", "stop_gradient",
+           "zeros_like", "zeros_of"]
