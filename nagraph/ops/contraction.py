@@ -1,0 +1,251 @@
+"""Sums of products over shared axes: one op, and NumPy's functions written with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nagraph.errors import TypeRuleError
+from nagraph.ir.graph import Value
+from nagraph.ir.op import Array, Cost, op
+from nagraph.ir.operators import FUNCTIONS
+from nagraph.ir.promotion import result_type
+from nagraph.ir.types import TensorType
+from nagraph.ops.base import Multilinear, Operand, as_array, convert, dtype_item, multiply, normalize_axes, shape_of
+
+Axes = tuple[int, ...]
+
+
+def promoted(operands: Sequence[Operand]) -> tuple[Operand, ...]:
+    """The operands in their common dtype."""
+    dtype = result_type(*map(dtype_item, operands))
+    return tuple(convert(o, dtype) for o in operands)
+
+
+def free_axes(rank: int, *taken: Axes) -> Axes:
+    """The axes that are in none of the given groups, in order."""
+    used = {a for axes in taken for a in axes}
+    return tuple(a for a in range(rank) if a not in used)
+
+
+@op
+class DotGeneral(Multilinear):
+    """Contraction: z[b, i, j] = sum over k of x[b, i, k] y[b, k, j], each letter a group of axes.
+
+    `contract` and `batch` are pairs: the axes of x and the axes of y that belong together.
+    Shape: batch axes in the order given, the other axes of x, the other axes of y. Dtype: equal, kept;
+    16-bit floats accumulate in float32, integers wrap, on bools it is `or` of `and`.
+    Raises TypeRuleError where sizes of paired axes or dtypes differ.
+    """
+
+    widens = True
+    contract: tuple[Axes, Axes] = ((), ())
+    batch_axes: tuple[Axes, Axes] = ((), ())
+
+    def prepare(self, operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
+        return promoted(operands)
+
+    def free(self, x_rank: int, y_rank: int) -> tuple[Axes, Axes]:
+        """The axes of x and of y that are neither contracted nor batch."""
+        return (
+            free_axes(x_rank, self.contract[0], self.batch_axes[0]),
+            free_axes(y_rank, self.contract[1], self.batch_axes[1]),
+        )
+
+    def infer(self, x: TensorType, y: TensorType) -> TensorType:
+        if x.dtype != y.dtype:
+            raise TypeRuleError(f"dot: dtypes differ: x {x}, y {y}; cast one of them")
+        for side, t, rank in ((0, "x", x.rank), (1, "y", y.rank)):
+            axes = self.contract[side] + self.batch_axes[side]
+            if len(set(axes)) != len(axes) or any(not 0 <= a < rank for a in axes):
+                raise TypeRuleError(f"dot: axes {axes} of {t} must be distinct and from 0 to {rank - 1}; x {x}, y {y}")
+        for word, pairs in (("contracted", self.contract), ("batch", self.batch_axes)):
+            if len(pairs[0]) != len(pairs[1]):
+                raise TypeRuleError(f"dot: {word} axes come in pairs, got {pairs[0]} of x and {pairs[1]} of y")
+            for i, j in zip(*pairs):
+                if x.shape[i] != y.shape[j]:
+                    raise TypeRuleError(
+                        f"dot: {word} sizes differ: x {x} axis {i} is {x.shape[i]}, y {y} axis {j} is {y.shape[j]}"
+                    )
+        x_free, y_free = self.free(x.rank, y.rank)
+        shape = [x.shape[a] for a in self.batch_axes[0] + x_free] + [y.shape[a] for a in y_free]
+        return TensorType(x.dtype, tuple(shape))
+
+    def reference(self, x: Array, y: Array) -> Array:
+        x_free, y_free = self.free(x.ndim, y.ndim)
+        batch = tuple(x.shape[a] for a in self.batch_axes[0])
+        rows, columns = tuple(x.shape[a] for a in x_free), tuple(y.shape[a] for a in y_free)
+        n = math.prod(x.shape[a] for a in self.contract[0])
+        x3 = x.transpose(self.batch_axes[0] + x_free + self.contract[0]).reshape(math.prod(batch), math.prod(rows), n)
+        y3 = y.transpose(self.batch_axes[1] + self.contract[1] + y_free).reshape(math.prod(batch), n, math.prod(columns))
+        z: Array = np.matmul(x3, y3).reshape(batch + rows + columns)
+        return z
+
+    def transpose_in(self, index: int, ct: Value, operands: tuple[Value, ...]) -> Value:
+        """The cotangent contracted with the other operand over that operand's free axes."""
+        other = operands[1 - index]
+        mine, theirs = (0, 1) if index == 0 else (1, 0)
+        free = self.free(operands[0].ndim, operands[1].ndim)
+        count = len(self.batch_axes[0])
+        start = count + (len(free[0]) if index == 0 else 0)
+        ct_axes = tuple(range(start, start + len(free[theirs])))
+        dot = DotGeneral((ct_axes, free[theirs]), (tuple(range(count)), self.batch_axes[theirs]))
+        # The product's axes: batch, this operand's free axes, then the other's contracted axes in their own order.
+        partner = dict(zip(self.contract[theirs], self.contract[mine]))
+        order = self.batch_axes[mine] + free[mine] + tuple(partner[a] for a in sorted(partner))
+        return _arrange(dot(ct, other), order)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        def shifted(pairs: tuple[Axes, Axes]) -> tuple[Axes, Axes]:
+            x, y = (tuple(a + b for a in axes) for axes, b in zip(pairs, batched))
+            return x, y
+
+        contract, axes = shifted(self.contract), shifted(self.batch_axes)
+        if all(batched):
+            return (DotGeneral(contract, ((0, *axes[0]), (0, *axes[1])))(*operands),)
+        z = DotGeneral(contract, axes)(*operands)
+        place = len(axes[0]) + (0 if batched[0] else len(self.free(operands[0].ndim, operands[1].ndim - 1)[0]))
+        order = (place, *(a for a in range(z.ndim) if a != place))
+        return (_transpose(z, order),)
+
+    def cost(self, x: TensorType, y: TensorType) -> Cost:
+        return Cost(flops=2.0 * self.infer(x, y).size * math.prod(x.shape[a] for a in self.contract[0]))
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        sides = tuple(zip(self.contract, self.batch_axes))
+        shapes = [[2 + side] * (2 + max((*c, *b), default=-1)) for side, (c, b) in enumerate(sides)]
+        for pairs in (self.contract, self.batch_axes):
+            for i, j in zip(*pairs):
+                shapes[0][i] = shapes[1][j] = 4
+        yield tuple(rng.normal(size=s) for s in shapes)
+        yield tuple(rng.integers(-4, 5, size=s) for s in shapes)
+
+
+def _transpose(x: Any, order: Axes) -> Any:
+    from nagraph.ops.movement import transpose
+
+    if order == tuple(range(len(order))):
+        return x
+    result: Value = transpose(x, order)
+    return result
+
+
+def _arrange(x: Any, labels: Sequence[int]) -> Any:
+    """x, whose axis i belongs at place labels[i], with its axes in their places."""
+    return _transpose(x, tuple(sorted(range(len(labels)), key=labels.__getitem__)))
+
+
+def dot_general(x: Operand, y: Operand, contract: tuple[Axes, Axes], batch: tuple[Axes, Axes] = ((), ())) -> Any:
+    """Contract paired axes of x and y; paired batch axes come first in the result."""
+    c, b = ((tuple(map(int, p[0])), tuple(map(int, p[1]))) for p in (contract, batch))
+    return DotGeneral(c, b)(x, y)
+
+
+def matmul(x: Operand, y: Operand) -> Any:
+    """Matrix product of the last two axes, the others broadcast: x[..., i, k] y[..., k, j].
+
+    A rank-1 operand is a row on the left, a column on the right, and loses that axis in the result.
+    Raises TypeRuleError for rank-0 operands and for sizes that do not fit.
+    """
+    x, y = promoted((x, y))
+    a, b = shape_of(x), shape_of(y)
+    if not a or not b:
+        raise TypeRuleError(f"matmul: operands have at least 1 axis, got shapes {a} and {b}; use multiply for scalars")
+    lead_x, lead_y = a[:-2], b[:-2]
+    rank = max(len(lead_x), len(lead_y))
+    shared: list[tuple[int, int]] = []
+    places_x: dict[int, int] = {}
+    places_y: dict[int, int] = {}
+    drop_x, drop_y = [], []
+    for place in range(rank):
+        i, j = place - rank + len(lead_x), place - rank + len(lead_y)
+        if i < 0:
+            places_y[j] = place
+        elif j < 0:
+            places_x[i] = place
+        elif a[i] == b[j]:
+            shared.append((i, j))
+        elif b[j] == 1:
+            places_x[i] = place
+            drop_y.append(j)
+        elif a[i] == 1:
+            places_y[j] = place
+            drop_x.append(i)
+        else:
+            raise TypeRuleError(f"matmul: shapes {a} and {b} do not broadcast: axis {place - rank - 2} is {a[i]} and {b[j]}")
+    # Axes of size 1 that broadcast are dropped: they would only stand beside the other operand's axis.
+    x, kept_x = _without(x, drop_x)
+    y, kept_y = _without(y, drop_y)
+    contract = ((kept_x[len(a) - 1],), (kept_y[max(len(b) - 2, 0)],))
+    batch = (tuple(kept_x[i] for i, _ in shared), tuple(kept_y[j] for _, j in shared))
+    z = DotGeneral(contract, batch)(x, y)
+    labels = [rank - len(lead_x) + i for i, _ in shared]
+    labels += [places_x[i] for i in range(len(lead_x)) if i in places_x] + [rank] * (len(a) > 1)
+    labels += [places_y[j] for j in range(len(lead_y)) if j in places_y] + [rank + 1] * (len(b) > 1)
+    return _arrange(z, labels)
+
+
+def _without(x: Any, axes: list[int]) -> tuple[Any, dict[int, int]]:
+    """x without these axes of size 1, and where each axis that stays has gone."""
+    shape = shape_of(x)
+    kept = [i for i in range(len(shape)) if i not in axes]
+    if axes:
+        from nagraph.ops.movement import reshape
+
+        x = reshape(x, tuple(shape[i] for i in kept))
+    return x, {old: new for new, old in enumerate(kept)}
+
+
+def dot(x: Operand, y: Operand) -> Any:
+    """NumPy's dot: the last axis of x with the last but one of y (its only one for rank 1); rank 0 multiplies."""
+    x, y = promoted((x, y))
+    a, b = shape_of(x), shape_of(y)
+    if not a or not b:
+        return multiply(x, y)
+    return DotGeneral(((len(a) - 1,), (max(len(b) - 2, 0),)), ((), ()))(x, y)
+
+
+def tensordot(x: Operand, y: Operand, axes: int | tuple[Any, Any] = 2) -> Any:
+    """Sum of products over `axes`: a number n (the last n of x, the first n of y), or a pair of axes or sequences."""
+    x, y = promoted((x, y))
+    a, b = len(shape_of(x)), len(shape_of(y))
+    if isinstance(axes, (int, np.integer)):
+        if not 0 <= axes <= min(a, b):
+            raise TypeRuleError(f"tensordot: axes={axes} must be from 0 to the smaller rank, {min(a, b)}")
+        pair: tuple[Any, Any] = (range(a - int(axes), a), range(int(axes)))
+    else:
+        pair = (axes[0], axes[1])
+    contract = tuple(
+        tuple(normalize_axes("tensordot", int(i), rank)[0] for i in ((p,) if isinstance(p, (int, np.integer)) else p))
+        for p, rank in zip(pair, (a, b))
+    )
+    return DotGeneral((contract[0], contract[1]), ((), ()))(x, y)
+
+
+def vdot(x: Operand, y: Operand) -> Any:
+    """Sum of the products of all elements of two operands of equal size."""
+    from nagraph.ops.movement import reshape
+
+    x, y = promoted((x, y))
+    return DotGeneral(((0,), (0,)), ((), ()))(reshape(x, (-1,)), reshape(y, (-1,)))
+
+
+def inner(x: Operand, y: Operand) -> Any:
+    """Sum of products over the last axes of both; rank 0 multiplies."""
+    x, y = promoted((x, y))
+    a, b = len(shape_of(x)), len(shape_of(y))
+    return DotGeneral(((a - 1,), (b - 1,)), ((), ()))(x, y) if a and b else multiply(x, y)
+
+
+def outer(x: Operand, y: Operand) -> Any:
+    """z[i, j] = x[i] y[j] over all elements of both."""
+    from nagraph.ops.movement import reshape
+
+    x, y = (o if isinstance(o, Value) else as_array(o) for o in (x, y))
+    return multiply(reshape(x, (-1, 1)), reshape(y, (1, -1)))
+
+
+FUNCTIONS.update(matmul=matmul)
