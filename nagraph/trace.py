@@ -1,0 +1,368 @@
+"""Tracing: run a Python function on stand-ins and record the graph of what it does to them."""
+
+from __future__ import annotations
+
+import types
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from nagraph import tree
+from nagraph.errors import LeakedTracerError, NagraphError, SignatureError, TracerError
+from nagraph.ir.builder import Builder, active_stack
+from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ir.location import caller_location, is_internal
+from nagraph.ir.promotion import WEAK, default_dtype
+from nagraph.ir.types import TensorType, type_of
+
+#: Captured arrays above this size draw a warning: they belong among the arguments.
+LARGE_CAPTURE_NBYTES = 1 << 20
+
+
+class Tracer(Value):
+    """A value under trace: a Value that answers NumPy's protocols and explains what it can't answer."""
+
+    __slots__ = ("trace", "weak")
+    __weak_slot__ = True
+    __array_priority__ = 1000
+
+    def __init__(self, type: TensorType, trace: Trace, name: str = ""):
+        super().__init__(type, name)
+        self.trace = trace
+        self.weak = False  # type: ignore[misc]
+
+    # -- NumPy's protocols ----------------------------------------------------------------------
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
+        from nagraph import numpy as namespace
+
+        if out is not None:
+            self._refuse(f"np.{ufunc.__name__}(..., out=) writes in place", "use the returned value")
+        name = ufunc.__name__ if method == "__call__" else _UFUNC_METHODS.get((ufunc.__name__, method), "")
+        function = getattr(namespace, name, None) if name else None
+        if function is None:
+            shown = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
+            self._refuse(f"np.{shown} is not traced", "see the NumPy page of the docs for what is")
+        return function(*inputs, **kwargs)
+
+    def __array_function__(self, func: Any, kinds: Any, args: Any, kwargs: Any) -> Any:
+        from nagraph import numpy as namespace
+
+        module = getattr(namespace, "linalg", None) if "linalg" in func.__module__ else namespace
+        function = getattr(module, func.__name__, None)
+        if function is None:
+            self._refuse(f"np.{func.__name__} is not traced", "see the NumPy page of the docs for what is")
+        return function(*args, **kwargs)
+
+    # -- what has no answer while tracing --------------------------------------------------------
+
+    def _refuse(self, what: str, cure: str) -> NoReturn:
+        where = caller_location()
+        error = TracerError(f"{what} (traced value of type {self.type}); {cure}" + (f" ({where})" if where else ""))
+        error.located = True  # type: ignore[attr-defined]
+        raise error
+
+    def __bool__(self) -> bool:
+        self._refuse(
+            "the truth of a traced value is not known while tracing: `if`, `while`, `and`, `or` and `not` need it",
+            "use ng.where(condition, x, y) to choose between values, ng.cond or ng.while_loop for control flow",
+        )
+
+    def __float__(self) -> float:
+        self._refuse("float() needs a number, which is not known while tracing", "keep the value as it is, or return it")
+
+    def __int__(self) -> int:
+        self._refuse("int() needs a number, which is not known while tracing", "use .astype('int32'), or return it")
+
+    def __index__(self) -> int:
+        self._refuse("an index of a plain array or range needs a number, which is not known while tracing",
+                     "use ng.numpy.take(array, index), or ng.scan for a loop")
+
+    def __complex__(self) -> complex:
+        self._refuse("complex() needs a number, which is not known while tracing", "graphs hold no complex numbers")
+
+    def item(self) -> Any:
+        self._refuse(".item() needs a number, which is not known while tracing", "return the value and read it outside")
+
+    def tolist(self) -> Any:
+        self._refuse(".tolist() needs numbers, which are not known while tracing", "return the value and read it outside")
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        self._refuse(
+            "NumPy asked for the numbers of a traced value, which are not known while tracing",
+            "use ng.numpy.take(w, t) for w[t], ng.numpy.stack([...]) for np.array([...]), "
+            "ng.numpy.dot(w, t) for w.dot(t), t.astype(dtype) for np.float32(t)",
+        )
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._refuse("a traced value can't be assigned to in place",
+                     "write x = ng.numpy.set_at(x, index, value) (also add_at, max_at, min_at)")
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a value of rank 0")
+        return self.shape[0]
+
+    def __iter__(self) -> Any:
+        if not self.shape:
+            raise TypeError("iteration over a value of rank 0")
+        return (self[i] for i in range(self.shape[0]))
+
+    def __eq__(self, other: object) -> Any:
+        from nagraph import numpy as namespace
+
+        return namespace.equal(self, other)
+
+    def __ne__(self, other: object) -> Any:
+        from nagraph import numpy as namespace
+
+        return namespace.not_equal(self, other)
+
+    __hash__ = object.__hash__
+
+    # -- ndarray's attributes and methods --------------------------------------------------------
+
+    @property
+    def T(self) -> Any:
+        from nagraph import numpy as namespace
+
+        return namespace.transpose(self)
+
+    @property
+    def mT(self) -> Any:
+        from nagraph import numpy as namespace
+
+        return namespace.swapaxes(self, -1, -2)
+
+    @property
+    def nbytes(self) -> int:
+        return self.type.nbytes
+
+    def astype(self, dtype: Any, copy: bool = True) -> Any:
+        from nagraph.ops.base import cast
+
+        return cast(self, dtype)
+
+    def reshape(self, *shape: Any) -> Any:
+        from nagraph import numpy as namespace
+
+        return namespace.reshape(self, shape[0] if len(shape) == 1 else shape)
+
+    def transpose(self, *axes: Any) -> Any:
+        from nagraph import numpy as namespace
+
+        return namespace.transpose(self, (axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes) or None)
+
+    def flatten(self) -> Any:
+        return self.reshape(-1)
+
+    def copy(self) -> Any:
+        return self
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _METHODS:
+            from nagraph import numpy as namespace
+
+            return types.MethodType(getattr(namespace, name), self)
+        raise AttributeError(f"a traced value of type {self.type} has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        return f"Tracer<{self.type}>"
+
+
+#: Methods of ndarray that are functions of the namespace under the same name.
+_METHODS = frozenset(
+    "sum prod max min mean var std argmax argmin any all cumsum cumprod sort argsort ravel squeeze swapaxes "
+    "repeat take clip round dot diagonal trace".split()
+)
+_UFUNC_METHODS = {
+    ("add", "reduce"): "sum", ("multiply", "reduce"): "prod", ("maximum", "reduce"): "max",
+    ("minimum", "reduce"): "min", ("logical_and", "reduce"): "all", ("logical_or", "reduce"): "any",
+    ("add", "accumulate"): "cumsum", ("multiply", "accumulate"): "cumprod", ("multiply", "outer"): "outer",
+}
+
+
+class Trace(Builder):
+    """The builder of a function under trace: makes tracers, captures values of enclosing traces, refuses leaked ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.captured: dict[Value, Tracer] = {}
+        self._arrays: dict[int, tuple[Any, Value]] = {}
+
+    def make_value(self, type: TensorType) -> Tracer:
+        return Tracer(type, self)
+
+    def accept(self, value: Value) -> Value:
+        if isinstance(value, Tracer) and value.trace is self:
+            return value
+        if value in self.captured:
+            return self.captured[value]
+        outer = active_stack()
+        known = outer[:outer.index(self)] if self in outer else ()
+        if isinstance(value, Tracer):
+            if not any(value.trace is b for b in known):
+                where = caller_location()
+                error = LeakedTracerError(
+                    f"a traced value of type {value.type} is used outside the trace that made it; return it from the "
+                    f"traced function, don't keep it in a global, an attribute or a list" + (f" ({where})" if where else "")
+                )
+                error.located = True  # type: ignore[attr-defined]
+                raise error
+        elif not any(type(b) is Builder for b in known):
+            raise LeakedTracerError(f"a value of another graph, of type {value.type}, is used in this trace")
+        inner = Tracer(value.type, self, value.name)
+        inner.weak = value.weak  # type: ignore[misc]
+        self.captured[value] = inner
+        return inner
+
+    def constant(self, array: Any) -> Value:
+        """A captured array: copied once for each trace, with a warning if it is large."""
+        if isinstance(array, np.ndarray) and array.size > 16:
+            known = self._arrays.get(id(array))
+            if known is not None:
+                return known[1]
+            if array.nbytes > LARGE_CAPTURE_NBYTES:
+                warnings.warn(
+                    f"an array of {array.nbytes / 2**20:.1f} MB ({type_of(array)}) is captured as a constant "
+                    f"({caller_location()}); pass it as an argument instead", stacklevel=2)
+            value = super().constant(array)
+            self._arrays[id(array)] = (array, value)
+            return value
+        return super().constant(array)
+
+    def finish(self, name: str, outputs: Sequence[Value]) -> tuple[Graph, list[Value]]:
+        """The graph, of plain values, and the captured outer values that its last inputs stand for."""
+        outputs = [self.accept(v) for v in outputs]
+        plain: dict[Value, Value] = {}
+
+        def settle(v: Value) -> Value:
+            made = plain[v] = Value(v.type, v.name)
+            return made
+
+        inputs = [settle(v) for v in (*self.inputs, *self.captured.values())]
+        nodes = []
+        for node in self.nodes:
+            operands = tuple(plain[v] for v in node.operands)
+            nodes.append(Node(node.op, operands, tuple(map(settle, node.results)), node.location))
+        return Graph(name, inputs, nodes, [plain[v] for v in outputs]), list(self.captured)
+
+
+def leaf_type(leaf: Any) -> tuple[TensorType, bool]:
+    """The type that a leaf is traced with, and whether it is weak. SignatureError if it is no array."""
+    if isinstance(leaf, (Value, TensorType)):
+        return (leaf, False) if isinstance(leaf, TensorType) else (leaf.type, leaf.weak)
+    if type(leaf) in WEAK:
+        return TensorType(default_dtype(type(leaf)), ()), True
+    if isinstance(leaf, (np.ndarray, np.generic)):
+        try:
+            return type_of(leaf), False
+        except TypeError as error:
+            raise SignatureError(str(error)) from None
+    raise SignatureError(
+        f"{type(leaf).__name__} is no array, number, or container of them: {leaf!r:.80}; "
+        "name the argument in static_argnames if the function should be specialised on it"
+    )
+
+
+def trace_leaves(fn: Callable[..., Any], leaves: Sequence[Any], name: str,
+                 names: Sequence[str] = ()) -> tuple[Graph, list[Value], tree.Structure, list[bool]]:
+    """Trace fn(*leaves) (None leaves stay None).
+
+    Returns the graph, the captured outer values, the structure of the result, and for each leaf of
+    the result whether it is an output (True) or None.
+    """
+    with Trace() as trace:
+        arguments: list[Any] = []
+        for i, leaf in enumerate(leaves):
+            if leaf is None:
+                arguments.append(None)
+                continue
+            type, weak = leaf_type(leaf)
+            tracer = trace.input(type, names[i] if i < len(names) else "")
+            tracer.weak = weak  # type: ignore[misc]
+            arguments.append(tracer)
+        result = fn(*arguments)
+        found, structure = tree.flatten(result)
+        outputs = [as_value(x) for x in found if x is not None]
+        graph, captured = trace.finish(name, outputs)
+    return graph, captured, structure, [x is not None for x in found]
+
+
+def as_value(x: Any) -> Value:
+    """A result of a traced function as a value: arrays and numbers become constants."""
+    from nagraph.ir.builder import current
+    from nagraph.ops.base import as_array
+
+    if isinstance(x, Value):
+        return current().accept(x)
+    leaf_type(x)
+    return current().constant(as_array(x))
+
+
+def function_name(fn: Any) -> str:
+    """A name for the graph of fn that the text form can write."""
+    name = getattr(fn, "__name__", type(fn).__name__)
+    cleaned = "".join(c if c.isalnum() or c in "_." else "_" for c in name).strip("_")
+    return cleaned or "graph"
+
+
+def argument_names(fn: Any, args: Sequence[Any]) -> list[str]:
+    """A name for each leaf of the arguments: the parameter's name, with the path inside it."""
+    import inspect
+
+    try:
+        parameters = list(inspect.signature(fn).parameters)
+    except (TypeError, ValueError):
+        parameters = []
+    names: list[str] = []
+    for i, a in enumerate(args):
+        base = parameters[i] if i < len(parameters) else f"arg{i}"
+        names += tree.paths(tree.structure(a), base)
+    return names
+
+
+def trace(fn: Callable[..., Any], *args: Any) -> Graph:
+    """The graph of fn(*args), args being arrays, pytrees of them, or `ng.spec`s.
+
+        >>> print(ng.trace(lambda x: np.tanh(x) * 2, ng.spec((3,))))
+    """
+    leaves, structure = tree.flatten(args)
+    with user_frames_only():
+        graph, captured, _, _ = trace_leaves(
+            lambda *xs: fn(*tree.unflatten(structure, xs)), leaves, function_name(fn), argument_names(fn, args))
+    if captured:
+        raise LeakedTracerError("ng.trace inside another trace can't use that trace's values; pass them as arguments")
+    return graph
+
+
+class user_frames_only:
+    """Errors raised on purpose leave with a traceback of the user's own frames, nagraph's taken out."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, tb: Any) -> None:
+        if isinstance(error, NagraphError):
+            error.__context__ = None
+            raise error.with_traceback(_shown(tb)) from error.__cause__
+
+
+def _shown(tb: types.TracebackType | None) -> types.TracebackType | None:
+    frames = []
+    while tb is not None:
+        if not is_internal(tb.tb_frame.f_code.co_filename):
+            frames.append(tb)
+        tb = tb.tb_next
+    made: types.TracebackType | None = None
+    for t in reversed(frames):
+        made = types.TracebackType(made, t.tb_frame, t.tb_lasti, t.tb_lineno)
+    return made

@@ -1,0 +1,185 @@
+"""Pytrees: nested containers of arrays, taken apart into a list of leaves and put together again.
+
+Containers are dict (keys sorted), list, tuple, namedtuple, and dataclasses (`Module` among them).
+None is a leaf. A dataclass's fields that hold no array are static: hashable, compared by value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nagraph.errors import TreeError
+from nagraph.ir.graph import Value
+from nagraph.ir.types import TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What is left of a tree without its leaves: hashable, compared by value."""
+
+    kind: Any
+    keys: tuple[Any, ...] = ()
+    children: tuple[Structure, ...] = ()
+    static: tuple[tuple[str, Any], ...] = ()
+    buffers: frozenset[str] = frozenset()
+
+    @property
+    def leaf_count(self) -> int:
+        return 1 if self.kind is LEAF.kind else sum(c.leaf_count for c in self.children)
+
+    def __str__(self) -> str:
+        if self.kind is None:
+            return "*"
+        inside = ", ".join(f"{k}: {c}" for k, c in zip(self.keys, self.children))
+        return f"{self.kind.__name__}({inside})"
+
+
+LEAF = Structure(None)
+
+
+def is_array(x: Any) -> bool:
+    """Whether x is an array, a NumPy scalar, a traced value, or a stand-in for one."""
+    return isinstance(x, (np.ndarray, np.generic, Value, TensorType))
+
+
+def holds_arrays(x: Any) -> bool:
+    """Whether x is, or contains, an array, None, or a dataclass (which stays a child even when empty)."""
+    if x is None or is_array(x):
+        return True
+    if isinstance(x, dict):
+        return any(map(holds_arrays, x.values()))
+    if isinstance(x, (list, tuple)):
+        return any(map(holds_arrays, x))
+    return dataclasses.is_dataclass(x) and not isinstance(x, type)
+
+
+def flatten(tree: Any) -> tuple[list[Any], Structure]:
+    """The leaves from left to right, and the structure that puts them together again."""
+    leaves: list[Any] = []
+    return leaves, _flatten(tree, leaves)
+
+
+def _flatten(tree: Any, leaves: list[Any]) -> Structure:
+    kind = type(tree)
+    if kind is dict:
+        try:
+            keys = tuple(sorted(tree))
+        except TypeError:
+            raise TreeError(f"dict keys must be sortable to make a pytree, got {list(tree)}") from None
+        return Structure(dict, keys, tuple(_flatten(tree[k], leaves) for k in keys))
+    if kind is list or kind is tuple:
+        return Structure(kind, tuple(range(len(tree))), tuple(_flatten(x, leaves) for x in tree))
+    if isinstance(tree, tuple) and hasattr(kind, "_fields"):
+        return Structure(kind, kind._fields, tuple(_flatten(x, leaves) for x in tree))
+    if dataclasses.is_dataclass(tree) and not is_array(tree) and not isinstance(tree, type):
+        return _flatten_dataclass(tree, leaves)
+    leaves.append(tree)
+    return LEAF
+
+
+def _flatten_dataclass(tree: Any, leaves: list[Any]) -> Structure:
+    keys, children, static, buffers = [], [], [], set()
+    for field in dataclasses.fields(tree):
+        x = getattr(tree, field.name)
+        if holds_arrays(x) and not field.metadata.get("static"):
+            keys.append(field.name)
+            children.append(_flatten(x, leaves))
+            if field.metadata.get("buffer"):
+                buffers.add(field.name)
+        else:
+            try:
+                hash(x)
+            except TypeError:
+                raise TreeError(
+                    f"{type(tree).__name__}.{field.name} holds no array, so it must be hashable; got {x!r}: use a tuple"
+                ) from None
+            static.append((field.name, _Exact(x)))
+    return Structure(type(tree), tuple(keys), tuple(children), tuple(static), frozenset(buffers))
+
+
+class _Exact:
+    """A static field's value, compared by type and value (1 is not True)."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Exact) and type(self.value) is type(other.value) and self.value == other.value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+def unflatten(structure: Structure, leaves: Sequence[Any]) -> Any:
+    """The tree of this structure with these leaves."""
+    if structure.leaf_count != len(leaves):
+        raise TreeError(f"the structure {structure} has {structure.leaf_count} leaves, got {len(leaves)}")
+    return _unflatten(structure, iter(leaves))
+
+
+def _unflatten(s: Structure, leaves: Iterator[Any]) -> Any:
+    if s.kind is None:
+        return next(leaves)
+    children = [_unflatten(c, leaves) for c in s.children]
+    if s.kind is dict:
+        return dict(zip(s.keys, children))
+    if s.kind in (list, tuple):
+        return s.kind(children)
+    if issubclass(s.kind, tuple):
+        return s.kind(*children)
+    made = object.__new__(s.kind)
+    for name, exact in s.static:
+        object.__setattr__(made, name, exact.value)
+    for name, child in zip(s.keys, children):
+        object.__setattr__(made, name, child)
+    return made
+
+
+def leaves(tree: Any) -> list[Any]:
+    return flatten(tree)[0]
+
+
+def structure(tree: Any) -> Structure:
+    return flatten(tree)[1]
+
+
+def map(fn: Callable[..., Any], tree: Any, *rest: Any) -> Any:  # noqa: A001 - the field's name for it
+    """fn applied leaf by leaf: map(f, t, u) has f(a, b) where t has a and u has b. Structures must match."""
+    first, shape = flatten(tree)
+    columns = [first]
+    for other in rest:
+        found, other_shape = flatten(other)
+        if other_shape != shape:
+            raise TreeError(f"trees differ in structure: {shape} and {other_shape}")
+        columns.append(found)
+    return unflatten(shape, [fn(*row) for row in zip(*columns)])
+
+
+def buffer_flags(tree_structure: Structure, inside: bool = False) -> list[bool]:
+    """For each leaf, whether it lies in a field declared with `ng.nn.buffer()`."""
+    if tree_structure.kind is None:
+        return [inside]
+    out: list[bool] = []
+    for key, child in zip(tree_structure.keys, tree_structure.children):
+        out += buffer_flags(child, inside or key in tree_structure.buffers)
+    return out
+
+
+def paths(tree_structure: Structure, prefix: str = "") -> list[str]:
+    """For each leaf, how it is reached: `blocks.0.attention.weight`."""
+    if tree_structure.kind is None:
+        return [prefix]
+    out: list[str] = []
+    for key, child in zip(tree_structure.keys, tree_structure.children):
+        out += paths(child, f"{prefix}.{key}" if prefix else str(key))
+    return out
