@@ -1,0 +1,368 @@
+"""The transforms that people call: grad, vjp, jvp, vmap, jacobian, hessian, checkpoint, custom_vjp, composite.
+
+Inside a trace each emits into it. Outside, it traces and runs as if jitted, cached by signature.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nagraph import tree
+from nagraph.autodiff import grad_graph, one_of, pullback, pushforward
+from nagraph.batching import batched_call, with_batch_axis
+from nagraph.errors import SignatureError, TracerError, TreeError
+from nagraph.ir.builder import active, current
+from nagraph.ir.graph import Graph, Value
+from nagraph.ir.types import TensorType, is_float
+from nagraph.ops.region import Call, stop_gradient as _stop, zeros_of
+from nagraph.trace import argument_names, as_value, function_name, trace_leaves
+
+Fn = Callable[..., Any]
+
+
+def _transform(emitted: Fn, like: Fn) -> Fn:
+    """`emitted` inside a trace; outside, the same function jitted."""
+    from nagraph.compiler import jit
+
+    jitted = jit(emitted)
+
+    @functools.wraps(like, updated=())
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return emitted(*args, **kwargs) if active() is not None else jitted(*args, **kwargs)
+
+    return call
+
+
+class _Traced:
+    """A function traced on the leaves of its arguments, ready to be emitted on the outer values."""
+
+    def __init__(self, fn: Fn, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None):
+        self.leaves, self.structure = tree.flatten((args, kwargs or {}))
+        names = argument_names(fn, args)
+
+        def on_leaves(*xs: Any) -> Any:
+            a, k = tree.unflatten(self.structure, xs)
+            return fn(*a, **k)
+
+        self.graph, captured, self.out_structure, self.out_mask = trace_leaves(
+            on_leaves, self.leaves, function_name(fn), names)
+        #: For each input of the graph that is a leaf, the index of that leaf.
+        self.leaf_of = [i for i, x in enumerate(self.leaves) if x is not None]
+        self.operands = [as_value(self.leaves[i]) for i in self.leaf_of] + captured
+
+    def result(self, outputs: Sequence[Any]) -> Any:
+        """The outputs in the structure that the function returned."""
+        found = iter(outputs)
+        return tree.unflatten(self.out_structure, [next(found) if m else None for m in self.out_mask])
+
+    def inputs_of(self, argnums: Sequence[int], name: str) -> list[int]:
+        """The graph's inputs that belong to the positional arguments `argnums`."""
+        arguments = self.structure.children[0].children
+        ends = np.cumsum([0, *(a.leaf_count for a in arguments)])
+        for n in argnums:
+            if not -len(arguments) <= n < len(arguments):
+                raise SignatureError(f"{name}: argnums {n} is out of range for {len(arguments)} positional arguments")
+        wanted = {i for n in argnums for i in range(ends[n % len(arguments)], ends[n % len(arguments) + 1])}
+        return [k for k, i in enumerate(self.leaf_of) if i in wanted]
+
+
+def value_and_grad(fn: Fn, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Fn:
+    """x -> (f(x), ∂f/∂x) of a function with a scalar result.
+
+    The gradient has the structure of the argument; integer, bool and buffer leaves hold None.
+    With `has_aux`, fn returns (loss, aux) and the result is ((loss, aux), gradient).
+    """
+    single = isinstance(argnums, int)
+    which = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+
+    def emitted(*args: Any, **kwargs: Any) -> Any:
+        traced = _Traced(fn, args, kwargs)
+        loss_type = _check_loss(traced, has_aux)
+        chosen = traced.inputs_of(which, "grad")
+        buffers = tree.buffer_flags(traced.structure)
+        wrt = [k for k in chosen if is_float(traced.graph.inputs[k].dtype) and not buffers[traced.leaf_of[k]]]
+        if not wrt:
+            raise SignatureError(f"grad: argument {argnums} has no floating leaf to differentiate by")
+        outputs, pull = pullback(traced.graph, traced.operands, wrt)
+        found = pull([one_of(loss_type), *(None for _ in outputs[1:])])
+        by_leaf: dict[int, Value] = {}
+        for k, c in zip(wrt, found, strict=True):
+            by_leaf[traced.leaf_of[k]] = zeros_of(traced.graph.inputs[k].type) if c is None else c
+        all_leaves = [by_leaf.get(i) for i in range(len(traced.leaves))]
+        grads, _ = tree.unflatten(traced.structure, all_leaves)
+        return traced.result(outputs), grads[which[0]] if single else tuple(grads[n] for n in which)
+
+    return _transform(emitted, fn)
+
+
+def _check_loss(traced: _Traced, has_aux: bool) -> TensorType:
+    structure = traced.out_structure
+    if has_aux and not (structure.kind is tuple and len(structure.children) == 2):
+        raise SignatureError(f"grad: with has_aux=True the function returns (loss, aux), got {structure}")
+    loss = structure.children[0] if has_aux else structure
+    if loss is not tree.LEAF and loss != tree.LEAF or not traced.out_mask[0]:
+        hint = "" if has_aux else "; to return more beside the loss, pass has_aux=True"
+        raise SignatureError(f"grad: the function must return one scalar, got {structure}{hint}")
+    found = traced.graph.output_types[0]
+    if found.shape or not is_float(found.dtype):
+        raise SignatureError(f"grad: the function must return a floating scalar, got {found}; take its sum or mean")
+    return found
+
+
+def grad(fn: Fn | Graph, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Any:
+    """x -> ∂f/∂x of a function with a scalar result; of a graph, the graph of its gradient.
+
+    With `has_aux`, fn returns (loss, aux) and the result is (gradient, aux).
+    """
+    if isinstance(fn, Graph):
+        return grad_graph(fn, argnums)
+    both = value_and_grad(fn, argnums, has_aux)
+
+    @functools.wraps(fn, updated=())
+    def call(*args: Any, **kwargs: Any) -> Any:
+        value, gradient = both(*args, **kwargs)
+        return (gradient, value[1]) if has_aux else gradient
+
+    return call
+
+
+def vjp(fn: Fn, *args: Any) -> tuple[Any, Fn]:
+    """f(x), and the function ct -> Jᵀ ct, a tuple with one entry for each argument."""
+    if active() is None:
+        from nagraph.compiler import jit
+
+        pulled = jit(lambda xs, ct: vjp(fn, *xs)[1](ct))
+        return jit(fn)(*args), lambda ct: pulled(args, ct)
+    traced = _Traced(fn, args)
+    wrt = [k for k, _ in enumerate(traced.leaf_of) if is_float(traced.graph.inputs[k].dtype)]
+    outputs, pull = pullback(traced.graph, traced.operands, wrt)
+
+    def pulled_back(ct: Any) -> Any:
+        found, structure = tree.flatten(ct)
+        if structure != traced.out_structure:
+            raise TreeError(f"vjp: the cotangent must have the structure of the result, {traced.out_structure}, got {structure}")
+        given = [None if c is None else _like(as_value(c), v.type)
+                 for c, v in zip((c for c, m in zip(found, traced.out_mask) if m), outputs, strict=True)]
+        cts = pull([c if c is not None and is_float(v.dtype) else None for c, v in zip(given, outputs)])
+        by_leaf = {traced.leaf_of[k]: zeros_of(traced.graph.inputs[k].type) if c is None else c
+                   for k, c in zip(wrt, cts, strict=True)}
+        return tree.unflatten(traced.structure, [by_leaf.get(i) for i in range(len(traced.leaves))])[0]
+
+    return traced.result(outputs), pulled_back
+
+
+def _like(x: Value, type: TensorType) -> Value:
+    """A cotangent or tangent as the type asks: dtype cast where weak, same shape."""
+    from nagraph.ops.base import cast
+
+    if x.shape != type.shape:
+        raise SignatureError(f"a cotangent or tangent must have the shape of its value, {type}, got {x.type}")
+    result: Value = cast(x, type.dtype)
+    return result
+
+
+def jvp(fn: Fn, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    """f(x) and J t: the result and how it moves when the arguments move along `tangents`."""
+    if active() is None:
+        from nagraph.compiler import jit
+
+        result: tuple[Any, Any] = jit(lambda xs, ts: jvp(fn, xs, ts))(tuple(primals), tuple(tangents))
+        return result
+    traced = _Traced(fn, tuple(primals))
+    given = tree.leaves((tuple(tangents), {}))
+    if len(given) != len(traced.leaves):
+        raise TreeError(f"jvp: {len(traced.leaves)} primal leaves but {len(given)} tangent leaves")
+    moved = [None if given[i] is None or not is_float(traced.graph.inputs[k].dtype)
+             else _like(as_value(given[i]), traced.graph.inputs[k].type) for k, i in enumerate(traced.leaf_of)]
+    moved += [None] * (len(traced.operands) - len(moved))
+    outputs, found = pushforward(traced.graph, traced.operands, moved)
+    full = [zeros_of(o.type) if t is None else t for o, t in zip(outputs, found)]
+    return traced.result(outputs), traced.result(full)
+
+
+def hvp(fn: Fn, x: Any, v: Any) -> Any:
+    """The Hessian of a scalar function times a vector: H(x) v, forward over reverse."""
+    return jvp(grad(fn), (x,), (v,))[1]
+
+
+def vmap(fn: Fn, in_axes: Any = 0, out_axes: int = 0) -> Fn:
+    """f mapped over an axis of its arguments, as one graph: y[i] = f(x[i]).
+
+    in_axes: an axis for all arguments, or a tuple with an axis or None (not mapped) for each.
+    """
+
+    def emitted(*args: Any) -> Any:
+        from nagraph.ops.movement import moveaxis
+
+        axes = in_axes if isinstance(in_axes, (tuple, list)) else (in_axes,) * len(args)
+        if len(axes) != len(args):
+            raise SignatureError(f"vmap: in_axes has {len(axes)} entries for {len(args)} arguments")
+        leaf_axes = [a for arg, axis in zip(args, axes) for a in _axes_of(arg, axis)]
+        leaves, structure = tree.flatten(args)
+        sizes: dict[int, int] = {}
+        fronted: list[Any] = []
+        for i, (x, axis) in enumerate(zip(leaves, leaf_axes, strict=True)):
+            if x is None or axis is None:
+                fronted.append(x)
+                continue
+            value = as_value(x)
+            if not -value.ndim <= axis < value.ndim:
+                raise SignatureError(f"vmap: axis {axis} is out of range for {value.type}")
+            sizes[i] = value.shape[axis]
+            fronted.append(moveaxis(value, axis, 0) if axis else value)
+        if len(set(sizes.values())) != 1:
+            raise SignatureError(f"vmap: mapped axes need one common size, got {sorted(set(sizes.values())) or 'none'}")
+        size = next(iter(sizes.values()))
+        examples = [TensorType(x.dtype, x.shape[1:]) if i in sizes else x for i, x in enumerate(fronted)]
+        graph, captured, out_structure, mask = trace_leaves(
+            lambda *xs: fn(*tree.unflatten(structure, xs)), examples, function_name(fn), argument_names(fn, args))
+        flags = [i in sizes for i, x in enumerate(leaves) if x is not None] + [False] * len(captured)
+        operands = [as_value(x) for x in fronted if x is not None] + captured
+        found = iter(
+            moveaxis(with_batch_axis(x, b, size), 0, out_axes) if out_axes else with_batch_axis(x, b, size)
+            for x, b in batched_call(graph, size, operands, flags)
+        )
+        return tree.unflatten(out_structure, [next(found) if m else None for m in mask])
+
+    return _transform(emitted, fn)
+
+
+def _axes_of(arg: Any, axis: Any) -> list[int | None]:
+    """The axis of each leaf of an argument; `axis` is one for all, or a container of the argument's shape."""
+    count = tree.structure(arg).leaf_count
+    if axis is None or isinstance(axis, int):
+        return [axis] * count
+    found = tree.leaves(axis)
+    if len(found) != count:
+        raise SignatureError(f"vmap: in_axes {axis} does not fit an argument of {count} leaves")
+    return found
+
+
+def jacobian(fn: Fn, argnums: int = 0) -> Fn:
+    """J[i, j] = ∂f_i/∂x_j, of shape f(x).shape + x.shape: reverse mode, all rows at once through vmap."""
+
+    def emitted(*args: Any) -> Any:
+        from nagraph import numpy as np_
+
+        def of_one(x: Any) -> Any:
+            return fn(*args[:argnums], x, *args[argnums + 1:])
+
+        y, pull = vjp(of_one, args[argnums])
+        if not isinstance(y, Value):
+            raise SignatureError(f"jacobian: the function must return one array, got {tree.structure(y)}")
+        n = y.size
+        rows = np_.reshape(np_.eye(n, dtype=y.dtype), (n, *y.shape))
+        found = vmap(lambda ct: pull(ct)[0])(rows)
+        return tree.map(lambda g: np_.reshape(g, (*y.shape, *g.shape[1:])), found)
+
+    return _transform(emitted, fn)
+
+
+def hessian(fn: Fn, argnums: int = 0) -> Fn:
+    """H[i, j] = ∂²f/∂x_i∂x_j of a scalar function."""
+    return jacobian(grad(fn, argnums), argnums)
+
+
+def stop_gradient(x: Any) -> Any:
+    """x, taken as a constant by differentiation; trees leaf by leaf."""
+    return tree.map(lambda leaf: _stop(leaf) if isinstance(leaf, Value) else leaf, x)
+
+
+def eval_shape(fn: Fn, *args: Any) -> Any:
+    """The types that fn(*args) would have, in its structure; nothing is computed."""
+    leaves, structure = tree.flatten(args)
+    graph, _, out, mask = trace_leaves(lambda *xs: fn(*tree.unflatten(structure, xs)), leaves, function_name(fn))
+    found = iter(graph.output_types)
+    return tree.unflatten(out, [next(found) if m else None for m in mask])
+
+
+def _as_call(fn: Fn, kind: str, label: str) -> Fn:
+    """fn as one `call` node of this kind."""
+
+    def emitted(*args: Any, **kwargs: Any) -> Any:
+        traced = _Traced(fn, args, kwargs)
+        return traced.result(current().emit(Call(label, kind, traced.graph), traced.operands))
+
+    return _transform(emitted, fn)
+
+
+def checkpoint(fn: Fn) -> Fn:
+    """fn, whose backward pass recomputes it from its inputs instead of saving what is in between."""
+    return _as_call(fn, "checkpoint", function_name(fn))
+
+
+def composite(fn: Fn) -> Fn:
+    """fn as a named region: one node in the graph, which a backend may claim whole."""
+    return _as_call(fn, "composite", function_name(fn))
+
+
+class custom_vjp:
+    """A function with a derivative of its own.
+
+        @ng.custom_vjp
+        def f(x): ...
+        f.defvjp(fwd, bwd)      # fwd(x) -> (f(x), residuals); bwd(residuals, ct) -> (ct_x,)
+
+    Forward mode, vmap and second derivatives use the function itself.
+    """
+
+    def __init__(self, fn: Fn):
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+        self.fwd: Fn | None = None
+        self.bwd: Fn | None = None
+        self._call = _transform(self._emit, fn)
+
+    def defvjp(self, fwd: Fn, bwd: Fn) -> None:
+        """Declare the two halves of the derivative."""
+        self.fwd, self.bwd = fwd, bwd
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            raise SignatureError("custom_vjp functions take positional arguments alone")
+        if self.fwd is None or self.bwd is None:
+            raise SignatureError(f"{function_name(self.fn)} has no derivative yet: call .defvjp(fwd, bwd)")
+        return self._call(*args)
+
+    def _emit(self, *args: Any) -> Any:
+        assert self.fwd is not None and self.bwd is not None
+        label = function_name(self.fn)
+        body = _Traced(self.fn, args)
+        forward = _Traced(self.fwd, args)
+        count = len(body.leaf_of)
+        if len(body.operands) != count or len(forward.operands) != count:
+            raise TracerError(f"custom_vjp {label} uses traced values from outside; pass them as arguments")
+        shape = forward.out_structure
+        if shape.kind is not tuple or len(shape.children) != 2 or shape.children[0] != body.out_structure:
+            raise TreeError(f"custom_vjp {label}: fwd must return (result, residuals), got {shape}")
+        n = len(body.graph.outputs)
+        cut = shape.children[0].leaf_count
+        residual_shape, residual_mask = shape.children[1], forward.out_mask[cut:]
+        residual_types, ct_types = forward.graph.output_types[n:], body.graph.output_types
+
+        def backward(*leaves: Any) -> Any:
+            residual_leaves = iter(leaves[:len(residual_types)])
+            ct_leaves = iter(leaves[len(residual_types):])
+            residuals = tree.unflatten(residual_shape, [next(residual_leaves) if m else None for m in residual_mask])
+            cts = tree.unflatten(body.out_structure, [next(ct_leaves) if m else None for m in body.out_mask])
+            assert self.bwd is not None
+            found = tree.leaves((tuple(self.bwd(residuals, cts)), {}))
+            if len(found) != len(body.leaves):
+                raise TreeError(f"custom_vjp {label}: bwd must return a cotangent for each of "
+                                f"{len(body.leaves)} argument leaves, got {len(found)}")
+            out = []
+            for k, i in enumerate(body.leaf_of):
+                type = body.graph.inputs[k].type
+                if is_float(type.dtype):
+                    out.append(zeros_of(type) if found[i] is None else _like(as_value(found[i]), type))
+            return out
+
+        bwd, captured, _, _ = trace_leaves(backward, [*residual_types, *ct_types], f"{label}.bwd")
+        if captured:
+            raise TracerError(f"custom_vjp {label}: bwd uses traced values from outside; pass them as residuals")
+        op = Call(label, "composite", body.graph, forward.graph.with_name(f"{label}.fwd"), bwd)
+        return body.result(current().emit(op, body.operands))
