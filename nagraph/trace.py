@@ -300,12 +300,15 @@ def trace_leaves(fn: Callable[..., Any], leaves: Sequence[Any], name: str,
 def as_value(x: Any) -> Value:
     """A result of a traced function as a value: arrays and numbers become constants."""
     from nagraph.ir.builder import current
-    from nagraph.ops.base import as_array
+    from nagraph.ops.base import as_array, mark_weak
 
     if isinstance(x, Value):
         return current().accept(x)
-    leaf_type(x)
-    return current().constant(as_array(x))
+    _, weak = leaf_type(x)
+    value = current().constant(as_array(x))
+    if weak:
+        mark_weak(value)
+    return value
 
 
 def function_name(fn: Any) -> str:

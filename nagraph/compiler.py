@@ -1,0 +1,388 @@
+"""jit and compile: from a function or a graph to something that runs."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import threading
+import time
+import warnings
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from nagraph import tree
+from nagraph.errors import NagraphError, SignatureError
+from nagraph.ir.builder import active
+from nagraph.ir.graph import Graph
+from nagraph.ir.location import caller_location
+from nagraph.ir.promotion import WEAK
+from nagraph.ir.types import TensorType, as_dtype
+from nagraph.trace import function_name, leaf_type, trace_leaves, user_frames_only
+
+#: The number of signatures after which a warning names the argument that keeps changing.
+MANY_SIGNATURES = 8
+
+BACKENDS = ("numpy",)
+
+
+class Executable(Protocol):
+    """What a backend makes of a graph: call it with the graph's inputs, in order."""
+
+    graph: Graph
+
+    def __call__(self, *arrays: Any) -> tuple[Any, ...]: ...
+
+
+def backend_module(name: str | None) -> Any:
+    """The backend of this name; None is the default one."""
+    chosen = name or "numpy"
+    if chosen not in BACKENDS:
+        raise SignatureError(f"unknown backend {chosen!r}; there is {', '.join(BACKENDS)}")
+    return importlib.import_module(f"nagraph.backends.{chosen}")
+
+
+def compile(graph: Graph, *, backend: str | None = None, threads: int | None = None, passes: Any = None) -> Any:
+    """An executable of `graph`: passes, plan, backend. exe(*arrays) gives the tuple of outputs.
+
+    passes: a pipeline, or its text such as "simplify,fold,cse,dce,fuse,schedule"; None is the default.
+    """
+    from nagraph.pipeline import Pipeline, default
+
+    pipeline = default() if passes is None else Pipeline.parse(passes) if isinstance(passes, str) else passes
+    return backend_module(backend).compile(pipeline(graph))
+
+
+class CacheInfo(NamedTuple):
+    """Calls answered by a compiled signature, calls that compiled one, and how many there are."""
+
+    hits: int
+    misses: int
+    size: int
+
+
+@dataclass
+class Entry:
+    """One compiled signature."""
+
+    executable: Any
+    names: list[str]
+    types: tuple[Any, ...]
+    out_structure: tree.Structure
+    out_mask: list[bool]
+    #: For each output, the input leaf whose donated array takes it, or None.
+    donated_to: list[int | None]
+    trace_seconds: float
+    compile_seconds: float
+    reason: str
+    #: The constant arguments: held, so that their identity stays theirs.
+    bound: tuple[Any, ...] = ()
+    calls: int = 0
+    notes: set[str] = field(default_factory=set)
+
+
+def jit(fn: Callable[..., Any] | None = None, *, backend: str | None = None, threads: int | None = None,
+        static_argnames: str | Sequence[str] = (), donate_argnames: str | Sequence[str] = (),
+        constant_argnames: str | Sequence[str] = (), passes: Any = None) -> Any:
+    """fn, compiled once for each signature (structure, shapes and dtypes of the arguments) and then run.
+
+    static_argnames: arguments that are part of the signature by value (hashable).
+    donate_argnames: arguments whose arrays may be overwritten by results of the same type.
+    constant_argnames: arguments bound once into the executable, until another object is passed.
+    """
+    if fn is None:
+        return functools.partial(jit, backend=backend, threads=threads, static_argnames=static_argnames,
+                                 donate_argnames=donate_argnames, constant_argnames=constant_argnames, passes=passes)
+    return Jitted(fn, backend, threads, _names(static_argnames), _names(donate_argnames), _names(constant_argnames), passes)
+
+
+def _names(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+class Jitted:
+    """What `jit` returns."""
+
+    def __init__(self, fn: Callable[..., Any], backend: str | None, threads: int | None, static: tuple[str, ...],
+                 donate: tuple[str, ...], constant: tuple[str, ...], passes: Any):
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+        self.backend, self.threads, self.passes = backend, threads, passes
+        self.static, self.donate, self.constant = static, donate, constant
+        self._entries: dict[Hashable, Entry] = {}
+        self._hits = self._misses = 0
+        self._warned = False
+        self._lock = threading.RLock()
+        try:
+            self._signature: inspect.Signature | None = inspect.signature(fn)
+        except (TypeError, ValueError):
+            self._signature = None
+        if self._signature is not None:
+            known = self._signature.parameters
+            open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
+            for n in (*static, *donate, *constant):
+                if n not in known and not open_ended:
+                    raise SignatureError(f"jit: {function_name(fn)} has no argument {n!r}; it has {', '.join(known) or 'none'}")
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if active() is not None:
+            return self.fn(*args, **kwargs)
+        with user_frames_only():
+            return self._run(args, kwargs)
+
+    def bind(self, *bound: Any) -> Callable[..., Any]:
+        """The function with its first arguments given."""
+        return functools.partial(self, *bound)
+
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """The traced graph and the compiled executable for these arguments, without running it."""
+        with user_frames_only():
+            call = self._bind(args, kwargs)
+            return Lowered(self._trace(call)[0], self._entry(call).executable)
+
+    # -- one call -----------------------------------------------------------------------------------
+
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        call = self._bind(args, kwargs)
+        entry = self._entry(call)
+        entry.calls += 1
+        arrays = [np.asarray(x, dtype=t) for x, t in zip(call.arrays, call.dtypes)]
+        results = list(entry.executable(*arrays))
+        if self.donate:
+            self._give_back(call, entry, results)
+        found = iter(results)
+        return tree.unflatten(entry.out_structure, [next(found) if m else None for m in entry.out_mask])
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
+        if self._signature is not None:
+            try:
+                bound = self._signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise SignatureError(f"{function_name(self.fn)}: {error}") from None
+            if kwargs or self.static or self.donate or self.constant:
+                bound.apply_defaults() if self.static else None
+                args, kwargs = bound.args, bound.kwargs
+            names = _argument_labels(self._signature, args)
+        else:
+            names = [f"arg{i}" for i in range(len(args))]
+        return _Call(self, args, kwargs, names)
+
+    def _entry(self, call: _Call) -> Entry:
+        with self._lock:
+            entry = self._entries.get(call.key)
+            if entry is not None:
+                self._hits += 1
+                return entry
+            self._misses += 1
+            made = self._compile(call)
+            self._entries[call.key] = made
+            self._warn_if_many()
+            return made
+
+    def _trace(self, call: _Call) -> tuple[Graph, tree.Structure, list[bool]]:
+        graph, captured, structure, mask = trace_leaves(call.on_leaves, call.leaves, function_name(self.fn), call.leaf_names)
+        assert not captured, "a trace at the outside has nothing to capture"
+        return graph, structure, mask
+
+    def _compile(self, call: _Call) -> Entry:
+        start = time.perf_counter()
+        graph, structure, mask = self._trace(call)
+        traced = time.perf_counter()
+        executable = compile(graph, backend=self.backend, threads=self.threads, passes=self.passes)
+        return Entry(executable, call.leaf_names, call.types, structure, mask, self._pair_donations(call, graph),
+                     traced - start, time.perf_counter() - traced, self._reason(call), tuple(call.bound.values()))
+
+    # -- donation -----------------------------------------------------------------------------------
+
+    def _pair_donations(self, call: _Call, graph: Graph) -> list[int | None]:
+        """Each output takes the first donated input of its type that is still free."""
+        free: dict[TensorType, list[int]] = {}
+        for i, (v, donated) in enumerate(zip(graph.inputs, call.donated, strict=True)):
+            if donated:
+                free.setdefault(v.type, []).append(i)
+        return [free[v.type].pop(0) if free.get(v.type) else None for v in graph.outputs]
+
+    def _give_back(self, call: _Call, entry: Entry, results: list[Any]) -> None:
+        """Write results into the donated arrays that may take them, and return those very arrays."""
+        given = [x for x in call.arrays if isinstance(x, np.ndarray)]
+        for k, i in enumerate(entry.donated_to):
+            if i is None:
+                continue
+            array = call.arrays[i]
+            why = _not_donatable(array, given)
+            if why:
+                entry.notes.add(f"{entry.names[i]} was donated but copied: it {why}")
+                continue
+            np.copyto(array, results[k])
+            results[k] = array
+
+    # -- what was compiled, and why -------------------------------------------------------------------
+
+    def cache_info(self) -> CacheInfo:
+        return CacheInfo(self._hits, self._misses, len(self._entries))
+
+    def cache_clear(self) -> None:
+        with self._lock:
+            self._entries.clear()
+            self._hits = self._misses = 0
+
+    def explain(self) -> str:
+        """What was compiled, in order: signature, the argument that caused it, times, donations."""
+        lines = [f"{function_name(self.fn)}: {len(self._entries)} signatures, {self._hits} hits, {self._misses} misses"]
+        for n, e in enumerate(self._entries.values(), 1):
+            lines.append(f"  {n}. {e.reason}")
+            shown = ", ".join(f"{name}: {t}" for name, t in zip(e.names, e.types))
+            lines.append(f"     ({shown})" if len(shown) < 400 else f"     ({shown[:400]}...)")
+            lines.append(f"     traced in {e.trace_seconds:.3f} s, compiled in {e.compile_seconds:.3f} s, {e.calls} calls")
+            lines += [f"     {note}" for note in sorted(e.notes)]
+        return "\n".join(lines)
+
+    def _reason(self, call: _Call) -> str:
+        if not self._entries:
+            return "first call"
+        last = list(self._entries.values())[-1]
+        changes = [
+            f"{name} changed from {old} to {new}"
+            for name, old, new in zip(call.leaf_names, last.types, call.types) if old != new
+        ]
+        if last.names != call.leaf_names:
+            return "the structure of the arguments changed"
+        return "; ".join(changes[:4]) if changes else "a static argument changed: " + ", ".join(call.static_shown)
+
+    def _warn_if_many(self) -> None:
+        if self._warned or len(self._entries) < MANY_SIGNATURES:
+            return
+        self._warned = True
+        entries = list(self._entries.values())
+        distinct: dict[str, set[Any]] = {}
+        for e in entries:
+            for name, t in zip(e.names, e.types):
+                distinct.setdefault(name, set()).add(t)
+        worst = max(distinct, key=lambda n: len(distinct[n]), default="")
+        shown = ", ".join(sorted(map(str, distinct.get(worst, set())))[:4])
+        what = f"argument {worst} keeps changing ({shown}, ...)" if len(distinct.get(worst, ())) > 1 else (
+            "a static argument or the structure keeps changing")
+        warnings.warn(
+            f"{function_name(self.fn)} was compiled for {len(entries)} signatures: {what}; pad it to one shape, "
+            f"or pass a number as an array ({caller_location()})", stacklevel=2)
+
+
+class Lowered(NamedTuple):
+    """A function's graph as traced, and the executable made from it."""
+
+    graph: Graph
+    executable: Any
+
+    def __str__(self) -> str:
+        return str(self.graph)
+
+
+class _Call:
+    """The arguments of one call, taken apart."""
+
+    def __init__(self, owner: Jitted, args: tuple[Any, ...], kwargs: dict[str, Any], names: list[str]):
+        labels = [*names, *kwargs]
+        values = [*args, *kwargs.values()]
+        self.fn, self.kwnames, self.positional = owner.fn, tuple(kwargs), len(args)
+        self.bound = {i: v for i, (n, v) in enumerate(zip(labels, values)) if n in owner.constant}
+        self.static = {i: v for i, (n, v) in enumerate(zip(labels, values)) if n in owner.static or i in self.bound}
+        self.static_shown = [f"{labels[i]}={v!r}" for i, v in self.static.items()]
+        dynamic = [v for i, v in enumerate(values) if i not in self.static]
+        dynamic_names = [n for i, n in enumerate(labels) if i not in self.static]
+        self.leaves, self.structure = tree.flatten(dynamic)
+        self._dynamic_names = dynamic_names
+        self._owner = owner
+        self.types, present = self._leaf_types()
+        self.arrays = [self.leaves[i] for i in present]
+        self.dtypes = [as_dtype(x.dtype) if hasattr(x, "dtype") else None for x in self.arrays]
+        try:
+            static_key = tuple((i, type(v), id(v) if i in self.bound else v) for i, v in self.static.items())
+            self.key: Hashable = (self.structure, self.types, self.kwnames, static_key)
+            hash(self.key)
+        except TypeError:
+            raise SignatureError(f"static arguments must be hashable: {', '.join(self.static_shown)}") from None
+        self._present = present
+
+    def _leaf_types(self) -> tuple[tuple[Any, ...], list[int]]:
+        types: list[Any] = []
+        present: list[int] = []
+        for i, leaf in enumerate(self.leaves):
+            if leaf is None:
+                types.append(None)
+                continue
+            try:
+                found, weak = leaf_type(leaf)
+            except NagraphError as error:
+                raise SignatureError(f"{function_name(self.fn)}: argument {self.leaf_names[i]}: {error}") from None
+            types.append(_Weak(found) if weak else found)
+            present.append(i)
+        return tuple(types), present
+
+    @functools.cached_property
+    def _all_names(self) -> list[str]:
+        names: list[str] = []
+        for name, child in zip(self._dynamic_names, self.structure.children):
+            names += tree.paths(child, name)
+        return names
+
+    @property
+    def leaf_names(self) -> list[str]:
+        return self._all_names
+
+    @property
+    def donated(self) -> list[bool]:
+        """For each leaf that is an input of the graph, whether its argument is donated."""
+        flags: list[bool] = []
+        for name, child in zip(self._dynamic_names, self.structure.children):
+            flags += [name in self._owner.donate] * child.leaf_count
+        return [flags[i] for i in self._present]
+
+    def on_leaves(self, *leaves: Any) -> Any:
+        dynamic = iter(tree.unflatten(self.structure, leaves))
+        values = [self.static[i] if i in self.static else next(dynamic)
+                  for i in range(self.positional + len(self.kwnames))]
+        return self.fn(*values[:self.positional], **dict(zip(self.kwnames, values[self.positional:])))
+
+
+class _Weak(NamedTuple):
+    """The type of a Python scalar."""
+
+    type: TensorType
+
+    def __str__(self) -> str:
+        return f"Python {WEAK[('b', 'i', 'f').index(self.type.dtype.kind)].__name__}"
+
+
+def _argument_labels(signature: inspect.Signature, args: tuple[Any, ...]) -> list[str]:
+    labels: list[str] = []
+    for p in signature.parameters.values():
+        if p.kind is p.VAR_POSITIONAL:
+            labels += [f"{p.name}[{i}]" for i in range(len(args) - len(labels))]
+        elif p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
+            labels.append(p.name)
+    return labels[:len(args)]
+
+
+def _not_donatable(array: Any, given: list[np.ndarray[Any, Any]]) -> str:
+    """Why an array can't be updated in place; "" if it can."""
+    if not isinstance(array, np.ndarray):
+        return "is no array"
+    if not array.flags.writeable:
+        return "is read-only"
+    if not array.flags.c_contiguous:
+        return "is not C-contiguous"
+    if not array.flags.owndata:
+        return "does not own its memory"
+    if not array.dtype.isnative:
+        return "is byte-swapped"
+    if sum(np.may_share_memory(array, other) for other in given) > 1:
+        return "overlaps another argument"
+    return ""
+
+
