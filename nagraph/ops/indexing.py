@@ -1,0 +1,413 @@
+"""Reading and writing at positions that are data: gather, scatter, and slices with moving starts.
+
+An index i of an axis with n elements counts from the end where it is negative, and is then clipped to
+0 ... n - 1: a graph has no way to raise. Reading and writing clip alike, so they stay each other's transpose.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nagraph.errors import TypeRuleError
+from nagraph.ir.builder import active, constant
+from nagraph.ir.graph import Value
+from nagraph.ir.op import Array, Cost, op
+from nagraph.ir.types import DTYPES, INTEGERS, TensorType
+from nagraph.ops.base import (
+    Linear, Maybe, Operand, Primitive, add_tangents, as_array, broadcast_to, cast, full, normalize_axes, zeros_like,
+)
+
+Axes = tuple[int, ...]
+I64 = DTYPES["i64"]
+
+
+def position(index: Array, size: int) -> Array:
+    """Indices as numbers from 0 to size - 1: negative ones count from the end, the rest is clipped."""
+    wide = index.astype(np.uint64 if index.dtype == np.uint64 else np.int64)
+    wide = np.minimum(wide, max(size - 1, 0)).astype(np.int64)
+    return np.clip(np.where(wide < 0, wide + size, wide), 0, max(size - 1, 0))
+
+
+def iota(shape: Axes, axis: int) -> Any:
+    """The number of its place on `axis` at every index of `shape`, i64."""
+    line = np.arange(shape[axis]).reshape([-1 if a == axis else 1 for a in range(len(shape))])
+    return np.broadcast_to(line, shape) if active() is None else broadcast_to(constant(line), shape)
+
+
+def gathered_shape(name: str, axes: Axes, x: TensorType, indices: Sequence[TensorType]) -> Axes:
+    """The shape of x with axis axes[0] replaced by the indices' axes, and the other `axes` gone."""
+    if not axes or list(axes) != sorted(set(axes)) or not 0 <= axes[0] <= axes[-1] < x.rank:
+        raise TypeRuleError(f"{name}: axes {axes} must be increasing and within x {x}")
+    if len(indices) != len(axes):
+        raise TypeRuleError(f"{name}: {len(axes)} axes {axes} take as many index operands, got {len(indices)}")
+    for axis, i in zip(axes, indices):
+        if i.dtype not in INTEGERS:
+            raise TypeRuleError(f"{name}: index of axis {axis} is {i}; indices have an integer dtype")
+        if i.shape != indices[0].shape:
+            raise TypeRuleError(f"{name}: indices differ in shape: {indices[0]} and {i}; broadcast them first")
+        if not x.shape[axis] and i.size:
+            raise TypeRuleError(f"{name}: axis {axis} of x {x} is empty, so it has no element for indices {i}")
+    rest = tuple(x.shape[a] for a in range(x.rank) if a not in axes)
+    return rest[: axes[0]] + indices[0].shape + rest[axes[0]:]
+
+
+def to_front(rank: int, axes: Axes, start: int, count: int) -> Axes:
+    """The order of axes that brings `count` of them from `start` to place `axes[0]`, counted among the others."""
+    block = tuple(range(start, start + count))
+    others = tuple(a for a in range(rank) if a not in block)
+    return others[: axes[0]] + block + others[axes[0]:]
+
+
+def _transpose(x: Any, order: Axes) -> Any:
+    from nagraph.ops.movement import transpose
+
+    return x if order == tuple(range(len(order))) else transpose(x, order)
+
+
+def _with_batch(size: int, x: Value, batched: bool) -> Value:
+    return x if batched else broadcast_to(x, (size, *x.shape))
+
+
+def _batched_indices(size: int, indices: Sequence[Value], batched: Sequence[bool]) -> list[Value]:
+    """The number of the example, and the indices, all of shape [size, ...]."""
+    made = [_with_batch(size, i, b) for i, b in zip(indices, batched)]
+    return [iota(made[0].shape, 0), *made]
+
+
+@op
+class Gather(Linear):
+    """Elements of x at the indices i, j, ... of the axes `axes`: y[a, s, c] = x[a, i[s], c].
+
+    Shape: that of x with axis axes[0] replaced by the indices' shape and the other `axes` gone.
+    Dtype: that of x; indices are integers of equal shape. Raises TypeRuleError for other indices.
+    """
+
+    axes: Axes = (0,)
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        x, *indices = operands
+        return x.with_shape(gathered_shape(self.name, self.axes, x, indices))
+
+    def reference(self, *operands: Array) -> Array:
+        x, *indices = operands
+        found = [position(i, x.shape[a]) for i, a in zip(indices, self.axes)]
+        if len(found) == 1:
+            return np.take(x, found[0], axis=self.axes[0])
+        rest = tuple(a for a in range(x.ndim) if a not in self.axes)
+        y = x.transpose(self.axes + rest)[tuple(found)]
+        return y.transpose(to_front(y.ndim, self.axes, 0, found[0].ndim))
+
+    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        x, *indices = operands
+        return (Scatter(self.axes, "add")(zeros_like(x), ct, *indices),)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        x, *indices = operands
+        moved = tuple(a + 1 for a in self.axes)
+        if not any(batched[1:]):
+            return (Gather(moved)(x, *indices),)
+        example = _batched_indices(size, indices, batched[1:])
+        if batched[0]:
+            y = Gather((0, *moved))(x, *example)
+            return (_transpose(y, (0, *(1 + a for a in to_front(y.ndim - 1, self.axes, 0, example[0].ndim - 1)))),)
+        y = Gather(self.axes)(x, *example[1:])
+        return (_transpose(y, (self.axes[0], *(a for a in range(y.ndim) if a != self.axes[0]))),)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        shape = tuple(range(3, 4 + self.axes[-1] + 1))
+        yield rng.normal(size=shape), *(rng.integers(-shape[a], shape[a], size=(2, 3)) for a in self.axes)
+        yield np.arange(math.prod(shape)).reshape(shape), *(np.array(99) for _ in self.axes)
+
+
+_REDUCE: dict[str, np.ufunc] = {"add": np.add, "max": np.maximum, "min": np.minimum}
+
+
+@op
+class Scatter(Primitive):
+    """x with updates u at the indices i, j, ... of `axes`: y[a, i[s], c] = u[a, s, c] combined with x there.
+
+    `mode` is "set" (where an index comes twice, the last one in row-major order counts), "add", "max" or "min".
+    Shape and dtype: those of x; u has the shape that `gather` reads at these indices.
+    The order of additions is that of the updates, row-major, so results never vary.
+    """
+
+    widens = True
+    axes: Axes = (0,)
+    mode: str = "add"
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        x, updates, *indices = operands
+        if self.mode not in ("set", *_REDUCE):
+            raise TypeRuleError(f"scatter: mode {self.mode!r} is none of set, add, max, min")
+        expected = x.with_shape(gathered_shape(self.name, self.axes, x, indices))
+        if updates != expected:
+            raise TypeRuleError(f"scatter: updates are {updates}, but at these indices x {x} holds {expected}")
+        return x
+
+    def reference(self, *operands: Array) -> Array:
+        x, updates, *indices = operands
+        sizes = [x.shape[a] for a in self.axes]
+        places = np.zeros(indices[0].shape, np.int64)
+        for i, n in zip(indices, sizes):
+            places = places * n + position(i, n)
+        order = self.axes + tuple(a for a in range(x.ndim) if a not in self.axes)
+        y = x.transpose(order)
+        rest = y.shape[len(self.axes):]
+        rows = y.reshape(math.prod(sizes), -1 if x.size else math.prod(rest)).copy()
+        lead, count = self.axes[0], indices[0].ndim
+        new = updates.transpose((*range(lead, lead + count), *range(lead), *range(lead + count, updates.ndim)))
+        _combine(rows, new.reshape(places.size, rows.shape[1]), places.reshape(-1), self.mode)
+        return rows.reshape(y.shape).transpose(np.argsort(order))
+
+    def vjp(
+        self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]
+    ) -> tuple[Maybe, ...]:
+        x, updates, *indices = operands
+        (ct,) = cotangents
+        none = (None,) * len(indices)
+        if ct is None:
+            return (None, None, *none)
+        gather = Gather(self.axes)
+        if self.mode == "add":
+            return (ct, gather(ct, *indices), *none)
+        if self.mode == "set":
+            read = gather(ct, *indices)
+            return (self(ct, zeros_like(updates), *indices), self._where_last(x, read, indices), *none)
+        old, new = self._shares(results[0], operands)
+        return (ct * old, gather(ct, *indices) * new, *none)
+
+    def jvp(
+        self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]
+    ) -> tuple[Maybe, ...]:
+        x, updates, *indices = operands
+        tx, tu = tangents[:2]
+        if tx is None and tu is None:
+            return (None,)
+        if self.mode in ("add", "set"):
+            return (self(zeros_like(x) if tx is None else tx, zeros_like(updates) if tu is None else tu, *indices),)
+        old, new = self._shares(results[0], operands)
+        kept = None if tx is None else tx * old
+        put = None if tu is None else Scatter(self.axes, "add")(zeros_like(x), tu * new, *indices)
+        return (add_tangents(kept, put),)
+
+    def _where_last(self, x: Value, read: Value, indices: Sequence[Value]) -> Value:
+        """`read` where an update is the last of its place, else 0."""
+        from nagraph.ops.elementwise import equal, where
+        from nagraph.ops.movement import reshape
+
+        if indices[0].size <= 1:
+            return read
+        shape, lead = indices[0].shape, self.axes[0]
+        number = reshape(iota((indices[0].size,), 0), shape)
+        axes = tuple(range(len(self.axes)))
+        table = full(TensorType(I64, tuple(x.shape[a] for a in self.axes)), 0)
+        last = equal(Gather(axes)(Scatter(axes, "set")(table, number, *indices), *indices), number)
+        last = reshape(last, (1,) * lead + shape + (1,) * (read.ndim - lead - len(shape)))
+        result: Value = where(last, read, zeros_like(read))
+        return result
+
+    def _shares(self, y: Value, operands: tuple[Value, ...]) -> tuple[Value, Value]:
+        """Which part of the cotangent x gets, and which each update: equal parts for all that reach the extreme."""
+        from nagraph.ops.elementwise import divide, equal
+
+        x, updates, *indices = operands
+        gather = Gather(self.axes)
+        old = cast(equal(x, y), x.dtype)
+        new = cast(equal(updates, gather(y, *indices)), x.dtype)
+        count = Scatter(self.axes, "add")(old, new, *indices)
+        return divide(old, count), divide(new, gather(count, *indices))
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        x, updates = (_with_batch(size, v, b) for v, b in zip(operands[:2], batched))
+        indices = operands[2:]
+        moved = tuple(a + 1 for a in self.axes)
+        if not any(batched[2:]):
+            return (Scatter(moved, self.mode)(x, updates, *indices),)
+        example = _batched_indices(size, indices, batched[2:])
+        lead, count = moved[0], example[0].ndim - 1
+        others = (*range(1, lead), *range(lead + count, updates.ndim))
+        updates = _transpose(updates, (0, *range(lead, lead + count), *others))
+        return (Scatter((0, *moved), self.mode)(x, updates, *example),)
+
+    def cost(self, *operands: TensorType) -> Cost:
+        return Cost(flops=0 if self.mode == "set" else operands[1].size)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        for x, *indices in Gather(self.axes).samples(rng):
+            yield x, Gather(self.axes)(x, *indices) * 2, *indices
+
+
+def _combine(rows: Array, updates: Array, places: Array, mode: str) -> None:
+    """Write updates[k] into rows[places[k]]: sort by place, reduce each run, then touch every row once."""
+    if not places.size:
+        return
+    order = np.argsort(places, kind="stable")
+    places = places[order]
+    starts = np.flatnonzero(np.concatenate(([True], places[1:] != places[:-1])))
+    where = places[starts]
+    if mode == "set":
+        rows[where] = updates[order[np.append(starts[1:], places.size) - 1]]
+    elif rows.shape[1]:
+        reduce: Callable[..., Array] = _REDUCE[mode]
+        rows[where] = reduce(rows[where], _REDUCE[mode].reduceat(updates[order], starts, axis=0))
+
+
+@op
+class DynamicSlice(Linear):
+    """A block of x: y[i, j] = x[a + i, b + j], the starts a, b operands of rank 0, one per axis.
+
+    Shape: the attribute `sizes`. Dtype: that of x. A start is clipped to 0 ... n - size, so the block fits.
+    """
+
+    sizes: Axes = (2,)
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        x, *starts = operands
+        check_starts(self.name, x, self.sizes, starts)
+        return x.with_shape(self.sizes)
+
+    def reference(self, *operands: Array) -> Array:
+        x, *starts = operands
+        return x[block(x.shape, self.sizes, starts)]
+
+    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        x, *starts = operands
+        return (DynamicUpdateSlice()(zeros_like(x), ct, *starts),)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        x, *starts = operands
+        if not any(batched[1:]):
+            return (DynamicSlice((size, *self.sizes))(x, constant(np.int64(0)), *starts),)
+        indices = block_indices(size, x.shape[batched[0]:], self.sizes, starts, batched[1:])
+        axes = tuple(range(x.ndim))
+        return (Gather(axes)(x, *(indices if batched[0] else indices[1:])),)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        x = rng.normal(size=[s + 2 for s in self.sizes])
+        for start in (1, 9, -9):
+            yield x, *(np.array(start) for _ in self.sizes)
+
+
+@op
+class DynamicUpdateSlice(Linear):
+    """x with a block replaced by u: y[a + i, b + j] = u[i, j], elsewhere y = x; starts as in `dynamic_slice`.
+
+    Shape and dtype: those of x; u has the rank and dtype of x and is nowhere larger.
+    """
+
+    linear = (0, 1)
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        x, update, *starts = operands
+        if x.dtype != update.dtype:
+            raise TypeRuleError(f"{self.name}: dtypes differ: x {x}, update {update}; cast one of them")
+        check_starts(self.name, x, update.shape, starts)
+        return x
+
+    def reference(self, *operands: Array) -> Array:
+        x, update, *starts = operands
+        y = x.copy()
+        y[block(x.shape, update.shape, starts)] = update
+        return y
+
+    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        x, update, *starts = operands
+        return self(ct, zeros_like(update), *starts), DynamicSlice(update.shape)(ct, *starts)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        x, update = (_with_batch(size, v, b) for v, b in zip(operands[:2], batched))
+        starts = operands[2:]
+        if not any(batched[2:]):
+            return (self(x, update, constant(np.int64(0)), *starts),)
+        indices = block_indices(size, x.shape[1:], update.shape[1:], starts, batched[2:])
+        return (Scatter(tuple(range(x.ndim)), "set")(x, update, *indices),)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        for start in (1, 9, -9):
+            yield rng.normal(size=(4, 5)), rng.normal(size=(2, 3)), np.array(start), np.array(1)
+
+
+def check_starts(name: str, x: TensorType, sizes: Axes, starts: Sequence[TensorType]) -> None:
+    """TypeRuleError unless the block fits x and there is one integer start of rank 0 per axis."""
+    if len(sizes) != x.rank or any(not 0 <= s <= n for s, n in zip(sizes, x.shape)):
+        raise TypeRuleError(f"{name}: a block of shape {sizes} does not fit into x {x}")
+    if len(starts) != x.rank or any(s.shape or s.dtype not in INTEGERS for s in starts):
+        raise TypeRuleError(
+            f"{name}: x {x} takes {x.rank} starts of integer dtype and rank 0, got {', '.join(map(str, starts))}"
+        )
+
+
+def block(shape: Axes, sizes: Axes, starts: Sequence[Array]) -> tuple[slice, ...]:
+    """The slices that a block covers, its starts clipped so that it fits."""
+    first = [min(max(int(s), 0), n - k) for s, n, k in zip(starts, shape, sizes)]
+    return tuple(slice(f, f + k) for f, k in zip(first, sizes))
+
+
+def block_indices(
+    size: int, shape: Axes, sizes: Axes, starts: Sequence[Value], batched: Sequence[bool]
+) -> list[Value]:
+    """The number of the example, and the index on each axis, of every element of `size` blocks."""
+    from nagraph.ops.elementwise import maximum, minimum
+    from nagraph.ops.movement import reshape
+
+    full_shape = (size, *sizes)
+    indices = [iota(full_shape, 0)]
+    for axis, (start, n, k, b) in enumerate(zip(starts, shape, sizes, batched)):
+        first = maximum(cast(minimum(start, min(n - k, np.iinfo(start.dtype).max)), I64), np.int64(0))
+        first = reshape(first, (size,) + (1,) * len(sizes)) if b else first
+        indices.append(broadcast_to(first + iota(full_shape, axis + 1), full_shape))
+    return indices
+
+
+# -- functions --------------------------------------------------------------------------------------
+
+
+def take(x: Operand, indices: Operand, axis: int | None = None) -> Any:
+    """x at integer `indices` of `axis` (of all elements in order where None); their shape takes the axis' place.
+
+    Indices out of range are clipped. Raises TypeRuleError for indices that are not integers.
+    """
+    from nagraph.ops.movement import reshape
+
+    x = x if isinstance(x, Value) else as_array(x)
+    if axis is None:
+        x, axis = reshape(x, (-1,)), 0
+    return Gather(normalize_axes("take", axis, len(x.shape)))(x, indices)
+
+
+def take_along_axis(x: Operand, indices: Operand, axis: int) -> Any:
+    """y[i, j] = x[i, indices[i, j]] for the last axis of two, likewise for others; other axes broadcast."""
+    x, indices = (o if isinstance(o, Value) else as_array(o) for o in (x, indices))
+    (axis,) = normalize_axes("take_along_axis", axis, len(x.shape))
+    if len(indices.shape) != len(x.shape):
+        raise TypeRuleError(f"take_along_axis: ranks differ: x has shape {x.shape}, indices {indices.shape}")
+    others = [
+        np.broadcast_shapes((n,), (m,))[0] if 1 in (n, m) or n == m else -1 for n, m in zip(x.shape, indices.shape)
+    ]
+    others[axis] = indices.shape[axis]
+    if -1 in others:
+        raise TypeRuleError(f"take_along_axis: shapes {x.shape} and {indices.shape} do not broadcast beside axis {axis}")
+    shape = tuple(others)
+    places = [
+        _broadcast(indices, shape) if a == axis else iota(shape, a) if x.shape[a] > 1 else np.zeros(shape, np.int64)
+        for a in range(len(shape))
+    ]
+    return Gather(tuple(range(len(shape))))(x, *places)
+
+
+def _broadcast(x: Any, shape: Axes) -> Any:
+    return broadcast_to(x, shape) if isinstance(x, Value) else np.broadcast_to(x, shape)
+
+
+def dynamic_slice(x: Operand, starts: Sequence[Operand], sizes: Sequence[int]) -> Any:
+    """The block of shape `sizes` that begins at `starts`, which may be traced; starts are clipped so that it fits."""
+    return DynamicSlice(tuple(map(int, sizes)))(x, *starts)
+
+
+def dynamic_update_slice(x: Operand, update: Operand, starts: Sequence[Operand]) -> Any:
+    """x with the block that begins at `starts` replaced by `update`."""
+    return DynamicUpdateSlice()(x, update, *starts)

@@ -1,0 +1,299 @@
+"""x[...] and updates at x[...]: NumPy's index expressions in terms of slices, gather and scatter.
+
+Numbers and slices become static slices. Where integer arrays or traced integers are present, these and
+the numbers broadcast together and become one gather, whose axes go where NumPy puts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nagraph.errors import TypeRuleError
+from nagraph.ir.graph import Value
+from nagraph.ir.operators import FUNCTIONS
+from nagraph.ir.types import BOOL, INTEGERS
+from nagraph.ops.base import Operand, as_array, convert
+from nagraph.ops.indexing import DynamicUpdateSlice, Gather, Scatter
+
+Axes = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Subscript:
+    """An index expression resolved against a shape."""
+
+    #: For each axis of x the slice that is taken first, with start, count and step; axes of arrays are whole.
+    parts: tuple[tuple[int, int, int], ...]
+    #: The axes that arrays index, and those arrays, of one shape.
+    axes: Axes
+    arrays: tuple[Any, ...]
+    #: Whether the arrays' axes come first, because something stands between them.
+    front: bool
+    #: The shape of the result.
+    shape: Axes
+
+    def slice_shape(self) -> Axes:
+        return tuple(count for _, count, _ in self.parts)
+
+
+def index(x: Operand, expression: Any) -> Any:
+    """x[expression] as in NumPy; indices that are traced are clipped where they are out of range.
+
+    Raises TypeRuleError for static indices out of range and for boolean masks that are traced.
+    """
+    x = x if isinstance(x, Value) else as_array(x)
+    found = resolve(x.shape, expression)
+    return _read(x, found)
+
+
+def set_at(x: Operand, expression: Any, value: Operand) -> Any:
+    """x with value at x[expression]; where a position comes twice, the last one counts."""
+    return _update(x, expression, value, "set", lambda old, new: new)
+
+
+def add_at(x: Operand, expression: Any, value: Operand) -> Any:
+    """x with value added at x[expression], once for every time a position comes."""
+    return _update(x, expression, value, "add", FUNCTIONS["add"])
+
+
+def max_at(x: Operand, expression: Any, value: Operand) -> Any:
+    """x with the larger of itself and value at x[expression]."""
+    from nagraph.ops.elementwise import maximum
+
+    return _update(x, expression, value, "max", maximum)
+
+
+def min_at(x: Operand, expression: Any, value: Operand) -> Any:
+    """x with the smaller of itself and value at x[expression]."""
+    from nagraph.ops.elementwise import minimum
+
+    return _update(x, expression, value, "min", minimum)
+
+
+# -- understanding the expression -------------------------------------------------------------------
+
+
+def resolve(shape: Axes, expression: Any) -> Subscript:
+    """What the expression means for an array of `shape`."""
+    items = _items(shape, expression)
+    advanced = any(isinstance(i, (np.ndarray, Value)) for i in items)
+    kinds = [_kind(i, advanced) for i in items]
+    parts: list[tuple[int, int, int]] = []
+    axes: list[int] = []
+    arrays: list[Any] = []
+    for item, kind in zip(items, kinds):
+        axis = len(parts)
+        if kind == "new":
+            continue
+        if kind == "slice":
+            parts.append(_slice(item, shape[axis]))
+        elif kind == "number":
+            parts.append((_number(item, axis, shape), 1, 1))
+        else:
+            if not isinstance(item, (np.ndarray, Value)):
+                item = np.array(_number(item, axis, shape))
+            elif isinstance(item, np.ndarray):
+                item = _checked(item, axis, shape)
+            axes.append(axis)
+            arrays.append(item)
+            parts.append((0, shape[axis], 1))
+    common = _common_shape(arrays)
+    places = [n for n, kind in enumerate(kinds) if kind == "array"]
+    front = bool(places) and places != list(range(places[0], places[-1] + 1))
+    result = list(common) if front else []
+    counts = iter(parts)
+    for n, kind in enumerate(kinds):
+        count = 1 if kind == "new" else next(counts)[1]
+        if kind in ("new", "slice"):
+            result.append(count)
+        elif kind == "array" and not front and n == places[0]:
+            result.extend(common)
+    return Subscript(tuple(parts), tuple(axes), tuple(_broadcast(a, common) for a in arrays), front, tuple(result))
+
+
+def _items(shape: Axes, expression: Any) -> list[Any]:
+    """The parts of the expression with the ellipsis written out, masks as numbers, and lists as arrays."""
+    items: list[Any] = []
+    for item in expression if isinstance(expression, tuple) else (expression,):
+        if isinstance(item, list):
+            item = np.asarray(item) if item else np.zeros(0, np.int64)
+        if isinstance(item, np.generic):
+            item = item.item() if item.dtype.kind in "iu" else np.asarray(item)
+        if isinstance(item, bool) or getattr(item, "dtype", None) == BOOL:
+            items.extend(_mask(item, shape, sum(_consumes(i) for i in items)))
+        else:
+            items.append(item)
+    dots = [n for n, item in enumerate(items) if item is Ellipsis]
+    used = sum(map(_consumes, items))
+    if len(dots) > 1 or used > len(shape):
+        problem = "more than one ..." if len(dots) > 1 else f"{used} indices"
+        raise TypeRuleError(f"index: {problem} for an array of shape {shape} with {len(shape)} axes")
+    whole = [slice(None)] * (len(shape) - used)
+    return items[: dots[0]] + whole + items[dots[0] + 1:] if dots else items + whole
+
+
+def _consumes(item: Any) -> int:
+    return 0 if item is None or item is Ellipsis else 1
+
+
+def _mask(mask: Any, shape: Axes, axis: int) -> tuple[Any, ...]:
+    """A concrete mask as index arrays of its true elements."""
+    if isinstance(mask, Value):
+        raise TypeRuleError(
+            f"index: a traced boolean mask ({mask.type}) would give a result whose shape depends on values; "
+            "use where(mask, x, other), or a mask that is a NumPy array outside the traced function"
+        )
+    mask = np.asarray(mask)
+    if not mask.ndim:
+        raise TypeRuleError("index: a single bool is no index; use None for a new axis, or where")
+    # An ellipsis before the mask shifts its axes; the sizes are then checked against the last ones by gather.
+    if axis + mask.ndim <= len(shape) and mask.shape != shape[axis: axis + mask.ndim] and mask.shape not in (
+        shape[n: n + mask.ndim] for n in range(axis, len(shape))
+    ):
+        raise TypeRuleError(f"index: a mask of shape {mask.shape} does not fit axes from {axis} on of shape {shape}")
+    return np.nonzero(mask)
+
+
+def _kind(item: Any, advanced: bool) -> str:
+    if item is None:
+        return "new"
+    if isinstance(item, slice):
+        return "slice"
+    if isinstance(item, (np.ndarray, Value)):
+        if item.dtype not in INTEGERS:
+            raise TypeRuleError(f"index: an index array has dtype {item.dtype}; it must be an integer or a mask")
+        return "array"
+    if isinstance(item, int):
+        return "array" if advanced else "number"
+    raise TypeRuleError(
+        f"index: {item!r} of type {type(item).__name__} is no index; use integers, slices, ..., None or integer arrays"
+    )
+
+
+def _slice(item: slice, size: int) -> tuple[int, int, int]:
+    if any(isinstance(part, Value) for part in (item.start, item.stop, item.step)):
+        raise TypeRuleError(
+            "index: a slice with traced bounds would have a shape that depends on values; "
+            "use dynamic_slice(x, starts, sizes), whose size is static"
+        )
+    start, stop, step = item.indices(size)
+    return start, len(range(start, stop, step)), step
+
+
+def _number(item: int, axis: int, shape: Axes) -> int:
+    if not -shape[axis] <= item < shape[axis]:
+        raise TypeRuleError(f"index: {item} is out of range for axis {axis} of size {shape[axis]} (shape {shape})")
+    return item % shape[axis]
+
+
+def _checked(item: Any, axis: int, shape: Axes) -> Any:
+    if item.size:
+        _number(int(item.min()), axis, shape)
+        _number(int(item.max()), axis, shape)
+    return item
+
+
+def _common_shape(arrays: list[Any]) -> Axes:
+    try:
+        return np.broadcast_shapes(*(a.shape for a in arrays))
+    except ValueError:
+        shapes = " and ".join(str(a.shape) for a in arrays)
+        raise TypeRuleError(f"index: index arrays of shapes {shapes} do not broadcast together") from None
+
+
+def _broadcast(x: Any, shape: Axes) -> Any:
+    from nagraph.ops.movement import broadcast_to
+
+    return x if x.shape == shape else broadcast_to(x, shape)
+
+
+# -- reading and writing ----------------------------------------------------------------------------
+
+
+def _read(x: Any, found: Subscript) -> Any:
+    from nagraph.ops.movement import reshape
+
+    y = _gather(_sliced(x, found.parts), found)
+    return y if y.shape == found.shape else reshape(y, found.shape)
+
+
+def _gather(x: Any, found: Subscript) -> Any:
+    """The elements that the arrays name, their axes in front where NumPy puts them there."""
+    from nagraph.ops.movement import transpose
+
+    if not found.axes:
+        return x
+    y = Gather(found.axes)(x, *found.arrays)
+    return transpose(y, _front(found, len(y.shape))) if found.front else y
+
+
+def _front(found: Subscript, rank: int) -> Axes:
+    """The order of axes that brings the arrays' axes from their place in a gather to the front."""
+    block = tuple(range(found.axes[0], found.axes[0] + found.arrays[0].ndim))
+    return block + tuple(a for a in range(rank) if a not in block)
+
+
+def _sliced(x: Any, parts: tuple[tuple[int, int, int], ...]) -> Any:
+    """The slices, each a slice with a positive step and a flip where its step is negative."""
+    from nagraph.ops.movement import Slice, flip
+
+    starts, stops, steps, flipped = [], [], [], []
+    for axis, (start, count, step) in enumerate(parts):
+        last = start + (count - 1) * step
+        if step < 0 and count > 1:
+            flipped.append(axis)
+        first = min(start, last) if count else 0
+        starts.append(first)
+        stops.append(max(start, last) + 1 if count else 0)
+        steps.append(abs(step) if count > 1 else 1)
+    whole = all(a == 0 and b == n and s == 1 for a, b, s, n in zip(starts, stops, steps, x.shape))
+    y = x if whole else Slice(tuple(starts), tuple(stops), tuple(steps))(x)
+    return flip(y, tuple(flipped)) if flipped else y
+
+
+def _update(x: Operand, expression: Any, value: Operand, mode: str, combine: Callable[[Any, Any], Any]) -> Any:
+    """Read the slices, change them, and write them back."""
+    from nagraph.ops.movement import reshape, transpose
+
+    x = x if isinstance(x, Value) else as_array(x)
+    value = convert(value, x.dtype)
+    found = resolve(x.shape, expression)
+    if len(value.shape) > len(found.shape) or any(
+        n not in (1, m) for n, m in zip(value.shape[::-1], found.shape[::-1])
+    ):
+        raise TypeRuleError(f"{mode}_at: a value of shape {value.shape} does not broadcast to x[...], shape {found.shape}")
+    value = _broadcast(value, found.shape)
+    piece = _sliced(x, found.parts)
+    if found.axes:
+        rank, block = len(piece.shape) - len(found.axes), found.arrays[0].ndim
+        rest = tuple(n for a, n in enumerate(piece.shape) if a not in found.axes)
+        lead = found.axes[0]
+        gathered = rest[:lead] + found.arrays[0].shape + rest[lead:]
+        if found.front:
+            value = reshape(value, found.arrays[0].shape + rest)
+            value = transpose(value, tuple(np.argsort(_front(found, rank + block)).tolist()))
+        new = Scatter(found.axes, mode)(piece, reshape(value, gathered), *found.arrays)
+    else:
+        new = combine(piece, reshape(value, piece.shape))
+    return _write(x, new, found.parts)
+
+
+def _write(x: Any, piece: Any, parts: tuple[tuple[int, int, int], ...]) -> Any:
+    """x with `piece` where the slices are: one block if all steps are 1, else a scatter for each stepped axis."""
+    if piece.shape == x.shape and all(step == 1 or count <= 1 for _, count, step in parts):
+        return piece
+    for axis, (start, count, step) in enumerate(parts):
+        if step != 1 and count > 1:
+            others = tuple((0, n, 1) if a == axis else part for a, (n, part) in enumerate(zip(x.shape, parts)))
+            places = start + step * np.arange(count)
+            return _write(x, Scatter((axis,), "set")(_sliced(x, others), piece, places), others)
+    if 0 in piece.shape:
+        return x
+    return DynamicUpdateSlice()(x, piece, *(np.int64(start) for start, _, _ in parts))
+
+
+FUNCTIONS.update(index=index)
