@@ -83,7 +83,8 @@ def scan(fn: Fn, init: Any, xs: Any = None, length: int | None = None, reverse: 
         carries, stacked = _values(carry_leaves), _values(x_leaves)
         sizes = {x.shape[0] if x.shape else None for x in stacked if x is not None} | ({length} if length is not None else set())
         if len(sizes) != 1 or None in sizes:
-            raise SignatureError(f"scan: xs and length must agree on the number of steps, got {sorted(map(str, sizes)) or 'neither'}")
+            found_sizes = sorted(map(str, sizes)) or "neither"
+            raise SignatureError(f"scan: xs and length must agree on the number of steps, got {found_sizes}")
         steps = sizes.pop()
         x_types = [None if x is None else TensorType(x.dtype, x.shape[1:]) for x in stacked]
 

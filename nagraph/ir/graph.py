@@ -220,7 +220,7 @@ class Graph:
     def __str__(self) -> str:
         from nagraph.ir.printer import format_graph
 
-        return format_graph(self)
+        return str(format_graph(self))
 
     def __repr__(self) -> str:
         return f"<Graph {self.name}: {len(self.inputs)} inputs, {len(self.nodes)} nodes, {len(self.outputs)} outputs>"

@@ -43,11 +43,11 @@ class Op:
     #: True where the results may be views of the first operand.
     view: ClassVar[bool] = False
 
-    def infer(self, *operands: TensorType) -> TensorType | tuple[TensorType, ...]:
+    def infer(self, *operands: Any, **_: Any) -> TensorType | tuple[TensorType, ...]:
         """The result types for operands of these types; raises TypeRuleError."""
         raise MissingRuleError(f"op {self.name} has no type rule")
 
-    def reference(self, *operands: Array) -> Any:
+    def reference(self, *operands: Any, **_: Any) -> Any:
         """The results computed by NumPy: one array, or a tuple of arrays."""
         raise MissingRuleError(f"op {self.name} has no NumPy reference")
 
@@ -67,7 +67,7 @@ class Op:
         """The results for `size` examples at once, stacked on axis 0; batched operands have theirs on axis 0."""
         raise MissingRuleError(f"op {self.name} has no batching rule (vmap)")
 
-    def cost(self, *operands: TensorType) -> Cost:
+    def cost(self, *operands: Any, **_: Any) -> Cost:
         """Operations of one evaluation."""
         raise MissingRuleError(f"op {self.name} has no cost")
 
@@ -113,7 +113,7 @@ class Op:
     def __str__(self) -> str:
         from nagraph.ir.printer import format_op
 
-        return format_op(self)
+        return str(format_op(self))
 
 
 def attribute_key(value: Any) -> Any:
@@ -139,4 +139,4 @@ def op(cls: T) -> T:
     if made.name in REGISTRY:
         raise ValueError(f"an op named {made.name} exists: {REGISTRY[made.name]}")
     REGISTRY[made.name] = made
-    return made
+    return made  # type: ignore[return-value]

@@ -160,8 +160,8 @@ class Elementwise(Primitive):
             raise TypeRuleError(f"{self.name}: {together[0]} has dtype {SHORT_NAMES[dtype]}; it takes {allowed}")
         return TensorType(self.result_dtype(dtype), broadcast_shapes(self.name, *operands))
 
-    def partials(self, y: Value, *xs: Value) -> tuple[Value | float | None, ...]:
-        """dy/dx for each operand; None where it is zero. vjp and jvp follow."""
+    def partials(self, *values: Any, **_: Any) -> tuple[Value | float | None, ...]:
+        """partials(y, *xs): dy/dx for each operand x; None where it is zero. vjp and jvp follow."""
         from nagraph.errors import MissingRuleError
 
         raise MissingRuleError(f"op {self.name} has no derivative")

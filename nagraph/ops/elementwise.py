@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from nagraph.ir.graph import Value
-from nagraph.ir.op import Cost, op
+from nagraph.ir.op import op
 from nagraph.ir.operators import FUNCTIONS
-from nagraph.ir.types import DType
 from nagraph.ops.base import ANY, Elementwise
 
 

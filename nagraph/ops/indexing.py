@@ -18,7 +18,17 @@ from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import DTYPES, INTEGERS, TensorType
 from nagraph.ops.base import (
-    Linear, Maybe, Operand, Primitive, add_tangents, as_array, broadcast_to, cast, full, normalize_axes, zeros_like,
+    Linear,
+    Maybe,
+    Operand,
+    Primitive,
+    add_tangents,
+    as_array,
+    broadcast_to,
+    cast,
+    full,
+    normalize_axes,
+    zeros_like,
 )
 
 Axes = tuple[int, ...]

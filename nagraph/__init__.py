@@ -1,0 +1,50 @@
+"""nagraph: a graph compiler for neural networks.
+
+    import nagraph as ng
+
+A function written in NumPy style is traced into a static, typed graph; derivatives, passes and
+backends are transforms of that graph. Names load when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+#: Each public name and the module that defines it.
+_NAMES = {
+    **dict.fromkeys(("jit", "compile", "Executable"), "compiler"),
+    **dict.fromkeys(("trace", "Tracer"), "trace"),
+    **dict.fromkeys(("grad", "value_and_grad", "vjp", "jvp", "hvp", "jacobian", "hessian", "vmap", "stop_gradient",
+                     "custom_vjp", "checkpoint", "composite", "eval_shape"), "transforms"),
+    **dict.fromkeys(("cond", "scan", "while_loop"), "flow"),
+    **dict.fromkeys(("Graph", "Node", "Value"), "ir.graph"),
+    **dict.fromkeys(("spec", "TensorType", "bfloat16"), "ir.types"),
+    "Array": "ir.op",
+    "parse": "ir.parser",
+    "verify": "ir.verify",
+    "where": "ops.elementwise",
+    "Pipeline": "pipeline",
+}
+_MODULES = ("numpy", "tree", "errors", "random", "nn", "optim", "models", "debug", "passes", "backends", "export")
+
+__all__ = [*_NAMES, *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        if name == "parse":
+            importlib.import_module("nagraph.ops")
+        found = getattr(importlib.import_module(f"nagraph.{_NAMES[name]}"), name)
+    elif name in _MODULES:
+        found = importlib.import_module(f"nagraph.{name}")
+    else:
+        raise AttributeError(f"module 'nagraph' has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
