@@ -1,0 +1,1 @@
+"""Named functions over primitives: softmax, norms, attention, losses, activations."""

@@ -1,0 +1,110 @@
+"""Scaled dot-product attention and rotary positions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from nagraph.composites.base import composite
+from nagraph.composites.softmax import _finite_max, _one, _zero
+from nagraph.ops.comparison import equal, greater_equal
+from nagraph.ops.contraction import matmul
+from nagraph.ops.elementwise import where
+from nagraph.ops.joining import concatenate
+from nagraph.ops.movement import broadcast_to, iota, reshape, swapaxes
+from nagraph.ops.reduction import sum as sum_of
+from nagraph.ops.special import exp, log
+
+
+def _grouped(x: Any, heads: int) -> Any:
+    """Key or value heads repeated so that there are as many as query heads: [..., g, t, d] -> [..., h, t, d]."""
+    *lead, g, t, d = x.shape
+    if g == heads:
+        return x
+    wide = broadcast_to(reshape(x, (*lead, g, 1, t, d)), (*lead, g, heads // g, t, d))
+    return reshape(wide, (*lead, heads, t, d))
+
+
+def _ungrouped(ct: Any, groups: int) -> Any:
+    *lead, h, t, d = ct.shape
+    if h == groups:
+        return ct
+    return sum_of(reshape(ct, (*lead, groups, h // groups, t, d)), axis=-3)
+
+
+def _scores(q: Any, k: Any, mask: Any, causal: bool, scale: float | None) -> Any:
+    factor = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    s = matmul(q, swapaxes(k, -1, -2)) * factor
+    n, m = s.shape[-2:]
+    low = np.asarray(-np.inf, s.dtype)
+    if causal:
+        rows, columns = iota("int32", (n, m), 0), iota("int32", (n, m), 1)
+        s = where(greater_equal(rows + (m - n), columns), s, low)
+    return s if mask is None else where(mask, s, low)
+
+
+def _probabilities(s: Any) -> tuple[Any, Any]:
+    """softmax of the rows, zeros for rows that are masked throughout, and each row's log-sum-exp."""
+    m = _finite_max(s, -1)
+    e = exp(s - m)
+    total = sum_of(e, axis=-1, keepdims=True)
+    total = where(equal(total, _zero(total)), _one(total), total)
+    return e / total, m + log(total)
+
+
+@composite
+def attention(q: Any, k: Any, v: Any, mask: Any = None, *, causal: bool = False, scale: float | None = None) -> Any:
+    """y = softmax(q kᵀ · scale + mask) v; scale is 1/√d unless given.
+
+    q [..., heads, n, d], k and v [..., groups, m, d] with heads a multiple of groups (grouped
+    queries). mask: bool, broadcastable to [..., heads, n, m], True where attention is allowed.
+    causal: query i sees keys up to i + m - n. A row that sees nothing gives zeros.
+    Source: Vaswani et al. 2017; Ainslie et al. 2023.
+    """
+    heads = q.shape[-3]
+    p, _ = _probabilities(_scores(q, _grouped(k, heads), mask, causal, scale))
+    return matmul(p, _grouped(v, heads))
+
+
+def _attention_fwd(q: Any, k: Any, v: Any, mask: Any = None, *, causal: bool = False, scale: float | None = None) -> Any:
+    heads = q.shape[-3]
+    p, lse = _probabilities(_scores(q, _grouped(k, heads), mask, causal, scale))
+    out = matmul(p, _grouped(v, heads))
+    return out, (q, k, v, out, lse) if mask is None else (q, k, v, out, lse, mask)
+
+
+def _attention_bwd(residuals: Any, cts: Any, *, causal: bool = False, scale: float | None = None) -> Any:
+    """Recomputes the scores: p = exp(s - lse), ct_s = p (ct vᵀ - sum(ct out)). Source: Dao et al. 2022."""
+    (q, k, v, out, lse, *mask), (ct,) = residuals, cts
+    heads, groups = q.shape[-3], k.shape[-3]
+    factor = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    wide_k, wide_v = _grouped(k, heads), _grouped(v, heads)
+    p = exp(_scores(q, wide_k, mask[0] if mask else None, causal, scale) - lse)
+    ct_v = matmul(swapaxes(p, -1, -2), ct)
+    ct_p = matmul(ct, swapaxes(wide_v, -1, -2))
+    ct_s = p * (ct_p - sum_of(ct * out, axis=-1, keepdims=True)) * factor
+    ct_q = matmul(ct_s, wide_k)
+    ct_k = matmul(swapaxes(ct_s, -1, -2), q)
+    return ct_q, _ungrouped(ct_k, groups), _ungrouped(ct_v, groups)
+
+
+attention.declare(_attention_fwd, _attention_bwd)
+
+
+@composite
+def rope(x: Any, cos: Any, sin: Any) -> Any:
+    """Rotary positions, half-split layout: y = [x₁ cos - x₂ sin, x₂ cos + x₁ sin].
+
+    x [..., time, d]; cos and sin [time, d/2]. Source: Su et al. 2021.
+    """
+    half = x.shape[-1] // 2
+    a, b = x[..., :half], x[..., half:]
+    return concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
+def rope_tables(time: int, width: int, base: float = 10000.0, dtype: Any = np.float32) -> tuple[Any, Any]:
+    """cos and sin of t · base^(-2i/width), each [time, width/2]."""
+    angles = np.arange(time)[:, None] * base ** (-np.arange(0, width, 2) / width)
+    return np.cos(angles).astype(dtype), np.sin(angles).astype(dtype)

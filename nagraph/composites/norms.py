@@ -1,0 +1,108 @@
+"""Normalisations: layer_norm, rms_norm, group_norm, batch_norm. Scale and shift may be None."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nagraph.composites.base import composite
+from nagraph.ops.movement import reshape
+from nagraph.ops.reduction import mean
+from nagraph.ops.special import rsqrt
+
+
+def _affine(y: Any, weight: Any, bias: Any) -> Any:
+    if weight is not None:
+        y = y * weight
+    return y if bias is None else y + bias
+
+
+def _standardize(x: Any, axes: Any, eps: float) -> tuple[Any, Any]:
+    """(x - mean) / sqrt(variance + eps) over the axes, and the reciprocal deviation."""
+    centred = x - mean(x, axis=axes, keepdims=True)
+    r = rsqrt(mean(centred * centred, axis=axes, keepdims=True) + eps)
+    return centred * r, r
+
+
+def _standardize_grad(y: Any, r: Any, ct: Any, axes: Any) -> Any:
+    """ct_x = r (ct - mean ct - y mean(ct y))."""
+    return r * (ct - mean(ct, axis=axes, keepdims=True) - y * mean(ct * y, axis=axes, keepdims=True))
+
+
+def _sum_to(ct: Any, like: Any) -> Any:
+    from nagraph.ops.base import sum_to
+
+    return sum_to(ct, like.type)
+
+
+@composite
+def layer_norm(x: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-5) -> Any:
+    """y = (x - mean x) / sqrt(var x + eps) * weight + bias over the last axis. Source: Ba et al. 2016."""
+    return _affine(_standardize(x, -1, eps)[0], weight, bias)
+
+
+def _layer_norm_fwd(x: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-5) -> Any:
+    y, r = _standardize(x, -1, eps)
+    return _affine(y, weight, bias), (y, r, *(v for v in (weight, bias) if v is not None))
+
+
+def _layer_norm_bwd(residuals: Any, cts: Any, *, eps: float = 1e-5) -> Any:
+    (y, r, *affine), (ct,) = residuals, cts
+    if not affine:
+        return (_standardize_grad(y, r, ct, -1),)
+    found = [_standardize_grad(y, r, ct * affine[0], -1), _sum_to(ct * y, affine[0])]
+    return (*found, _sum_to(ct, affine[1])) if len(affine) == 2 else tuple(found)
+
+
+layer_norm.declare(_layer_norm_fwd, _layer_norm_bwd)
+
+
+@composite
+def rms_norm(x: Any, weight: Any = None, *, eps: float = 1e-6) -> Any:
+    """y = x / sqrt(mean x² + eps) * weight over the last axis. Source: Zhang and Sennrich 2019."""
+    return _affine(x * rsqrt(mean(x * x, axis=-1, keepdims=True) + eps), weight, None)
+
+
+def _rms_norm_fwd(x: Any, weight: Any = None, *, eps: float = 1e-6) -> Any:
+    r = rsqrt(mean(x * x, axis=-1, keepdims=True) + eps)
+    y = x * r
+    return _affine(y, weight, None), (y, r) if weight is None else (y, r, weight)
+
+
+def _rms_norm_bwd(residuals: Any, cts: Any, *, eps: float = 1e-6) -> Any:
+    (y, r, *weight), (ct,) = residuals, cts
+    scaled = ct * weight[0] if weight else ct
+    ct_x = r * (scaled - y * mean(scaled * y, axis=-1, keepdims=True))
+    return (ct_x, _sum_to(ct * y, weight[0])) if weight else (ct_x,)
+
+
+rms_norm.declare(_rms_norm_fwd, _rms_norm_bwd)
+
+
+def _per_channel(v: Any, rank: int) -> Any:
+    return None if v is None else reshape(v, (v.shape[0], *(1,) * (rank - 2)))
+
+
+@composite
+def group_norm(x: Any, weight: Any = None, bias: Any = None, *, groups: int, eps: float = 1e-5) -> Any:
+    """Standardises groups of channels of x [batch, channels, ...], then scales per channel. Source: Wu and He 2018."""
+    n, c = x.shape[:2]
+    y, _ = _standardize(reshape(x, (n, groups, -1)), -1, eps)
+    return _affine(reshape(y, x.shape), _per_channel(weight, x.ndim), _per_channel(bias, x.ndim))
+
+
+@composite
+def batch_norm(x: Any, mean_: Any, var_: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-5) -> Any:
+    """y = (x - mean) / sqrt(var + eps) * weight + bias per channel of x [batch, channels, ...], statistics given."""
+    m, v, w, b = (_per_channel(p, x.ndim) for p in (mean_, var_, weight, bias))
+    return _affine((x - m) * rsqrt(v + eps), w, b)
+
+
+@composite
+def batch_norm_training(x: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-5) -> Any:
+    """Batch norm with the batch's own statistics: (y, mean, biased variance). Source: Ioffe and Szegedy 2015."""
+    axes = (0, *range(2, x.ndim))
+    m = mean(x, axis=axes, keepdims=True)
+    centred = x - m
+    v = mean(centred * centred, axis=axes, keepdims=True)
+    y = _affine(centred * rsqrt(v + eps), _per_channel(weight, x.ndim), _per_channel(bias, x.ndim))
+    return y, reshape(m, (x.shape[1],)), reshape(v, (x.shape[1],))

@@ -1,0 +1,105 @@
+"""softmax, log_softmax, logsumexp: each subtracts the row's maximum first, so nothing overflows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nagraph.composites.base import composite
+from nagraph.ops.comparison import equal, isfinite
+from nagraph.ops.elementwise import where
+from nagraph.ops.reduction import max as max_of
+from nagraph.ops.reduction import sum as sum_of
+from nagraph.ops.special import exp, log
+
+
+def _finite_max(x: Any, axis: int) -> Any:
+    """The row's maximum, 0 for rows that are -inf throughout (fully masked) or hold +inf."""
+    m = max_of(x, axis=axis, keepdims=True)
+    return where(isfinite(m), m, _zero(m))
+
+
+def _zero(x: Any) -> Any:
+    return np.zeros((), x.dtype)
+
+
+@composite
+def softmax(x: Any, *, axis: int = -1) -> Any:
+    """y = exp(x - max x) / sum exp(x - max x) along an axis; a row of -inf alone gives zeros.
+
+    Shape and dtype kept.
+    """
+    e = exp(x - _finite_max(x, axis))
+    total = sum_of(e, axis=axis, keepdims=True)
+    return e / where(equal(total, _zero(total)), _one(total), total)
+
+
+def _one(x: Any) -> Any:
+    return np.ones((), x.dtype)
+
+
+def _softmax_fwd(x: Any, *, axis: int = -1) -> Any:
+    y = softmax.fn(x, axis=axis)
+    return y, (y,)
+
+
+def _softmax_bwd(residuals: Any, cts: Any, *, axis: int = -1) -> Any:
+    """ct_x = y (ct - sum(ct y))."""
+    (y,), (ct,) = residuals, cts
+    return (y * (ct - sum_of(ct * y, axis=axis, keepdims=True)),)
+
+
+softmax.declare(_softmax_fwd, _softmax_bwd)
+
+
+@composite
+def log_softmax(x: Any, *, axis: int = -1) -> Any:
+    """y = x - max x - log sum exp(x - max x) along an axis. Shape and dtype kept."""
+    shifted = x - _finite_max(x, axis)
+    return shifted - log(sum_of(exp(shifted), axis=axis, keepdims=True))
+
+
+def _log_softmax_fwd(x: Any, *, axis: int = -1) -> Any:
+    y = log_softmax.fn(x, axis=axis)
+    return y, (y,)
+
+
+def _log_softmax_bwd(residuals: Any, cts: Any, *, axis: int = -1) -> Any:
+    """ct_x = ct - exp(y) sum(ct)."""
+    (y,), (ct,) = residuals, cts
+    return (ct - exp(y) * sum_of(ct, axis=axis, keepdims=True),)
+
+
+log_softmax.declare(_log_softmax_fwd, _log_softmax_bwd)
+
+
+@composite
+def _logsumexp(x: Any, *, axis: tuple[int, ...] = (-1,), keepdims: bool = False) -> Any:
+    m = max_of(x, axis=axis, keepdims=True)
+    m = where(isfinite(m), m, _zero(m))
+    total = log(sum_of(exp(x - m), axis=axis, keepdims=True)) + m
+    return total if keepdims else sum_of(total, axis=axis)
+
+
+def _logsumexp_fwd(x: Any, *, axis: tuple[int, ...] = (-1,), keepdims: bool = False) -> Any:
+    y = _logsumexp.fn(x, axis=axis, keepdims=True)
+    return (y if keepdims else sum_of(y, axis=axis)), (x, y)
+
+
+def _logsumexp_bwd(residuals: Any, cts: Any, *, axis: tuple[int, ...] = (-1,), keepdims: bool = False) -> Any:
+    """ct_x = ct exp(x - y); a row of -inf alone gets zeros."""
+    from nagraph.ops.movement import reshape
+
+    (x, y), (ct,) = residuals, cts
+    ct = ct if keepdims else reshape(ct, y.shape)
+    return (ct * exp(x - where(isfinite(y), y, _zero(y))),)
+
+
+_logsumexp.declare(_logsumexp_fwd, _logsumexp_bwd)
+
+
+def logsumexp(x: Any, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Any:
+    """y = log sum exp x along axes (None: all), without overflow."""
+    axes = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+    return _logsumexp(x, axis=tuple(a % x.ndim for a in axes), keepdims=keepdims)
