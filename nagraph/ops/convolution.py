@@ -1,0 +1,249 @@
+"""Convolution over any number of spatial axes; both of its gradients are convolutions again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nagraph.errors import TypeRuleError
+from nagraph.ir.graph import Value
+from nagraph.ir.op import Array, Cost, op
+from nagraph.ir.types import TensorType
+from nagraph.ops.base import Multilinear, Operand, as_array, broadcast_to, zeros_like
+from nagraph.ops.contraction import promoted
+
+Axes = tuple[int, ...]
+Pairs = tuple[tuple[int, int], ...]
+
+
+def spread(size: int, step: int) -> int:
+    """How far `size` elements reach that stand `step` apart."""
+    return (size - 1) * step + 1 if size else 0
+
+
+def window_count(size: int, window: int, stride: int) -> int:
+    """How many windows fit: 0 where the window is longer than the axis."""
+    return (size - window) // stride + 1 if size >= window else 0
+
+
+@op
+class ConvGeneral(Multilinear):
+    """Cross-correlation: y[n, o, p] = sum over c, k of x[n, c, p * stride + k * dilation - low] w[o, c, k].
+
+    x is [N, C, *spatial], w is [O, C / groups, *kernel], y is [N, O, *out]; outside of x are `padding`
+    (low, high) zeros per axis (negative ones cut off), between its elements lhs_dilation - 1.
+    Group g of the channels of x meets group g of the channels of w. Dtype: equal, kept; 16-bit floats
+    accumulate in float32. Raises TypeRuleError where ranks, channels, groups or dtypes do not fit.
+    """
+
+    widens = True
+    stride: Axes = (1,)
+    padding: Pairs = ((0, 0),)
+    dilation: Axes = (1,)
+    lhs_dilation: Axes = (1,)
+    groups: int = 1
+
+    def prepare(self, operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
+        return promoted(operands)
+
+    def infer(self, x: TensorType, w: TensorType) -> TensorType:
+        d = len(self.stride)
+        if x.dtype != w.dtype:
+            raise TypeRuleError(f"conv: dtypes differ: x {x}, w {w}; cast one of them")
+        if not d == len(self.padding) == len(self.dilation) == len(self.lhs_dilation):
+            raise TypeRuleError(f"conv: stride, padding, dilation and lhs_dilation have one entry per axis, got {self}")
+        if x.rank != d + 2 or w.rank != d + 2:
+            raise TypeRuleError(f"conv: with {d} spatial axes x and w have {d + 2} axes, got x {x}, w {w}")
+        if min(*self.stride, *self.dilation, *self.lhs_dilation, self.groups) < 1:
+            raise TypeRuleError(f"conv: stride, dilation, lhs_dilation and groups are at least 1, got {self}")
+        if w.shape[1] * self.groups != x.shape[1] or w.shape[0] % self.groups:
+            raise TypeRuleError(
+                f"conv: channels do not fit: x {x} has {x.shape[1]}, w {w} takes {w.shape[1]} in each of "
+                f"{self.groups} groups, and gives {w.shape[0]}, which the groups must divide"
+            )
+        if 0 in w.shape[2:]:
+            raise TypeRuleError(f"conv: the kernel of w {w} is empty")
+        out = [
+            window_count(max(spread(n, ld) + low + high, 0), spread(k, dil), s)
+            for n, k, s, (low, high), dil, ld in zip(
+                x.shape[2:], w.shape[2:], self.stride, self.padding, self.dilation, self.lhs_dilation
+            )
+        ]
+        return TensorType(x.dtype, (x.shape[0], w.shape[0], *out))
+
+    def reference(self, x: Array, w: Array) -> Array:
+        """One matrix product for each tap of the kernel, over a strided view of the padded x."""
+        from nagraph.ir.types import type_of
+
+        shape = self.infer(type_of(x), type_of(w)).shape
+        n, o, out = shape[0], shape[1], shape[2:]
+        c, g = x.shape[1], self.groups
+        padded = self._padded(x)
+        y = np.zeros((n, g, o // g, math.prod(out)), x.dtype)
+        if not y.size:
+            return y.reshape(shape)
+        taps = w.reshape(g, o // g, c // g, *w.shape[2:])
+        for tap in np.ndindex(*w.shape[2:]):
+            windows = tuple(
+                slice(k * d, k * d + (m - 1) * s + 1, s) for k, d, m, s in zip(tap, self.dilation, out, self.stride)
+            )
+            seen = padded[(slice(None), slice(None), *windows)].reshape(n, g, c // g, -1)
+            y += np.matmul(taps[(slice(None), slice(None), slice(None), *tap)], seen)
+        return y.reshape(shape)
+
+    def _padded(self, x: Array) -> Array:
+        """x with zeros between its elements and around it, or cut where the padding is negative."""
+        sizes = [spread(n, ld) for n, ld in zip(x.shape[2:], self.lhs_dilation)]
+        wide = np.zeros((*x.shape[:2], *sizes), x.dtype)
+        wide[(..., *(slice(None, None, ld) for ld in self.lhs_dilation))] = x
+        wide = np.pad(wide, ((0, 0), (0, 0), *((max(low, 0), max(high, 0)) for low, high in self.padding)))
+        cut = (slice(max(-low, 0), max(n - max(-high, 0), 0)) for n, (low, high) in zip(wide.shape[2:], self.padding))
+        return wide[(..., *cut)]
+
+    def transpose_in(self, index: int, ct: Value, operands: tuple[Value, ...]) -> Value:
+        x, w = operands
+        if 0 in (ct.size, operands[0].size, operands[1].size):
+            return zeros_like(operands[index])
+        return self.input_gradient(ct, w, x.shape) if index == 0 else self.weight_gradient(ct, x, w.shape)
+
+    def input_gradient(self, ct: Value, w: Value, x_shape: Axes) -> Value:
+        """The kernel flipped, its channels exchanged; what was stride is now the dilation of ct."""
+        from nagraph.ops.movement import flip, reshape, transpose
+
+        g, (o, c), kernel = self.groups, w.shape[:2], w.shape[2:]
+        rest = tuple(range(3, w.ndim + 1))
+        swapped = reshape(transpose(reshape(w, (g, o // g, c, *kernel)), (0, 2, 1, *rest)), (g * c, o // g, *kernel))
+        padding = []
+        for n, m, k, s, (low, _), dil, ld in self._sizes(x_shape, ct.shape, w.shape):
+            reach = spread(k, dil) - 1
+            padding.append((reach - low, spread(n, ld) - spread(m, s) + low))
+        conv = ConvGeneral(self.lhs_dilation, tuple(padding), self.dilation, self.stride, g)
+        result: Value = conv(ct, flip(swapped, tuple(range(2, w.ndim))))
+        return result
+
+    def weight_gradient(self, ct: Value, x: Value, w_shape: Axes) -> Value:
+        """x convolved with ct, the batch in the role of the channels; stride and dilation exchange."""
+        from nagraph.ops.movement import reshape, transpose
+
+        g, n, c, spatial = self.groups, x.shape[0], w_shape[1], x.shape[2:]
+        rest = tuple(range(3, x.ndim + 1))
+        channels = reshape(transpose(reshape(x, (n, g, c, *spatial)), (2, 1, 0, *rest)), (c, g * n, *spatial))
+        swap = (1, 0, *range(2, x.ndim))
+        padding = []
+        for size, m, k, s, (low, _), dil, ld in self._sizes(x.shape, ct.shape, w_shape):
+            padding.append((low, spread(k, dil) - spread(size, ld) - low + spread(m, s) - 1))
+        conv = ConvGeneral(self.dilation, tuple(padding), self.stride, self.lhs_dilation, g)
+        result: Value = transpose(conv(channels, transpose(ct, swap)), swap)
+        return result
+
+    def _sizes(self, x: Axes, y: Axes, w: Axes) -> Any:
+        return zip(x[2:], y[2:], w[2:], self.stride, self.padding, self.dilation, self.lhs_dilation)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        """Examples join the batch of x; where the kernels differ, they join the groups."""
+        from nagraph.ops.movement import reshape, transpose
+
+        x, w = operands
+        if not batched[1]:
+            y = self(reshape(x, (size * x.shape[1], *x.shape[2:])), w)
+            return (reshape(y, (size, x.shape[1], *y.shape[1:])),)
+        kernels = reshape(w, (size * w.shape[1], *w.shape[2:]))
+        if not batched[0] and self.groups == 1:
+            y = self(x, kernels)
+        else:
+            x = x if batched[0] else broadcast_to(x, (size, *x.shape))
+            joined = reshape(
+                transpose(x, (1, 0, *range(2, x.ndim))), (x.shape[1], size * x.shape[2], *x.shape[3:])
+            )
+            conv = ConvGeneral(self.stride, self.padding, self.dilation, self.lhs_dilation, self.groups * size)
+            y = conv(joined, kernels)
+        y = reshape(y, (y.shape[0], size, w.shape[1], *y.shape[2:]))
+        return (transpose(y, (1, 0, *range(2, y.ndim))),)
+
+    def cost(self, x: TensorType, w: TensorType) -> Cost:
+        return Cost(flops=2.0 * self.infer(x, w).size * math.prod(w.shape[1:]))
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        d = len(self.stride)
+        x, w = (2, 2 * self.groups, *range(6, 6 + d)), (3 * self.groups, 2, *range(2, 2 + d))
+        yield rng.normal(size=x), rng.normal(size=w)
+        yield rng.integers(-4, 5, size=x), rng.integers(-4, 5, size=w)
+
+
+def per_axis(name: str, value: int | Sequence[int], count: int) -> Axes:
+    """One number for all axes, or one for each. TypeRuleError for another count."""
+    made = (int(value),) * count if isinstance(value, (int, np.integer)) else tuple(map(int, value))
+    if len(made) != count:
+        raise TypeRuleError(f"{name} has {len(made)} entries for {count} spatial axes: {made}")
+    return made
+
+
+def pads(padding: Any, sizes: Axes, windows: Axes, strides: Axes) -> Pairs:
+    """Padding as pairs: from a number, "valid", "same" (out = ceil(n / stride)), numbers, or pairs."""
+    if padding == "valid":
+        return ((0, 0),) * len(sizes)
+    if padding == "same":
+        totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(sizes, windows, strides)]
+        return tuple((t // 2, t - t // 2) for t in totals)
+    if isinstance(padding, str):
+        raise TypeRuleError(f'padding {padding!r} is neither "same" nor "valid" nor numbers')
+    if isinstance(padding, (int, np.integer)):
+        return ((int(padding), int(padding)),) * len(sizes)
+    pairs = tuple((int(p), int(p)) if isinstance(p, (int, np.integer)) else (int(p[0]), int(p[1])) for p in padding)
+    if len(pairs) != len(sizes):
+        raise TypeRuleError(f"padding {padding} has {len(pairs)} entries for {len(sizes)} spatial axes")
+    return pairs
+
+
+def conv(
+    x: Operand,
+    w: Operand,
+    stride: int | Sequence[int] = 1,
+    padding: Any = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Any:
+    """Convolution (cross-correlation) of x [N, C, *spatial] with w [O, C / groups, *kernel].
+
+    `padding` is a number, one per axis, a pair per axis, "same" or "valid".
+    """
+    x, w = (o if isinstance(o, Value) else as_array(o) for o in (x, w))
+    d = max(len(x.shape) - 2, 0)
+    strides, dilations = per_axis("stride", stride, d), per_axis("dilation", dilation, d)
+    windows = tuple(spread(k, s) for k, s in zip(w.shape[2:], dilations))
+    pairs = pads(padding, x.shape[2:], windows, strides)
+    return ConvGeneral(strides, pairs, dilations, (1,) * d, int(groups))(x, w)
+
+
+def conv_transpose(
+    x: Operand,
+    w: Operand,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    output_padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Any:
+    """The transpose of `conv`: x [N, C, *spatial] with w [C, O / groups, *kernel].
+
+    Size of the result: (n - 1) stride - 2 padding + (k - 1) dilation + 1 + output_padding.
+    """
+    from nagraph.ops.movement import flip, reshape, transpose
+
+    x, w = (o if isinstance(o, Value) else as_array(o) for o in (x, w))
+    d = max(len(x.shape) - 2, 0)
+    if len(w.shape) != d + 2 or w.shape[0] != x.shape[1] or w.shape[0] % groups:
+        raise TypeRuleError(
+            f"conv_transpose: x has shape {x.shape}, w {w.shape}; w must be [C, O / groups, *kernel] with the C of x, "
+            f"which groups={groups} must divide"
+        )
+    strides, dilations = per_axis("stride", stride, d), per_axis("dilation", dilation, d)
+    low, extra = per_axis("padding", padding, d), per_axis("output_padding", output_padding, d)
+    c, o, kernel = w.shape[0], w.shape[1], tuple(w.shape[2:])
+    grouped = transpose(reshape(w, (groups, c // groups, o, *kernel)), (0, 2, 1, *range(3, d + 3)))
+    flipped = flip(reshape(grouped, (groups * o, c // groups, *kernel)), tuple(range(2, d + 2)))
+    pairs = tuple((spread(k, s) - 1 - p, spread(k, s) - 1 - p + e) for k, s, p, e in zip(kernel, dilations, low, extra))
+    return ConvGeneral((1,) * d, pairs, dilations, strides, int(groups))(x, flipped)
