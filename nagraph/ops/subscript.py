@@ -22,6 +22,10 @@ from nagraph.ops.indexing import DynamicUpdateSlice, Gather, Scatter
 Axes = tuple[int, ...]
 
 
+class IndexRangeError(TypeRuleError, IndexError):
+    """A static index is out of range; also an IndexError, so that iterating over a value ends."""
+
+
 @dataclass(frozen=True)
 class Subscript:
     """An index expression resolved against a shape."""
@@ -122,22 +126,32 @@ def _items(shape: Axes, expression: Any) -> list[Any]:
         if isinstance(item, list):
             item = np.asarray(item) if item else np.zeros(0, np.int64)
         if isinstance(item, np.generic):
-            item = item.item() if item.dtype.kind in "iu" else np.asarray(item)
-        if isinstance(item, bool) or getattr(item, "dtype", None) == BOOL:
-            items.extend(_mask(item, shape, sum(_consumes(i) for i in items)))
-        else:
-            items.append(item)
+            item = item.item()
+        items.append(item)
     dots = [n for n, item in enumerate(items) if item is Ellipsis]
     used = sum(map(_consumes, items))
     if len(dots) > 1 or used > len(shape):
         problem = "more than one ..." if len(dots) > 1 else f"{used} indices"
         raise TypeRuleError(f"index: {problem} for an array of shape {shape} with {len(shape)} axes")
     whole = [slice(None)] * (len(shape) - used)
-    return items[: dots[0]] + whole + items[dots[0] + 1:] if dots else items + whole
+    items = items[: dots[0]] + whole + items[dots[0] + 1:] if dots else items + whole
+    made: list[Any] = []
+    axis = 0
+    for item in items:
+        made.extend(_mask(item, shape, axis) if _is_mask(item) else (item,))
+        axis += _consumes(item)
+    return made
+
+
+def _is_mask(item: Any) -> bool:
+    return isinstance(item, bool) or getattr(item, "dtype", None) == BOOL
 
 
 def _consumes(item: Any) -> int:
-    return 0 if item is None or item is Ellipsis else 1
+    """How many axes of x an item of the expression indexes."""
+    if item is None or item is Ellipsis:
+        return 0
+    return len(item.shape) if _is_mask(item) and not isinstance(item, bool) else 1
 
 
 def _mask(mask: Any, shape: Axes, axis: int) -> tuple[Any, ...]:
@@ -147,13 +161,9 @@ def _mask(mask: Any, shape: Axes, axis: int) -> tuple[Any, ...]:
             f"index: a traced boolean mask ({mask.type}) would give a result whose shape depends on values; "
             "use where(mask, x, other), or a mask that is a NumPy array outside the traced function"
         )
-    mask = np.asarray(mask)
-    if not mask.ndim:
+    if isinstance(mask, bool) or not mask.ndim:
         raise TypeRuleError("index: a single bool is no index; use None for a new axis, or where")
-    # An ellipsis before the mask shifts its axes; the sizes are then checked against the last ones by gather.
-    if axis + mask.ndim <= len(shape) and mask.shape != shape[axis: axis + mask.ndim] and mask.shape not in (
-        shape[n: n + mask.ndim] for n in range(axis, len(shape))
-    ):
+    if mask.shape != shape[axis: axis + mask.ndim]:
         raise TypeRuleError(f"index: a mask of shape {mask.shape} does not fit axes from {axis} on of shape {shape}")
     return np.nonzero(mask)
 
@@ -186,7 +196,7 @@ def _slice(item: slice, size: int) -> tuple[int, int, int]:
 
 def _number(item: int, axis: int, shape: Axes) -> int:
     if not -shape[axis] <= item < shape[axis]:
-        raise TypeRuleError(f"index: {item} is out of range for axis {axis} of size {shape[axis]} (shape {shape})")
+        raise IndexRangeError(f"index: {item} is out of range for axis {axis} of size {shape[axis]} (shape {shape})")
     return item % shape[axis]
 
 

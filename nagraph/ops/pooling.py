@@ -1,0 +1,265 @@
+"""Pooling: maxima and sums over windows of the last axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nagraph.errors import TypeRuleError
+from nagraph.ir.graph import Value
+from nagraph.ir.op import Array, Cost, op
+from nagraph.ir.operators import FUNCTIONS
+from nagraph.ir.types import BOOL, DTYPES, TensorType, is_float
+from nagraph.ops.base import (
+    Linear, Maybe, NotDifferentiable, Operand, Primitive, as_array, broadcast_to, full, zeros_like,
+)
+from nagraph.ops.convolution import ConvGeneral, Pairs, pads, per_axis, window_count
+from nagraph.ops.indexing import Gather, iota
+
+Axes = tuple[int, ...]
+
+
+def pooled_shape(name: str, x: TensorType, window: Axes, stride: Axes, padding: Pairs) -> Axes:
+    """The shape of x with the windows' numbers in place of its last axes."""
+    d = len(window)
+    if not d == len(stride) == len(padding) or x.rank < d:
+        raise TypeRuleError(f"{name}: window {window}, stride {stride} and padding {padding} do not fit x {x}")
+    if min((*window, *stride), default=1) < 1 or any(not 0 <= p < k for k, pair in zip(window, padding) for p in pair):
+        raise TypeRuleError(
+            f"{name}: window {window} and stride {stride} are at least 1, padding {padding} less than the window"
+        )
+    lead = x.rank - d
+    counts = (window_count(n + low + high, k, s) for n, k, s, (low, high) in zip(x.shape[lead:], window, stride, padding))
+    return x.shape[:lead] + tuple(counts)
+
+
+def windows_of(x: Array, window: Axes, stride: Axes, padding: Pairs, fill: Any) -> Array:
+    """A view [*lead, *out, *window] of the padded x."""
+    d = len(window)
+    lead = x.ndim - d
+    padded = np.pad(x, ((0, 0),) * lead + padding, constant_values=fill)
+    missing = tuple(max(k - n, 0) for k, n in zip(window, padded.shape[lead:]))
+    if any(missing):
+        counts = tuple(window_count(n, k, s) for n, k, s in zip(padded.shape[lead:], window, stride))
+        return np.zeros((*x.shape[:lead], *counts, *window), x.dtype)
+    view = np.lib.stride_tricks.sliding_window_view(padded, window, tuple(range(lead, x.ndim)))
+    return view[(slice(None),) * lead + tuple(slice(None, None, s) for s in stride)]
+
+
+def lowest(dtype: Any) -> Any:
+    """The least value of a dtype: what padding holds under a maximum."""
+    return -np.inf if is_float(dtype) else False if dtype == BOOL else np.iinfo(dtype).min
+
+
+@op
+class WindowMax(Primitive):
+    """Largest element of each window over the last axes: y[p] = max over k of x[p * stride + k - low].
+
+    Shape: leading axes kept, then the windows' numbers. Dtype: kept; nan wins. Padding never wins.
+    """
+
+    window: Axes = (2,)
+    stride: Axes = (2,)
+    padding: Pairs = ((0, 0),)
+
+    def infer(self, x: TensorType) -> TensorType:
+        return x.with_shape(pooled_shape(self.name, x, self.window, self.stride, self.padding))
+
+    def reference(self, x: Array) -> Array:
+        windows = windows_of(x, self.window, self.stride, self.padding, lowest(x.dtype))
+        y: Array = np.max(windows, axis=tuple(range(-len(self.window), 0)))
+        return y
+
+    def vjp(
+        self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]
+    ) -> tuple[Maybe, ...]:
+        (ct,) = cotangents
+        return (None if ct is None else WindowMaxGrad(self.window, self.stride, self.padding)(operands[0], ct),)
+
+    def jvp(
+        self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]
+    ) -> tuple[Maybe, ...]:
+        (t,) = tangents
+        return (None if t is None else at_maximum(operands[0], t, self.window, self.stride, self.padding),)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        return (self(*operands),)
+
+    def cost(self, x: TensorType) -> Cost:
+        return Cost(flops=self.infer(x).size * math.prod(self.window))
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        shape = (2, *(2 * k + 1 for k in self.window))
+        yield (rng.permutation(math.prod(shape)).reshape(shape).astype(np.float64),)
+        yield (rng.integers(-4, 5, size=shape),)
+
+
+@op
+class WindowArgmax(NotDifferentiable):
+    """Where `window_max` finds its element: its number among the last axes of x, row-major, the first one of equals."""
+
+    window: Axes = (2,)
+    stride: Axes = (2,)
+    padding: Pairs = ((0, 0),)
+
+    def infer(self, x: TensorType) -> TensorType:
+        return TensorType(DTYPES["i64"], pooled_shape(self.name, x, self.window, self.stride, self.padding))
+
+    def reference(self, x: Array) -> Array:
+        d = len(self.window)
+        spatial = x.shape[x.ndim - d:]
+        windows = windows_of(x, self.window, self.stride, self.padding, lowest(x.dtype))
+        numbers = windows_of(np.arange(math.prod(spatial)).reshape(spatial), self.window, self.stride, self.padding, -1)
+        flat = windows.reshape(*windows.shape[:-d], math.prod(self.window))
+        # Padding never wins, not even where all elements are as low as it.
+        inside = numbers.reshape(*numbers.shape[:-d], math.prod(self.window)) >= 0
+        rank = np.where(inside, 1 + (flat == np.max(flat, axis=-1, keepdims=True)) + 2 * (flat != flat), 0)
+        found = np.argmax(rank, axis=-1)[..., None]
+        wide = np.broadcast_to(numbers.reshape(inside.shape), rank.shape)
+        y: Array = np.take_along_axis(wide, found, axis=-1)[..., 0]
+        return y
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        return (self(*operands),)
+
+    def cost(self, x: TensorType) -> Cost:
+        return Cost(flops=self.infer(x).size * math.prod(self.window))
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield from WindowMax(self.window, self.stride, self.padding).samples(rng)
+
+
+@op
+class WindowMaxGrad(Linear):
+    """The cotangent of x under `window_max`: each element of ct is added where its window has its maximum.
+
+    Operands: x, and ct of the result's type. Linear in ct; its derivative by x is zero almost everywhere.
+    """
+
+    linear = (1,)
+    widens = True
+    window: Axes = (2,)
+    stride: Axes = (2,)
+    padding: Pairs = ((0, 0),)
+
+    def infer(self, x: TensorType, ct: TensorType) -> TensorType:
+        expected = x.with_shape(pooled_shape(self.name, x, self.window, self.stride, self.padding))
+        if ct != expected:
+            raise TypeRuleError(f"{self.name}: ct is {ct}, but the maxima of x {x} are {expected}")
+        return x
+
+    def reference(self, x: Array, ct: Array) -> Array:
+        d = len(self.window)
+        lead = math.prod(x.shape[: x.ndim - d])
+        size = math.prod(x.shape[x.ndim - d:])
+        places = WindowArgmax(self.window, self.stride, self.padding).reference(x).reshape(lead, -1 if lead else 0)
+        offsets = places + size * np.arange(lead)[:, None]
+        sums = np.zeros(lead * size, x.dtype)
+        np.add.at(sums, offsets.reshape(-1), ct.reshape(-1))
+        return sums.reshape(x.shape)
+
+    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        return (at_maximum(operands[0], ct, self.window, self.stride, self.padding),)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        return (self(*(v if b else broadcast_to(v, (size, *v.shape)) for v, b in zip(operands, batched))),)
+
+    def cost(self, x: TensorType, ct: TensorType) -> Cost:
+        return Cost(flops=ct.size * math.prod(self.window))
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        forward = WindowMax(self.window, self.stride, self.padding)
+        for (x,) in forward.samples(rng):
+            yield x, forward(x) * 2
+
+
+def at_maximum(x: Value, t: Value, window: Axes, stride: Axes, padding: Pairs) -> Value:
+    """The elements of t where the windows of x have their maxima."""
+    from nagraph.ops.movement import reshape
+
+    d = len(window)
+    lead, size = math.prod(x.shape[: x.ndim - d]), math.prod(x.shape[x.ndim - d:])
+    places = WindowArgmax(window, stride, padding)(x)
+    if not places.size:
+        return full(TensorType(t.dtype, places.shape), 0)
+    flat = reshape(places, (lead, places.size // lead))
+    result: Value = reshape(Gather((0, 1))(reshape(t, (lead, size)), iota(flat.shape, 0), flat), places.shape)
+    return result
+
+
+@op
+class WindowSum(Linear):
+    """Sum of each window over the last axes: y[p] = sum over k of x[p * stride + k - low].
+
+    Shape: leading axes kept, then the windows' numbers. Dtype: kept; 16-bit floats accumulate in float32.
+    """
+
+    widens = True
+    window: Axes = (2,)
+    stride: Axes = (2,)
+    padding: Pairs = ((0, 0),)
+
+    def infer(self, x: TensorType) -> TensorType:
+        return x.with_shape(pooled_shape(self.name, x, self.window, self.stride, self.padding))
+
+    def reference(self, x: Array) -> Array:
+        windows = windows_of(x, self.window, self.stride, self.padding, 0)
+        return np.sum(windows, axis=tuple(range(-len(self.window), 0)), dtype=x.dtype)
+
+    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        """The input gradient of a convolution with a kernel of ones."""
+        from nagraph.ops.movement import reshape
+
+        (x,) = operands
+        if not ct.size or not x.size:
+            return (zeros_like(x),)
+        lead = x.ndim - len(self.window)
+        rows = math.prod(x.shape[:lead])
+        ones = full(TensorType(ct.dtype, (1, 1, *self.window)), 1)
+        once = (1,) * len(self.window)
+        forward = ConvGeneral(self.stride, self.padding, once, once, 1)
+        flat = reshape(ct, (rows, 1, *ct.shape[lead:]))
+        return (reshape(forward.input_gradient(flat, ones, (rows, 1, *x.shape[lead:])), x.shape),)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        return (self(*operands),)
+
+    def cost(self, x: TensorType) -> Cost:
+        return Cost(flops=self.infer(x).size * math.prod(self.window))
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield from WindowMax(self.window, self.stride, self.padding).samples(rng)
+
+
+def _window(x: Any, window: int | Sequence[int], stride: Any, padding: Any) -> tuple[Axes, Axes, Pairs]:
+    rank = max(len(x.shape) - 2, 0) if isinstance(window, (int, np.integer)) else len(window)
+    if len(x.shape) < rank or not rank:
+        raise TypeRuleError(f"pooling: x of shape {x.shape} must be [N, C, *spatial] with an axis for each of the window")
+    sizes = per_axis("window", window, rank)
+    strides = sizes if stride is None else per_axis("stride", stride, rank)
+    return sizes, strides, pads(padding, tuple(x.shape[len(x.shape) - rank:]), sizes, strides)
+
+
+def max_pool(x: Operand, window: int | Sequence[int], stride: Any = None, padding: Any = 0) -> Any:
+    """Maximum over windows of x [N, C, *spatial]; stride is the window where None; padding as in `conv`."""
+    x = x if isinstance(x, Value) else as_array(x)
+    return WindowMax(*_window(x, window, stride, padding))(x)
+
+
+def avg_pool(
+    x: Operand, window: int | Sequence[int], stride: Any = None, padding: Any = 0, count_padding: bool = True
+) -> Any:
+    """Mean over windows of x [N, C, *spatial]; padding counts as zeros, or not at all with count_padding=False."""
+    x = x if isinstance(x, Value) else as_array(x)
+    sizes, strides, pairs = _window(x, window, stride, padding)
+    if not is_float(x.dtype):
+        raise TypeRuleError(f"avg_pool: x has dtype {x.dtype}; cast it to a floating dtype")
+    total = WindowSum(sizes, strides, pairs)(x)
+    if count_padding:
+        return FUNCTIONS["multiply"](total, 1 / math.prod(sizes))
+    ones = np.ones(x.shape[len(x.shape) - len(sizes):], np.float32)
+    counts = np.sum(windows_of(ones, sizes, strides, pairs, 0), axis=tuple(range(-len(sizes), 0)))
+    return FUNCTIONS["divide"](total, counts.astype(x.dtype))
