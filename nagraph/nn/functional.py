@@ -1,0 +1,24 @@
+"""The functions behind the layers, callable on their own."""
+
+from nagraph.composites.activations import elu as elu
+from nagraph.composites.activations import gelu as gelu
+from nagraph.composites.activations import gelu_tanh as gelu_tanh
+from nagraph.composites.activations import leaky_relu as leaky_relu
+from nagraph.composites.activations import relu as relu
+from nagraph.composites.activations import silu as silu
+from nagraph.composites.activations import softplus as softplus
+from nagraph.composites.attention import attention as attention
+from nagraph.composites.attention import rope as rope
+from nagraph.composites.attention import rope_tables as rope_tables
+from nagraph.composites.losses import cross_entropy as cross_entropy
+from nagraph.composites.norms import batch_norm as batch_norm
+from nagraph.composites.norms import batch_norm_training as batch_norm_training
+from nagraph.composites.norms import group_norm as group_norm
+from nagraph.composites.norms import layer_norm as layer_norm
+from nagraph.composites.norms import rms_norm as rms_norm
+from nagraph.composites.softmax import log_softmax as log_softmax
+from nagraph.composites.softmax import logsumexp as logsumexp
+from nagraph.composites.softmax import softmax as softmax
+from nagraph.ops.special import sigmoid as sigmoid
+from nagraph.ops.special import tanh as tanh
+from nagraph.transforms import stop_gradient as stop_gradient

@@ -1,0 +1,87 @@
+"""Linear, Embedding, Dropout, Sequential."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import nagraph as ng
+from nagraph.nn import initializers
+from nagraph.nn.module import Module
+
+Array = Any
+
+
+class Linear(Module):
+    """y = x W + b, with weight [in, out]."""
+
+    weight: Array
+    bias: Array | None
+
+    @classmethod
+    def init(cls, key: Array, inputs: int, outputs: int, *, bias: bool = True, weight_init: Any = initializers.fan_in_uniform,
+             dtype: Any = np.float32) -> Linear:
+        k1, k2 = ng.random.split(key, 2)
+        bound = initializers.uniform(1 / math.sqrt(inputs))
+        return cls(weight_init(k1, (inputs, outputs), dtype), bound(k2, (outputs,), dtype) if bias else None)
+
+    def __call__(self, x: Array) -> Array:
+        y = ng.numpy.matmul(x, self.weight)
+        return y if self.bias is None else y + self.bias
+
+
+class Embedding(Module):
+    """y = table[ids], with table [count, width]."""
+
+    table: Array
+
+    @classmethod
+    def init(cls, key: Array, count: int, width: int, *, table_init: Any = initializers.normal(1.0), dtype: Any = np.float32
+             ) -> Embedding:
+        return cls(table_init(key, (count, width), dtype))
+
+    def __call__(self, ids: Array) -> Array:
+        return ng.numpy.take(self.table, ids, axis=0)
+
+    def attend(self, x: Array) -> Array:
+        """Scores of every entry, for a head tied to the embedding: x tableᵀ."""
+        return ng.numpy.matmul(x, ng.numpy.swapaxes(self.table, 0, 1))
+
+
+def dropout(x: Array, rate: float, key: Array | None) -> Array:
+    """x with each element zeroed with probability `rate`, the others divided by 1 - rate; x itself without a key."""
+    if key is None or rate == 0:
+        return x
+    keep = ng.random.bernoulli(key, 1 - rate, x.shape)
+    return ng.where(keep, x * (1 / (1 - rate)), 0)
+
+
+class Dropout(Module):
+    """Dropout with probability `rate`; `key=None` means inference."""
+
+    rate: float = 0.5
+
+    def __call__(self, x: Array, *, key: Array | None = None) -> Array:
+        return dropout(x, self.rate, key)
+
+
+class Sequential(Module):
+    """Layers or functions one after another; keys are folded by layer index."""
+
+    layers: tuple[Any, ...]
+
+    def __call__(self, x: Array, *, key: Array | None = None) -> Array:
+        for i, layer in enumerate(self.layers):
+            if isinstance(layer, (Dropout, Sequential)):
+                x = layer(x, key=None if key is None else ng.random.fold_in(key, i))
+            else:
+                x = layer(x)
+        return x
+
+
+def sequential(*layers: Module | Callable[[Array], Array]) -> Sequential:
+    """Sequential of the layers given."""
+    return Sequential(tuple(layers))

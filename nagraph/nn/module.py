@@ -1,0 +1,61 @@
+"""Module: a frozen dataclass that is a pytree of arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar, dataclass_transform
+
+from nagraph import tree
+
+M = TypeVar("M", bound="Module")
+
+
+def buffer(**options: Any) -> Any:
+    """Declares a field whose arrays are state, not parameters: `grad` and optimisers leave it alone."""
+    return dataclasses.field(metadata={"buffer": True}, **options)
+
+
+@dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(buffer, dataclasses.field))
+class Module:
+    """Base of layers and models: subclasses are frozen dataclasses.
+
+    Fields with arrays, modules or containers of them are the tree; all other fields are static.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
+
+    def replace(self: M, **changes: Any) -> M:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+    def map(self: M, fn: Callable[[Any], Any]) -> M:
+        """A copy with fn applied to each array; None stays."""
+        result: M = tree.map(lambda x: None if x is None else fn(x), self)
+        return result
+
+    def astype(self: M, dtype: Any) -> M:
+        """A copy with the floating arrays in another dtype."""
+        from nagraph.ir.types import as_dtype, is_float
+
+        return self.map(lambda x: x.astype(as_dtype(dtype)) if is_float(x.dtype) else x)
+
+    def named_arrays(self) -> dict[str, Any]:
+        """Path and array of each leaf: `blocks.0.attention.weight`."""
+        leaves, structure = tree.flatten(self)
+        return {p: x for p, x in zip(tree.paths(structure), leaves) if x is not None}
+
+    @property
+    def parameter_count(self) -> int:
+        """Elements of all arrays but the buffers."""
+        leaves, structure = tree.flatten(self)
+        return sum(x.size for x, b in zip(leaves, tree.buffer_flags(structure)) if x is not None and not b)
+
+    def __repr__(self) -> str:
+        shown = []
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            x = getattr(self, field.name)
+            shown.append(f"{field.name}={x.dtype}{list(x.shape)}" if hasattr(x, "shape") else f"{field.name}={x!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
