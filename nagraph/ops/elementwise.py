@@ -1,4 +1,4 @@
-"""Elementwise arithmetic, comparison, logic and bits. Transcendental functions are in `special`."""
+"""Elementwise arithmetic and choice. Comparison, bits, rounding and special functions have files of their own."""
 
 from __future__ import annotations
 
@@ -6,14 +6,33 @@ from typing import Any
 
 import numpy as np
 
+from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
-from nagraph.ir.op import op
+from nagraph.ir.op import Array, op
 from nagraph.ir.operators import FUNCTIONS
-from nagraph.ops.base import ANY, Elementwise
+from nagraph.ir.types import BOOL, FLOATS, INTEGERS, TensorType, is_float
+from nagraph.ops.base import ANY, Elementwise, Maybe, broadcast_to, full, sum_to
+
+
+class Binary(Elementwise):
+    """Two operands; samples of both kinds of numbers, broadcasting included."""
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield rng.normal(size=(3, 4)) + 0.1, rng.normal(size=(4,)) + 3.0
+        yield rng.normal(size=(2, 1, 3)), rng.uniform(0.5, 2.0, size=(4, 1))
+        yield np.arange(1, 7).reshape(2, 3), np.array(3)
+
+
+class Unary(Elementwise):
+    """One operand."""
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield (rng.uniform(0.2, 0.8, size=(3, 4)),)
+        yield (np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 20.0, 1e-40]),)
 
 
 @op
-class Add(Elementwise):
+class Add(Binary):
     """Sum: z = x + y. Shapes broadcast; dtypes promote as in NumPy; on bools it is `or`."""
 
     dtypes = ANY
@@ -22,13 +41,19 @@ class Add(Elementwise):
     def partials(self, z: Value, x: Value, y: Value) -> tuple[float, float]:
         return 1, 1
 
-    def samples(self, rng: np.random.Generator) -> Any:
-        yield rng.normal(size=(3, 4)), rng.normal(size=(4,))
-        yield np.arange(6).reshape(2, 3), np.array(7)
+
+@op
+class Subtract(Binary):
+    """Difference: z = x - y. Shapes broadcast; dtypes promote as in NumPy; no bools, as in NumPy."""
+
+    reference = staticmethod(np.subtract)
+
+    def partials(self, z: Value, x: Value, y: Value) -> tuple[float, float]:
+        return 1, -1
 
 
 @op
-class Multiply(Elementwise):
+class Multiply(Binary):
     """Product: z = x y. Shapes broadcast; dtypes promote as in NumPy; on bools it is `and`."""
 
     dtypes = ANY
@@ -37,13 +62,132 @@ class Multiply(Elementwise):
     def partials(self, z: Value, x: Value, y: Value) -> tuple[Value, Value]:
         return y, x
 
-    def samples(self, rng: np.random.Generator) -> Any:
-        yield rng.normal(size=(3, 4)), rng.normal(size=(3, 1))
-        yield np.arange(6).reshape(2, 3), np.array(7)
+
+@op
+class Divide(Binary):
+    """Quotient: z = x / y. Integers give float64, as in NumPy; x / 0 is inf or nan."""
+
+    dtypes = FLOATS
+    reference = staticmethod(np.divide)
+
+    def prepare(self, operands: tuple[Any, ...]) -> tuple[Any, ...]:
+        ready = super().prepare(operands)
+        if not is_float(ready[0].dtype):
+            from nagraph.ops.base import convert
+
+            return tuple(convert(o, np.dtype(np.float64)) for o in ready)
+        return ready
+
+    def partials(self, z: Value, x: Value, y: Value) -> tuple[Value, Value]:
+        return 1 / y, -z / y
 
 
 @op
-class Negative(Elementwise):
+class FloorDivide(Binary):
+    """Floor of the quotient: z = ⌊x / y⌋, rounding towards -inf. Derivative zero."""
+
+    reference = staticmethod(np.floor_divide)
+
+    def partials(self, z: Value, x: Value, y: Value) -> tuple[None, None]:
+        return None, None
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield rng.normal(size=(3, 4)), rng.uniform(0.5, 2.0, size=(4,))
+        yield np.arange(-6, 6), np.array(4)
+
+
+@op
+class Remainder(Binary):
+    """Remainder with the sign of the divisor: z = x - ⌊x / y⌋ y (Python's %)."""
+
+    reference = staticmethod(np.remainder)
+
+    def partials(self, z: Value, x: Value, y: Value) -> tuple[float, Value]:
+        return 1, -floor_divide(x, y)
+
+
+@op
+class Fmod(Binary):
+    """Remainder with the sign of the dividend: z = x - trunc(x / y) y (C's fmod)."""
+
+    reference = staticmethod(np.fmod)
+
+    def partials(self, z: Value, x: Value, y: Value) -> tuple[float, Value]:
+        from nagraph.ops.rounding import trunc
+
+        return 1, -trunc(x / y)
+
+
+@op
+class Power(Binary):
+    """Power: z = x ** y. Integer powers of integers are integers; a negative one is an error, as in NumPy.
+
+    dz/dx = y x^(y-1); dz/dy = z log x, zero where x is 0.
+    """
+
+    def reference(self, x: Array, y: Array) -> Array:
+        if x.dtype in INTEGERS and (y < 0).any():
+            raise TypeRuleError("power: integers to negative integer powers are not integers; cast one to float")
+        result: Array = np.power(x, y)
+        return result
+
+    def partials(self, z: Value, x: Value, y: Value) -> tuple[Value, Value]:
+        from nagraph.ops.comparison import equal
+        from nagraph.ops.special import log
+
+        safe = where(equal(x, _scalar(0, x)), _scalar(1, x), x)
+        return y * power(x, y - 1), z * log(safe)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield rng.uniform(0.5, 2.0, size=(3, 4)), rng.normal(size=(4,))
+        yield np.arange(1, 7), np.array(2)
+
+
+def _scalar(value: float, like: Value) -> Any:
+    return np.asarray(value).astype(like.dtype)
+
+
+@op
+class Maximum(Binary):
+    """The larger: z = max(x, y); nan if either is. Equal operands share the derivative in halves."""
+
+    dtypes = ANY
+    reference = staticmethod(np.maximum)
+
+    def partials(self, z: Value, x: Value, y: Value) -> tuple[Value, Value]:
+        return _share(z, x, y), _share(z, y, x)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield rng.normal(size=(3, 4)), rng.normal(size=(4,))
+        yield np.arange(6), np.array(3)
+
+
+@op
+class Minimum(Binary):
+    """The smaller: z = min(x, y); nan if either is. Equal operands share the derivative in halves."""
+
+    dtypes = ANY
+    reference = staticmethod(np.minimum)
+
+    def partials(self, z: Value, x: Value, y: Value) -> tuple[Value, Value]:
+        return _share(z, x, y), _share(z, y, x)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield rng.normal(size=(3, 4)), rng.normal(size=(4,))
+        yield np.arange(6), np.array(3)
+
+
+def _share(z: Value, x: Value, y: Value) -> Value:
+    """1 where x alone is the result, 1/2 where both are, 0 where it is not."""
+    from nagraph.ops.comparison import equal
+
+    one, half, zero = (_scalar(v, z) for v in (1, 0.5, 0))
+    result: Value = where(equal(x, z), where(equal(y, z), half, one), zero)
+    return result
+
+
+@op
+class Negative(Unary):
     """Negation: y = -x. Shape and dtype kept; no bools, as in NumPy."""
 
     reference = staticmethod(np.negative)
@@ -51,10 +195,131 @@ class Negative(Elementwise):
     def partials(self, y: Value, x: Value) -> tuple[float]:
         return (-1,)
 
+
+@op
+class Abs(Unary):
+    """Absolute value: y = |x|; dy/dx = sign x."""
+
+    dtypes = ANY
+    reference = staticmethod(np.abs)
+
+    def partials(self, y: Value, x: Value) -> tuple[Value]:
+        from nagraph.ops.rounding import sign
+
+        return (sign(x),)
+
+
+@op
+class Square(Unary):
+    """Square: y = x²."""
+
+    dtypes = ANY - {BOOL}
+    reference = staticmethod(np.square)
+
+    def partials(self, y: Value, x: Value) -> tuple[Value]:
+        return (2 * x,)
+
+
+@op
+class Reciprocal(Unary):
+    """Reciprocal: y = 1 / x. Of integers as in NumPy: truncated."""
+
+    reference = staticmethod(np.reciprocal)
+
+    def partials(self, y: Value, x: Value) -> tuple[Value]:
+        return (-y * y,)
+
+
+@op
+class Select(Elementwise):
+    """Choice: z = x where the condition holds, y elsewhere. All three broadcast; the condition is bool."""
+
+    dtypes = ANY
+    separate = frozenset((0,))
+    widens = False
+
+    def infer(self, condition: TensorType, x: TensorType, y: TensorType) -> TensorType:
+        if condition.dtype != BOOL:
+            raise TypeRuleError(f"where: the condition must be bool, got {condition}; write x != 0")
+        return super().infer(condition, x, y)
+
+    def reference(self, condition: Array, x: Array, y: Array) -> Array:
+        return np.where(condition, x, y)
+
+    def partials(self, z: Value, condition: Value, x: Value, y: Value) -> tuple[None, Value, Value]:
+        one, zero = _scalar(1, z), _scalar(0, z)
+        return None, where(condition, one, zero), where(condition, zero, one)
+
+    def vjp(self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        (ct,) = cotangents
+        if ct is None:
+            return None, None, None
+        condition, x, y = operands
+        zero = _scalar(0, ct)
+        return None, sum_to(where(condition, ct, zero), x.type), sum_to(where(condition, zero, ct), y.type)
+
+    def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        _, t, u = tangents
+        if t is None and u is None:
+            return (None,)
+        zero = _scalar(0, results[0])
+        moved = where(operands[0], zero if t is None else t, zero if u is None else u)
+        return (broadcast_to(moved, results[0].shape),)
+
     def samples(self, rng: np.random.Generator) -> Any:
-        yield (rng.normal(size=(3, 4)),)
+        yield rng.normal(size=(3, 4)) > 0, rng.normal(size=(3, 4)), rng.normal(size=(4,))
+        yield np.array(True), np.arange(3), np.array(7)
 
 
-add, multiply, negative = Add(), Multiply(), Negative()
+@op
+class Clip(Elementwise):
+    """Limits: y = min(max(x, low), high). The derivative passes inside the closed interval, to a limit outside it."""
 
-FUNCTIONS.update(add=add, multiply=multiply, negative=negative)
+    dtypes = ANY - {BOOL}
+
+    def reference(self, x: Array, low: Array, high: Array) -> Array:
+        return np.minimum(np.maximum(x, low), high)
+
+    def partials(self, y: Value, x: Value, low: Value, high: Value) -> tuple[Value, Value, Value]:
+        one, zero = _scalar(1, y), _scalar(0, y)
+        above = x > high
+        below = (x < low) & ~above
+        inside = ~(above | below)
+        return where(inside, one, zero), where(below, one, zero), where(above, one, zero)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield rng.normal(size=(3, 4)), np.array(-0.5), np.array(0.5)
+
+
+add, subtract, multiply, divide = Add(), Subtract(), Multiply(), Divide()
+floor_divide, remainder, fmod, power = FloorDivide(), Remainder(), Fmod(), Power()
+maximum, minimum, negative, square, reciprocal = Maximum(), Minimum(), Negative(), Square(), Reciprocal()
+abs = Abs()  # noqa: A001 - NumPy's name
+mod, true_divide, absolute, pow = remainder, divide, abs, power  # noqa: A001 - NumPy's names
+
+
+def where(condition: Any, x: Any, y: Any) -> Any:
+    """x where the condition holds, y elsewhere. A number as condition holds where it is not 0."""
+    if condition.dtype != BOOL if hasattr(condition, "dtype") else not isinstance(condition, bool):
+        from nagraph.ops.comparison import not_equal
+
+        condition = not_equal(condition, 0)
+    return Select()(condition, x, y)
+
+
+def clip(x: Any, min: Any = None, max: Any = None) -> Any:  # noqa: A002 - NumPy's names
+    """min(max(x, min), max); a limit of None is no limit."""
+    if min is None or max is None:
+        return x if min is max else minimum(x, max) if min is None else maximum(x, min)
+    return Clip()(x, min, max)
+
+
+def full_like(x: Any, value: Any, dtype: Any = None) -> Any:
+    """A tensor of the shape of x filled with one number."""
+    if not isinstance(x, Value):
+        return np.full_like(x, value, dtype=dtype)
+    return full(x.type if dtype is None else x.type.with_dtype(dtype), value)
+
+
+FUNCTIONS.update(add=add, subtract=subtract, multiply=multiply, divide=divide, floor_divide=floor_divide,
+                 remainder=remainder, power=power, negative=negative, abs=abs)

@@ -1,0 +1,151 @@
+"""Comparison, logic, and questions about numbers: results are bools, so nothing here has a derivative."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nagraph.ir.op import Array, op
+from nagraph.ir.operators import FUNCTIONS
+from nagraph.ir.types import BOOL, DType
+from nagraph.ops.base import ANY, Elementwise, convert
+
+
+class Comparison(Elementwise):
+    """A bool for each pair, compared in the promoted dtype (int64 with uint64 in float64)."""
+
+    dtypes = ANY
+    differentiable = False
+
+    def result_dtype(self, dtype: DType) -> DType:
+        return BOOL
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield rng.normal(size=(3, 4)), rng.normal(size=(4,))
+        yield np.array([0.0, -0.0, np.nan, np.inf]), np.array([0.0, 0.0, np.nan, -np.inf])
+        yield np.arange(6).reshape(2, 3), np.array(3)
+
+
+@op
+class Equal(Comparison):
+    """x = y; nan equals nothing."""
+
+    reference = staticmethod(np.equal)
+
+
+@op
+class NotEqual(Comparison):
+    """x ≠ y; nan differs from everything."""
+
+    reference = staticmethod(np.not_equal)
+
+
+@op
+class Less(Comparison):
+    """x < y."""
+
+    reference = staticmethod(np.less)
+
+
+@op
+class LessEqual(Comparison):
+    """x ≤ y."""
+
+    reference = staticmethod(np.less_equal)
+
+
+@op
+class Greater(Comparison):
+    """x > y."""
+
+    reference = staticmethod(np.greater)
+
+
+@op
+class GreaterEqual(Comparison):
+    """x ≥ y."""
+
+    reference = staticmethod(np.greater_equal)
+
+
+class Logical(Comparison):
+    """Logic on truth values: numbers count as true where they are not 0."""
+
+    dtypes = frozenset((BOOL,))
+
+    def prepare(self, operands: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(_truth(o) for o in super().prepare(operands))
+
+
+def _truth(operand: Any) -> Any:
+    return operand if operand.dtype == BOOL else not_equal(operand, convert(0, operand.dtype))
+
+
+@op
+class LogicalAnd(Logical):
+    """x and y."""
+
+    reference = staticmethod(np.logical_and)
+
+
+@op
+class LogicalOr(Logical):
+    """x or y."""
+
+    reference = staticmethod(np.logical_or)
+
+
+@op
+class LogicalXor(Logical):
+    """Exactly one of x and y."""
+
+    reference = staticmethod(np.logical_xor)
+
+
+@op
+class LogicalNot(Logical):
+    """not x."""
+
+    reference = staticmethod(np.logical_not)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield (rng.normal(size=(3, 4)) > 0,)
+
+
+class Question(Comparison):
+    """A bool for each number."""
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield (np.array([0.0, -0.0, 1.0, np.nan, np.inf, -np.inf]),)
+        yield (np.arange(3),)
+
+
+@op
+class IsNan(Question):
+    """Whether x is nan."""
+
+    def reference(self, x: Array) -> Array:
+        return np.not_equal(x, x)
+
+
+@op
+class IsFinite(Question):
+    """Whether x is neither nan nor infinite."""
+
+    reference = staticmethod(np.isfinite)
+
+
+@op
+class IsInf(Question):
+    """Whether x is inf or -inf."""
+
+    reference = staticmethod(np.isinf)
+
+
+equal, not_equal, less, less_equal = Equal(), NotEqual(), Less(), LessEqual()
+greater, greater_equal = Greater(), GreaterEqual()
+logical_and, logical_or, logical_xor, logical_not = LogicalAnd(), LogicalOr(), LogicalXor(), LogicalNot()
+isnan, isfinite, isinf = IsNan(), IsFinite(), IsInf()
+
+FUNCTIONS.update(less=less, less_equal=less_equal, greater=greater, greater_equal=greater_equal)

@@ -1,0 +1,318 @@
+"""Transcendental functions. Integers are computed in floating point, as NumPy does: int8 in f16, int16 in f32, wider in f64."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from nagraph.ir.graph import Value
+from nagraph.ir.op import Array, Cost, op
+from nagraph.ir.types import FLOATS
+from nagraph.ops.base import Elementwise
+from nagraph.ops.elementwise import square
+
+
+class Transcendental(Elementwise):
+    """One floating operand; shape and dtype kept. `domain` is where the tests draw from."""
+
+    dtypes = FLOATS
+    promotes = "float"
+    per_element = Cost(flops=1, transcendental=1)
+    domain: tuple[float, float] = (-0.9, 0.9)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield (rng.uniform(*self.domain, size=(3, 4)),)
+        yield (np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 20.0, 1e-40]),)
+
+
+@op
+class Exp(Transcendental):
+    """y = eˣ."""
+
+    reference = staticmethod(np.exp)
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (y,)
+
+
+@op
+class Expm1(Transcendental):
+    """y = eˣ - 1, exact near 0."""
+
+    reference = staticmethod(np.expm1)
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (y + 1,)
+
+
+@op
+class Exp2(Transcendental):
+    """y = 2ˣ."""
+
+    reference = staticmethod(np.exp2)
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (y * math.log(2),)
+
+
+@op
+class Log(Transcendental):
+    """y = ln x."""
+
+    domain = (0.2, 3.0)
+    reference = staticmethod(np.log)
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (1 / x,)
+
+
+@op
+class Log1p(Transcendental):
+    """y = ln(1 + x), exact near 0."""
+
+    reference = staticmethod(np.log1p)
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (1 / (x + 1),)
+
+
+@op
+class Log2(Transcendental):
+    """y = log₂ x."""
+
+    domain = (0.2, 3.0)
+    reference = staticmethod(np.log2)
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (1 / (x * math.log(2)),)
+
+
+@op
+class Log10(Transcendental):
+    """y = log₁₀ x."""
+
+    domain = (0.2, 3.0)
+    reference = staticmethod(np.log10)
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (1 / (x * math.log(10)),)
+
+
+@op
+class Sqrt(Transcendental):
+    """y = √x."""
+
+    domain = (0.2, 3.0)
+    reference = staticmethod(np.sqrt)
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (0.5 / y,)
+
+
+@op
+class Rsqrt(Transcendental):
+    """y = 1/√x."""
+
+    domain = (0.2, 3.0)
+
+    def reference(self, x: Array) -> Array:
+        result: Array = 1 / np.sqrt(x)
+        return result
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (-0.5 * y * square(y),)
+
+
+@op
+class Cbrt(Transcendental):
+    """y = ∛x."""
+
+    domain = (0.2, 3.0)
+    reference = staticmethod(np.cbrt)
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (1 / (3 * square(y)),)
+
+
+@op
+class Sin(Transcendental):
+    """y = sin x."""
+
+    reference = staticmethod(np.sin)
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (cos(x),)
+
+
+@op
+class Cos(Transcendental):
+    """y = cos x."""
+
+    reference = staticmethod(np.cos)
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (-sin(x),)
+
+
+@op
+class Tan(Transcendental):
+    """y = tan x."""
+
+    reference = staticmethod(np.tan)
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (1 + square(y),)
+
+
+@op
+class Arcsin(Transcendental):
+    """y = arcsin x."""
+
+    reference = staticmethod(np.arcsin)
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (rsqrt(1 - square(x)),)
+
+
+@op
+class Arccos(Transcendental):
+    """y = arccos x."""
+
+    reference = staticmethod(np.arccos)
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (-rsqrt(1 - square(x)),)
+
+
+@op
+class Arctan(Transcendental):
+    """y = arctan x."""
+
+    reference = staticmethod(np.arctan)
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (1 / (1 + square(x)),)
+
+
+@op
+class Arctan2(Transcendental):
+    """z = the angle of the point (x, y): arctan(y / x) in the right quadrant. Operands: y, x."""
+
+    reference = staticmethod(np.arctan2)
+
+    def partials(self, z: Value, y: Value, x: Value) -> tuple[Any, Any]:
+        norm = square(x) + square(y)
+        return x / norm, -y / norm
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield rng.normal(size=(3, 4)), rng.uniform(0.5, 2.0, size=(4,))
+
+
+@op
+class Sinh(Transcendental):
+    """y = sinh x."""
+
+    reference = staticmethod(np.sinh)
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (cosh(x),)
+
+
+@op
+class Cosh(Transcendental):
+    """y = cosh x."""
+
+    reference = staticmethod(np.cosh)
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (sinh(x),)
+
+
+@op
+class Tanh(Transcendental):
+    """y = tanh x."""
+
+    reference = staticmethod(np.tanh)
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (1 - square(y),)
+
+
+@op
+class Arcsinh(Transcendental):
+    """y = arsinh x."""
+
+    reference = staticmethod(np.arcsinh)
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (rsqrt(square(x) + 1),)
+
+
+@op
+class Arccosh(Transcendental):
+    """y = arcosh x."""
+
+    domain = (1.2, 3.0)
+    reference = staticmethod(np.arccosh)
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (rsqrt(square(x) - 1),)
+
+
+@op
+class Arctanh(Transcendental):
+    """y = artanh x."""
+
+    reference = staticmethod(np.arctanh)
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (1 / (1 - square(x)),)
+
+
+@op
+class Erf(Transcendental):
+    """y = 2/√π ∫₀ˣ exp(-t²) dt. Source of the approximation: Cody 1969."""
+
+    def reference(self, x: Array) -> Array:
+        from nagraph.ops.numerics import erf as numerics
+
+        return numerics.erf(x)
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (exp(-square(x)) * (2 / math.sqrt(math.pi)),)
+
+
+@op
+class Erfc(Transcendental):
+    """y = 1 - erf x, exact in the tail. Source of the approximation: Cody 1969."""
+
+    def reference(self, x: Array) -> Array:
+        from nagraph.ops.numerics import erf as numerics
+
+        return numerics.erfc(x)
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (exp(-square(x)) * (-2 / math.sqrt(math.pi)),)
+
+
+@op
+class Sigmoid(Transcendental):
+    """y = 1 / (1 + e⁻ˣ)."""
+
+    def reference(self, x: Array) -> Array:
+        # One exponential of a number that is not positive: no overflow on either side.
+        e = np.exp(-np.abs(x))
+        result: Array = np.where(np.signbit(x), e, np.ones((), x.dtype)) / (1 + e)
+        return result
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (y * (1 - y),)
+
+
+exp, expm1, exp2, log, log1p, log2, log10 = Exp(), Expm1(), Exp2(), Log(), Log1p(), Log2(), Log10()
+sqrt, rsqrt, cbrt = Sqrt(), Rsqrt(), Cbrt()
+sin, cos, tan, arcsin, arccos, arctan, arctan2 = Sin(), Cos(), Tan(), Arcsin(), Arccos(), Arctan(), Arctan2()
+sinh, cosh, tanh, arcsinh, arccosh, arctanh = Sinh(), Cosh(), Tanh(), Arcsinh(), Arccosh(), Arctanh()
+erf, erfc, sigmoid = Erf(), Erfc(), Sigmoid()
