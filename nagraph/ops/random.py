@@ -1,0 +1,261 @@
+"""Random numbers from explicit keys: the same key gives the same numbers everywhere.
+
+A key is two 32-bit words, u32[2]. Use each key once: `split` it for more. Element i of a draw depends on
+the key and on i alone (a counter-based generator), so any part of it can be computed by itself.
+Bits and uniforms are identical on every backend; what is computed from them by log or cos is within rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nagraph.errors import TypeRuleError
+from nagraph.ir.graph import Value
+from nagraph.ir.op import Array, Cost, op
+from nagraph.ir.types import DTYPES, FLOATS, INTEGERS, SIGNED, TensorType, as_dtype
+from nagraph.ops.base import NotDifferentiable, Operand, as_array, broadcast_to, cast
+from nagraph.ops.indexing import iota
+from nagraph.ops.numerics.threefry import threefry2x32
+
+Shape = tuple[int, ...]
+U32, U64, F32, F64 = (DTYPES[n] for n in ("u32", "u64", "f32", "f64"))
+
+#: The high counter word of derived keys: counters of draws stay below it, so the two never meet.
+DERIVED = np.uint32(0x8000_0000)
+
+
+def check_key(name: str, key: TensorType) -> None:
+    if key.dtype != U32 or not key.rank or key.shape[-1] != 2:
+        raise TypeRuleError(f"{name}: a key is u32[2] (or an array of keys u32[..., 2]), got {key}; make one with key(seed)")
+
+
+@op
+class RandomBits(NotDifferentiable):
+    """Uniformly distributed bits: element i is Threefry-2x32 with 20 rounds of the counter i under the key.
+
+    The two words of the output are joined for width 64 (first word high), exclusive-ored for width 32.
+    Operand: u32[..., 2]. Shape: the axes of the keys, then `shape`. Dtype: u32 or u64.
+    """
+
+    shape: Shape = ()
+    width: int = 32
+
+    def infer(self, key: TensorType) -> TensorType:
+        check_key(self.name, key)
+        if self.width not in (32, 64):
+            raise TypeRuleError(f"random_bits: width {self.width} is neither 32 nor 64")
+        return TensorType(U32 if self.width == 32 else U64, key.shape[:-1] + self.shape)
+
+    def reference(self, key: Array) -> Array:
+        keys = key.reshape(-1, 2)
+        count = np.arange(math.prod(self.shape), dtype=np.uint64)
+        high, low = (count >> np.uint64(32)).astype(np.uint32), count.astype(np.uint32)
+        a, b = threefry2x32(keys[:, :1], keys[:, 1:], high[None], low[None])
+        bits = a ^ b if self.width == 32 else a.astype(np.uint64) << np.uint64(32) | b
+        return bits.reshape(key.shape[:-1] + self.shape)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        return (self(*operands),)
+
+    def cost(self, key: TensorType) -> Cost:
+        return Cost(flops=100 * self.infer(key).size)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield (rng.integers(0, 2**32, size=2, dtype=np.uint32),)
+        yield (rng.integers(0, 2**32, size=(3, 2), dtype=np.uint32),)
+
+
+@op
+class FoldIn(NotDifferentiable):
+    """A key made of a key and a number: Threefry-2x32 of the counter (2^31, number).
+
+    Operands: keys u32[..., 2], numbers u32[...]. Result: u32[..., 2].
+    """
+
+    def infer(self, key: TensorType, data: TensorType) -> TensorType:
+        check_key(self.name, key)
+        if data.dtype != U32 or data.shape != key.shape[:-1]:
+            raise TypeRuleError(f"fold_in: keys {key} take one u32 number each, got {data}")
+        return key
+
+    def reference(self, key: Array, data: Array) -> Array:
+        return np.stack(threefry2x32(key[..., 0], key[..., 1], np.full_like(data, DERIVED), data), axis=-1)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        return (self(*(v if b else broadcast_to(v, (size, *v.shape)) for v, b in zip(operands, batched))),)
+
+    def cost(self, key: TensorType, data: TensorType) -> Cost:
+        return Cost(flops=100 * data.size)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield rng.integers(0, 2**32, size=(3, 2), dtype=np.uint32), np.arange(3, dtype=np.uint32)
+
+
+# -- keys -------------------------------------------------------------------------------------------
+
+
+def key(seed: Operand) -> Any:
+    """The key of an integer seed: its high and its low 32 bits."""
+    if isinstance(seed, Value):
+        from nagraph.ops.joining import stack
+
+        wide = cast(seed, U64)
+        return stack([cast(wide >> np.uint64(32), U32), cast(wide & np.uint64(0xFFFF_FFFF), U32)])
+    number = int(seed) & (2**64 - 1)
+    return np.array([number >> 32, number & 0xFFFF_FFFF], np.uint32)
+
+
+def fold_in(key: Operand, data: Operand) -> Any:
+    """Another key, one for each number: `fold_in(key, layer)`. Numbers count modulo 2^32."""
+    number = cast(data, U32) if isinstance(data, Value) else np.asarray(int(data) & 0xFFFF_FFFF, np.uint32)
+    return FoldIn()(key, number)
+
+
+def split(key: Operand, count: int = 2) -> Any:
+    """`count` independent keys, u32[count, 2]."""
+    key = _key(key)
+    if not isinstance(key, Value):
+        return FoldIn()(np.broadcast_to(key, (count, 2)), np.arange(count, dtype=np.uint32))
+    return FoldIn()(broadcast_to(key, (count, 2)), cast(iota((count,), 0), U32))
+
+
+def bits(key: Operand, shape: int | Sequence[int] = (), width: int = 32) -> Any:
+    """Uniform random integers of 32 or 64 bits."""
+    return RandomBits(_shape(shape), int(width))(_key(key))
+
+
+# -- distributions ----------------------------------------------------------------------------------
+
+
+def uniform(key: Operand, shape: int | Sequence[int] = (), dtype: Any = F32, low: Operand = 0.0, high: Operand = 1.0) -> Any:
+    """Uniform on [low, high), on a grid of 2^-24 (2^-53 for f64) of the interval; 16-bit floats round from f32."""
+    made = _float("uniform", dtype)
+    u = _unit(bits(key, shape, 64 if made == F64 else 32), made)
+    if not (isinstance(low, (int, float)) and isinstance(high, (int, float)) and (low, high) == (0, 1)):
+        u = u * (high - low) + low
+    return cast(u, made)
+
+
+def normal(key: Operand, shape: int | Sequence[int] = (), dtype: Any = F32) -> Any:
+    """Standard normal by Box and Muller: sqrt(-2 log u) cos(2 pi v), one counter for both u and v (two for f64)."""
+    from nagraph.ops.elementwise import sqrt
+    from nagraph.ops.special import cos, log
+
+    made = _float("normal", dtype)
+    if made == F64:
+        pair = bits(key, (2, *_shape(shape)), 64)
+        first, second = pair[0], pair[1]
+    else:
+        word = bits(key, shape, 64)
+        first, second = cast(word >> np.uint64(32), U32), cast(word & np.uint64(0xFFFF_FFFF), U32)
+    # 1 - u lies in (0, 1], where the logarithm is finite.
+    u, v = 1 - _unit(first, made), _unit(second, made)
+    return cast(sqrt(-2 * log(u)) * cos(2 * math.pi * v), made)
+
+
+def bernoulli(key: Operand, p: Operand = 0.5, shape: int | Sequence[int] | None = None) -> Any:
+    """True with probability p, bool; `shape` is that of p where None."""
+    p = p if isinstance(p, Value) else np.asarray(p, np.float32 if np.ndim(p) == 0 else None)
+    made = tuple(p.shape) if shape is None else _shape(shape)
+    from nagraph.ops.elementwise import less
+
+    return less(uniform(key, made, F64 if p.dtype == F64 else F32), p)
+
+
+def exponential(key: Operand, shape: int | Sequence[int] = (), dtype: Any = F32) -> Any:
+    """Exponential of rate 1: -log(1 - u)."""
+    from nagraph.ops.special import log
+
+    return -log(1 - uniform(key, shape, dtype))
+
+
+def gumbel(key: Operand, shape: int | Sequence[int] = (), dtype: Any = F32) -> Any:
+    """Standard Gumbel: -log(-log u), u in the middle of one of 2^23 (2^52) parts of (0, 1)."""
+    from nagraph.ops.special import log
+
+    made = _float("gumbel", dtype)
+    wide = made == F64
+    word = bits(key, shape, 64 if wide else 32)
+    part = word >> (np.uint64(12) if wide else np.uint32(9))
+    u = (cast(part, F64 if wide else F32) + 0.5) * 2.0 ** (-52 if wide else -23)
+    return cast(-log(-log(u)), made)
+
+
+def categorical(key: Operand, logits: Operand, axis: int = -1, shape: int | Sequence[int] | None = None) -> Any:
+    """Numbers drawn with probabilities softmax(logits) over `axis`, i64, as the argmax of logits + gumbel.
+
+    `shape` (that of logits without `axis` where None) may have further axes in front.
+    """
+    from nagraph.ops.reduction import argmax
+
+    logits = logits if isinstance(logits, Value) else as_array(logits)
+    rank = len(logits.shape)
+    if not -rank <= axis < rank:
+        raise TypeRuleError(f"categorical: axis {axis} is out of range for logits of shape {logits.shape}")
+    axis %= rank
+    rest = logits.shape[:axis] + logits.shape[axis + 1:]
+    made = rest if shape is None else _shape(shape)
+    lead = len(made) - len(rest)
+    if lead < 0 or made[lead:] != rest:
+        raise TypeRuleError(f"categorical: shape {made} must end with that of logits without axis {axis}, {rest}")
+    noise = gumbel(key, made[: lead + axis] + (logits.shape[axis],) + made[lead + axis:], _noise_dtype(logits.dtype))
+    return argmax(noise + logits, axis=lead + axis)
+
+
+def randint(key: Operand, shape: int | Sequence[int], low: int, high: int, dtype: Any = np.int64) -> Any:
+    """Integers from low to high - 1, as 64 random bits modulo high - low (uneven by at most (high - low) / 2^64)."""
+    made = as_dtype(dtype)
+    if made not in INTEGERS or not low < high:
+        raise TypeRuleError(f"randint: wants low < high and an integer dtype, got {low}, {high}, {made}")
+    if low < np.iinfo(made).min or high - 1 > np.iinfo(made).max:
+        raise TypeRuleError(f"randint: {low} to {high - 1} does not fit {made}")
+    if high - low == 2**64:
+        return cast(bits(key, shape, 64), made)
+    offset = bits(key, shape, 64) % np.uint64(high - low)
+    # Casting wraps, so that adding modulo 2^n gives the right number for every low.
+    wide = DTYPES["i64"] if made in SIGNED else U64
+    return cast(cast(offset, wide) + np.asarray(low, wide), made)
+
+
+def permutation(key: Operand, x: int | Operand, axis: int = 0) -> Any:
+    """0 ... n - 1 in random order for a number n, else x with `axis` in random order.
+
+    The order is that which sorts 64 random bits for each place.
+    """
+    from nagraph.ops.indexing import take
+    from nagraph.ops.sorting import argsort
+
+    if isinstance(x, (int, np.integer)):
+        return argsort(bits(key, (int(x),), 64))
+    x = x if isinstance(x, Value) else as_array(x)
+    return take(x, argsort(bits(key, (x.shape[axis],), 64)), axis)
+
+
+def _unit(word: Any, dtype: Any) -> Any:
+    """The high bits of a word as a number in [0, 1)."""
+    if dtype == F64:
+        return cast(word >> np.uint64(11), F64) * 2.0**-53
+    return cast(word >> np.uint32(8), F32) * 2.0**-24
+
+
+def _noise_dtype(dtype: Any) -> Any:
+    return dtype if dtype in FLOATS else F32
+
+
+def _float(name: str, dtype: Any) -> Any:
+    made = as_dtype(dtype)
+    if made not in FLOATS:
+        raise TypeRuleError(f"{name}: dtype {made} is not a floating one")
+    return made
+
+
+def _key(key: Operand) -> Any:
+    return key if isinstance(key, Value) else as_array(key)
+
+
+def _shape(shape: int | Sequence[int]) -> Shape:
+    return (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(int(s) for s in shape)

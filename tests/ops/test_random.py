@@ -1,0 +1,109 @@
+"""Random draws: fixed by the key, independent across keys, and of the distribution they name."""
+
+import numpy as np
+import pytest
+
+from nagraph.errors import TypeRuleError
+from nagraph.ir import build, spec
+from nagraph.ops import random
+from nagraph.ops.random import FoldIn, RandomBits
+from tests.support import check_batching, evaluate
+
+N = 20_000
+
+
+def test_bits_are_the_published_cipher():
+    """Threefry-2x32, 20 rounds, key and counter zero: 6b200159 99ba4efe (Salmon et al. 2011)."""
+    key = np.zeros(2, np.uint32)
+    assert int(random.bits(key, (1,), 64)[0]) == 0x6B20015999BA4EFE
+    assert int(random.bits(key, (1,), 32)[0]) == 0x6B200159 ^ 0x99BA4EFE
+
+
+def test_draws_follow_from_the_key():
+    key = random.key(7)
+    np.testing.assert_array_equal(random.uniform(key, (5,)), random.uniform(key, (5,)))
+    assert not np.array_equal(random.uniform(key, (5,)), random.uniform(random.key(8), (5,)))
+    np.testing.assert_array_equal(random.bits(key, (3,)), random.bits(key, (9,))[:3])
+
+
+def test_keys_split_into_different_ones():
+    key = random.key(2**40 + 3)
+    assert key.tolist() == [256, 3]
+    keys = random.split(key, 1000)
+    assert keys.shape == (1000, 2) and len({tuple(k) for k in keys.tolist()}) == 1000
+    np.testing.assert_array_equal(keys[5], random.fold_in(key, 5))
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16", "f32", "f64"])
+def test_dtypes_and_ranges(dtype):
+    u, n = random.uniform(random.key(0), (N,), dtype), random.normal(random.key(1), (N,), dtype)
+    assert u.dtype == n.dtype and np.isfinite(n.astype(np.float64)).all()
+    assert u.min() >= 0 and u.max() <= 1
+    assert random.uniform(random.key(0)).dtype == np.float32
+
+
+def test_moments():
+    # Bounds are five standard errors.
+    key = random.key(3)
+    u, n = random.uniform(key, (N,), "f64", -1.0, 3.0), random.normal(key, (N,), "f64")
+    assert abs(u.mean() - 1) < 5 * np.sqrt(16 / 12 / N) and u.min() >= -1 and u.max() < 3
+    assert abs(n.mean()) < 5 / np.sqrt(N) and abs(n.var() - 1) < 5 * np.sqrt(2 / N)
+    assert abs(random.exponential(key, (N,)).mean() - 1) < 5 / np.sqrt(N)
+    assert abs(random.bernoulli(key, 0.3, (N,)).mean() - 0.3) < 5 * np.sqrt(0.21 / N)
+
+
+def test_categorical_draws_with_softmax_probabilities():
+    logits = np.log(np.array([0.1, 0.6, 0.3], np.float32))
+    draws = random.categorical(random.key(4), logits, shape=(N,))
+    found = np.bincount(draws, minlength=3) / N
+    assert np.abs(found - [0.1, 0.6, 0.3]).max() < 5 * np.sqrt(0.24 / N)
+    assert random.categorical(random.key(4), np.zeros((2, 5, 3)), axis=1).shape == (2, 3)
+
+
+@pytest.mark.parametrize("low,high,dtype", [(-3, 4, "i64"), (0, 256, "u8"), (-128, 128, "i8"), (0, 2**64, "u64"), (-2**63, 2**63, "i64")])
+def test_randint_covers_its_range(low, high, dtype):
+    draws = random.randint(random.key(5), (N,), low, high, dtype)
+    assert int(draws.min()) >= low and int(draws.max()) < high
+    if high - low <= 256:
+        assert len(np.unique(draws)) == high - low
+    with pytest.raises(TypeRuleError, match="low < high"):
+        random.randint(random.key(5), (1,), 3, 3)
+
+
+def test_permutations_hold_everything_once():
+    assert sorted(random.permutation(random.key(6), 50).tolist()) == list(range(50))
+    x = np.arange(12).reshape(3, 4)
+    assert sorted(random.permutation(random.key(6), x, axis=1)[0].tolist()) == [0, 1, 2, 3]
+    assert random.permutation(random.key(6), 0).shape == (0,)
+
+
+def test_all_of_it_traces():
+    def body(key):
+        a, b = random.split(key)
+        c = random.fold_in(a, 3)
+        return [random.normal(a, (4,)), random.uniform(b, (2, 3)), random.bernoulli(c, 0.5, (6,)),
+                random.permutation(c, 5), random.randint(a, (3,), 0, 10), random.categorical(b, np.zeros((2, 3)))]
+
+    key = random.key(11)
+    graph = build("draws", [spec((2,), "u32")], body)
+    for got, want in zip(evaluate(graph, key), body(key), strict=True):
+        assert got.dtype == want.dtype
+        np.testing.assert_allclose(got, want)
+
+
+def test_seeds_trace():
+    graph = build("seed", [spec((), "i64")], lambda seed: [random.key(seed)])
+    for seed in (0, 2**40 + 3, -1):
+        (got,) = evaluate(graph, np.int64(seed))
+        np.testing.assert_array_equal(got, random.key(seed))
+
+
+@pytest.mark.parametrize("op", [RandomBits((3, 2), 32), RandomBits((), 64), FoldIn()], ids=str)
+def test_batches(op):
+    for operands in op.samples(np.random.default_rng(0)):
+        check_batching(op, operands)
+
+
+def test_keys_are_checked():
+    with pytest.raises(TypeRuleError, match=r"key\(seed\)"):
+        random.uniform(np.zeros(2), (3,))
