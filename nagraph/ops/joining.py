@@ -1,0 +1,159 @@
+"""Joining and repeating: concatenate, and what is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nagraph.errors import TypeRuleError
+from nagraph.ir.graph import Value
+from nagraph.ir.op import Array, op
+from nagraph.ir.promotion import result_type
+from nagraph.ir.types import SHORT_NAMES, TensorType
+from nagraph.ops.base import Linear, Maybe, convert, dtype_item, normalize_axes, shape_of
+from nagraph.ops.movement import broadcast_to, expand_dims, reshape, slice_axis
+
+
+@op
+class Concatenate(Linear):
+    """Operands one after another on an axis; the other sizes are equal, dtypes promote as in NumPy."""
+
+    axis: int
+
+    def prepare(self, operands: tuple[Any, ...]) -> tuple[Any, ...]:
+        dtype = result_type(*map(dtype_item, operands))
+        return tuple(convert(o, dtype) for o in operands)
+
+    def linear_in(self, operands: tuple[Value, ...]) -> tuple[int, ...]:
+        return tuple(range(len(operands)))
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        if not operands:
+            raise TypeRuleError("concatenate: needs at least one array")
+        first = operands[0]
+        if not 0 <= self.axis < first.rank:
+            raise TypeRuleError(f"concatenate: axis {self.axis} is out of range for {first}")
+        for t in operands[1:]:
+            if t.dtype != first.dtype:
+                raise TypeRuleError(f"concatenate: dtypes differ: {SHORT_NAMES[first.dtype]} and {SHORT_NAMES[t.dtype]}")
+            if t.rank != first.rank or any(a != b for i, (a, b) in enumerate(zip(t.shape, first.shape)) if i != self.axis):
+                raise TypeRuleError(f"concatenate: {first} and {t} may differ in size on axis {self.axis} alone")
+        sizes = list(first.shape)
+        sizes[self.axis] = sum(t.shape[self.axis] for t in operands)
+        return first.with_shape(tuple(sizes))
+
+    def reference(self, *operands: Array) -> Array:
+        return np.concatenate(operands, axis=self.axis)
+
+    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        out, start = [], 0
+        for x in operands:
+            stop = start + x.shape[self.axis]
+            out.append(slice_axis(ct, self.axis, start, stop))
+            start = stop
+        return tuple(out)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        from nagraph.batching import with_batch_axis
+
+        return (Concatenate(self.axis + 1)(*(with_batch_axis(x, b, size) for x, b in zip(operands, batched))),)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        shape = (2,) * (self.axis + 1)
+        yield rng.normal(size=shape), rng.normal(size=(*shape[:-1], 3))
+
+
+def concatenate(arrays: Sequence[Any], axis: int | None = 0, dtype: Any = None) -> Any:
+    """Arrays one after another on an axis (None: raveled first)."""
+    if axis is None:
+        arrays, axis = [reshape(a, -1) for a in arrays], 0
+    if not arrays:
+        raise TypeRuleError("concatenate: needs at least one array")
+    (place,) = normalize_axes("concatenate", axis, len(shape_of(arrays[0])))
+    joined = arrays[0] if len(arrays) == 1 and isinstance(arrays[0], Value) else Concatenate(place)(*arrays)
+    return joined if dtype is None else convert(joined, np.dtype(dtype))
+
+
+concat = concatenate
+
+
+def stack(arrays: Sequence[Any], axis: int = 0) -> Any:
+    """Arrays of one shape side by side on a new axis."""
+    shapes = {tuple(shape_of(a)) for a in arrays}
+    if len(shapes) != 1:
+        raise TypeRuleError(f"stack: all arrays need one shape, got {sorted(shapes)}")
+    (place,) = normalize_axes("stack", axis, len(shapes.pop()) + 1)
+    return concatenate([expand_dims(a, place) for a in arrays], axis=place)
+
+
+def vstack(arrays: Sequence[Any]) -> Any:
+    """Rows below one another."""
+    return concatenate([a if len(shape_of(a)) > 1 else reshape(a, (1, -1)) for a in arrays], axis=0)
+
+
+def hstack(arrays: Sequence[Any]) -> Any:
+    """Columns beside one another."""
+    return concatenate(arrays, axis=0 if len(shape_of(arrays[0])) == 1 else 1)
+
+
+def array_split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list[Any]:
+    """x cut on an axis into equal sections (the first ones one longer where needed), or at indices."""
+    (place,) = normalize_axes("split", axis, len(shape_of(x)))
+    n = shape_of(x)[place]
+    if isinstance(sections, int):
+        each, extra = divmod(n, sections)
+        bounds = [0, *np.cumsum([each + (i < extra) for i in range(sections)])]
+    else:
+        bounds = [0, *(min(max(s + n if s < 0 else s, 0), n) for s in sections), n]
+    return [slice_axis(x, place, int(a), max(int(a), int(b))) for a, b in zip(bounds, bounds[1:])]
+
+
+def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list[Any]:
+    """x cut on an axis into equal sections, or at indices."""
+    n = shape_of(x)[axis]
+    if isinstance(sections, int) and n % sections:
+        raise TypeRuleError(f"split: axis {axis} of size {n} does not divide into {sections} equal sections; see array_split")
+    return array_split(x, sections, axis)
+
+
+def tile(x: Any, reps: int | Sequence[int]) -> Any:
+    """x repeated as a whole, so many times on each axis."""
+    counts = (reps,) if isinstance(reps, int) else tuple(reps)
+    shape = shape_of(x)
+    rank = max(len(shape), len(counts))
+    counts = (1,) * (rank - len(counts)) + counts
+    sizes = (1,) * (rank - len(shape)) + tuple(shape)
+    wide = broadcast_to(reshape(x, [v for s in sizes for v in (1, s)]), [v for c, s in zip(counts, sizes) for v in (c, s)])
+    return reshape(wide, [c * s for c, s in zip(counts, sizes)])
+
+
+def repeat(x: Any, repeats: int, axis: int | None = None) -> Any:
+    """Each element (or slice on an axis) repeated in place."""
+    if not isinstance(repeats, (int, np.integer)):
+        raise TypeRuleError("repeat: the count must be one number; counts by element change the shape by value")
+    if axis is None:
+        x, axis = reshape(x, -1), 0
+    (place,) = normalize_axes("repeat", axis, len(shape_of(x)))
+    shape = list(shape_of(x))
+    wide = broadcast_to(expand_dims(x, place + 1), [*shape[:place + 1], int(repeats), *shape[place + 1:]])
+    return reshape(wide, [*shape[:place], shape[place] * int(repeats), *shape[place + 1:]])
+
+
+def roll(x: Any, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Any:
+    """x moved along axes; what leaves at one end comes in at the other."""
+    if axis is None:
+        return reshape(roll(reshape(x, -1), shift, 0), shape_of(x))
+    shifts = (shift,) if isinstance(shift, int) else tuple(shift)
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    shifts = shifts * len(axes) if len(shifts) == 1 else shifts
+    for s, a in zip(shifts, axes):
+        (place,) = normalize_axes("roll", a, len(shape_of(x)))
+        n = shape_of(x)[place]
+        if n and s % n:
+            cut = n - s % n
+            x = concatenate([slice_axis(x, place, cut, n), slice_axis(x, place, 0, cut)], axis=place)
+    return x
+
+

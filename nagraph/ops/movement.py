@@ -1,0 +1,423 @@
+"""Movement: the same numbers at other indices. All of it is linear; reshape, transpose, broadcast and slice are views."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nagraph.errors import TypeRuleError
+from nagraph.ir.graph import Value
+from nagraph.ir.op import Array, op
+from nagraph.ir.types import BOOL, DType, TensorType, as_dtype
+from nagraph.ops.base import Linear, Maybe, NotDifferentiable, as_array, normalize_axes, shape_of
+
+Shape = tuple[int, ...]
+
+
+@op
+class Reshape(Linear):
+    """The same elements in row-major order under another shape of the same size."""
+
+    view = True
+    shape: Shape
+
+    def infer(self, x: TensorType) -> TensorType:
+        if math.prod(self.shape) != x.size:
+            raise TypeRuleError(f"reshape: {x} has {x.size} elements, shape {list(self.shape)} has {math.prod(self.shape)}")
+        return x.with_shape(self.shape)
+
+    def reference(self, x: Array) -> Array:
+        return x.reshape(self.shape)
+
+    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        return (reshape(ct, operands[0].shape),)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        return (reshape(operands[0], (size, *self.shape)),)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield (rng.normal(size=(math.prod(self.shape),)),)
+
+
+@op
+class Transpose(Linear):
+    """Axes in another order: y.shape[i] = x.shape[axes[i]]."""
+
+    view = True
+    axes: Shape
+
+    def infer(self, x: TensorType) -> TensorType:
+        if sorted(self.axes) != list(range(x.rank)):
+            raise TypeRuleError(f"transpose: axes {list(self.axes)} are no permutation of the {x.rank} axes of {x}")
+        return x.with_shape(tuple(x.shape[a] for a in self.axes))
+
+    def reference(self, x: Array) -> Array:
+        return x.transpose(self.axes)
+
+    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        return (transpose(ct, tuple(int(i) for i in np.argsort(self.axes))),)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        return (transpose(operands[0], (0, *(a + 1 for a in self.axes))),)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield (rng.normal(size=range(2, 2 + len(self.axes))),)
+
+
+@op
+class Broadcast(Linear):
+    """x repeated along new leading axes and along axes of size 1, by NumPy's rule."""
+
+    view = True
+    shape: Shape
+
+    def infer(self, x: TensorType) -> TensorType:
+        lead = len(self.shape) - x.rank
+        if lead < 0 or any(a not in (1, b) for a, b in zip(x.shape, self.shape[lead:])):
+            raise TypeRuleError(f"broadcast_to: {x} does not broadcast to shape {list(self.shape)}; sizes must be equal or 1")
+        return x.with_shape(self.shape)
+
+    def reference(self, x: Array) -> Array:
+        return np.broadcast_to(x, self.shape)
+
+    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        from nagraph.ops.base import sum_to
+
+        return (sum_to(ct, operands[0].type),)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        from nagraph.ops.base import align_batched
+
+        return (broadcast_to(align_batched(operands[0], len(self.shape)), (size, *self.shape)),)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield (rng.normal(size=self.shape[-1:]),)
+
+
+@op
+class Slice(Linear):
+    """Every step-th index from start up to stop, on each axis: y[i] = x[start + i step]. Steps are positive."""
+
+    view = True
+    start: Shape
+    stop: Shape
+    step: Shape
+
+    def infer(self, x: TensorType) -> TensorType:
+        if not len(self.start) == len(self.stop) == len(self.step) == x.rank:
+            raise TypeRuleError(f"slice: {x} needs start, stop and step for {x.rank} axes, got {len(self.start)}")
+        shape = []
+        for i, (a, b, s, n) in enumerate(zip(self.start, self.stop, self.step, x.shape)):
+            if not (0 <= a <= b <= n and s > 0):
+                raise TypeRuleError(f"slice: axis {i} of {x}: needs 0 <= start {a} <= stop {b} <= {n} and step {s} > 0")
+            shape.append(-(-(b - a) // s))
+        return x.with_shape(tuple(shape))
+
+    def reference(self, x: Array) -> Array:
+        result: Array = x[tuple(map(slice, self.start, self.stop, self.step))]
+        return result
+
+    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        high, inner = [], []
+        for a, n, s, m in zip(self.start, operands[0].shape, self.step, ct.shape):
+            spread = (m - 1) * s + 1 if m else 0
+            high.append(n - a - spread)
+            inner.append(s - 1)
+        return (Pad(self.start, tuple(high), tuple(inner))(ct),)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        return (Slice((0, *self.start), (size, *self.stop), (1, *self.step))(operands[0]),)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield (rng.normal(size=self.stop),)
+
+
+@op
+class Pad(Linear):
+    """x with zeros (or `value`) below and above on each axis, and `inner` of them between neighbours."""
+
+    low: Shape
+    high: Shape
+    inner: Shape
+    value: float = 0.0
+
+    def infer(self, x: TensorType) -> TensorType:
+        if not len(self.low) == len(self.high) == len(self.inner) == x.rank:
+            raise TypeRuleError(f"pad: {x} needs low, high and inner for {x.rank} axes, got {len(self.low)}")
+        if min((*self.low, *self.high, *self.inner), default=0) < 0:
+            raise TypeRuleError(f"pad: amounts are at least 0, got low {self.low}, high {self.high}, inner {self.inner}")
+        return x.with_shape(tuple(a + b + n + max(n - 1, 0) * s for a, b, s, n in zip(self.low, self.high, self.inner, x.shape)))
+
+    def reference(self, x: Array) -> Array:
+        from nagraph.ir.types import type_of
+
+        y = np.full(self.infer(type_of(x)).shape, self.value, x.dtype)
+        y[tuple(slice(a, y.shape[i] - b, s + 1) for i, (a, b, s) in enumerate(zip(self.low, self.high, self.inner)))] = x
+        return y
+
+    def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        return (None if tangents[0] is None else Pad(self.low, self.high, self.inner)(tangents[0]),)
+
+    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        stop = tuple(max(n - b, a) for a, b, n in zip(self.low, self.high, ct.shape))
+        return (Slice(self.low, stop, tuple(s + 1 for s in self.inner))(ct),)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        return (Pad((0, *self.low), (0, *self.high), (0, *self.inner), self.value)(operands[0]),)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield (rng.normal(size=(3,) * len(self.low)),)
+
+
+@op
+class Flip(Linear):
+    """The order reversed on some axes."""
+
+    view = True
+    axes: Shape
+
+    def infer(self, x: TensorType) -> TensorType:
+        normalize_axes("flip", self.axes, x.rank)
+        return x
+
+    def reference(self, x: Array) -> Array:
+        return np.flip(x, self.axes)
+
+    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        return (self(ct),)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        return (Flip(tuple(a + 1 for a in self.axes))(operands[0]),)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield (rng.normal(size=(3,) * (max(self.axes) + 1)),)
+
+
+@op
+class Iota(NotDifferentiable):
+    """The index along one axis: y[i] = i[axis]."""
+
+    dtype: DType
+    shape: Shape
+    axis: int
+
+    def infer(self) -> TensorType:
+        if not 0 <= self.axis < len(self.shape):
+            raise TypeRuleError(f"iota: axis {self.axis} is out of range for shape {list(self.shape)}")
+        if self.dtype == BOOL:
+            raise TypeRuleError("iota: the dtype must be a number")
+        return TensorType(self.dtype, self.shape)
+
+    def reference(self) -> Array:
+        n = self.shape[self.axis]
+        line = np.arange(n).astype(self.dtype).reshape([n if i == self.axis else 1 for i in range(len(self.shape))])
+        return np.broadcast_to(line, self.shape)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        raise AssertionError("iota has no operand that could be batched")
+
+    def cost(self) -> Any:
+        from nagraph.ir.op import Cost
+
+        return Cost()
+
+    def vjp(self, cotangents: Any, results: Any, operands: Any) -> tuple[()]:
+        return ()
+
+    def jvp(self, tangents: Any, results: Any, operands: Any) -> tuple[None]:
+        return (None,)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield ()
+
+
+
+
+def reshape(x: Any, shape: int | Sequence[int]) -> Any:
+    """x under another shape; one size may be -1 and follows from the others."""
+    sizes = [int(s) for s in ((shape,) if isinstance(shape, (int, np.integer)) else shape)]
+    total = math.prod(shape_of(x))
+    if sizes.count(-1) == 1:
+        known = -math.prod(sizes)
+        if (known == 0 and total) or (known and total % known):
+            raise TypeRuleError(f"reshape: {total} elements do not divide into shape {sizes}")
+        sizes[sizes.index(-1)] = total // known if known else 0
+    if min(sizes, default=0) < 0:
+        raise TypeRuleError(f"reshape: at most one size is -1, the others at least 0; got {sizes}")
+    return x if isinstance(x, Value) and x.shape == tuple(sizes) else Reshape(tuple(sizes))(x)
+
+
+def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
+    """x with its axes in the order given; None reverses them."""
+    rank = len(shape_of(x))
+    order = tuple(range(rank))[::-1] if axes is None else tuple(int(a) % rank if -rank <= a < rank else a for a in axes)
+    return x if isinstance(x, Value) and order == tuple(range(rank)) else Transpose(order)(x)
+
+
+permute_dims = transpose
+
+
+def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
+    """x with two axes exchanged."""
+    rank = len(shape_of(x))
+    (a,), (b,) = normalize_axes("swapaxes", axis1, rank), normalize_axes("swapaxes", axis2, rank)
+    order = list(range(rank))
+    order[a], order[b] = b, a
+    return transpose(x, order)
+
+
+def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Any:
+    """x with axes moved to other places; the others keep their order."""
+    rank = len(shape_of(x))
+    sources = [normalize_axes("moveaxis", s, rank)[0] for s in ((source,) if isinstance(source, int) else source)]
+    targets = [normalize_axes("moveaxis", d, rank)[0] for d in ((destination,) if isinstance(destination, int) else destination)]
+    if len(sources) != len(targets):
+        raise TypeRuleError(f"moveaxis: {len(sources)} source axes but {len(targets)} destinations")
+    order = [a for a in range(rank) if a not in sources]
+    for target, s in sorted(zip(targets, sources)):
+        order.insert(target, s)
+    return transpose(x, order)
+
+
+def broadcast_to(x: Any, shape: int | Sequence[int]) -> Any:
+    """x repeated to a shape, by NumPy's rule."""
+    sizes = (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(int(s) for s in shape)
+    return x if isinstance(x, Value) and x.shape == sizes else Broadcast(sizes)(x)
+
+
+def broadcast_arrays(*xs: Any) -> list[Any]:
+    """All operands broadcast to their common shape."""
+    shape = np.broadcast_shapes(*map(shape_of, xs))
+    return [broadcast_to(x, shape) for x in xs]
+
+
+def expand_dims(x: Any, axis: int | Sequence[int]) -> Any:
+    """x with axes of size 1 put in, at places counted in the result."""
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    rank = len(shape_of(x)) + len(axes)
+    places = normalize_axes("expand_dims", axes, rank)
+    sizes = iter(shape_of(x))
+    return reshape(x, [1 if i in places else next(sizes) for i in range(rank)])
+
+
+def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Any:
+    """x without axes of size 1: those named, or all."""
+    shape = shape_of(x)
+    if axis is None:
+        return reshape(x, [s for s in shape if s != 1])
+    places = normalize_axes("squeeze", axis if isinstance(axis, int) else tuple(axis), len(shape))
+    for a in places:
+        if shape[a] != 1:
+            raise TypeRuleError(f"squeeze: axis {a} of shape {list(shape)} has size {shape[a]}, not 1")
+    return reshape(x, [s for i, s in enumerate(shape) if i not in places])
+
+
+def ravel(x: Any) -> Any:
+    """x as one row of elements."""
+    return reshape(x, -1)
+
+
+def flip(x: Any, axis: int | Sequence[int] | None = None) -> Any:
+    """x reversed on the axes given; None is all of them."""
+    axes = normalize_axes("flip", axis if axis is None or isinstance(axis, int) else tuple(axis), len(shape_of(x)))
+    return Flip(axes)(x) if axes else x
+
+
+def slice_axis(x: Any, axis: int, start: int, stop: int) -> Any:
+    """x[start:stop] on one axis."""
+    shape = shape_of(x)
+    low, high = [0] * len(shape), list(shape)
+    low[axis], high[axis] = start, stop
+    return Slice(tuple(low), tuple(high), (1,) * len(shape))(x)
+
+
+def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float = 0) -> Any:
+    """x with elements put around it: mode "constant", "edge" (the last one), or "reflect" (mirrored, edge not repeated).
+
+    pad_width: a number, (low, high), or a pair for each axis.
+    """
+    from nagraph.ops.joining import concatenate
+
+    rank = len(shape_of(x))
+    widths = [(int(a), int(b)) for a, b in np.broadcast_to(np.asarray(pad_width), (rank, 2))]
+    if mode == "constant":
+        low, high = zip(*widths) if widths else ((), ())
+        return Pad(tuple(low), tuple(high), (0,) * rank, float(constant_values))(x)
+    if mode not in ("edge", "reflect"):
+        raise TypeRuleError(f"pad: mode is constant, edge or reflect, got {mode!r}")
+    for axis, (a, b) in enumerate(widths):
+        n = shape_of(x)[axis]
+        if not a and not b:
+            continue
+        if max(a, b) > (n - 1 if mode == "reflect" else 0 if n == 0 else max(a, b)):
+            raise TypeRuleError(f"pad: {mode} by ({a}, {b}) needs a longer axis {axis} than {n}")
+        if mode == "reflect":
+            before, after = flip(slice_axis(x, axis, 1, a + 1), axis), flip(slice_axis(x, axis, n - 1 - b, n - 1), axis)
+        else:
+            shape = list(shape_of(x))
+            before = broadcast_to(slice_axis(x, axis, 0, 1), [*shape[:axis], a, *shape[axis + 1:]])
+            after = broadcast_to(slice_axis(x, axis, n - 1, n), [*shape[:axis], b, *shape[axis + 1:]])
+        x = concatenate([before, x, after], axis=axis)
+    return x
+
+
+def iota(dtype: Any, shape: Sequence[int], axis: int = 0) -> Any:
+    """The index along one axis, as a tensor of this shape."""
+    return Iota(as_dtype(dtype), tuple(int(s) for s in shape), axis)()
+
+
+def _band(x: Any, k: int, upper: bool) -> Any:
+    from nagraph.ops.comparison import greater_equal
+    from nagraph.ops.elementwise import where
+
+    shape = shape_of(x)[-2:]
+    if len(shape) != 2:
+        raise TypeRuleError("tril and triu need at least 2 axes")
+    rows, columns = np.arange(shape[0])[:, None], np.arange(shape[1])
+    inside = columns - rows >= k if upper else columns - rows <= k
+    x = x if isinstance(x, Value) else as_array(x)
+    if isinstance(x, Value):
+        row, column = iota("int32", shape, 0), iota("int32", shape, 1)
+        inside = greater_equal(column, row + np.int32(k)) if upper else greater_equal(row + np.int32(k), column)
+    return where(inside, x, np.zeros((), x.dtype))
+
+
+def tril(x: Any, k: int = 0) -> Any:
+    """x with zeros above the k-th diagonal of its last two axes."""
+    return _band(x, k, upper=False)
+
+
+def triu(x: Any, k: int = 0) -> Any:
+    """x with zeros below the k-th diagonal of its last two axes."""
+    return _band(x, k, upper=True)
+
+
+def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    """The offset-th diagonal of two axes, as the last axis of the result."""
+    from nagraph.ops.indexing import take
+
+    y = moveaxis(x, (axis1, axis2), (-2, -1))
+    n, m = shape_of(y)[-2:]
+    rows = np.arange(max(0, -offset), max(max(0, -offset), min(n, m - offset)))
+    flat = reshape(y, (*shape_of(y)[:-2], n * m))
+    return take(flat, rows * m + rows + offset, axis=-1)
+
+
+def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    """The sum of a diagonal."""
+    from nagraph.ops.reduction import sum
+
+    return sum(diagonal(x, offset, axis1, axis2), axis=-1)
+
+
+def one_hot(labels: Any, classes: int, dtype: Any = np.float32) -> Any:
+    """y[..., c] = 1 where labels[...] = c, else 0."""
+    from nagraph.ops.base import cast
+    from nagraph.ops.comparison import equal
+
+    shape = (*shape_of(labels), classes)
+    index = iota("int64", shape, len(shape) - 1) if isinstance(labels, Value) else np.arange(classes)
+    return cast(equal(index, cast(reshape(labels, (*shape[:-1], 1)), "int64")), dtype)
