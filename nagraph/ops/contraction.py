@@ -96,7 +96,8 @@ class DotGeneral(Multilinear):
         # The product's axes: batch, this operand's free axes, then the other's contracted axes in their own order.
         partner = dict(zip(self.contract[theirs], self.contract[mine]))
         order = self.batch_axes[mine] + free[mine] + tuple(partner[a] for a in sorted(partner))
-        return _arrange(dot(ct, other), order)
+        result: Value = _arrange(dot(ct, other), order)
+        return result
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         def shifted(pairs: tuple[Axes, Axes]) -> tuple[Axes, Axes]:

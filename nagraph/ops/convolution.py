@@ -86,22 +86,24 @@ class ConvGeneral(Multilinear):
         if not y.size:
             return y.reshape(shape)
         taps = w.reshape(g, o // g, c // g, *w.shape[2:])
+        whole = (slice(None),) * 3
         for tap in np.ndindex(*w.shape[2:]):
             windows = tuple(
                 slice(k * d, k * d + (m - 1) * s + 1, s) for k, d, m, s in zip(tap, self.dilation, out, self.stride)
             )
-            seen = padded[(slice(None), slice(None), *windows)].reshape(n, g, c // g, -1)
-            y += np.matmul(taps[(slice(None), slice(None), slice(None), *tap)], seen)
+            seen = padded[whole[:2] + windows].reshape(n, g, c // g, -1)
+            y += np.matmul(taps[whole + tap], seen)
         return y.reshape(shape)
 
     def _padded(self, x: Array) -> Array:
         """x with zeros between its elements and around it, or cut where the padding is negative."""
         sizes = [spread(n, ld) for n, ld in zip(x.shape[2:], self.lhs_dilation)]
+        whole = (slice(None),) * 2
         wide = np.zeros((*x.shape[:2], *sizes), x.dtype)
-        wide[(..., *(slice(None, None, ld) for ld in self.lhs_dilation))] = x
+        wide[whole + tuple(slice(None, None, ld) for ld in self.lhs_dilation)] = x
         wide = np.pad(wide, ((0, 0), (0, 0), *((max(low, 0), max(high, 0)) for low, high in self.padding)))
-        cut = (slice(max(-low, 0), max(n - max(-high, 0), 0)) for n, (low, high) in zip(wide.shape[2:], self.padding))
-        return wide[(..., *cut)]
+        cut = tuple(slice(max(-low, 0), max(n - max(-high, 0), 0)) for n, (low, high) in zip(wide.shape[2:], self.padding))
+        return wide[whole + cut]
 
     def transpose_in(self, index: int, ct: Value, operands: tuple[Value, ...]) -> Value:
         x, w = operands

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import TypeRuleError
-from nagraph.ir.builder import active, constant
+from nagraph.ir.builder import constant
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import DTYPES, INTEGERS, TensorType
@@ -44,8 +44,9 @@ def position(index: Array, size: int) -> Array:
 
 def iota(shape: Axes, axis: int) -> Any:
     """The number of its place on `axis` at every index of `shape`, i64."""
-    line = np.arange(shape[axis]).reshape([-1 if a == axis else 1 for a in range(len(shape))])
-    return np.broadcast_to(line, shape) if active() is None else broadcast_to(constant(line), shape)
+    from nagraph.ops.movement import iota as numbers
+
+    return numbers(I64, shape, axis)
 
 
 def gathered_shape(name: str, axes: Axes, x: TensorType, indices: Sequence[TensorType]) -> Axes:
@@ -206,7 +207,8 @@ class Scatter(Primitive):
 
     def _where_last(self, x: Value, read: Value, indices: Sequence[Value]) -> Value:
         """`read` where an update is the last of its place, else 0."""
-        from nagraph.ops.elementwise import equal, where
+        from nagraph.ops.comparison import equal
+        from nagraph.ops.elementwise import where
         from nagraph.ops.movement import reshape
 
         if indices[0].size <= 1:
@@ -222,7 +224,8 @@ class Scatter(Primitive):
 
     def _shares(self, y: Value, operands: tuple[Value, ...]) -> tuple[Value, Value]:
         """Which part of the cotangent x gets, and which each update: equal parts for all that reach the extreme."""
-        from nagraph.ops.elementwise import divide, equal
+        from nagraph.ops.comparison import equal
+        from nagraph.ops.elementwise import divide
 
         x, updates, *indices = operands
         gather = Gather(self.axes)
@@ -248,7 +251,10 @@ class Scatter(Primitive):
 
     def samples(self, rng: np.random.Generator) -> Any:
         for x, *indices in Gather(self.axes).samples(rng):
-            yield x, Gather(self.axes)(x, *indices) * 2, *indices
+            shape = Gather(self.axes)(x, *indices).shape
+            # All different, so that a maximum has one winner and finite differences see a smooth function.
+            count = math.prod(shape)
+            yield x, (rng.permutation(count).reshape(shape) - count // 2).astype(x.dtype), *indices
 
 
 def _combine(rows: Array, updates: Array, places: Array, mode: str) -> None:

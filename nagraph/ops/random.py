@@ -19,13 +19,36 @@ from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import DTYPES, FLOATS, INTEGERS, SIGNED, TensorType, as_dtype
 from nagraph.ops.base import NotDifferentiable, Operand, as_array, broadcast_to, cast
 from nagraph.ops.indexing import iota
-from nagraph.ops.numerics.threefry import threefry2x32
 
 Shape = tuple[int, ...]
 U32, U64, F32, F64 = (DTYPES[n] for n in ("u32", "u64", "f32", "f64"))
 
 #: The high counter word of derived keys: counters of draws stay below it, so the two never meet.
 DERIVED = np.uint32(0x8000_0000)
+
+
+#: How far each of the eight rounds of the cipher rotates, and the constant of its key schedule.
+ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
+PARITY = np.uint32(0x1BD1_1BDA)
+
+
+def threefry2x32(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
+    """Threefry-2x32 with 20 rounds of the counter (x0, x1) under the key (k0, k1), all u32; shapes broadcast.
+
+    Five times: four rounds of add, rotate, exclusive-or, then the next words of the key and the number of the time.
+    Source: Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3".
+    """
+    schedule = (k0, k1, k0 ^ k1 ^ PARITY)
+    with np.errstate(over="ignore"):
+        x0, x1 = np.broadcast_arrays(x0 + k0, x1 + k1)
+        for time in range(1, 6):
+            for turn in range(4):
+                by = np.uint32(ROTATIONS[(time - 1) % 2 * 4 + turn])
+                x0 = x0 + x1
+                x1 = (x1 << by | x1 >> np.uint32(32) - by) ^ x0
+            x0 = x0 + schedule[time % 3]
+            x1 = x1 + schedule[(time + 1) % 3] + np.uint32(time)
+    return x0, x1
 
 
 def check_key(name: str, key: TensorType) -> None:
@@ -83,7 +106,8 @@ class FoldIn(NotDifferentiable):
         return key
 
     def reference(self, key: Array, data: Array) -> Array:
-        return np.stack(threefry2x32(key[..., 0], key[..., 1], np.full_like(data, DERIVED), data), axis=-1)
+        words: Array = np.stack(threefry2x32(key[..., 0], key[..., 1], np.full_like(data, DERIVED), data), axis=-1)
+        return words
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         return (self(*(v if b else broadcast_to(v, (size, *v.shape)) for v, b in zip(operands, batched))),)
@@ -142,8 +166,7 @@ def uniform(key: Operand, shape: int | Sequence[int] = (), dtype: Any = F32, low
 
 def normal(key: Operand, shape: int | Sequence[int] = (), dtype: Any = F32) -> Any:
     """Standard normal by Box and Muller: sqrt(-2 log u) cos(2 pi v), one counter for both u and v (two for f64)."""
-    from nagraph.ops.elementwise import sqrt
-    from nagraph.ops.special import cos, log
+    from nagraph.ops.special import cos, log, sqrt
 
     made = _float("normal", dtype)
     if made == F64:
@@ -161,7 +184,7 @@ def bernoulli(key: Operand, p: Operand = 0.5, shape: int | Sequence[int] | None 
     """True with probability p, bool; `shape` is that of p where None."""
     p = p if isinstance(p, Value) else np.asarray(p, np.float32 if np.ndim(p) == 0 else None)
     made = tuple(p.shape) if shape is None else _shape(shape)
-    from nagraph.ops.elementwise import less
+    from nagraph.ops.comparison import less
 
     return less(uniform(key, made, F64 if p.dtype == F64 else F32), p)
 
