@@ -14,7 +14,15 @@ from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.operators import FUNCTIONS
 from nagraph.ir.types import BOOL, DTYPES, TensorType, is_float
 from nagraph.ops.base import (
-    Linear, Maybe, NotDifferentiable, Operand, Primitive, as_array, broadcast_to, full, zeros_like,
+    Linear,
+    Maybe,
+    NotDifferentiable,
+    Operand,
+    Primitive,
+    as_array,
+    broadcast_to,
+    full,
+    zeros_like,
 )
 from nagraph.ops.convolution import ConvGeneral, Pairs, pads, per_axis, window_count
 from nagraph.ops.indexing import Gather, iota

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from tests.support import check_batching, check_derivatives
 
 from nagraph.errors import TypeRuleError
 from nagraph.ir.types import bfloat16
 from nagraph.ops.contraction import DotGeneral, dot, dot_general, inner, matmul, outer, tensordot, vdot
 from nagraph.ops.einsum import einsum
-from tests.support import check_batching, check_derivatives
 
 RNG = np.random.default_rng(0)
 
@@ -76,7 +76,8 @@ def test_dot_general_is_the_sum_it_says():
 
 
 def test_errors_name_axes_and_sizes():
-    with pytest.raises(TypeRuleError, match=r"dot: contracted sizes differ: x f32\[2,3\] axis 1 is 3, y f32\[4,5\] axis 0 is 4"):
+    text = r"dot: contracted sizes differ: x f32\[2,3\] axis 1 is 3, y f32\[4,5\] axis 0 is 4"
+    with pytest.raises(TypeRuleError, match=text):
         matmul(np.ones((2, 3), np.float32), np.ones((4, 5), np.float32))
     with pytest.raises(TypeRuleError, match="do not broadcast"):
         matmul(np.ones((2, 3, 3)), np.ones((4, 3, 3)))
@@ -87,8 +88,10 @@ def test_errors_name_axes_and_sizes():
 EINSUMS = [
     ("ij,jk->ik", (2, 3), (3, 4)), ("ij,jk", (2, 3), (3, 4)), ("ii", (3, 3)), ("ii->i", (3, 3)), ("iji->j", (3, 2, 3)),
     ("ij->ji", (2, 3)), ("ba", (2, 3)), ("...ij,...jk->...ik", (5, 1, 2, 3), (6, 3, 4)), ("i,j,k->kij", (2,), (3,), (4,)),
-    ("ij,j,jk,kl->il", (2, 3), (3,), (3, 4), (4, 2)), ("bhqd,bhkd->bhqk", (2, 3, 4, 5), (2, 3, 6, 5)), ("i,i->", (4,), (4,)),
-    ("...i->...", (2, 3, 4)), ("ij,ij->", (2, 3), (2, 3)), ("i...->...", (2, 3)), ("ii,i->i", (0, 0), (0,)), ("iii->i", (3, 3, 3)),
+    ("ij,j,jk,kl->il", (2, 3), (3,), (3, 4), (4, 2)),
+    ("bhqd,bhkd->bhqk", (2, 3, 4, 5), (2, 3, 6, 5)), ("i,i->", (4,), (4,)),
+    ("...i->...", (2, 3, 4)), ("ij,ij->", (2, 3), (2, 3)), ("i...->...", (2, 3)),
+    ("ii,i->i", (0, 0), (0,)), ("iii->i", (3, 3, 3)),
     ("ij,kj->", (2, 3), (4, 3)), ("ij,jk->ik", (2, 1), (3, 4)),
 ]
 

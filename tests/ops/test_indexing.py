@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from tests.support import check_batching, check_derivatives, evaluate
 
 from nagraph.errors import TypeRuleError
 from nagraph.ir import build, spec
 from nagraph.ops.indexing import DynamicSlice, DynamicUpdateSlice, Gather, Scatter, dynamic_slice, take, take_along_axis
 from nagraph.ops.subscript import add_at, index, max_at, min_at, set_at
-from tests.support import check_batching, check_derivatives, evaluate
 
 RNG = np.random.default_rng(0)
 
@@ -130,8 +130,8 @@ def test_scatter_modes_against_a_loop():
 
 
 OPS = [
-    Gather((0,)), Gather((1,)), Gather((0, 2)), Gather((1, 2)), Scatter((0,), "add"), Scatter((1,), "set"), Scatter((0, 2), "set"),
-    Scatter((1,), "max"), Scatter((0,), "min"), Scatter((0, 2), "add"), DynamicSlice((2, 3)), DynamicUpdateSlice(),
+    Gather((0,)), Gather((1,)), Gather((0, 2)), Gather((1, 2)), Scatter((0,), "add"), Scatter((1,), "set"),
+    Scatter((0, 2), "set"), Scatter((1,), "max"), Scatter((0,), "min"), Scatter((0, 2), "add"), DynamicSlice((2, 3)), DynamicUpdateSlice(),
 ]
 
 
@@ -141,6 +141,16 @@ def test_rules(op):
         check_batching(op, operands)
         if operands[0].dtype == np.float64:
             check_derivatives(op, operands)
+
+
+def test_updates_trace():
+    def body(x, i, v):
+        return [set_at(x, (i, slice(None, None, 2)), v), add_at(x, (slice(None), i), v[:1]), max_at(x, (slice(3, 0, -1), 1), v[0])]
+
+    x, i, v = RNG.normal(size=(4, 4)), np.array([2, 0, 2]), RNG.normal(size=(2,))
+    graph = build("f", [spec((4, 4), "f64"), spec((3,), "i64"), spec((2,), "f64")], body)
+    for got, want in zip(evaluate(graph, x, i, v), body(x, i, v), strict=True):
+        np.testing.assert_allclose(got, want)
 
 
 def test_dynamic_slices_are_clipped():

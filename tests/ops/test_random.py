@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from tests.support import check_batching, evaluate
 
 from nagraph.errors import TypeRuleError
 from nagraph.ir import build, spec
 from nagraph.ops import random
 from nagraph.ops.random import FoldIn, RandomBits
-from tests.support import check_batching, evaluate
 
 N = 20_000
 
@@ -60,7 +60,10 @@ def test_categorical_draws_with_softmax_probabilities():
     assert random.categorical(random.key(4), np.zeros((2, 5, 3)), axis=1).shape == (2, 3)
 
 
-@pytest.mark.parametrize("low,high,dtype", [(-3, 4, "i64"), (0, 256, "u8"), (-128, 128, "i8"), (0, 2**64, "u64"), (-2**63, 2**63, "i64")])
+RANGES = [(-3, 4, "i64"), (0, 256, "u8"), (-128, 128, "i8"), (0, 2**64, "u64"), (-(2**63), 2**63, "i64")]
+
+
+@pytest.mark.parametrize("low,high,dtype", RANGES)
 def test_randint_covers_its_range(low, high, dtype):
     draws = random.randint(random.key(5), (N,), low, high, dtype)
     assert int(draws.min()) >= low and int(draws.max()) < high
