@@ -130,8 +130,9 @@ def test_scatter_modes_against_a_loop():
 
 
 OPS = [
-    Gather((0,)), Gather((1,)), Gather((0, 2)), Gather((1, 2)), Scatter((0,), "add"), Scatter((1,), "set"),
-    Scatter((0, 2), "set"), Scatter((1,), "max"), Scatter((0,), "min"), Scatter((0, 2), "add"), DynamicSlice((2, 3)), DynamicUpdateSlice(),
+    Gather((0,)), Gather((1,)), Gather((0, 2)), Gather((1, 2)),
+    Scatter((0,), "add"), Scatter((0, 2), "add"), Scatter((1,), "set"), Scatter((0, 2), "set"),
+    Scatter((1,), "max"), Scatter((0,), "min"), DynamicSlice((2, 3)), DynamicUpdateSlice(),
 ]
 
 
@@ -145,7 +146,8 @@ def test_rules(op):
 
 def test_updates_trace():
     def body(x, i, v):
-        return [set_at(x, (i, slice(None, None, 2)), v), add_at(x, (slice(None), i), v[:1]), max_at(x, (slice(3, 0, -1), 1), v[0])]
+        every_other, down = slice(None, None, 2), slice(3, 0, -1)
+        return [set_at(x, (i, every_other), v), add_at(x, (slice(None), i), v[:1]), max_at(x, (down, 1), v[0])]
 
     x, i, v = RNG.normal(size=(4, 4)), np.array([2, 0, 2]), RNG.normal(size=(2,))
     graph = build("f", [spec((4, 4), "f64"), spec((3,), "i64"), spec((2,), "f64")], body)
