@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from tests.support import check_batching, check_derivatives
 
 from nagraph.errors import TypeRuleError
 from nagraph.ir.types import bfloat16
 from nagraph.ops.contraction import DotGeneral, dot, dot_general, inner, matmul, outer, tensordot, vdot
 from nagraph.ops.einsum import einsum
+from tests.support import check_batching, check_derivatives
 
 RNG = np.random.default_rng(0)
 

@@ -4,11 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
-from tests.support import check_batching, check_derivatives
 
 from nagraph.errors import TypeRuleError
 from nagraph.ops.convolution import ConvGeneral, conv, conv_transpose
 from nagraph.ops.pooling import WindowArgmax, WindowMax, WindowMaxGrad, WindowSum, avg_pool, max_pool
+from tests.support import check_batching, check_derivatives
 
 RNG = np.random.default_rng(0)
 

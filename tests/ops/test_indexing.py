@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from tests.support import check_batching, check_derivatives, evaluate
 
 from nagraph.errors import TypeRuleError
 from nagraph.ir import build, spec
 from nagraph.ops.indexing import DynamicSlice, DynamicUpdateSlice, Gather, Scatter, dynamic_slice, take, take_along_axis
 from nagraph.ops.subscript import add_at, index, max_at, min_at, set_at
+from tests.support import check_batching, check_derivatives, evaluate
 
 RNG = np.random.default_rng(0)
 

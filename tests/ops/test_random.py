@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from tests.support import check_batching, evaluate
 
 from nagraph.errors import TypeRuleError
 from nagraph.ir import build, spec
 from nagraph.ops import random
 from nagraph.ops.random import FoldIn, RandomBits
+from tests.support import check_batching, evaluate
 
 N = 20_000
 

@@ -1,0 +1,159 @@
+"""The text form: graphs as text that `parse` reads back exactly.
+
+    graph @mlp(%x: f32[64,784], %w: f32[784,10]) -> (f32[64,10]) {
+      %0: f32[64,10] = dot_general{contract=[[1],[0]], batch=[[],[]]}(%x, %w)   // mlp.py:12
+      return %0
+    }
+
+Regions follow as graphs of their own, each once, under distinct labels; large constants follow
+as resources.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from typing import Any
+
+import numpy as np
+
+from nagraph.ir.constant import Data
+from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ir.op import Op
+from nagraph.ir.types import SHORT_NAMES, TensorType, is_float
+
+#: Constants of up to this many elements print inline.
+INLINE_ELEMENTS = 16
+
+
+class _Printer:
+    """What is shared by the graphs of one text: labels of regions, blobs."""
+
+    def __init__(self) -> None:
+        self.labels: dict[int, str] = {}
+        self.order: list[Graph] = []
+        self.taken: set[str] = set()
+        self.same: dict[Graph, str] = {}
+        self.blobs: dict[str, Data] = {}
+
+    def label(self, graph: Graph) -> str:
+        """A distinct label: the graph's name, with a number where another graph has it."""
+        if id(graph) in self.labels:
+            return self.labels[id(graph)]
+        known = self.same.get(graph)
+        if known is None:
+            known, n = graph.name, 1
+            while known in self.taken:
+                known, n = f"{graph.name}#{n}", n + 1
+            self.taken.add(known)
+            self.same[graph] = known
+            self.order.append(graph)
+        self.labels[id(graph)] = known
+        return known
+
+    def attribute(self, value: Any) -> str:
+        if isinstance(value, bool) or value is None:
+            return {True: "true", False: "false", None: "none"}[value]
+        if isinstance(value, int):
+            return str(value)
+        if isinstance(value, float):
+            return format_float(value)
+        if isinstance(value, str):
+            return json.dumps(value)
+        if isinstance(value, np.dtype):
+            return SHORT_NAMES[value]
+        if isinstance(value, tuple):
+            return f"[{','.join(map(self.attribute, value))}]"
+        if isinstance(value, TensorType):
+            return f"type {value}"
+        if isinstance(value, Graph):
+            return f"@{self.label(value)}"
+        if isinstance(value, Data):
+            return self.data(value)
+        raise TypeError(f"{type(value).__name__} can't be an attribute")
+
+    def data(self, data: Data) -> str:
+        array = data.array
+        if array.size <= INLINE_ELEMENTS:
+            return format_elements(array)
+        self.blobs[data.sha256] = data
+        return f"blob sha256:{data.sha256}"
+
+    def op(self, op: Op) -> str:
+        shown = [f"{k}={self.attribute(v)}" for k, v in op.attributes().items()]
+        return f"{op.name}{{{', '.join(shown)}}}" if shown else op.name
+
+    def graph(self, graph: Graph, locations: bool) -> list[str]:
+        names = _names(graph)
+        inputs = ", ".join(f"%{names[v]}: {v.type}" for v in graph.inputs)
+        label = self.label(graph)
+        title = f"@{label}" + ("" if label == graph.name else f" as @{graph.name}")
+        lines = [f"graph {title}({inputs}) -> ({', '.join(str(t) for t in graph.output_types)}) {{"]
+        for node in graph.nodes:
+            lines.append(f"  {self.node(node, names)}" + (f"   // {node.location}" if locations and node.location else ""))
+        outputs = ", ".join(f"%{names[v]}" for v in graph.outputs)
+        return [*lines, f"  return {outputs}".rstrip(), "}"]
+
+    def node(self, node: Node, names: dict[Value, str]) -> str:
+        left = ", ".join(f"%{names[r]}: {r.type}" for r in node.results)
+        return f"{left} = {self.op(node.op)}({', '.join(f'%{names[v]}' for v in node.operands)})"
+
+
+def _names(graph: Graph) -> dict[Value, str]:
+    """Inputs by their own name where they have one, all others by number; no two alike."""
+    names: dict[Value, str] = {}
+    taken: set[str] = set()
+    number = 0
+    for v in (*graph.inputs, *(r for node in graph.nodes for r in node.results)):
+        wanted = v.name if re.fullmatch(r"[A-Za-z_][\w.]*", v.name) else ""
+        if wanted and wanted in taken:
+            k = 1
+            while f"{wanted}_{k}" in taken:
+                k += 1
+            wanted = f"{wanted}_{k}"
+        if not wanted:
+            wanted, number = str(number), number + 1
+        taken.add(wanted)
+        names[v] = wanted
+    return names
+
+
+def format_float(value: float) -> str:
+    """The shortest text that reads back to the same bits: 1.0, -0.0, 1e-08, inf, nan."""
+    return "nan" if math.isnan(value) else repr(value) if math.isfinite(value) else "inf" if value > 0 else "-inf"
+
+
+def format_elements(array: np.ndarray[Any, Any]) -> str:
+    """An array as nested lists; nan keeps its bits as `nan:hex` where they are not the usual ones."""
+    if array.ndim:
+        return f"[{','.join(map(format_elements, array))}]"
+    if array.dtype == np.bool_:
+        return "true" if array else "false"
+    if not is_float(array.dtype):
+        return str(int(array))
+    if np.isnan(array):
+        unsigned = f"u{array.dtype.itemsize}"
+        bits = int(array.view(unsigned))
+        return "nan" if bits == int(np.array(np.nan).astype(array.dtype).view(unsigned)) else f"nan:{bits:x}"
+    return format_float(float(array))
+
+
+def format_op(op: Op) -> str:
+    """An op with its attributes; regions by name."""
+    return _Printer().op(op)
+
+
+def format_graph(graph: Graph, *, blobs: bool = True, locations: bool = True) -> str:
+    """The text of a graph, its regions and (with `blobs`) the bytes of its large constants."""
+    printer = _Printer()
+    printer.label(graph)
+    parts: list[str] = []
+    for g in printer.order:  # grows while regions are met
+        parts.append("\n".join(printer.graph(g, locations)))
+    if blobs:
+        for digest, data in printer.blobs.items():
+            text = base64.b64encode(data.array.tobytes()).decode()
+            parts.append(f"resource sha256:{digest} = \"{text}\"")
+    return "\n".join(parts)

@@ -1,0 +1,372 @@
+"""Reductions over axes. The functions take NumPy's `axis`, `keepdims` and `dtype`; the ops hold the axes, sorted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from nagraph.errors import TypeRuleError
+from nagraph.ir.graph import Value
+from nagraph.ir.op import Array, Cost, op
+from nagraph.ir.types import BOOL, DTYPES, INTEGERS, SIGNED, DType, TensorType, as_dtype, is_float
+from nagraph.ops.base import Maybe, Primitive, as_array, cast, normalize_axes, shape_of
+
+Axes = tuple[int, ...]
+I64, U64, F64 = DTYPES["i64"], DTYPES["u64"], DTYPES["f64"]
+
+
+class Reduction(Primitive):
+    """Removes `axes`. Shape: the remaining axes, in order."""
+
+    widens = True
+    #: Whether a reduction over no elements has no answer.
+    needs_elements: ClassVar[bool] = False
+    axes: Axes
+
+    def result_dtype(self, dtype: DType) -> DType:
+        return dtype
+
+    def infer(self, x: TensorType) -> TensorType:
+        if self.axes != normalize_axes(self.name, self.axes, x.rank):
+            raise TypeRuleError(f"{self.name}: axes {list(self.axes)} must be sorted and not negative")
+        if self.needs_elements and any(x.shape[a] == 0 for a in self.axes):
+            raise TypeRuleError(f"{self.name}: {x} has no elements along axes {list(self.axes)}, so there is no result")
+        return TensorType(self.result_dtype(x.dtype), tuple(s for i, s in enumerate(x.shape) if i not in self.axes))
+
+    def spread(self, y: Value, x: Value) -> Value:
+        """A result broadcast back to the shape of the operand."""
+        from nagraph.ops.movement import broadcast_to, reshape
+
+        kept = tuple(1 if i in self.axes else s for i, s in enumerate(x.shape))
+        result: Value = broadcast_to(reshape(y, kept), x.shape)
+        return result
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        return (type(self)(tuple(a + 1 for a in self.axes))(*operands),)  # type: ignore[call-arg]
+
+    def cost(self, x: TensorType) -> Cost:
+        return Cost(flops=x.size)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield (rng.normal(size=tuple(range(2, 2 + max(self.axes, default=0) + 1))),)
+
+
+def _wide(dtype: DType) -> DType:
+    """What NumPy sums and multiplies integers in."""
+    if dtype == BOOL or dtype in SIGNED:
+        return I64
+    return U64 if dtype in INTEGERS else dtype
+
+
+@op
+class Sum(Reduction):
+    """Sum: y = Σ x over the axes. Integers sum in 64 bits, 16-bit floats in float32. Linear."""
+
+    axes: Axes
+
+    def result_dtype(self, dtype: DType) -> DType:
+        return _wide(dtype)
+
+    def reference(self, x: Array) -> Array:
+        return np.asarray(np.sum(x, axis=self.axes))
+
+    def vjp(self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        (ct,) = cotangents
+        return (None if ct is None else self.spread(ct, operands[0]),)
+
+    def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        return (None if tangents[0] is None else self(tangents[0]),)
+
+
+@op
+class Prod(Reduction):
+    """Product: y = Π x over the axes. dy/dx is the product of the other elements, exact where some are zero."""
+
+    axes: Axes
+
+    def result_dtype(self, dtype: DType) -> DType:
+        return _wide(dtype)
+
+    def reference(self, x: Array) -> Array:
+        return np.asarray(np.prod(x, axis=self.axes))
+
+    def _others(self, x: Value) -> Value:
+        """For each element, the product of the others along the reduced axes: exclusive products from both sides."""
+        from nagraph.ops.cumulative import cumprod
+        from nagraph.ops.joining import concatenate
+        from nagraph.ops.movement import flip, reshape, slice_axis, transpose
+
+        rest = tuple(i for i in range(x.ndim) if i not in self.axes)
+        order = (*rest, *self.axes)
+        moved = transpose(x, order)
+        lead = tuple(x.shape[i] for i in rest)
+        n = x.size // max(1, int(np.prod(lead))) if x.size else 0
+        flat = reshape(moved, (*lead, n))
+        axis = len(lead)
+        ones = np.ones((*lead, 1), x.dtype)
+
+        def exclusive(v: Any) -> Any:
+            return concatenate([ones, slice_axis(cumprod(v, axis=axis), axis, 0, n - 1)], axis=axis)
+
+        others = exclusive(flat) * flip(exclusive(flip(flat, axis)), axis) if n else flat
+        back = tuple(int(i) for i in np.argsort(order))
+        result: Value = transpose(reshape(others, moved.shape), back)
+        return result
+
+    def vjp(self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        (ct,) = cotangents
+        return (None if ct is None else self.spread(ct, operands[0]) * self._others(operands[0]),)
+
+    def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        (t,) = tangents
+        return (None if t is None else sum(t * self._others(operands[0]), axis=self.axes),)
+
+
+class Extremum(Reduction):
+    """Largest or smallest; elements that tie share the derivative equally."""
+
+    needs_elements = True
+
+    def _share(self, y: Value, x: Value) -> Value:
+        from nagraph.ops.comparison import equal
+
+        hit = cast(equal(x, self.spread(y, x)), x.dtype)
+        result: Value = hit / self.spread(sum(hit, axis=self.axes), x)
+        return result
+
+    def vjp(self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        (ct,), (x,) = cotangents, operands
+        return (None if ct is None else self.spread(ct, x) * self._share(results[0], x),)
+
+    def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        (t,), (x,) = tangents, operands
+        return (None if t is None else sum(t * self._share(results[0], x), axis=self.axes),)
+
+
+@op
+class Max(Extremum):
+    """Largest element over the axes; nan if there is one."""
+
+    axes: Axes
+
+    def reference(self, x: Array) -> Array:
+        return np.asarray(np.max(x, axis=self.axes))
+
+
+@op
+class Min(Extremum):
+    """Smallest element over the axes; nan if there is one."""
+
+    axes: Axes
+
+    def reference(self, x: Array) -> Array:
+        return np.asarray(np.min(x, axis=self.axes))
+
+
+class Quantifier(Reduction):
+    """A bool over bools; numbers count as true where they are not 0."""
+
+    widens = False
+    differentiable = False
+
+    def infer(self, x: TensorType) -> TensorType:
+        if x.dtype != BOOL:
+            raise TypeRuleError(f"{self.name}: takes bools, got {x}")
+        return super().infer(x)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        for (x,) in super().samples(rng):
+            yield (x > 0,)
+
+
+@op
+class All(Quantifier):
+    """Whether all elements over the axes are true; true of none."""
+
+    axes: Axes
+
+    def reference(self, x: Array) -> Array:
+        return np.asarray(np.all(x, axis=self.axes))
+
+
+@op
+class Any_(Quantifier):
+    """Whether any element over the axes is true; false of none."""
+
+    name = "any"
+    axes: Axes
+
+    def reference(self, x: Array) -> Array:
+        return np.asarray(np.any(x, axis=self.axes))
+
+
+class ArgExtremum(Primitive):
+    """The index of the first largest or smallest element on one axis; the first nan if there is one."""
+
+    differentiable = False
+    axis: int
+
+    def infer(self, x: TensorType) -> TensorType:
+        if not 0 <= self.axis < x.rank:
+            raise TypeRuleError(f"{self.name}: axis {self.axis} is out of range for {x}")
+        if x.shape[self.axis] == 0:
+            raise TypeRuleError(f"{self.name}: {x} has no elements along axis {self.axis}")
+        return TensorType(I64, x.shape[:self.axis] + x.shape[self.axis + 1:])
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        return (type(self)(self.axis + 1)(*operands),)  # type: ignore[call-arg]
+
+    def cost(self, x: TensorType) -> Cost:
+        return Cost(flops=x.size)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield (rng.normal(size=tuple(range(2, 3 + self.axis))),)
+
+
+@op
+class ArgMax(ArgExtremum):
+    """The index of the first largest element on an axis."""
+
+    name = "argmax"
+    axis: int
+
+    def reference(self, x: Array) -> Array:
+        return np.asarray(np.argmax(x, axis=self.axis))
+
+
+@op
+class ArgMin(ArgExtremum):
+    """The index of the first smallest element on an axis."""
+
+    name = "argmin"
+    axis: int
+
+    def reference(self, x: Array) -> Array:
+        return np.asarray(np.argmin(x, axis=self.axis))
+
+
+# -- functions --------------------------------------------------------------------------------------
+
+Axis = int | Sequence[int] | None
+
+
+def _operand(x: Any) -> Any:
+    return x if isinstance(x, Value) else as_array(x)
+
+
+def _reduce(kind: type[Reduction], x: Any, axis: Axis, keepdims: bool) -> Any:
+    from nagraph.ops.movement import reshape
+
+    shape = shape_of(x)
+    axes = normalize_axes(kind.name, axis if axis is None or isinstance(axis, (int, np.integer)) else tuple(axis), len(shape))
+    y = kind(axes)(x)  # type: ignore[call-arg]
+    return reshape(y, [1 if i in axes else s for i, s in enumerate(shape)]) if keepdims else y
+
+
+def sum(x: Any, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> Any:  # noqa: A001
+    """Sum over axes (None: all)."""
+    x = _operand(x)
+    if dtype is not None:
+        x = cast(x, dtype)
+    y = _reduce(Sum, x, axis, keepdims)
+    return y if dtype is None else cast(y, dtype)
+
+
+def prod(x: Any, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> Any:
+    """Product over axes (None: all)."""
+    x = _operand(x)
+    if dtype is not None:
+        x = cast(x, dtype)
+    y = _reduce(Prod, x, axis, keepdims)
+    return y if dtype is None else cast(y, dtype)
+
+
+def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:  # noqa: A001
+    """Largest element over axes (None: all)."""
+    return _reduce(Max, _operand(x), axis, keepdims)
+
+
+def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:  # noqa: A001
+    """Smallest element over axes (None: all)."""
+    return _reduce(Min, _operand(x), axis, keepdims)
+
+
+amax, amin = max, min
+
+
+def _truth(x: Any) -> Any:
+    from nagraph.ops.comparison import not_equal
+
+    x = _operand(x)
+    return x if x.dtype == BOOL else not_equal(x, np.zeros((), x.dtype))
+
+
+def all(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:  # noqa: A001
+    """Whether all elements over axes (None: all) are true."""
+    return _reduce(All, _truth(x), axis, keepdims)
+
+
+def any(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:  # noqa: A001
+    """Whether any element over axes (None: all) is true."""
+    return _reduce(Any_, _truth(x), axis, keepdims)
+
+
+def _count(shape: Sequence[int], axis: Axis) -> int:
+    axes = normalize_axes("mean", axis if axis is None or isinstance(axis, (int, np.integer)) else tuple(axis), len(shape))
+    n = 1
+    for a in axes:
+        n *= shape[a]
+    return n
+
+
+def mean(x: Any, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> Any:
+    """Mean over axes (None: all). Integers give float64; 16-bit floats sum in float32."""
+    x = _operand(x)
+    target = as_dtype(dtype) if dtype is not None else x.dtype if is_float(x.dtype) else F64
+    wide = DTYPES["f32"] if target.itemsize == 2 else target
+    n = np.asarray(_count(shape_of(x), axis)).astype(wide)
+    return cast(sum(cast(x, wide), axis, keepdims) / n, target)
+
+
+def var(x: Any, axis: Axis = None, keepdims: bool = False, ddof: float = 0, dtype: Any = None) -> Any:
+    """Variance over axes: mean of (x - mean)², with n - ddof in place of n."""
+    x = _operand(x)
+    target = as_dtype(dtype) if dtype is not None else x.dtype if is_float(x.dtype) else F64
+    wide = cast(x, DTYPES["f32"] if target.itemsize == 2 else target)
+    centred = wide - mean(wide, axis, True)
+    n = np.asarray(float(_count(shape_of(x), axis)) - ddof).astype(wide.dtype)
+    return cast(sum(centred * centred, axis, keepdims) / n, target)
+
+
+def std(x: Any, axis: Axis = None, keepdims: bool = False, ddof: float = 0, dtype: Any = None) -> Any:
+    """Standard deviation over axes: √var."""
+    from nagraph.ops.special import sqrt
+
+    return sqrt(var(x, axis, keepdims, ddof, dtype))
+
+
+def _arg(kind: type[ArgExtremum], x: Any, axis: int | None, keepdims: bool) -> Any:
+    from nagraph.ops.movement import reshape
+
+    x = _operand(x)
+    shape = shape_of(x)
+    if axis is None:
+        y = kind(0)(reshape(x, -1))  # type: ignore[call-arg]
+        return reshape(y, (1,) * len(shape)) if keepdims else y
+    (place,) = normalize_axes(kind.name, axis, len(shape))
+    y = kind(place)(x)  # type: ignore[call-arg]
+    return reshape(y, [1 if i == place else s for i, s in enumerate(shape)]) if keepdims else y
+
+
+def argmax(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+    """Index of the first largest element on an axis (None: of all elements in order)."""
+    return _arg(ArgMax, x, axis, keepdims)
+
+
+def argmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+    """Index of the first smallest element on an axis (None: of all elements in order)."""
+    return _arg(ArgMin, x, axis, keepdims)
+
+

@@ -1,0 +1,120 @@
+"""Sorting along an axis: stable, nan last, as in NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nagraph.errors import TypeRuleError
+from nagraph.ir.graph import Value
+from nagraph.ir.op import Array, Cost, op
+from nagraph.ir.types import DTYPES, TensorType, is_float
+from nagraph.ops.base import Maybe, Primitive, as_array, normalize_axes, shape_of
+
+I64 = DTYPES["i64"]
+
+
+@op
+class Argsort(Primitive):
+    """The indices that sort an axis in ascending order; equal elements keep their order, nan comes last."""
+
+    differentiable = False
+    axis: int
+
+    def infer(self, x: TensorType) -> TensorType:
+        if not 0 <= self.axis < x.rank:
+            raise TypeRuleError(f"argsort: axis {self.axis} is out of range for {x}")
+        return TensorType(I64, x.shape)
+
+    def reference(self, x: Array) -> Array:
+        return np.argsort(x, axis=self.axis, kind="stable")
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        return (Argsort(self.axis + 1)(*operands),)
+
+    def cost(self, x: TensorType) -> Cost:
+        return Cost(flops=x.size * float(np.log2(max(2, x.shape[self.axis]))))
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield (rng.normal(size=tuple(range(2, 3 + self.axis))),)
+
+
+@op
+class Sort(Primitive):
+    """An axis in ascending order, nan last. Its derivative is the same permutation of the tangents."""
+
+    axis: int
+
+    def infer(self, x: TensorType) -> TensorType:
+        if not 0 <= self.axis < x.rank:
+            raise TypeRuleError(f"sort: axis {self.axis} is out of range for {x}")
+        return x
+
+    def reference(self, x: Array) -> Array:
+        return np.sort(x, axis=self.axis, kind="stable")
+
+    def vjp(self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        from nagraph.ops.indexing import take_along_axis
+
+        (ct,) = cotangents
+        if ct is None:
+            return (None,)
+        order = argsort(operands[0], self.axis)
+        return (take_along_axis(ct, argsort(order, self.axis), self.axis),)
+
+    def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        from nagraph.ops.indexing import take_along_axis
+
+        (t,) = tangents
+        return (None if t is None else take_along_axis(t, argsort(operands[0], self.axis), self.axis),)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        return (Sort(self.axis + 1)(*operands),)
+
+    def cost(self, x: TensorType) -> Cost:
+        return Cost(flops=x.size * float(np.log2(max(2, x.shape[self.axis]))))
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield (rng.normal(size=tuple(range(2, 3 + self.axis))),)
+
+
+def _axis(name: str, x: Any, axis: int | None) -> tuple[Any, int]:
+    from nagraph.ops.movement import reshape
+
+    x = x if isinstance(x, Value) else as_array(x)
+    if axis is None:
+        return reshape(x, -1), 0
+    return x, normalize_axes(name, axis, len(shape_of(x)))[0]
+
+
+def sort(x: Any, axis: int | None = -1) -> Any:
+    """x in ascending order on an axis (None: all elements)."""
+    x, place = _axis("sort", x, axis)
+    return Sort(place)(x)
+
+
+def argsort(x: Any, axis: int | None = -1) -> Any:
+    """The indices that sort x on an axis, stable."""
+    x, place = _axis("argsort", x, axis)
+    return Argsort(place)(x)
+
+
+def top_k(x: Any, k: int) -> tuple[Any, Any]:
+    """The k largest elements on the last axis, largest first, and their indices; ties by lowest index, nan smallest."""
+    from nagraph.ops.comparison import isnan
+    from nagraph.ops.elementwise import where
+    from nagraph.ops.indexing import take_along_axis
+    from nagraph.ops.movement import slice_axis
+
+    x, last = _axis("top_k", x, -1)
+    n = shape_of(x)[last]
+    if not 0 <= k <= n:
+        raise TypeRuleError(f"top_k: k is between 0 and {n}, the size of the last axis; got {k}")
+    if is_float(x.dtype):
+        keys = where(isnan(x), np.asarray(np.inf, x.dtype), -x)
+    else:
+        # The bitwise complement reverses the order of integers and bools without overflow.
+        keys = ~x
+    indices = slice_axis(argsort(keys, last), last, 0, k)
+    return take_along_axis(x, indices, last), indices

@@ -1,0 +1,111 @@
+"""Checks that follow from an op's class: derivatives against central differences, batching against a loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nagraph.autodiff import pullback, pushforward
+from nagraph.ir.builder import build
+from nagraph.ir.graph import Graph
+from nagraph.ir.op import Op
+from nagraph.ir.types import is_float, type_of
+from nagraph.ops.base import as_array
+from nagraph.ops.region import interpret
+
+
+def evaluate(graph: Graph, *arrays: Any) -> tuple[np.ndarray, ...]:
+    """The outputs of a graph, node by node with the ops' NumPy references."""
+    return interpret(graph, tuple(map(as_array, arrays)))
+
+
+def graph_of(op: Op, operands: Sequence[Any]) -> Graph:
+    """The graph of one op on operands of these types."""
+
+    def body(*values: Any) -> Sequence[Any]:
+        found = op(*values)
+        return found if isinstance(found, tuple) else (found,)
+
+    return build(op.name, [type_of(as_array(x)) for x in operands], body)
+
+
+def _wide(operands: Sequence[Any]) -> list[np.ndarray]:
+    arrays = [as_array(x) for x in operands]
+    return [a.astype(np.float64) if is_float(a.dtype) else a for a in arrays]
+
+
+def numeric_jvp(graph: Graph, operands: Sequence[np.ndarray], tangents: Sequence[np.ndarray | None], step: float = 1e-6) -> list:
+    """Central differences along the tangents, in float64."""
+    def at(sign: float) -> tuple[np.ndarray, ...]:
+        return evaluate(graph, *(x if t is None else x + sign * step * t for x, t in zip(operands, tangents)))
+
+    return [(a - b) / (2 * step) if is_float(a.dtype) else None for a, b in zip(at(+1), at(-1))]
+
+
+def check_derivatives(op: Op, operands: Sequence[Any], rtol: float = 1e-5, seed: int = 0) -> None:
+    """jvp against central differences, and vjp against jvp: <ct, J t> = <Jᵀ ct, t>."""
+    rng = np.random.default_rng(seed)
+    arrays = _wide(operands)
+    graph = graph_of(op, arrays)
+    moving = [i for i, x in enumerate(arrays) if is_float(x.dtype)]
+    floats = [i for i, v in enumerate(graph.outputs) if is_float(v.dtype)]
+    assert moving and floats, f"{op.name}: nothing to differentiate in these operands"
+    types = graph.input_types
+    tangents: list[Any] = [rng.normal(size=x.shape) if i in moving else None for i, x in enumerate(arrays)]
+    cts = [rng.normal(size=graph.outputs[i].shape) for i in floats]
+
+    def forward(*values: Any) -> list[Any]:
+        given: list[Any] = [None] * len(types)
+        for i, t in zip(moving, values[len(types):]):
+            given[i] = t
+        outputs, moved = pushforward(graph, values[:len(types)], given)
+        from nagraph.ops.region import zeros_of
+
+        return [zeros_of(outputs[i].type) if moved[i] is None else moved[i] for i in floats]
+
+    def backward(*values: Any) -> list[Any]:
+        from nagraph.ops.region import zeros_of
+
+        _, pull = pullback(graph, values[:len(types)], moving)
+        given: list[Any] = [None] * len(graph.outputs)
+        for i, c in zip(floats, values[len(types):]):
+            given[i] = c
+        return [zeros_of(types[i]) if c is None else c for i, c in zip(moving, pull(given))]
+
+    jvp = build("jvp", [*types, *(types[i] for i in moving)], forward)
+    vjp = build("vjp", [*types, *(graph.output_types[i] for i in floats)], backward)
+    pushed = evaluate(jvp, *arrays, *(tangents[i] for i in moving))
+    numeric = [d for d in numeric_jvp(graph, arrays, tangents) if d is not None]
+    for got, expected in zip(pushed, numeric, strict=True):
+        scale = max(1.0, float(np.abs(expected).max(initial=0)))
+        np.testing.assert_allclose(got, expected, rtol=rtol, atol=rtol * scale, err_msg=f"{op}: jvp against differences")
+    pulled = evaluate(vjp, *arrays, *cts)
+    left = sum(float(np.vdot(c, p)) for c, p in zip(cts, pushed))
+    right = sum(float(np.vdot(b, tangents[i])) for i, b in zip(moving, pulled))
+    np.testing.assert_allclose(left, right, rtol=1e-9, atol=1e-9, err_msg=f"{op}: <ct, J t> against <Jᵀ ct, t>")
+
+
+def check_batching(op: Op, operands: Sequence[Any], size: int = 3, seed: int = 0, rtol: float = 1e-12) -> None:
+    """The batching rule against a loop, for every choice of batched operands (up to 3 operands, else all batched)."""
+    from nagraph.batching import batch_graph
+
+    rng = np.random.default_rng(seed)
+    arrays = [as_array(x) for x in operands]
+    graph = graph_of(op, arrays)
+    n = len(arrays)
+    choices = [[bool(k >> i & 1) for i in range(n)] for k in range(1, 2**n)] if n <= 3 else [[True] * n]
+    for batched in choices:
+        many = [_variants(x, size, rng) if b else x for x, b in zip(arrays, batched)]
+        got = evaluate(batch_graph(graph, size, batched), *many)
+        each = [evaluate(graph, *(x[k] if b else x for x, b in zip(many, batched))) for k in range(size)]
+        for i, y in enumerate(got):
+            expected = np.stack([e[i] for e in each])
+            assert y.dtype == expected.dtype
+            np.testing.assert_allclose(y, expected, rtol=rtol, atol=1e-12, err_msg=f"{op}: batched {batched}")
+
+
+def _variants(x: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """`size` operands like x: the same numbers in other orders."""
+    return np.stack([x, *(rng.permutation(x.ravel()).reshape(x.shape) for _ in range(size - 1))])
