@@ -28,7 +28,7 @@ MODULES = {
     "expand": "expand", "fuse": "fuse", "schedule": "schedule",
 }
 #: What `compile` runs when nothing else is asked for.
-DEFAULT = "canonicalize,simplify,fold,cse,dce,expand,simplify,fold,cse,dce,fuse,schedule"
+DEFAULT = "canonicalize,fold,cse,dce,expand,canonicalize,fold,cse,dce"
 
 P = TypeVar("P")
 

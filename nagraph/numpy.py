@@ -1,0 +1,236 @@
+"""The NumPy-shaped namespace: the functions that plain np.* calls on traced values reach, callable directly.
+
+On arrays they compute at once, by the ops' NumPy references.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as _np
+
+import nagraph.ops  # noqa: F401 - fills the operators
+from nagraph.ir.builder import active as _active
+from nagraph.ir.graph import Value as _Value
+from nagraph.ir.types import as_dtype as _as_dtype
+from nagraph.ops.base import cast as astype  # noqa: F401
+from nagraph.ops.bits import bitwise_and, bitwise_not, bitwise_or, bitwise_xor, invert, left_shift, right_shift  # noqa: F401
+from nagraph.ops.comparison import (  # noqa: F401
+    equal,
+    greater,
+    greater_equal,
+    isfinite,
+    isinf,
+    isnan,
+    less,
+    less_equal,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+    not_equal,
+)
+from nagraph.ops.contraction import dot, inner, matmul, outer, tensordot, vdot  # noqa: F401
+from nagraph.ops.cumulative import cummax, cummin, cumprod, cumsum  # noqa: F401
+from nagraph.ops.einsum import einsum  # noqa: F401
+from nagraph.ops.elementwise import (  # noqa: F401
+    abs,
+    absolute,
+    add,
+    clip,
+    divide,
+    floor_divide,
+    fmod,
+    full_like,
+    maximum,
+    minimum,
+    mod,
+    multiply,
+    negative,
+    pow,
+    power,
+    reciprocal,
+    remainder,
+    square,
+    subtract,
+    true_divide,
+    where,
+)
+from nagraph.ops.indexing import dynamic_slice, dynamic_update_slice, take, take_along_axis  # noqa: F401
+from nagraph.ops.joining import array_split, concat, concatenate, hstack, repeat, roll, split, stack, tile, vstack  # noqa: F401
+from nagraph.ops.movement import (  # noqa: F401
+    broadcast_arrays,
+    broadcast_to,
+    diagonal,
+    expand_dims,
+    flip,
+    moveaxis,
+    one_hot,
+    pad,
+    permute_dims,
+    ravel,
+    reshape,
+    squeeze,
+    swapaxes,
+    trace,
+    transpose,
+    tril,
+    triu,
+)
+from nagraph.ops.reduction import all, amax, amin, any, argmax, argmin, max, mean, min, prod, std, sum, var  # noqa: F401
+from nagraph.ops.rounding import ceil, copysign, fix, floor, nextafter, rint, round, sign, trunc  # noqa: F401
+from nagraph.ops.sorting import argsort, sort, top_k  # noqa: F401
+from nagraph.ops.special import (  # noqa: F401
+    arccos,
+    arccosh,
+    arcsin,
+    arcsinh,
+    arctan,
+    arctan2,
+    arctanh,
+    cbrt,
+    cos,
+    cosh,
+    erf,
+    erfc,
+    exp,
+    exp2,
+    expm1,
+    log,
+    log1p,
+    log2,
+    log10,
+    rsqrt,
+    sigmoid,
+    sin,
+    sinh,
+    sqrt,
+    tan,
+    tanh,
+)
+from nagraph.ops.subscript import add_at, max_at, min_at, set_at  # noqa: F401
+
+pi, e, inf, nan, newaxis = _np.pi, _np.e, _np.inf, _np.nan, None
+around = round
+
+
+def _shape_type(shape: Any, dtype: Any) -> Any:
+    from nagraph.ir.types import spec
+
+    return spec(shape, dtype)
+
+
+def full(shape: Any, value: Any, dtype: Any = None) -> Any:
+    """A tensor filled with one value, which may be traced."""
+    if not isinstance(value, _Value):
+        return _np.full(shape, value, dtype=None if dtype is None else _as_dtype(dtype))
+    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    return broadcast_to(value if dtype is None else astype(value, dtype), sizes)
+
+
+def zeros(shape: Any, dtype: Any = _np.float64) -> Any:
+    """Zeros. Inside a trace a broadcast constant, so that large ones cost no bytes."""
+    return _filled(shape, 0, dtype)
+
+
+def ones(shape: Any, dtype: Any = _np.float64) -> Any:
+    """Ones. Inside a trace a broadcast constant, so that large ones cost no bytes."""
+    return _filled(shape, 1, dtype)
+
+
+def _filled(shape: Any, value: float, dtype: Any) -> Any:
+    from nagraph.ops.base import full as fill
+
+    found = _shape_type(shape, dtype)
+    return fill(found, value) if _active() is not None else _np.full(found.shape, value, found.dtype)
+
+
+def zeros_like(x: Any, dtype: Any = None) -> Any:
+    """Zeros of the shape of x."""
+    return full_like(x, 0, dtype)
+
+
+def ones_like(x: Any, dtype: Any = None) -> Any:
+    """Ones of the shape of x."""
+    return full_like(x, 1, dtype)
+
+
+def arange(*bounds: Any, dtype: Any = None) -> Any:
+    """start, start + step, ... below stop; the bounds are plain numbers."""
+    return _np.arange(*bounds, dtype=None if dtype is None else _as_dtype(dtype))
+
+
+def linspace(start: float, stop: float, num: int = 50, endpoint: bool = True, dtype: Any = None) -> Any:
+    """`num` numbers evenly from start to stop; the bounds are plain numbers."""
+    return _np.linspace(start, stop, num, endpoint, dtype=None if dtype is None else _as_dtype(dtype))
+
+
+def eye(n: int, m: int | None = None, k: int = 0, dtype: Any = _np.float64) -> Any:
+    """Ones on the k-th diagonal."""
+    from nagraph.ops.base import cast
+    from nagraph.ops.movement import iota
+
+    columns = n if m is None else m
+    if _active() is None or n * columns <= 256:
+        return _np.eye(n, m, k, dtype=_as_dtype(dtype))
+    return cast(equal(iota("int64", (n, columns), 0) + k, iota("int64", (n, columns), 1)), dtype)
+
+
+def array(x: Any, dtype: Any = None) -> Any:
+    """x as an array; a list of traced values is stacked."""
+    if isinstance(x, _Value):
+        return x if dtype is None else astype(x, dtype)
+    if isinstance(x, (list, tuple)) and _traced(x):
+        made = stack([array(v) if isinstance(v, (list, tuple)) else v for v in x])
+        return made if dtype is None else astype(made, dtype)
+    return _np.array(x, dtype=None if dtype is None else _as_dtype(dtype))
+
+
+asarray = array
+
+
+def _traced(x: Any) -> bool:
+    return isinstance(x, _Value) or (isinstance(x, (list, tuple)) and builtins_any(map(_traced, x)))
+
+
+def builtins_any(items: Any) -> bool:
+    """Python's any, whose name NumPy's takes here."""
+    for item in items:
+        if item:
+            return True
+    return False
+
+
+def shape(x: Any) -> tuple[int, ...]:
+    """The sizes of x."""
+    from nagraph.ops.base import shape_of
+
+    return tuple(shape_of(x))
+
+
+def ndim(x: Any) -> int:
+    """The number of axes of x."""
+    return len(shape(x))
+
+
+def size(x: Any) -> int:
+    """The number of elements of x."""
+    n = 1
+    for s in shape(x):
+        n *= s
+    return n
+
+
+class linalg:
+    """The part of np.linalg that graphs know."""
+
+    @staticmethod
+    def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:  # noqa: A002
+        """Euclidean norm of all elements, or along axes."""
+        if ord not in (None, 2):
+            from nagraph.errors import MissingRuleError
+
+            raise MissingRuleError(f"norm: only the Euclidean norm is traced, got ord={ord!r}")
+        return sqrt(sum(square(x), axis=axis, keepdims=keepdims))
+
+    matmul = staticmethod(matmul)
