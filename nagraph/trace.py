@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+import nagraph.ops  # noqa: F401 - fills the operators that tracers use
 from nagraph import tree
 from nagraph.errors import LeakedTracerError, NagraphError, SignatureError, TracerError
 from nagraph.ir.builder import Builder, active_stack
