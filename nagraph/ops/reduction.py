@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -31,7 +32,7 @@ class Reduction(Primitive):
     def infer(self, x: TensorType) -> TensorType:
         if self.axes != normalize_axes(self.name, self.axes, x.rank):
             raise TypeRuleError(f"{self.name}: axes {list(self.axes)} must be sorted and not negative")
-        if self.needs_elements and any(x.shape[a] == 0 for a in self.axes):
+        if self.needs_elements and 0 in (x.shape[a] for a in self.axes):
             raise TypeRuleError(f"{self.name}: {x} has no elements along axes {list(self.axes)}, so there is no result")
         return TensorType(self.result_dtype(x.dtype), tuple(s for i, s in enumerate(x.shape) if i not in self.axes))
 
@@ -50,7 +51,7 @@ class Reduction(Primitive):
         return Cost(flops=x.size)
 
     def samples(self, rng: np.random.Generator) -> Any:
-        yield (rng.normal(size=tuple(range(2, 2 + max(self.axes, default=0) + 1))),)
+        yield (rng.normal(size=tuple(range(2, 2 + builtins.max(self.axes, default=0) + 1))),)
 
 
 def _wide(dtype: DType) -> DType:
