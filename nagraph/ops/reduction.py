@@ -103,7 +103,7 @@ class Prod(Reduction):
         order = (*rest, *self.axes)
         moved = transpose(x, order)
         lead = tuple(x.shape[i] for i in rest)
-        n = x.size // max(1, int(np.prod(lead))) if x.size else 0
+        n = x.size // builtins.max(1, int(np.prod(lead))) if x.size else 0
         flat = reshape(moved, (*lead, n))
         axis = len(lead)
         ones = np.ones((*lead, 1), x.dtype)
