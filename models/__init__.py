@@ -1,1 +1,19 @@
-"""Models, written with the public API alone."""
+"""The models, each the paper's equations in one file; names load when they are first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+#: Each public name and the module that defines it.
+_NAMES = {"GPT2": "gpt2"}
+
+__all__ = [*_NAMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'nagraph.models' has no attribute {name!r}; it has {', '.join(_NAMES)}")
+    found = getattr(importlib.import_module(f"nagraph.models.{_NAMES[name]}"), name)
+    globals()[name] = found
+    return found

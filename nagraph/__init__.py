@@ -25,6 +25,7 @@ _NAMES = {
     "Array": "ir.op",
     "parse": "ir.parser",
     "verify": "ir.verify",
+    **dict.fromkeys(("save", "load"), "storage"),
     "where": "ops.elementwise",
     "Pipeline": "pipeline",
 }

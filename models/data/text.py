@@ -1,0 +1,113 @@
+"""Text as symbols: the user's own files, or the documentation that ships with Python."""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nagraph.errors import DataError
+
+#: A text is split into this many parts; the last is held out.
+PARTS = 10
+#: What a folder is searched for.
+SUFFIXES = (".txt", ".md", ".rst", ".py", ".csv", ".json", ".html", ".tex")
+
+
+@dataclass(frozen=True, eq=False)
+class Text:
+    """A text as ids of its symbols (sorted characters), the last tenth held out.
+
+    ids: int32 [characters]. source: where it came from, in words. sha256: of the UTF-8 text.
+    """
+
+    ids: np.ndarray[Any, Any]
+    symbols: str
+    source: str
+    sha256: str
+
+    @property
+    def train(self) -> np.ndarray[Any, Any]:
+        return self.ids[:len(self.ids) - len(self.ids) // PARTS]
+
+    @property
+    def held_out(self) -> np.ndarray[Any, Any]:
+        return self.ids[len(self.ids) - len(self.ids) // PARTS:]
+
+    def encode(self, text: str) -> np.ndarray[Any, Any]:
+        """The ids of a text. DataError names characters that are no symbols of this one."""
+        return encode(text, self.symbols)
+
+    def decode(self, ids: Any) -> str:
+        return "".join(self.symbols[i] for i in np.asarray(ids).ravel())
+
+
+def encode(text: str, symbols: str) -> np.ndarray[Any, Any]:
+    """The index of each character in `symbols`."""
+    number = {c: i for i, c in enumerate(symbols)}
+    unknown = sorted(set(text) - set(symbols))
+    if unknown:
+        shown = " ".join(map(repr, unknown[:8]))
+        raise DataError(f"the model does not know the characters {shown}; it was trained on a text without them")
+    return np.array([number[c] for c in text], np.int32)
+
+
+def as_text(content: str, source: str) -> Text:
+    """A text with its symbols."""
+    symbols = "".join(sorted(set(content)))
+    return Text(encode(content, symbols), symbols, source, hashlib.sha256(content.encode()).hexdigest())
+
+
+def python_documentation() -> Text:
+    """The topics of Python's own documentation, English text that ships with every Python."""
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:
+        raise DataError("this Python ships without pydoc_data, the default text; name a text with --data FILE") from None
+    return as_text("\n".join(topics[name] for name in sorted(topics)), "Python's own documentation")
+
+
+def load(path: str | pathlib.Path | None, context: int) -> Text:
+    """The text of a file, of all text files in a folder, or (None) Python's documentation, with room for `context`."""
+    text = python_documentation() if path is None else as_text(_read(pathlib.Path(path)), str(path))
+    needed = (context + 1) * PARTS
+    if len(text.ids) < needed:
+        raise DataError(f"{text.source} holds {len(text.ids):,} characters; training needs at least {needed:,} "
+                        f"(one context of {context} in each of {PARTS} parts)")
+    return text
+
+
+def _read(path: pathlib.Path) -> str:
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES)
+        if not files:
+            raise DataError(f"{path} holds no text file ({', '.join(SUFFIXES)})")
+        return "\n".join(map(_read_file, files))
+    return _read_file(path)
+
+
+def _read_file(path: pathlib.Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror or error}") from None
+    if not raw:
+        raise DataError(f"{path} is empty")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no UTF-8 text: byte {error.start} is 0x{raw[error.start]:02x}") from None
+    if "\0" in text:
+        raise DataError(f"{path} is a binary file: it holds zero bytes")
+    return text.replace("\r\n", "\n")
+
+
+def batch(ids: np.ndarray[Any, Any], context: int, size: int, seed: int, step: int) -> np.ndarray[Any, Any]:
+    """`size` windows of context + 1 ids, int32 [size, context + 1]; a function of seed and step alone."""
+    starts = np.random.default_rng((seed, step)).integers(0, len(ids) - context, size)
+    return ids[starts[:, None] + np.arange(context + 1)]

@@ -1,0 +1,172 @@
+"""GPT-2: a pre-norm transformer with learned positions, GELU in its tanh form, and a head tied to the embedding.
+
+Source: Radford et al., Language Models are Unsupervised Multitask Learners, 2019.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pathlib
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+import nagraph as ng
+from nagraph.models import hugging_face
+from nagraph.nn import functional as F
+from nagraph.nn import initializers
+from nagraph.nn.attention import join_heads, split_heads
+from nagraph.nn.layers import Embedding, Linear, dropout
+from nagraph.nn.module import Module
+from nagraph.nn.norms import LayerNorm
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class GPT2Config:
+    """Sizes of a GPT-2. The defaults are those of the smallest published one (124 million parameters)."""
+
+    vocabulary: int = 50257
+    context: int = 1024
+    layers: int = 12
+    heads: int = 12
+    width: int = 768
+    inner: int = 0
+    dropout: float = 0.0
+    eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+
+    @property
+    def mlp_width(self) -> int:
+        """Width of the hidden layer: `inner`, or 4 · width where that is 0."""
+        return self.inner or 4 * self.width
+
+
+class SelfAttention(Module):
+    """y = concat_h(attention(q_h, k_h, v_h)) Wo, with [q, k, v] = x W from one product; each position sees itself and the past."""
+
+    projection: Linear
+    output: Linear
+    heads: int
+
+    def __call__(self, x: Array) -> Array:
+        q, k, v = (split_heads(part, self.heads) for part in ng.numpy.split(self.projection(x), 3, axis=-1))
+        return self.output(join_heads(F.attention(q, k, v, causal=True)))
+
+
+class MLP(Module):
+    """y = gelu(x W₁ + b₁) W₂ + b₂."""
+
+    up: Linear
+    down: Linear
+
+    def __call__(self, x: Array) -> Array:
+        return self.down(F.gelu_tanh(self.up(x)))
+
+
+class Block(Module):
+    """Pre-norm transformer block: h = x + attention(norm x); y = h + mlp(norm h), both branches under dropout."""
+
+    attention_norm: LayerNorm
+    attention: SelfAttention
+    mlp_norm: LayerNorm
+    mlp: MLP
+    dropout: float
+
+    def __call__(self, x: Array, *, key: Array | None = None) -> Array:
+        k1, k2 = (None, None) if key is None else ng.random.split(key, 2)
+        h = x + dropout(self.attention(self.attention_norm(x)), self.dropout, k1)
+        return h + dropout(self.mlp(self.mlp_norm(h)), self.dropout, k2)
+
+
+class GPT2(Module):
+    """logits[t] = head(blocks(token[ids[t]] + position[t])): scores of the next token at every position."""
+
+    Config: ClassVar[type[GPT2Config]] = GPT2Config
+
+    token: Embedding
+    position: Array
+    blocks: tuple[Block, ...]
+    norm: LayerNorm
+    config: GPT2Config
+
+    @classmethod
+    def init(cls, key: Array, config: GPT2Config, dtype: Any = np.float32) -> GPT2:
+        """Random weights as GPT-2's: N(0, 0.02²), projections into the residual stream divided by √(2 layers), biases 0."""
+        small = initializers.normal(0.02)
+        into_residual = initializers.normal(0.02 / math.sqrt(2 * config.layers))
+        k_token, k_position, *k_blocks = ng.random.split(key, 2 + config.layers)
+        w, m = config.width, config.mlp_width
+
+        def linear(key: Array, inputs: int, outputs: int, weight_init: Any) -> Linear:
+            return Linear(weight_init(key, (inputs, outputs), dtype), np.zeros(outputs, dtype))
+
+        def block(key: Array) -> Block:
+            k1, k2, k3, k4 = ng.random.split(key, 4)
+            return Block(LayerNorm.init(w, eps=config.eps, dtype=dtype),
+                         SelfAttention(linear(k1, w, 3 * w, small), linear(k2, w, w, into_residual), config.heads),
+                         LayerNorm.init(w, eps=config.eps, dtype=dtype),
+                         MLP(linear(k3, w, m, small), linear(k4, m, w, into_residual)), config.dropout)
+
+        return cls(Embedding.init(k_token, config.vocabulary, w, table_init=small, dtype=dtype),
+                   small(k_position, (config.context, w), dtype), tuple(map(block, k_blocks)),
+                   LayerNorm.init(w, eps=config.eps, dtype=dtype), config)
+
+    def __call__(self, ids: Array, *, key: Array | None = None) -> Array:
+        """Logits [..., time, vocabulary] of token ids [..., time]; a key turns dropout on."""
+        time = ids.shape[-1]
+        if time > self.config.context:
+            raise ng.errors.TypeRuleError(f"gpt2: {time} positions do not fit its context of {self.config.context}")
+        keys = [None] * (1 + len(self.blocks)) if key is None else ng.random.split(key, 1 + len(self.blocks))
+        x = dropout(self.token(ids) + self.position[:time], self.config.dropout, keys[0])
+        for i, block in enumerate(self.blocks):
+            x = block(x, key=keys[1 + i])
+        return self.token.attend(self.norm(x))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | pathlib.Path, dtype: Any = np.float32) -> GPT2:
+        """The model of a Hugging Face folder: config.json and safetensors. CheckpointError if it is no GPT-2's."""
+        found = hugging_face.read_config(folder, "gpt2")
+        if found.get("activation_function", "gelu_new") not in ("gelu_new", "gelu_pytorch_tanh"):
+            raise ng.errors.CheckpointError(f"{folder}: activation {found['activation_function']!r} is not GPT-2's gelu_new")
+        config = GPT2Config(found["vocab_size"], found["n_positions"], found["n_layer"], found["n_head"], found["n_embd"],
+                            found.get("n_inner") or 0, eps=found.get("layer_norm_epsilon", 1e-5))
+        tensors = hugging_face.read_tensors(folder, strip="transformer.")
+
+        def take(name: str, *shape: int) -> Array:
+            return hugging_face.take(tensors, folder, name, shape).astype(dtype)
+
+        w, m = config.width, config.mlp_width
+
+        def norm(name: str) -> LayerNorm:
+            return LayerNorm(take(f"{name}.weight", w), take(f"{name}.bias", w), config.eps)
+
+        def linear(name: str, inputs: int, outputs: int) -> Linear:
+            return Linear(take(f"{name}.weight", inputs, outputs), take(f"{name}.bias", outputs))
+
+        blocks = tuple(
+            Block(norm(f"h.{i}.ln_1"),
+                  SelfAttention(linear(f"h.{i}.attn.c_attn", w, 3 * w), linear(f"h.{i}.attn.c_proj", w, w), config.heads),
+                  norm(f"h.{i}.ln_2"), MLP(linear(f"h.{i}.mlp.c_fc", w, m), linear(f"h.{i}.mlp.c_proj", m, w)), config.dropout)
+            for i in range(config.layers))
+        return cls(Embedding(take("wte.weight", config.vocabulary, w)), take("wpe.weight", config.context, w), blocks,
+                   norm("ln_f"), config)
+
+
+def next_token_loss(model: GPT2, ids: Array, *, key: Array | None = None) -> Array:
+    """Mean cross entropy (nats a token) of ids[..., 1:] given ids[..., :-1]."""
+    return ng.numpy.mean(F.cross_entropy(model(ids[..., :-1], key=key), ids[..., 1:]))
+
+
+def with_dropout(model: GPT2, rate: float) -> GPT2:
+    """The model with another dropout rate."""
+    blocks = tuple(b.replace(dropout=rate) for b in model.blocks)
+    return model.replace(blocks=blocks, config=dataclasses.replace(model.config, dropout=rate))

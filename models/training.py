@@ -1,0 +1,200 @@
+"""Training a language model: the recipe, one step as a pure function, evaluation, and runs that can be stopped and resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import nagraph as ng
+from nagraph.errors import CheckpointError, DataError
+from nagraph.models import checkpoint
+from nagraph.models.data.text import Text, batch
+from nagraph.models.gpt2 import GPT2, GPT2Config, next_token_loss
+from nagraph.nn.module import Module
+from nagraph.storage import fill, named_leaves
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a run, with the data: sizes, learning rate, regularisation, seed.
+
+    Nothing here knows how many steps there will be; a schedule that decays takes an explicit `horizon`.
+    """
+
+    layers: int = 4
+    heads: int = 4
+    width: int = 104
+    context: int = 128
+    batch: int = 16
+    dropout: float = 0.1
+    learning_rate: float = 3e-3
+    warm_up: int = 100
+    horizon: int | None = None
+    b1: float = 0.9
+    b2: float = 0.99
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    average: float = 0.998
+    seed: int = 0
+    dtype: str = "float32"
+
+    def schedule(self) -> Any:
+        """Warm-up to a constant; with a horizon, from there a half cosine to a tenth at the horizon."""
+        if self.horizon is None:
+            after: Any = ng.optim.constant(self.learning_rate)
+        else:
+            if self.horizon <= self.warm_up:
+                raise DataError(f"the horizon, {self.horizon} steps, must lie beyond the warm-up of {self.warm_up}")
+            after = ng.optim.cosine(self.learning_rate, self.horizon - self.warm_up, final=self.learning_rate / 10)
+        return ng.optim.warm_up(after, self.warm_up)
+
+    def optimiser(self) -> Any:
+        """AdamW; vectors (biases, norms) do not decay."""
+        return ng.optim.AdamW(self.schedule(), b1=self.b1, b2=self.b2, weight_decay=self.weight_decay, decay_min_rank=2)
+
+    def model_config(self, symbols: int) -> GPT2Config:
+        return GPT2Config(symbols, self.context, self.layers, self.heads, self.width, dropout=self.dropout)
+
+
+class TrainState(Module):
+    """What a step changes: the model, the optimiser's moments, the moving average of the weights, the count of steps done."""
+
+    model: Any
+    optimiser: Any
+    average: Any
+    count: Array
+
+
+def init_state(recipe: Recipe, symbols: int) -> TrainState:
+    """The state before the first step: a function of the recipe's seed."""
+    model = GPT2.init(ng.random.key(recipe.seed), recipe.model_config(symbols), np.dtype(recipe.dtype))
+    return TrainState(model, recipe.optimiser().init(model), model.map(np.copy), np.zeros((), np.int32))
+
+
+def make_step(recipe: Recipe, backend: str | None = None) -> Any:
+    """The compiled step: (state, ids [batch, context + 1], step) -> (state, loss, gradient norm).
+
+    A step whose loss or gradient norm is not finite gives back the state as it was.
+    """
+    optimiser = recipe.optimiser()
+
+    def step(state: TrainState, ids: Array, number: Array) -> tuple[TrainState, Array, Array]:
+        key = ng.random.fold_in(ng.random.key(recipe.seed), number) if recipe.dropout else None
+        loss, grads = ng.value_and_grad(lambda m: next_token_loss(m, ids, key=key))(state.model)
+        grads, norm = ng.optim.clip_by_global_norm(grads, recipe.clip)
+        model, moments = optimiser.update(state.model, grads, state.optimiser)
+        count = state.count + 1
+        dtype = np.dtype(recipe.dtype)
+        done = count.astype(dtype)
+        keep = ng.numpy.minimum(np.asarray(recipe.average, dtype), (done + 1) / (done + 10))
+        average = ng.tree.map(lambda a, x: a * keep + x * (1 - keep), state.average, model)
+        finite = ng.numpy.isfinite(loss) & ng.numpy.isfinite(norm)
+        after = TrainState(model, moments, average, count)
+        return ng.tree.map(lambda new, old: ng.where(finite, new, old), after, state), loss, norm
+
+    return ng.jit(step, backend=backend, donate_argnames=("state",))
+
+
+def make_evaluation(recipe: Recipe, backend: str | None = None) -> Callable[[Any, np.ndarray[Any, Any]], float]:
+    """(model, ids) -> perplexity: windows that overlap by half, only the later half counted, so that each has context."""
+
+    def losses(model: Any, ids: Array) -> Array:
+        return ng.nn.functional.cross_entropy(model(ids[:, :-1]), ids[:, 1:])
+
+    jitted = ng.jit(losses, backend=backend)
+
+    def evaluate(model: Any, ids: np.ndarray[Any, Any]) -> float:
+        context, half = recipe.context, recipe.context // 2
+        starts = [*range(0, max(len(ids) - context, 1), half)]
+        if starts[-1] + context + 1 > len(ids):
+            starts.pop()
+        total = counted = 0.0
+        for first in range(0, len(starts), recipe.batch):
+            chosen = starts[first:first + recipe.batch]
+            rows = [*chosen, *[chosen[-1]] * (recipe.batch - len(chosen))]  # one shape, so one compilation
+            found = jitted(model, ids[np.array(rows)[:, None] + np.arange(context + 1)])[:len(chosen)].astype(np.float64)
+            for start, row in zip(chosen, found):
+                part = row if start == 0 else row[context - half:]
+                total, counted = total + float(part.sum()), counted + len(part)
+        return float(np.exp(total / counted))
+
+    return evaluate
+
+
+class Run:
+    """A training run: a recipe, a text, the state, and the curve of losses so far. `advance` does one step."""
+
+    def __init__(self, recipe: Recipe, text: Text, backend: str | None = None):
+        self.recipe, self.text, self.backend = recipe, text, backend
+        self.state = init_state(recipe, len(text.symbols))
+        self.step = 0
+        self.losses: list[float] = []
+        self.norms: list[float] = []
+        self._compiled = make_step(recipe, backend)
+
+    def batch(self, step: int) -> np.ndarray[Any, Any]:
+        """The windows of a step: a function of the text, the seed and the step."""
+        return batch(self.text.train, self.recipe.context, self.recipe.batch, self.recipe.seed, step)
+
+    def compile(self) -> Any:
+        """Compile the step without running it; returns what was compiled (graph and executable)."""
+        return self._compiled.lower(self.state, self.batch(0), np.int32(0))
+
+    def advance(self) -> tuple[float, float]:
+        """One step: its loss (nats a symbol) and gradient norm. Not finite: nothing but the step's number has changed."""
+        self.state, loss, norm = self._compiled(self.state, self.batch(self.step), np.int32(self.step))
+        self.step += 1
+        self.losses.append(float(loss))
+        self.norms.append(float(norm))
+        return self.losses[-1], self.norms[-1]
+
+    def perplexity(self) -> float:
+        """Held-out perplexity of the averaged weights."""
+        return make_evaluation(self.recipe, self.backend)(self.state.average, self.text.held_out)
+
+    def save(self, folder: str | pathlib.Path) -> None:
+        """Write the checkpoint."""
+        facts = {"model": "gpt2", "recipe": dataclasses.asdict(self.recipe), "symbols": self.text.symbols,
+                 "data": {"source": self.text.source, "sha256": self.text.sha256, "characters": len(self.text.ids)}}
+        curve = {"losses": np.array(self.losses, np.float64), "norms": np.array(self.norms, np.float64)}
+        checkpoint.write(folder, self.step, facts, {**named_leaves(self.state, "state"), **curve})
+
+    @classmethod
+    def resume(cls, folder: str | pathlib.Path, text: Text, backend: str | None = None) -> Run:
+        """The run that a checkpoint holds, going on with the same text. CheckpointError if it was another text."""
+        facts, tensors = checkpoint.read(folder, "gpt2")
+        recipe = read_recipe(facts, folder)
+        if facts.get("data", {}).get("sha256") != text.sha256:
+            raise CheckpointError(f"{folder} was trained on another text ({facts.get('data', {}).get('source')}) than {text.source}; "
+                                  "resume with the text that it was trained on")
+        run = cls(recipe, text, backend)
+        run.state = fill(run.state, tensors, str(folder), "state")
+        run.step = facts["step"]
+        run.losses, run.norms = (list(map(float, tensors.get(k, ()))) for k in ("losses", "norms"))
+        return run
+
+
+def read_recipe(facts: dict[str, Any], folder: str | pathlib.Path) -> Recipe:
+    """The recipe of a checkpoint."""
+    try:
+        return Recipe(**facts["recipe"])
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder}: its recipe is not one that this version knows ({error})") from None
+
+
+def load_model(folder: str | pathlib.Path) -> tuple[GPT2, str, Recipe]:
+    """The averaged model of a checkpoint, its symbols, and its recipe."""
+    facts, tensors = checkpoint.read(folder, "gpt2")
+    recipe = read_recipe(facts, folder)
+    symbols = facts.get("symbols")
+    if not isinstance(symbols, str) or not symbols:
+        raise CheckpointError(f"{folder}: the checkpoint names no symbols")
+    like = GPT2.init(ng.random.key(0), recipe.model_config(len(symbols)), np.dtype(recipe.dtype))
+    return fill(like, tensors, str(folder), "state.average"), symbols, recipe
