@@ -48,13 +48,15 @@ def is_array(x: Any) -> bool:
 
 
 def holds_arrays(x: Any) -> bool:
-    """Whether x is, or contains, an array, None, or a dataclass (which stays a child even when empty)."""
+    """Whether x is, or contains, an array, None, or a dataclass, list or dict (which stay children even when empty)."""
     if x is None or is_array(x):
         return True
     if isinstance(x, dict):
-        return any(map(holds_arrays, x.values()))
+        return not x or any(holds_arrays(v) for v in x.values())
+    if isinstance(x, list) and not x:
+        return True
     if isinstance(x, (list, tuple)):
-        return any(map(holds_arrays, x))
+        return any(holds_arrays(v) for v in x)
     return dataclasses.is_dataclass(x) and not isinstance(x, type)
 
 
