@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nagraph import numpy as np_
+import nagraph as ng
 from nagraph.optim.base import Array, Clock, Optimizer, Slots
 
 
@@ -23,14 +23,14 @@ class Adagrad(Optimizer):
     slots = ("square",)
 
     def start(self, p: Array) -> Array:
-        return np_.full(p.shape, self.initial, p.dtype)
+        return ng.numpy.full(p.shape, self.initial, p.dtype)
 
     def step(self, p: Array, g: Array, slots: Slots, clock: Clock) -> tuple[Array, Slots]:
         if self.weight_decay:
             g = g + self.weight_decay * p
         v = slots["square"] + g * g
         rate = clock.rate / (1 + clock.done * self.rate_decay)
-        return p - rate * (g / (np_.sqrt(v) + self.eps)), {"square": v}
+        return p - rate * (g / (ng.numpy.sqrt(v) + self.eps)), {"square": v}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class RMSprop(Optimizer):
         if self.centered:
             kept["mean"] = m = self.decay * slots["mean"] + (1 - self.decay) * g
             spread = v - m * m
-        u = g / (np_.sqrt(spread) + self.eps)
+        u = g / (ng.numpy.sqrt(spread) + self.eps)
         if self.momentum:
             kept["velocity"] = u = self.momentum * slots["velocity"] + u
         return p - clock.rate * u, kept

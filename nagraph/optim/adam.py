@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nagraph import numpy as np_
+import nagraph as ng
 from nagraph.optim.base import Array, Clock, Optimizer, Slots
 
 
@@ -31,8 +31,8 @@ class Adam(Optimizer):
         """The update without weight decay."""
         m = self.b1 * slots["mean"] + (1 - self.b1) * g
         v = self.b2 * slots["square"] + (1 - self.b2) * (g * g)
-        scale = np_.sqrt(clock.bias(self.b2))
-        p = p - clock.rate / clock.bias(self.b1) * (m / (np_.sqrt(v) / scale + self.eps))
+        scale = ng.numpy.sqrt(clock.bias(self.b2))
+        p = p - clock.rate / clock.bias(self.b1) * (m / (ng.numpy.sqrt(v) / scale + self.eps))
         return p, {"mean": m, "square": v}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nagraph import numpy as np_
+import nagraph as ng
 from nagraph import tree
 from nagraph.optim.base import computing_dtype
 
@@ -16,12 +16,12 @@ def global_norm(grads: Any) -> Any:
     sums = []
     for g in tree.leaves(grads):
         if g is not None:
-            wide = np_.astype(g, computing_dtype(g.dtype))
-            sums.append(np_.sum(wide * wide))
+            wide = ng.numpy.astype(g, computing_dtype(g.dtype))
+            sums.append(ng.numpy.sum(wide * wide))
     total: Any = np.float32(0)
     for s in sums:
         total = total + s
-    return np_.sqrt(total)
+    return ng.numpy.sqrt(total)
 
 
 def clip_by_global_norm(grads: Any, limit: float) -> tuple[Any, Any]:
@@ -32,12 +32,12 @@ def clip_by_global_norm(grads: Any, limit: float) -> tuple[Any, Any]:
     if not limit > 0:
         raise ValueError(f"clip_by_global_norm: limit must be greater than 0, got {limit}")
     norm = global_norm(grads)
-    scale = np_.minimum(limit / (norm + 1e-6), 1)
-    return tree.map(lambda g: None if g is None else g * np_.astype(scale, g.dtype), grads), norm
+    scale = ng.numpy.minimum(limit / (norm + 1e-6), 1)
+    return tree.map(lambda g: None if g is None else g * ng.numpy.astype(scale, g.dtype), grads), norm
 
 
 def clip_by_value(grads: Any, limit: float) -> Any:
     """Each element between -limit and limit."""
     if not limit > 0:
         raise ValueError(f"clip_by_value: limit must be greater than 0, got {limit}")
-    return tree.map(lambda g: None if g is None else np_.clip(g, -limit, limit), grads)
+    return tree.map(lambda g: None if g is None else ng.numpy.clip(g, -limit, limit), grads)

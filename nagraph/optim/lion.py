@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nagraph import numpy as np_
+import nagraph as ng
 from nagraph.optim.base import Array, Clock, Optimizer, Slots
 
 
@@ -24,7 +24,7 @@ class Lion(Optimizer):
 
     def step(self, p: Array, g: Array, slots: Slots, clock: Clock) -> tuple[Array, Slots]:
         m = slots["mean"]
-        direction = np_.sign(self.b1 * m + (1 - self.b1) * g)
+        direction = ng.numpy.sign(self.b1 * m + (1 - self.b1) * g)
         if self.weight_decay and len(p.shape) >= self.decay_min_rank:
             direction = direction + self.weight_decay * p
         return p - clock.rate * direction, {"mean": self.b2 * m + (1 - self.b2) * g}

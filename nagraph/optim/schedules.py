@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nagraph import numpy as np_
+import nagraph as ng
 from nagraph.ir.types import is_float
 
 Scalar = Any
@@ -25,7 +25,7 @@ class Schedule:
 
     def __call__(self, step: Scalar) -> Scalar:
         floating = hasattr(step, "dtype") and is_float(step.dtype)
-        return self.at(step if floating else np_.astype(step, np.float32))
+        return self.at(step if floating else ng.numpy.astype(step, np.float32))
 
     def at(self, t: Scalar) -> Scalar:
         """The rate at a floating step t, in the dtype of t."""
@@ -40,7 +40,7 @@ def _positive(name: str, **values: float) -> None:
 
 def _progress(t: Scalar, steps: float) -> Scalar:
     """How much of `steps` has passed, from 0 to 1."""
-    return np_.clip(t / steps, 0, 1)
+    return ng.numpy.clip(t / steps, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class constant(Schedule):
     rate: float
 
     def at(self, t: Scalar) -> Scalar:
-        return np_.full_like(t, self.rate)
+        return ng.numpy.full_like(t, self.rate)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class step(Schedule):
         _positive("step", every=self.every, factor=self.factor)
 
     def at(self, t: Scalar) -> Scalar:
-        return self.rate * np_.exp(np_.floor(t / self.every) * math.log(self.factor))
+        return self.rate * ng.numpy.exp(ng.numpy.floor(t / self.every) * math.log(self.factor))
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class exponential(Schedule):
         _positive("exponential", factor=self.factor)
 
     def at(self, t: Scalar) -> Scalar:
-        return self.rate * np_.exp(t * math.log(self.factor))
+        return self.rate * ng.numpy.exp(t * math.log(self.factor))
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class cosine(Schedule):
 
 def _half_cosine(p: Scalar) -> Scalar:
     """From 1 at p = 0 to 0 at p = 1."""
-    return 0.5 * (1 + np_.cos(math.pi * p))
+    return 0.5 * (1 + ng.numpy.cos(math.pi * p))
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class polynomial(Schedule):
         _positive("polynomial", steps=self.steps, power=self.power)
 
     def at(self, t: Scalar) -> Scalar:
-        return self.final + (self.rate - self.final) * np_.power(1 - _progress(t, self.steps), self.power)
+        return self.final + (self.rate - self.final) * ng.numpy.power(1 - _progress(t, self.steps), self.power)
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class warm_up(Schedule):
         _positive("warm_up", steps=self.steps)
 
     def at(self, t: Scalar) -> Scalar:
-        return rate_at(self.then, np_.maximum(t - self.steps, 0)) * np_.minimum((t + 1) / self.steps, 1)
+        return rate_at(self.then, ng.numpy.maximum(t - self.steps, 0)) * ng.numpy.minimum((t + 1) / self.steps, 1)
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class one_cycle(Schedule):
         top = self.rise * self.steps - 1
         up = self.peak + (start - self.peak) * _half_cosine(_progress(t, top))
         down = end + (self.peak - end) * _half_cosine(_progress(t - top, self.steps - 1 - top))
-        return np_.where(t <= top, up, down)
+        return ng.numpy.where(t <= top, up, down)
 
 
 def rate_at(rate: Any, t: Scalar) -> Scalar:
@@ -185,5 +185,5 @@ def rate_at(rate: Any, t: Scalar) -> Scalar:
     if isinstance(rate, Schedule):
         return rate.at(t)
     if callable(rate):
-        rate = rate(np_.astype(t, np.int64))
-    return np_.astype(rate, t.dtype)
+        rate = rate(ng.numpy.astype(t, np.int64))
+    return ng.numpy.astype(rate, t.dtype)

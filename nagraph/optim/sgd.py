@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nagraph import numpy as np_
+import nagraph as ng
 from nagraph.optim.base import Array, Clock, Optimizer, Slots
 
 
@@ -37,5 +37,5 @@ class SGD(Optimizer):
             return p - clock.rate * g, {}
         u = self.momentum * slots["velocity"] + (1 - self.dampening) * g
         if self.dampening:
-            u = np_.where(clock.done == 0, g, u)
+            u = ng.numpy.where(clock.done == 0, g, u)
         return p - clock.rate * (g + self.momentum * u if self.nesterov else u), {"velocity": u}
