@@ -1,0 +1,37 @@
+"""Layers as frozen pytrees of arrays, the functions behind them, initialisers and losses."""
+
+from nagraph.nn import functional as functional
+from nagraph.nn import initializers as initializers
+from nagraph.nn import losses as losses
+from nagraph.nn.attention import MultiHeadAttention as MultiHeadAttention
+from nagraph.nn.attention import join_heads as join_heads
+from nagraph.nn.attention import split_heads as split_heads
+from nagraph.nn.conv import Conv1d as Conv1d
+from nagraph.nn.conv import Conv2d as Conv2d
+from nagraph.nn.conv import Conv3d as Conv3d
+from nagraph.nn.conv import ConvTranspose1d as ConvTranspose1d
+from nagraph.nn.conv import ConvTranspose2d as ConvTranspose2d
+from nagraph.nn.conv import ConvTranspose3d as ConvTranspose3d
+from nagraph.nn.layers import Dropout as Dropout
+from nagraph.nn.layers import Embedding as Embedding
+from nagraph.nn.layers import Linear as Linear
+from nagraph.nn.layers import Sequential as Sequential
+from nagraph.nn.layers import dropout as dropout
+from nagraph.nn.layers import sequential as sequential
+from nagraph.nn.module import Module as Module
+from nagraph.nn.module import buffer as buffer
+from nagraph.nn.norms import BatchNorm as BatchNorm
+from nagraph.nn.norms import GroupNorm as GroupNorm
+from nagraph.nn.norms import LayerNorm as LayerNorm
+from nagraph.nn.norms import RMSNorm as RMSNorm
+from nagraph.nn.pooling import AvgPool1d as AvgPool1d
+from nagraph.nn.pooling import AvgPool2d as AvgPool2d
+from nagraph.nn.pooling import AvgPool3d as AvgPool3d
+from nagraph.nn.pooling import GlobalAvgPool as GlobalAvgPool
+from nagraph.nn.pooling import MaxPool1d as MaxPool1d
+from nagraph.nn.pooling import MaxPool2d as MaxPool2d
+from nagraph.nn.pooling import MaxPool3d as MaxPool3d
+from nagraph.nn.pooling import global_avg_pool as global_avg_pool
+from nagraph.nn.recurrent import GRU as GRU
+from nagraph.nn.recurrent import LSTM as LSTM
+from nagraph.nn.recurrent import RNN as RNN

@@ -1,0 +1,154 @@
+"""Losses: functions of predictions and targets. reduction is "mean", "sum" or "none" (one loss for each element or row)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import nagraph as ng
+from nagraph.composites import losses as composites
+from nagraph.composites.activations import softplus
+from nagraph.errors import TypeRuleError
+from nagraph.ir.types import INTEGERS
+
+Array = Any
+
+
+def _reduced(losses: Array, reduction: str) -> Array:
+    if reduction == "mean":
+        return ng.numpy.mean(losses)
+    if reduction == "sum":
+        return ng.numpy.sum(losses)
+    if reduction == "none":
+        return losses
+    raise ValueError(f'reduction must be "mean", "sum" or "none", got {reduction!r}')
+
+
+def _same_shape(name: str, first: Array, second: Array) -> None:
+    if tuple(first.shape) != tuple(second.shape):
+        raise TypeRuleError(f"{name}: the two shapes must be equal, got {tuple(first.shape)} and {tuple(second.shape)}")
+
+
+def cross_entropy(logits: Array, labels: Array, *, label_smoothing: float = 0.0, reduction: str = "mean") -> Array:
+    """-Σ target · log softmax(logits), with target = (1 - s) one-hot + s / classes.
+
+    logits [..., classes] floating, labels [...] integer. Source: Szegedy et al. 2016 for the smoothing.
+    """
+    if labels.dtype not in INTEGERS:
+        raise TypeRuleError(f"cross_entropy: labels must be integers (class numbers), got {labels.dtype}")
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing must lie between 0 and 1, got {label_smoothing}")
+    return _reduced(composites.cross_entropy(logits, labels, smoothing=float(label_smoothing)), reduction)
+
+
+def mse(predictions: Array, targets: Array, *, reduction: str = "mean") -> Array:
+    """(prediction - target)²."""
+    _same_shape("mse", predictions, targets)
+    return _reduced(ng.numpy.square(predictions - targets), reduction)
+
+
+def huber(predictions: Array, targets: Array, *, delta: float = 1.0, reduction: str = "mean") -> Array:
+    """r²/2 where |r| ≤ δ, δ (|r| - δ/2) elsewhere, r = prediction - target. Source: Huber 1964."""
+    _same_shape("huber", predictions, targets)
+    if not delta > 0:
+        raise ValueError(f"huber: delta must be greater than 0, got {delta}")
+    size = ng.numpy.abs(predictions - targets)
+    # min(|r|, δ) (|r| - min/2) is both branches at once.
+    near = ng.numpy.minimum(size, delta)
+    return _reduced(near * (size - 0.5 * near), reduction)
+
+
+def kl_divergence(log_predictions: Array, targets: Array, *, reduction: str = "mean") -> Array:
+    """target · (log target - log prediction), 0 where the target is 0; over rows [..., classes], summed over the classes.
+
+    log_predictions are log-probabilities, targets are probabilities. The mean is over rows.
+    """
+    _same_shape("kl_divergence", log_predictions, targets)
+    some = targets > 0
+    logs = ng.numpy.log(ng.where(some, targets, ng.numpy.ones_like(targets)))
+    terms = ng.where(some, targets * (logs - log_predictions), ng.numpy.zeros_like(log_predictions))
+    return _reduced(ng.numpy.sum(terms, axis=-1), reduction)
+
+
+def binary_cross_entropy(probabilities: Array, targets: Array, *, reduction: str = "mean") -> Array:
+    """-(t log p + (1 - t) log(1 - p)), each logarithm at least -100, so that certain mistakes stay finite."""
+    _same_shape("binary_cross_entropy", probabilities, targets)
+    yes, no = (ng.numpy.maximum(ng.numpy.log(p), -100) for p in (probabilities, 1 - probabilities))
+    return _reduced(-(targets * yes + (1 - targets) * no), reduction)
+
+
+def binary_cross_entropy_with_logits(logits: Array, targets: Array, *, reduction: str = "mean") -> Array:
+    """softplus(x) - t x, which is the binary cross entropy of σ(x) without overflow."""
+    _same_shape("binary_cross_entropy_with_logits", logits, targets)
+    return _reduced(softplus(logits) - targets * logits, reduction)
+
+
+def focal(logits: Array, targets: Array, *, gamma: float = 2.0, alpha: float | None = 0.25, reduction: str = "mean") -> Array:
+    """α_t (1 - p_t)^γ · -log p_t for binary targets t, p = σ(logits).
+
+    p_t is p where t = 1 and 1 - p where t = 0, α_t likewise; alpha None weighs both alike. Source: Lin et al. 2017.
+    """
+    _same_shape("focal", logits, targets)
+    if gamma < 0:
+        raise ValueError(f"focal: gamma must be at least 0, got {gamma}")
+    # log(1 - p_t) = -softplus(±x): the power stays exact where p_t is close to 1.
+    missed = -(targets * softplus(logits) + (1 - targets) * softplus(-logits))
+    loss = ng.numpy.exp(gamma * missed) * (softplus(logits) - targets * logits)
+    if alpha is not None:
+        loss = loss * (alpha * targets + (1 - alpha) * (1 - targets))
+    return _reduced(loss, reduction)
+
+
+def cosine_similarity(x: Array, y: Array, *, eps: float = 1e-8) -> Array:
+    """x · y / (|x| |y|) over the last axis, each norm at least eps."""
+    _same_shape("cosine_similarity", x, y)
+    floor = eps * eps
+    norms = (ng.numpy.sqrt(ng.numpy.maximum(ng.numpy.sum(v * v, axis=-1), floor)) for v in (x, y))
+    a, b = norms
+    return ng.numpy.sum(x * y, axis=-1) / (a * b)
+
+
+def cosine_embedding(x: Array, y: Array, same: Array, *, margin: float = 0.0, reduction: str = "mean") -> Array:
+    """1 - cos(x, y) where `same` is 1, max(0, cos(x, y) - margin) where it is -1, over the last axis."""
+    cos = cosine_similarity(x, y)
+    _same_shape("cosine_embedding (rows and labels)", cos, same)
+    return _reduced(ng.where(same > 0, 1 - cos, ng.numpy.maximum(cos - margin, 0)), reduction)
+
+
+def _distance(x: Array, y: Array, eps: float) -> Array:
+    """Euclidean over the last axis, with PyTorch's eps added to each difference so that it has a slope at 0."""
+    d = x - y + eps
+    return ng.numpy.sqrt(ng.numpy.sum(d * d, axis=-1))
+
+
+def triplet(anchor: Array, positive: Array, negative: Array, *, margin: float = 1.0, eps: float = 1e-6,
+            reduction: str = "mean") -> Array:
+    """max(0, |a - p| - |a - n| + margin), Euclidean over the last axis. Source: Balntas et al. 2016."""
+    _same_shape("triplet", anchor, positive)
+    _same_shape("triplet", anchor, negative)
+    gap = _distance(anchor, positive, eps) - _distance(anchor, negative, eps)
+    return _reduced(ng.numpy.maximum(gap + margin, 0), reduction)
+
+
+def contrastive(x: Array, y: Array, *, temperature: float = 0.07, reduction: str = "mean") -> Array:
+    """Rows of x and y that belong together against all others: both directions' cross entropy, averaged.
+
+    Logits x̂ ŷᵀ / temperature of unit rows, the target of row i is i; x, y [batch, width].
+    Source: van den Oord et al. 2018; Radford et al. 2021.
+    """
+    _same_shape("contrastive", x, y)
+    if len(x.shape) != 2:
+        raise TypeRuleError(f"contrastive: x and y are [batch, width], got shape {tuple(x.shape)}")
+    if not temperature > 0:
+        raise ValueError(f"contrastive: temperature must be greater than 0, got {temperature}")
+    x, y = _unit(x), _unit(y)
+    logits = ng.numpy.matmul(x, ng.numpy.swapaxes(y, 0, 1)) / temperature
+    labels = np.arange(x.shape[0])
+    rows, columns = (composites.cross_entropy(v, labels, smoothing=0.0) for v in (logits, ng.numpy.swapaxes(logits, 0, 1)))
+    return _reduced(0.5 * (rows + columns), reduction)
+
+
+def _unit(x: Array) -> Array:
+    floor = np.finfo(np.float32).tiny
+    return x / ng.numpy.sqrt(ng.numpy.maximum(ng.numpy.sum(x * x, axis=-1, keepdims=True), floor))
