@@ -1,0 +1,5 @@
+"""`python -m nagraph` is the command `nagraph`."""
+
+from nagraph.cli import main
+
+main()

@@ -1,0 +1,62 @@
+"""The command `nagraph`: train, generate, inspect, opt, info."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+import nagraph
+from nagraph.errors import NagraphError
+
+#: Each command and the module of this package that defines it as `command`.
+COMMANDS = ("train", "generate", "inspect", "opt", "info")
+INTERRUPTED = 130
+
+
+class _Lazy(click.Group):
+    """Loads a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        found: click.Command = importlib.import_module(f"nagraph.cli.{name}").command
+        return found
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(nagraph.__version__, prog_name="nagraph")
+def cli() -> None:
+    """nagraph, a graph compiler for neural networks.
+
+    \b
+    nagraph train gpt2                      train a small GPT-2 on text, then see it write
+    nagraph generate runs/gpt2 --prompt The continue a text with a trained model
+    nagraph inspect gpt2 --pass fuse        the graph before and after a pass
+    """
+
+
+def main(args: list[str] | None = None) -> Any:
+    """Run the command line; errors raised on purpose are one sentence on stderr and an exit code that is not 0."""
+    try:
+        code = cli.main(args, prog_name="nagraph", standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except NagraphError as error:
+        click.echo(f"nagraph: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        click.echo("nagraph: interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,31 @@
+"""`nagraph opt FILE -p PASSES`: run passes on a graph in the text form."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from nagraph.errors import DataError
+
+
+@click.command(short_help="Run passes on a graph in the text form.")
+@click.argument("file", type=click.Path(allow_dash=True))
+@click.option("-p", "--passes", default="", help="The pipeline, such as \"simplify,fold,cse,dce\"; empty runs the default one.")
+@click.option("--verify/--no-verify", default=True, show_default=True, help="Verify the graph before and after each pass.")
+def command(file: str, passes: str, verify: bool) -> None:
+    """Read a graph from FILE (- is standard input), run passes on it, print it."""
+    import nagraph as ng
+    from nagraph.ir.printer import format_graph
+    from nagraph.pipeline import DEFAULT, Pipeline
+
+    try:
+        if file == "-":
+            text = sys.stdin.read()
+        else:
+            with open(file, encoding="utf-8") as opened:
+                text = opened.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} can't be read: {error}") from None
+    graph = Pipeline.parse(passes or DEFAULT, verify=verify)(ng.parse(text))
+    click.echo(format_graph(graph))
