@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
 import numpy as np
@@ -50,6 +50,28 @@ class Op:
     def reference(self, *operands: Any, **_: Any) -> Any:
         """The results computed by NumPy: one array, or a tuple of arrays."""
         raise MissingRuleError(f"op {self.name} has no NumPy reference")
+
+    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
+        """The reference as a function f(*operands, *results, *scratch) that writes into the arrays of its results.
+
+        Here the reference and a copy; ops for which NumPy computes in place of a given array say so.
+        """
+        count, reference = len(operands), self.reference
+
+        def write(*arrays: Array) -> None:
+            found = reference(*arrays[:count])
+            for result, y in zip(arrays[count:], found if isinstance(found, tuple) else (found,)):
+                np.copyto(result, y, casting="unsafe")
+
+        return write
+
+    def scratch(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        """Arrays that `into` wants for the time of its call, contents undefined."""
+        return ()
+
+    def in_place(self, count: int) -> Sequence[int]:
+        """Which of `count` operands may share the bytes of the (one) result while `into` writes it."""
+        return ()
 
     def vjp(
         self, cotangents: tuple[Value | None, ...], results: tuple[Value, ...], operands: tuple[Value, ...]

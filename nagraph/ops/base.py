@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -49,6 +49,18 @@ class Primitive(Op):
             return self.evaluate(*ready)
         except NagraphError as error:
             raise located(error, caller_location()) from None
+
+    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
+        if not any(t.dtype in NARROW_FLOATS for t in (*operands, *results)):
+            return super().into(operands, results)
+        count = len(operands)
+
+        def write(*arrays: Array) -> None:
+            found = self.evaluate(*arrays[:count])
+            for result, y in zip(arrays[count:], found if isinstance(found, tuple) else (found,)):
+                np.copyto(result, y)
+
+        return write
 
     def evaluate(self, *arrays: Array) -> Any:
         """Check the types, then compute by the reference; results have exactly the inferred types."""
@@ -159,6 +171,22 @@ class Elementwise(Primitive):
             allowed = ", ".join(SHORT_NAMES[d] for d in SHORT_NAMES if d in self.dtypes)
             raise TypeRuleError(f"{self.name}: {together[0]} has dtype {SHORT_NAMES[dtype]}; it takes {allowed}")
         return TensorType(self.result_dtype(dtype), broadcast_shapes(self.name, *operands))
+
+    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
+        reference = self.reference
+        if isinstance(reference, np.ufunc) and not any(t.dtype in NARROW_FLOATS for t in (*operands, *results)):
+            try:
+                loop = reference.resolve_dtypes((*(t.dtype for t in operands), None))
+            except TypeError:
+                loop = ()
+            if loop == (*(t.dtype for t in operands), results[0].dtype):
+                if reference in (np.maximum, np.minimum):  # these take their result by name alone
+                    return lambda x, y, z: reference(x, y, out=z)
+                return reference
+        return super().into(operands, results)
+
+    def in_place(self, count: int) -> Sequence[int]:
+        return range(count)
 
     def partials(self, *values: Any, **_: Any) -> tuple[Value | float | None, ...]:
         """partials(y, *xs): dy/dx for each operand x; None where it is zero. vjp and jvp follow."""
@@ -372,6 +400,9 @@ class Cast(Linear):
 
     def reference(self, x: Array) -> Array:
         return x.astype(self.dtype)
+
+    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
+        return lambda x, y: np.copyto(y, x, casting="unsafe")
 
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         (x,) = operands

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.operators import FUNCTIONS
 from nagraph.ir.promotion import result_type
 from nagraph.ir.types import TensorType
-from nagraph.ops.base import Multilinear, Operand, as_array, convert, dtype_item, multiply, normalize_axes, shape_of
+from nagraph.ops.base import NARROW_FLOATS, Multilinear, Operand, as_array, convert, dtype_item, multiply, normalize_axes, shape_of
 
 Axes = tuple[int, ...]
 
@@ -74,15 +74,35 @@ class DotGeneral(Multilinear):
         shape = [x.shape[a] for a in self.batch_axes[0] + x_free] + [y.shape[a] for a in y_free]
         return TensorType(x.dtype, tuple(shape))
 
-    def reference(self, x: Array, y: Array) -> Array:
-        x_free, y_free = self.free(x.ndim, y.ndim)
+    def _as_matrices(self, x: TensorType, y: TensorType) -> tuple[Axes, Axes, Axes, Axes, Axes]:
+        """Orders of axes and shapes [batch..., rows, n] and [batch..., n, columns] of the operands as matrices, and the result's.
+
+        Batch axes stay apart: merging them would copy operands whose axes were transposed.
+        """
+        x_free, y_free = self.free(x.rank, y.rank)
         batch = tuple(x.shape[a] for a in self.batch_axes[0])
-        rows, columns = tuple(x.shape[a] for a in x_free), tuple(y.shape[a] for a in y_free)
+        rows, columns = (math.prod(t.shape[a] for a in free) for t, free in ((x, x_free), (y, y_free)))
         n = math.prod(x.shape[a] for a in self.contract[0])
-        x3 = x.transpose(self.batch_axes[0] + x_free + self.contract[0]).reshape(math.prod(batch), math.prod(rows), n)
-        y3 = y.transpose(self.batch_axes[1] + self.contract[1] + y_free).reshape(math.prod(batch), n, math.prod(columns))
-        z: Array = np.matmul(x3, y3).reshape(batch + rows + columns)
-        return z
+        return (self.batch_axes[0] + x_free + self.contract[0], (*batch, rows, n),
+                self.batch_axes[1] + self.contract[1] + y_free, (*batch, n, columns), (*batch, rows, columns))
+
+    def reference(self, x: Array, y: Array) -> Array:
+        types = TensorType(x.dtype, x.shape), TensorType(y.dtype, y.shape)
+        x_order, x_shape, y_order, y_shape, _ = self._as_matrices(*types)
+        z: Array = np.matmul(x.transpose(x_order).reshape(x_shape), y.transpose(y_order).reshape(y_shape))
+        free = self.free(x.ndim, y.ndim)
+        shape = [x.shape[a] for a in self.batch_axes[0] + free[0]] + [y.shape[a] for a in free[1]]
+        return z.reshape(shape)
+
+    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
+        if results[0].dtype in NARROW_FLOATS:
+            return super().into(operands, results)
+        x_order, x_shape, y_order, y_shape, z_shape = self._as_matrices(*operands)
+
+        def write(x: Array, y: Array, z: Array) -> None:
+            np.matmul(x.transpose(x_order).reshape(x_shape), y.transpose(y_order).reshape(y_shape), z.reshape(z_shape))
+
+        return write
 
     def transpose_in(self, index: int, ct: Value, operands: tuple[Value, ...]) -> Value:
         """The cotangent contracted with the other operand over that operand's free axes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +11,7 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import DType, TensorType
-from nagraph.ops.base import Maybe, Primitive, as_array, cast, normalize_axes, shape_of
+from nagraph.ops.base import NARROW_FLOATS, Maybe, Primitive, as_array, cast, normalize_axes, shape_of
 from nagraph.ops.reduction import _wide
 
 
@@ -35,6 +36,12 @@ class Cumulative(Primitive):
         if not self.reverse:
             return np.asarray(self.ufunc.accumulate(x, axis=self.axis))
         return np.flip(self.ufunc.accumulate(np.flip(x, self.axis), axis=self.axis), self.axis)
+
+    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
+        if self.reverse or operands != results or operands[0].dtype in NARROW_FLOATS:
+            return super().into(operands, results)
+        axis, accumulate = self.axis, self.ufunc.accumulate
+        return lambda x, y: accumulate(x, axis, None, y)
 
     def again(self, x: Any, reverse: bool) -> Any:
         return type(self)(self.axis, reverse)(x)  # type: ignore[call-arg]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, op
 from nagraph.ir.operators import FUNCTIONS
-from nagraph.ir.types import BOOL, FLOATS, INTEGERS, TensorType, is_float
-from nagraph.ops.base import ANY, Elementwise, Maybe, broadcast_to, full, sum_to
+from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, TensorType, is_float
+from nagraph.ops.base import ANY, NARROW_FLOATS, Elementwise, Maybe, broadcast_to, full, sum_to
 
 
 class Binary(Elementwise):
@@ -131,6 +132,9 @@ class Power(Binary):
         result: Array = np.power(x, y)
         return result
 
+    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
+        return np.power if results[0].dtype in (DTYPES["f32"], DTYPES["f64"]) else super().into(operands, results)
+
     def partials(self, z: Value, x: Value, y: Value) -> tuple[Value, Value]:
         from nagraph.ops.comparison import equal
         from nagraph.ops.special import log
@@ -246,6 +250,16 @@ class Select(Elementwise):
     def reference(self, condition: Array, x: Array, y: Array) -> Array:
         return np.where(condition, x, y)
 
+    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
+        def write(condition: Array, x: Array, y: Array, z: Array) -> None:
+            np.copyto(z, y)
+            np.copyto(z, x, where=condition)
+
+        return write
+
+    def in_place(self, count: int) -> Sequence[int]:
+        return (2,)
+
     def partials(self, z: Value, condition: Value, x: Value, y: Value) -> tuple[None, Value, Value]:
         one, zero = _scalar(1, z), _scalar(0, z)
         return None, where(condition, one, zero), where(condition, zero, one)
@@ -279,6 +293,14 @@ class Clip(Elementwise):
 
     def reference(self, x: Array, low: Array, high: Array) -> Array:
         return np.minimum(np.maximum(x, low), high)
+
+    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
+        if results[0].dtype in NARROW_FLOATS:
+            return super().into(operands, results)
+        return lambda x, low, high, y: np.minimum(np.maximum(x, low, out=y), high, out=y)
+
+    def in_place(self, count: int) -> Sequence[int]:
+        return (0,)
 
     def partials(self, y: Value, x: Value, low: Value, high: Value) -> tuple[Value, Value, Value]:
         one, zero = _scalar(1, y), _scalar(0, y)

@@ -112,6 +112,26 @@ class Gather(Linear):
         y = x.transpose(self.axes + rest)[tuple(found)]
         return y.transpose(to_front(y.ndim, self.axes, 0, found[0].ndim))
 
+    def _is_take(self, operands: Sequence[TensorType]) -> bool:
+        """Whether `np.take` with places computed in scratch does it."""
+        return len(self.axes) == 1 and operands[0].shape[self.axes[0]] > 0 and operands[1].dtype != DTYPES["u64"]
+
+    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
+        if not self._is_take(operands):
+            return super().into(operands, results)
+        axis, n = self.axes[0], operands[0].shape[self.axes[0]]
+
+        def write(x: Array, index: Array, y: Array, places: Array) -> None:
+            np.copyto(places, index, casting="unsafe")
+            np.clip(places, -n, n - 1, places)
+            np.remainder(places, n, places)
+            np.take(x, places, axis, y, mode="clip")  # the mode that writes straight into y
+
+        return write
+
+    def scratch(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        return (operands[1].with_dtype(I64),) if self._is_take(operands) else ()
+
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         x, *indices = operands
         return (Scatter(self.axes, "add")(zeros_like(x), ct, *indices),)
@@ -290,6 +310,10 @@ class DynamicSlice(Linear):
         x, *starts = operands
         return x[block(x.shape, self.sizes, starts)]
 
+    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
+        shape, sizes = operands[0].shape, self.sizes
+        return lambda x, *rest: np.copyto(rest[-1], x[block(shape, sizes, rest[:-1])])
+
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         x, *starts = operands
         return (DynamicUpdateSlice()(zeros_like(x), ct, *starts),)
@@ -329,6 +353,17 @@ class DynamicUpdateSlice(Linear):
         y = x.copy()
         y[block(x.shape, update.shape, starts)] = update
         return y
+
+    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
+        def write(x: Array, update: Array, *rest: Array) -> None:
+            y = rest[-1]
+            np.copyto(y, x)
+            y[block(x.shape, update.shape, rest[:-1])] = update
+
+        return write
+
+    def in_place(self, count: int) -> Sequence[int]:
+        return (0,)
 
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         x, update, *starts = operands

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,10 @@ class Concatenate(Linear):
 
     def reference(self, *operands: Array) -> Array:
         return np.concatenate(operands, axis=self.axis)
+
+    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
+        axis = self.axis
+        return lambda *arrays: np.concatenate(arrays[:-1], axis, arrays[-1])
 
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         out, start = [], 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,10 @@ class Reshape(Linear):
 
     def reference(self, x: Array) -> Array:
         return x.reshape(self.shape)
+
+    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
+        shape = operands[0].shape
+        return lambda x, y: np.copyto(y.reshape(shape), x)  # y is contiguous, so its reshape is a view
 
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         return (reshape(ct, operands[0].shape),)
@@ -154,9 +158,16 @@ class Pad(Linear):
     def reference(self, x: Array) -> Array:
         from nagraph.ir.types import type_of
 
-        y = np.full(self.infer(type_of(x)).shape, self.value, x.dtype)
-        y[tuple(slice(a, y.shape[i] - b, s + 1) for i, (a, b, s) in enumerate(zip(self.low, self.high, self.inner)))] = x
+        y = np.empty(self.infer(type_of(x)).shape, x.dtype)
+        self._write(x, y)
         return y
+
+    def _write(self, x: Array, y: Array) -> None:
+        y[...] = self.value
+        y[tuple(slice(a, y.shape[i] - b, s + 1) for i, (a, b, s) in enumerate(zip(self.low, self.high, self.inner)))] = x
+
+    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
+        return self._write
 
     def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         return (None if tangents[0] is None else Pad(self.low, self.high, self.inner)(tangents[0]),)

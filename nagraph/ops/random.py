@@ -51,6 +51,29 @@ def threefry2x32(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Arr
     return x0, x1
 
 
+#: Counters enciphered at a time, a divisor of 2^32; and the first so many.
+BLOCK = 1 << 13
+FIRST = np.arange(BLOCK, dtype=np.uint32)
+
+
+def _encipher(k0: Any, k1: Any, x0: Array, x1: Array, turned: Array) -> None:
+    """`threefry2x32` in place, with `turned` as scratch."""
+    schedule = (k0, k1, k0 ^ k1 ^ PARITY)
+    with np.errstate(over="ignore"):
+        x0 += k0
+        x1 += k1
+        for time in range(1, 6):
+            for turn in range(4):
+                by = np.uint32(ROTATIONS[(time - 1) % 2 * 4 + turn])
+                x0 += x1
+                np.right_shift(x1, np.uint32(32) - by, turned)
+                x1 <<= by
+                x1 |= turned
+                x1 ^= x0
+            x0 += schedule[time % 3]
+            x1 += schedule[(time + 1) % 3] + np.uint32(time)
+
+
 def check_key(name: str, key: TensorType) -> None:
     if key.dtype != U32 or not key.rank or key.shape[-1] != 2:
         raise TypeRuleError(f"{name}: a key is u32[2] (or an array of keys u32[..., 2]), got {key}; make one with key(seed)")
@@ -74,12 +97,33 @@ class RandomBits(NotDifferentiable):
         return TensorType(U32 if self.width == 32 else U64, key.shape[:-1] + self.shape)
 
     def reference(self, key: Array) -> Array:
-        keys = key.reshape(-1, 2)
-        count = np.arange(math.prod(self.shape), dtype=np.uint64)
-        high, low = (count >> np.uint64(32)).astype(np.uint32), count.astype(np.uint32)
-        a, b = threefry2x32(keys[:, :1], keys[:, 1:], high[None], low[None])
-        bits = a ^ b if self.width == 32 else a.astype(np.uint64) << np.uint64(32) | b
-        return bits.reshape(key.shape[:-1] + self.shape)
+        bits = np.empty(key.shape[:-1] + self.shape, np.uint32 if self.width == 32 else np.uint64)
+        self._write(key, bits, *(np.empty(BLOCK, np.uint32) for _ in range(3)))
+        return bits
+
+    def _write(self, key: Array, bits: Array, x0: Array, x1: Array, turned: Array) -> None:
+        """Block by block, so that the words of the cipher stay in cache."""
+        count = math.prod(self.shape)
+        rows = bits.reshape(-1, count) if count else bits.reshape(0, 1)
+        for (k0, k1), row in zip(key.reshape(-1, 2), rows):
+            for start in range(0, count, BLOCK):
+                part = row[start:start + BLOCK]
+                a, b, t = (w[:len(part)] for w in (x0, x1, turned))
+                a[...] = start >> 32
+                b[...] = FIRST[:len(part)]
+                b += np.uint32(start & 0xFFFF_FFFF)
+                _encipher(k0, k1, a, b, t)
+                if self.width == 32:
+                    np.bitwise_xor(a, b, part)
+                else:
+                    np.left_shift(a, np.uint64(32), part, dtype=np.uint64)
+                    np.bitwise_or(part, b, part)
+
+    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
+        return self._write
+
+    def scratch(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        return (TensorType(U32, (BLOCK,)),) * 3
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         return (self(*operands),)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +12,7 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import BOOL, DTYPES, INTEGERS, SIGNED, DType, TensorType, as_dtype, is_float
-from nagraph.ops.base import Maybe, Primitive, as_array, cast, normalize_axes, shape_of
+from nagraph.ops.base import NARROW_FLOATS, Maybe, Primitive, as_array, cast, normalize_axes, shape_of
 
 Axes = tuple[int, ...]
 I64, U64, F64 = DTYPES["i64"], DTYPES["u64"], DTYPES["f64"]
@@ -24,6 +24,8 @@ class Reduction(Primitive):
     widens = True
     #: Whether a reduction over no elements has no answer.
     needs_elements: ClassVar[bool] = False
+    #: What combines two elements.
+    ufunc: ClassVar[np.ufunc]
     axes: Axes
 
     def result_dtype(self, dtype: DType) -> DType:
@@ -35,6 +37,15 @@ class Reduction(Primitive):
         if self.needs_elements and 0 in (x.shape[a] for a in self.axes):
             raise TypeRuleError(f"{self.name}: {x} has no elements along axes {list(self.axes)}, so there is no result")
         return TensorType(self.result_dtype(x.dtype), tuple(s for i, s in enumerate(x.shape) if i not in self.axes))
+
+    def reference(self, x: Array) -> Array:
+        return np.asarray(self.ufunc.reduce(x, axis=self.axes, dtype=self.result_dtype(x.dtype)))
+
+    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
+        if any(t.dtype in NARROW_FLOATS for t in (*operands, *results)):
+            return super().into(operands, results)
+        axes, dtype, reduce = self.axes, results[0].dtype, self.ufunc.reduce
+        return lambda x, y: reduce(x, axes, dtype, y)
 
     def spread(self, y: Value, x: Value) -> Value:
         """A result broadcast back to the shape of the operand."""
@@ -65,13 +76,11 @@ def _wide(dtype: DType) -> DType:
 class Sum(Reduction):
     """Sum: y = Σ x over the axes. Integers sum in 64 bits, 16-bit floats in float32. Linear."""
 
+    ufunc = np.add
     axes: Axes
 
     def result_dtype(self, dtype: DType) -> DType:
         return _wide(dtype)
-
-    def reference(self, x: Array) -> Array:
-        return np.asarray(np.sum(x, axis=self.axes))
 
     def vjp(self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         (ct,) = cotangents
@@ -85,13 +94,11 @@ class Sum(Reduction):
 class Prod(Reduction):
     """Product: y = Π x over the axes. dy/dx is the product of the other elements, exact where some are zero."""
 
+    ufunc = np.multiply
     axes: Axes
 
     def result_dtype(self, dtype: DType) -> DType:
         return _wide(dtype)
-
-    def reference(self, x: Array) -> Array:
-        return np.asarray(np.prod(x, axis=self.axes))
 
     def _others(self, x: Value) -> Value:
         """For each element, the product of the others along the reduced axes: exclusive products from both sides."""
@@ -150,20 +157,16 @@ class Extremum(Reduction):
 class Max(Extremum):
     """Largest element over the axes; nan if there is one."""
 
+    ufunc = np.maximum
     axes: Axes
-
-    def reference(self, x: Array) -> Array:
-        return np.asarray(np.max(x, axis=self.axes))
 
 
 @op
 class Min(Extremum):
     """Smallest element over the axes; nan if there is one."""
 
+    ufunc = np.minimum
     axes: Axes
-
-    def reference(self, x: Array) -> Array:
-        return np.asarray(np.min(x, axis=self.axes))
 
 
 class Quantifier(Reduction):
@@ -186,10 +189,8 @@ class Quantifier(Reduction):
 class All(Quantifier):
     """Whether all elements over the axes are true; true of none."""
 
+    ufunc = np.logical_and
     axes: Axes
-
-    def reference(self, x: Array) -> Array:
-        return np.asarray(np.all(x, axis=self.axes))
 
 
 @op
@@ -197,10 +198,8 @@ class Any_(Quantifier):
     """Whether any element over the axes is true; false of none."""
 
     name = "any"
+    ufunc = np.logical_or
     axes: Axes
-
-    def reference(self, x: Array) -> Array:
-        return np.asarray(np.any(x, axis=self.axes))
 
 
 class ArgExtremum(Primitive):

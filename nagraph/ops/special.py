@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, op
-from nagraph.ir.types import FLOATS
-from nagraph.ops.base import Elementwise
+from nagraph.ir.types import FLOATS, TensorType
+from nagraph.ops.base import NARROW_FLOATS, Elementwise
 from nagraph.ops.elementwise import square
 
 
@@ -120,6 +121,11 @@ class Rsqrt(Transcendental):
     def reference(self, x: Array) -> Array:
         result: Array = 1 / np.sqrt(x)
         return result
+
+    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
+        if results[0].dtype in NARROW_FLOATS:
+            return super().into(operands, results)
+        return lambda x, y: np.divide(1, np.sqrt(x, y), y)
 
     def partials(self, y: Value, x: Value) -> tuple[Any]:
         return (-0.5 * y * square(y),)
@@ -302,10 +308,27 @@ class Sigmoid(Transcendental):
     """y = 1 / (1 + e⁻ˣ)."""
 
     def reference(self, x: Array) -> Array:
-        # One exponential of a number that is not positive: no overflow on either side.
-        e = np.exp(-np.abs(x))
-        result: Array = np.where(np.signbit(x), e, np.ones((), x.dtype)) / (1 + e)
-        return result
+        y, total = np.empty_like(x), np.empty_like(x)
+        self._compute(x, y, total)
+        return y
+
+    @staticmethod
+    def _compute(x: Array, y: Array, total: Array) -> None:
+        """e / (1 + e) for negative x and 1 / (1 + e) else, with e = exp(-|x|) at most 1: no overflow on either side."""
+        # total first holds 0 or -|x|, whose exponential is the numerator; y may be x itself.
+        np.abs(x, total)
+        np.negative(total, total)
+        np.minimum(x, 0, out=y)  # exp of it: e where x is negative, 1 elsewhere
+        np.exp(y, y)
+        np.exp(total, total)
+        np.add(total, 1, total)
+        np.divide(y, total, y)
+
+    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
+        return super().into(operands, results) if results[0].dtype in NARROW_FLOATS else self._compute
+
+    def scratch(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        return () if operands[0].dtype in NARROW_FLOATS else operands
 
     def partials(self, y: Value, x: Value) -> tuple[Any]:
         return (y * (1 - y),)
