@@ -8,7 +8,7 @@ Bits and uniforms are identical on every backend; what is computed from them by 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,22 +33,11 @@ PARITY = np.uint32(0x1BD1_1BDA)
 
 
 def threefry2x32(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
-    """Threefry-2x32 with 20 rounds of the counter (x0, x1) under the key (k0, k1), all u32; shapes broadcast.
-
-    Five times: four rounds of add, rotate, exclusive-or, then the next words of the key and the number of the time.
-    Source: Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3".
-    """
-    schedule = (k0, k1, k0 ^ k1 ^ PARITY)
-    with np.errstate(over="ignore"):
-        x0, x1 = np.broadcast_arrays(x0 + k0, x1 + k1)
-        for time in range(1, 6):
-            for turn in range(4):
-                by = np.uint32(ROTATIONS[(time - 1) % 2 * 4 + turn])
-                x0 = x0 + x1
-                x1 = (x1 << by | x1 >> np.uint32(32) - by) ^ x0
-            x0 = x0 + schedule[time % 3]
-            x1 = x1 + schedule[(time + 1) % 3] + np.uint32(time)
-    return x0, x1
+    """Threefry-2x32 of the counter (x0, x1) under the key (k0, k1), all u32; shapes broadcast."""
+    shape = np.broadcast_shapes(k0.shape, k1.shape, x0.shape, x1.shape)
+    a, b = (np.array(np.broadcast_to(x, shape)) for x in (x0, x1))
+    encipher(k0, k1, a, b, np.empty_like(a))
+    return a, b
 
 
 #: Counters enciphered at a time, a divisor of 2^32; and the first so many.
@@ -56,8 +45,12 @@ BLOCK = 1 << 13
 FIRST = np.arange(BLOCK, dtype=np.uint32)
 
 
-def _encipher(k0: Any, k1: Any, x0: Array, x1: Array, turned: Array) -> None:
-    """`threefry2x32` in place, with `turned` as scratch."""
+def encipher(k0: Any, k1: Any, x0: Array, x1: Array, turned: Array) -> None:
+    """Threefry-2x32 with 20 rounds, in place, with `turned` as scratch.
+
+    Five times: four rounds of add, rotate, exclusive-or, then the next words of the key and the number of the time.
+    Source: Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3".
+    """
     schedule = (k0, k1, k0 ^ k1 ^ PARITY)
     with np.errstate(over="ignore"):
         x0 += k0
@@ -112,7 +105,7 @@ class RandomBits(NotDifferentiable):
                 a[...] = start >> 32
                 b[...] = FIRST[:len(part)]
                 b += np.uint32(start & 0xFFFF_FFFF)
-                _encipher(k0, k1, a, b, t)
+                encipher(k0, k1, a, b, t)
                 if self.width == 32:
                     np.bitwise_xor(a, b, part)
                 else:
