@@ -14,8 +14,8 @@ _SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 
 
 def relu(x: Any) -> Any:
-    """y = max(x, 0)."""
-    return maximum(x, 0)
+    """y = max(x, 0), with slope 0 at 0 (a maximum would share it in halves); nan stays."""
+    return where(x <= 0, 0, x)
 
 
 @composite
@@ -73,7 +73,7 @@ def leaky_relu(x: Any, slope: float = 0.01) -> Any:
 
 def elu(x: Any, alpha: float = 1.0) -> Any:
     """y = x where x > 0, α (exp x - 1) elsewhere."""
-    return where(x > 0, x, alpha * expm1(where(x > 0, x * 0, x)))
+    return where(x > 0, x, alpha * expm1(where(x > 0, 0, x)))
 
 
 @composite

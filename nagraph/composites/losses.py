@@ -1,4 +1,4 @@
-"""Cross entropy, and dropout."""
+"""Cross entropy of class scores, and binary cross entropy of probabilities."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nagraph.composites.softmax import _finite_max, _zero
 from nagraph.errors import TypeRuleError
 from nagraph.ops.base import cast
 from nagraph.ops.comparison import equal
-from nagraph.ops.elementwise import where
+from nagraph.ops.elementwise import maximum, where
 from nagraph.ops.movement import iota, reshape
 from nagraph.ops.reduction import sum as sum_of
 from nagraph.ops.special import exp, log
@@ -63,3 +63,28 @@ def _cross_entropy_bwd(residuals: Any, cts: Any, *, smoothing: float = 0.0) -> A
 
 
 cross_entropy.declare(_cross_entropy_fwd, _cross_entropy_bwd)
+
+
+@composite
+def binary_cross_entropy(p: Any, target: Any) -> Any:
+    """-(t log p + (1 - t) log(1 - p)), each logarithm at least -100, so that certain mistakes stay finite."""
+    yes, no = _bounded_logs(p)
+    return -(target * yes + (1 - target) * no)
+
+
+def _bounded_logs(p: Any) -> tuple[Any, Any]:
+    return maximum(log(p), -100), maximum(log(1 - p), -100)
+
+
+def _binary_cross_entropy_fwd(p: Any, target: Any) -> Any:
+    return binary_cross_entropy.fn(p, target), (p, target)
+
+
+def _binary_cross_entropy_bwd(residuals: Any, cts: Any) -> Any:
+    """ct_p = ct (p - t) / (p (1 - p)), the divisor at least 1e-12: finite also at 0 and 1."""
+    (p, target), (ct,) = residuals, cts
+    yes, no = _bounded_logs(p)
+    return ct * (p - target) / maximum(p * (1 - p), 1e-12), ct * (no - yes)
+
+
+binary_cross_entropy.declare(_binary_cross_entropy_fwd, _binary_cross_entropy_bwd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -53,6 +54,8 @@ class Embedding(Module):
 
 def dropout(x: Array, rate: float, key: Array | None) -> Array:
     """x with each element zeroed with probability `rate`, the others divided by 1 - rate; x itself without a key."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"dropout: rate must be at least 0 and less than 1, got {rate}")
     if key is None or rate == 0:
         return x
     keep = ng.random.bernoulli(key, 1 - rate, x.shape)
@@ -69,14 +72,17 @@ class Dropout(Module):
 
 
 class Sequential(Module):
-    """Layers or functions one after another; keys are folded by layer index."""
+    """Layers or functions one after another. Modules that take a key get it folded by their index.
+
+    Each is called for its result alone: BatchNorm uses its running statistics here.
+    """
 
     layers: tuple[Any, ...]
 
     def __call__(self, x: Array, *, key: Array | None = None) -> Array:
         for i, layer in enumerate(self.layers):
-            if isinstance(layer, (Dropout, Sequential)):
-                x = layer(x, key=None if key is None else ng.random.fold_in(key, i))
+            if key is not None and isinstance(layer, Module) and "key" in inspect.signature(type(layer).__call__).parameters:
+                x = layer(x, key=ng.random.fold_in(key, i))
             else:
                 x = layer(x)
         return x

@@ -30,6 +30,11 @@ def _same_shape(name: str, first: Array, second: Array) -> None:
         raise TypeRuleError(f"{name}: the two shapes must be equal, got {tuple(first.shape)} and {tuple(second.shape)}")
 
 
+def _same_dtype(name: str, first: Array, second: Array) -> None:
+    if first.dtype != second.dtype:
+        raise TypeRuleError(f"{name}: the two dtypes must be equal, got {first.dtype} and {second.dtype}; cast the targets")
+
+
 def cross_entropy(logits: Array, labels: Array, *, label_smoothing: float = 0.0, reduction: str = "mean") -> Array:
     """-Σ target · log softmax(logits), with target = (1 - s) one-hot + s / classes.
 
@@ -65,17 +70,17 @@ def kl_divergence(log_predictions: Array, targets: Array, *, reduction: str = "m
     log_predictions are log-probabilities, targets are probabilities. The mean is over rows.
     """
     _same_shape("kl_divergence", log_predictions, targets)
-    some = targets > 0
-    logs = ng.numpy.log(ng.where(some, targets, ng.numpy.ones_like(targets)))
-    terms = ng.where(some, targets * (logs - log_predictions), ng.numpy.zeros_like(log_predictions))
+    some = targets != 0
+    logs = ng.numpy.log(ng.where(some, targets, 1))
+    terms = targets * (logs - ng.where(some, log_predictions, 0))
     return _reduced(ng.numpy.sum(terms, axis=-1), reduction)
 
 
 def binary_cross_entropy(probabilities: Array, targets: Array, *, reduction: str = "mean") -> Array:
     """-(t log p + (1 - t) log(1 - p)), each logarithm at least -100, so that certain mistakes stay finite."""
     _same_shape("binary_cross_entropy", probabilities, targets)
-    yes, no = (ng.numpy.maximum(ng.numpy.log(p), -100) for p in (probabilities, 1 - probabilities))
-    return _reduced(-(targets * yes + (1 - targets) * no), reduction)
+    _same_dtype("binary_cross_entropy", probabilities, targets)
+    return _reduced(composites.binary_cross_entropy(probabilities, targets), reduction)
 
 
 def binary_cross_entropy_with_logits(logits: Array, targets: Array, *, reduction: str = "mean") -> Array:

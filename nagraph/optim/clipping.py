@@ -13,14 +13,11 @@ from nagraph.optim.base import computing_dtype
 
 def global_norm(grads: Any) -> Any:
     """√(sum of the squares of all elements of all leaves): float64 if a leaf is, else float32."""
-    sums = []
-    for g in tree.leaves(grads):
-        if g is not None:
-            wide = ng.numpy.astype(g, computing_dtype(g.dtype))
-            sums.append(ng.numpy.sum(wide * wide))
-    total: Any = np.float32(0)
-    for s in sums:
-        total = total + s
+    wide = [ng.numpy.astype(g, computing_dtype(g.dtype)) for g in tree.leaves(grads) if g is not None]
+    dtype = np.result_type(np.float32, *(g.dtype for g in wide))
+    total: Any = np.zeros((), dtype)
+    for g in wide:
+        total = total + ng.numpy.astype(ng.numpy.sum(g * g), dtype)
     return ng.numpy.sqrt(total)
 
 
