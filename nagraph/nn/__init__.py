@@ -14,6 +14,7 @@ from nagraph.nn.conv import ConvTranspose2d as ConvTranspose2d
 from nagraph.nn.conv import ConvTranspose3d as ConvTranspose3d
 from nagraph.nn.layers import Dropout as Dropout
 from nagraph.nn.layers import Embedding as Embedding
+from nagraph.nn.layers import Function as Function
 from nagraph.nn.layers import Linear as Linear
 from nagraph.nn.layers import Sequential as Sequential
 from nagraph.nn.layers import dropout as dropout

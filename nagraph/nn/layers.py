@@ -71,6 +71,15 @@ class Dropout(Module):
         return dropout(x, self.rate, key)
 
 
+class Function(Module):
+    """A plain function as a layer without arrays: y = fn(x)."""
+
+    fn: Callable[[Any], Any]
+
+    def __call__(self, x: Array) -> Array:
+        return self.fn(x)
+
+
 class Sequential(Module):
     """Layers or functions one after another. Modules that take a key get it folded by their index.
 
@@ -79,9 +88,13 @@ class Sequential(Module):
 
     layers: tuple[Any, ...]
 
+    def __post_init__(self) -> None:
+        # A function inside a tuple would count as a leaf of the tree; inside a module it is a static field.
+        object.__setattr__(self, "layers", tuple(x if isinstance(x, Module) else Function(x) for x in self.layers))
+
     def __call__(self, x: Array, *, key: Array | None = None) -> Array:
         for i, layer in enumerate(self.layers):
-            if key is not None and isinstance(layer, Module) and "key" in inspect.signature(type(layer).__call__).parameters:
+            if key is not None and "key" in inspect.signature(type(layer).__call__).parameters:
                 x = layer(x, key=ng.random.fold_in(key, i))
             else:
                 x = layer(x)
