@@ -50,10 +50,15 @@ def compile(graph: Graph, *, backend: str | None = None, threads: int | None = N
 
     passes: a pipeline, or its text such as "simplify,fold,cse,dce,fuse,schedule"; None is the default.
     """
+    return _compile(graph, backend, threads, passes, {})
+
+
+def _compile(graph: Graph, backend: str | None, threads: int | None, passes: Any, donations: dict[int, int]) -> Any:
+    """`donations`: output number -> number of the input whose array it may take."""
     from nagraph.pipeline import Pipeline, default
 
     pipeline = default() if passes is None else Pipeline.parse(passes) if isinstance(passes, str) else passes
-    return backend_module(backend).compile(pipeline(graph))
+    return backend_module(backend).compile(pipeline(graph), donations)
 
 
 class CacheInfo(NamedTuple):
@@ -73,8 +78,8 @@ class Entry:
     types: tuple[Any, ...]
     out_structure: tree.Structure
     out_mask: list[bool]
-    #: For each output, the input leaf whose donated array takes it, or None.
-    donated_to: list[int | None]
+    #: Output number -> number of the input whose donated array takes it.
+    donations: dict[int, int]
     trace_seconds: float
     compile_seconds: float
     reason: str
@@ -152,11 +157,9 @@ class Jitted:
         call = self._bind(args, kwargs)
         entry = self._entry(call)
         entry.calls += 1
-        arrays = [np.asarray(x, dtype=t) for x, t in zip(call.arrays, call.dtypes)]
-        results = list(entry.executable(*arrays))
-        if self.donate:
-            self._give_back(call, entry, results)
-        found = iter(results)
+        arrays = [np.asarray(x, dtype=t, order="C") for x, t in zip(call.arrays, call.dtypes)]
+        donated = self._donated(call, entry) if entry.donations else {}
+        found = iter(entry.executable.run(arrays, donated))
         return tree.unflatten(entry.out_structure, [next(found) if m else None for m in entry.out_mask])
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
@@ -194,33 +197,32 @@ class Jitted:
         start = time.perf_counter()
         graph, structure, mask = self._trace(call)
         traced = time.perf_counter()
-        executable = compile(graph, backend=self.backend, threads=self.threads, passes=self.passes)
-        return Entry(executable, call.leaf_names, call.types, structure, mask, self._pair_donations(call, graph),
+        donations = self._pair_donations(call, graph)
+        executable = _compile(graph, self.backend, self.threads, self.passes, donations)
+        return Entry(executable, call.leaf_names, call.types, structure, mask, donations,
                      traced - start, time.perf_counter() - traced, self._reason(call), tuple(call.bound.values()))
 
     # -- donation -----------------------------------------------------------------------------------
 
-    def _pair_donations(self, call: _Call, graph: Graph) -> list[int | None]:
+    def _pair_donations(self, call: _Call, graph: Graph) -> dict[int, int]:
         """Each output takes the first donated input of its type that is still free."""
         free: dict[TensorType, list[int]] = {}
         for i, (v, donated) in enumerate(zip(graph.inputs, call.donated, strict=True)):
             if donated:
                 free.setdefault(v.type, []).append(i)
-        return [free[v.type].pop(0) if free.get(v.type) else None for v in graph.outputs]
+        return {j: free[v.type].pop(0) for j, v in enumerate(graph.outputs) if free.get(v.type)}
 
-    def _give_back(self, call: _Call, entry: Entry, results: list[Any]) -> None:
-        """Write results into the donated arrays that may take them, and return those very arrays."""
-        given = [x for x in call.arrays if isinstance(x, np.ndarray)]
-        for k, i in enumerate(entry.donated_to):
-            if i is None:
-                continue
-            array = call.arrays[i]
-            why = _not_donatable(array, given)
+    def _donated(self, call: _Call, entry: Entry) -> dict[int, Any]:
+        """For each output the donated array that takes it; those that can't be written stay as they are, with a note."""
+        overlapping = _overlapping(call.arrays)
+        donated: dict[int, Any] = {}
+        for j, i in entry.donations.items():
+            why = "overlaps another argument" if i in overlapping else _not_donatable(call.arrays[i])
             if why:
                 entry.notes.add(f"{entry.names[i]} was donated but copied: it {why}")
-                continue
-            np.copyto(array, results[k])
-            results[k] = array
+            else:
+                donated[j] = call.arrays[i]
+        return donated
 
     # -- what was compiled, and why -------------------------------------------------------------------
 
@@ -369,7 +371,7 @@ def _argument_labels(signature: inspect.Signature, args: tuple[Any, ...]) -> lis
     return labels[:len(args)]
 
 
-def _not_donatable(array: Any, given: list[np.ndarray[Any, Any]]) -> str:
+def _not_donatable(array: Any) -> str:
     """Why an array can't be updated in place; "" if it can."""
     if not isinstance(array, np.ndarray):
         return "is no array"
@@ -381,8 +383,17 @@ def _not_donatable(array: Any, given: list[np.ndarray[Any, Any]]) -> str:
         return "does not own its memory"
     if not array.dtype.isnative:
         return "is byte-swapped"
-    if sum(np.may_share_memory(array, other) for other in given) > 1:
-        return "overlaps another argument"
     return ""
 
 
+def _overlapping(arrays: Sequence[Any]) -> set[int]:
+    """The numbers of arrays whose spans of memory meet another's."""
+    spans = sorted((*np.lib.array_utils.byte_bounds(a), i) for i, a in enumerate(arrays) if isinstance(a, np.ndarray) and a.size)
+    found: set[int] = set()
+    end, last = -1, -1
+    for start, stop, i in spans:
+        if start < end:
+            found |= {i, last}
+        if stop > end:
+            end, last = stop, i
+    return found

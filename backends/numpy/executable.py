@@ -1,48 +1,43 @@
-"""A graph as a list of bound NumPy calls over numbered slots."""
+"""Executables of the NumPy backend: a plan, its arena, and calls that allocate nothing but their results."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import threading
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from nagraph.backends.numpy.program import Program, new_arena
 from nagraph.errors import SignatureError
-from nagraph.ir.constant import Constant
-from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ir.graph import Graph
 from nagraph.ir.types import type_of
-from nagraph.ops.base import NARROW_FLOATS, Primitive
+from nagraph.plan import Plan, lower
 
-#: The call, the slots it reads, the slots it writes, the slots that die with it.
-Step = tuple[Callable[..., Any], tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+Array = np.ndarray[Any, Any]
+
+
+class Memory(NamedTuple):
+    """Bytes of the arena, and the least that any assignment of offsets needs: the largest sum of live bytes."""
+
+    arena_bytes: int
+    lower_bound: int
 
 
 class Executable:
-    """exe(*arrays) -> tuple of fresh arrays: never aliases of arguments or of one another."""
+    """exe(*arrays) -> tuple of arrays: fresh ones, never aliases of arguments, of one another or of the arena."""
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, donations: Mapping[int, int]):
         self.graph = graph
-        slot: dict[Value, int] = {v: i for i, v in enumerate(graph.inputs)}
-        last: dict[Value, int] = {}
-        for i, node in enumerate(graph.nodes):
-            for r in node.results:
-                slot[r] = len(slot)
-            for v in (*node.operands, *node.results):
-                last[v] = i
-        kept = set(graph.outputs)
-        self._steps: list[Step] = []
-        self._constants: list[tuple[int, Any]] = []
-        for i, node in enumerate(graph.nodes):
-            if isinstance(node.op, Constant):
-                self._constants.append((slot[node.result], node.op.array))
-                continue
-            dying = {slot[v] for v in (*node.operands, *node.results) if last[v] == i and v not in kept}
-            self._steps.append((_function(node), tuple(slot[v] for v in node.operands),
-                                tuple(slot[v] for v in node.results), tuple(dying)))
-        self._slots = len(slot)
-        self._outputs = [slot[v] for v in graph.outputs]
+        self.plan: Plan = lower(graph, donations)
+        self._program: Program | None = None
+        self._lock = threading.Lock()
 
-    def __call__(self, *arrays: Any) -> tuple[Any, ...]:
+    @property
+    def memory(self) -> Memory:
+        return Memory(self.plan.arena_bytes, self.plan.lower_bound)
+
+    def __call__(self, *arrays: Any) -> tuple[Array, ...]:
         inputs = self.graph.inputs
         if len(arrays) != len(inputs):
             raise SignatureError(f"{self.graph.name} takes {len(inputs)} arrays, got {len(arrays)}")
@@ -50,59 +45,24 @@ class Executable:
         for v, a in zip(inputs, given):
             if a.dtype != v.dtype or a.shape != v.shape:
                 raise SignatureError(f"{self.graph.name}: input {v.name or '?'} is {v.type}, got {type_of(a)}")
-        env: list[Any] = [*given, *[None] * (self._slots - len(given))]
-        for i, array in self._constants:
-            env[i] = array
+        return self.run([np.asarray(a, order="C") for a in given], {})
+
+    def run(self, arrays: list[Array], donated: Mapping[int, Array]) -> tuple[Array, ...]:
+        """The outputs for row-major arrays of the inputs' types; output j goes into the array donated[j] if there is one."""
+        outputs = [donated[j] if j in donated else np.empty(v.shape, v.dtype) for j, v in enumerate(self.graph.outputs)]
         with np.errstate(all="ignore"):
-            for function, reads, writes, dying in self._steps:
-                results = function(*[env[i] for i in reads])
-                if len(writes) == 1:
-                    env[writes[0]] = results
-                else:
-                    for i, r in zip(writes, results):
-                        env[i] = r
-                for i in dying:
-                    env[i] = None
-        seen: set[int] = set()
-        out = []
-        for i in self._outputs:
-            array = env[i]
-            owned = array.flags.owndata and array.flags.writeable and i >= len(inputs) and i not in seen
-            seen.add(i)
-            out.append(array if owned and not _is_constant(i, self._constants) else np.array(array, order="C"))
-        return tuple(out)
+            if self._lock.acquire(blocking=False):
+                try:
+                    if self._program is None:
+                        self._program = Program(self.plan, new_arena(self.plan.arena_bytes))
+                    self._program.run(arrays, outputs)
+                finally:
+                    self._lock.release()
+            else:  # another thread is in the arena: this call gets one of its own
+                Program(self.plan, new_arena(self.plan.arena_bytes)).run(arrays, outputs)
+        return tuple(outputs)
 
 
-def _is_constant(slot: int, constants: list[tuple[int, Any]]) -> bool:
-    return any(slot == i for i, _ in constants)
-
-
-def _function(node: Node) -> Callable[..., Any]:
-    """The node as a function of arrays that gives arrays of exactly its result types."""
-    op = node.op
-    narrow = any(v.dtype in NARROW_FLOATS for v in (*node.operands, *node.results))
-    if narrow and isinstance(op, Primitive):
-        return _tupled(op.evaluate, len(node.results))
-    reference = op.reference
-    if op.regions:
-        return _tupled(reference, len(node.results))
-    if len(node.results) == 1:
-        dtype = node.result.dtype
-        return lambda *xs: np.asarray(reference(*xs), dtype=dtype)
-    dtypes = [r.dtype for r in node.results]
-    return lambda *xs: tuple(np.asarray(r, dtype=d) for r, d in zip(reference(*xs), dtypes, strict=True))
-
-
-def _tupled(function: Callable[..., Any], count: int) -> Callable[..., Any]:
-    """A function of one result gives the array itself, whether or not the op wraps it in a tuple."""
-
-    def call(*arrays: Any) -> Any:
-        found = function(*arrays)
-        return found[0] if count == 1 and isinstance(found, tuple) else found
-
-    return call
-
-
-def compile(graph: Graph) -> Executable:
-    """An executable of the graph."""
-    return Executable(graph)
+def compile(graph: Graph, donations: Mapping[int, int] | None = None) -> Executable:
+    """An executable of the graph. `donations`: output number -> number of the input whose array it may take."""
+    return Executable(graph, donations or {})

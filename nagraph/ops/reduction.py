@@ -42,7 +42,7 @@ class Reduction(Primitive):
         return np.asarray(self.ufunc.reduce(x, axis=self.axes, dtype=self.result_dtype(x.dtype)))
 
     def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
-        if any(t.dtype in NARROW_FLOATS for t in (*operands, *results)):
+        if builtins.any(t.dtype in NARROW_FLOATS for t in (*operands, *results)):
             return super().into(operands, results)
         axes, dtype, reduce = self.axes, results[0].dtype, self.ufunc.reduce
         return lambda x, y: reduce(x, axes, dtype, y)

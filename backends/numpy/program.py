@@ -1,0 +1,184 @@
+"""A plan bound to an arena: a list of NumPy calls on arrays that exist already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+from nagraph.ops.control import Cond, Scan, WhileLoop
+from nagraph.plan.plan import ALIGNMENT, Plan, Step
+
+Array = np.ndarray[Any, Any]
+Fn = Callable[..., Any]
+
+
+def new_arena(nbytes: int) -> Array:
+    """Uninitialised bytes that begin at a multiple of the alignment."""
+    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start:start + nbytes]
+
+
+class Program:
+    """run(inputs, outputs) computes the plan's graph into the arrays `outputs`. One call at a time: it owns its arena."""
+
+    def __init__(self, plan: Plan, arena: Array):
+        self.plan = plan
+        self.env: list[Any] = [None] * len(plan.slots)
+        for i, array in plan.constants.items():
+            self.env[i] = array
+        for i, slot in enumerate(plan.slots):
+            b = plan.buffers[slot.buffer]
+            if b.kind == "arena" and slot.source is None:
+                nbytes = slot.type.nbytes
+                self.env[i] = arena[b.offset:b.offset + nbytes].view(slot.type.dtype).reshape(slot.type.shape)
+        self._result_slots = [(i, s) for s, slot in enumerate(plan.slots) if slot.source is None
+                              and (b := plan.buffers[slot.buffer]).kind == "output" for i in (b.index,)]
+        #: Views of inputs and outputs, made anew in each call: slot, function, slot that it shows.
+        self._views: list[tuple[int, Fn, int]] = []
+        #: A call: function, its arrays if they are known, else what picks them from the slots.
+        self._calls: list[tuple[Fn, tuple[Any, ...] | None, Any]] = []
+        for step in plan.steps:
+            if step.view:
+                (source,), (result,) = step.operands, step.results
+                if self.env[source] is None:
+                    self._views.append((result, step.node.op.reference, source))
+                else:
+                    self.env[result] = step.node.op.reference(self.env[source])
+        for step in plan.steps:
+            if not step.view:
+                self._calls.append(self._bind(step))
+
+    def _bind(self, step: Step) -> tuple[Fn, tuple[Any, ...] | None, Any]:
+        slots = (*step.operands, *step.results, *(step.scratch if not step.nested else ()))
+        function = self._function(step)
+        known = tuple(self.env[s] for s in slots)
+        if all(a is not None for a in known):
+            return function, known, None
+        return function, None, _picker(slots)
+
+    def _function(self, step: Step) -> Fn:
+        """f(*operands, *results) for the step."""
+        if not step.nested:
+            fn: Fn = step.node.op.into([v.type for v in step.node.operands], [v.type for v in step.node.results])
+            return fn
+        arena, *rest = (self.env[s] for s in step.scratch)
+        programs = [Program(p, arena) for p in step.nested]
+        op, count = step.node.op, len(step.operands)
+        if step.blocks is not None:
+            return _by_rows(step, programs)
+        if isinstance(op, Scan):
+            return _scan(op, programs[0], rest)
+        if isinstance(op, WhileLoop):
+            return _while(op, *programs, rest)
+        if isinstance(op, Cond):
+            def cond(*arrays: Array) -> None:
+                programs[0 if arrays[0] else 1].run(arrays[1:count], arrays[count:])
+
+            return cond
+        return lambda *arrays: programs[0].run(arrays[:count], arrays[count:])
+
+    def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
+        """Compute the graph on `inputs` into `outputs`."""
+        env = self.env.copy()
+        for slot, array in zip(self.plan.inputs, inputs):
+            env[slot] = array
+        for j, slot in self._result_slots:
+            env[slot] = outputs[j]
+        for slot, view, source in self._views:
+            env[slot] = view(env[source])
+        for function, arrays, pick in self._calls:
+            function(*(pick(env) if arrays is None else arrays))
+        copies = [(j, env[slot]) for j, (slot, copied) in enumerate(self.plan.results) if copied]
+        if self.plan.donations:  # what is copied from an input must be safe before another output is written there
+            given = set(self.plan.inputs)
+            copies = [(j, array.copy() if self._shows(self.plan.results[j][0]) in given else array) for j, array in copies]
+        for j, array in copies:
+            np.copyto(outputs[j], array)
+
+    def _shows(self, slot: int) -> int:
+        """The slot whose bytes a slot shows."""
+        while (source := self.plan.slots[slot].source) is not None:
+            slot = source
+        return slot
+
+
+def _picker(slots: tuple[int, ...]) -> Any:
+    """What takes these slots from a list, as a tuple."""
+    if len(slots) > 1:
+        return itemgetter(*slots)
+    (only,) = slots
+    return lambda env: (env[only],)
+
+
+def _by_rows(step: Step, programs: list[Program]) -> Fn:
+    """A fused region, block of rows after block of rows."""
+    blocks = step.blocks
+    assert blocks is not None
+    count, rows, size = len(step.operands), blocks.rows, blocks.size
+    whole, rest = programs[0], programs[-1]
+
+    def by_rows(array: Array, like: Any) -> Array:
+        return array.reshape(rows, *like.type.shape[1:])
+
+    inputs, outputs = whole.plan.graph.inputs, whole.plan.graph.outputs
+
+    def cut(arrays: Sequence[Array]) -> Iterator[tuple[list[Array], list[Array]]]:
+        operands = [by_rows(a, v) if s else a for a, v, s in zip(arrays[:count], inputs, blocks.split)]
+        results = [by_rows(a, v) for a, v in zip(arrays[count:], outputs)]
+        for start in range(0, rows, size):
+            yield ([a[start:start + size] if s else a for a, s in zip(operands, blocks.split)],
+                   [a[start:start + size] for a in results])
+
+    def run(*arrays: Array) -> None:
+        done = 0
+        for operands, results in cut(arrays):
+            (whole if done + size <= rows else rest).run(operands, results)
+            done += size
+
+    return run
+
+
+def _scan(op: Scan, body: Program, spare: Sequence[Array]) -> Fn:
+    """The loop: carries go back and forth between the results' arrays and spare ones, and end in the results'."""
+    consts, carries, length = op.consts, op.carries, op.length
+
+    def run(*arrays: Array) -> None:
+        count = len(body.plan.inputs)
+        fixed, start, xs = arrays[:consts], arrays[consts:consts + carries], arrays[consts + carries:count]
+        final, ys = arrays[count:count + carries], arrays[count + carries:]
+        source: Sequence[Array] = start
+        for s in range(length):
+            t = length - 1 - s if op.reverse else s
+            target = final if (length - 1 - s) % 2 == 0 else spare
+            body.run([*fixed, *source, *(x[t, ...] for x in xs)], [*target, *(y[t, ...] for y in ys)])
+            source = target
+        if not length:
+            for a, b in zip(final, start):
+                np.copyto(a, b)
+
+    return run
+
+
+def _while(op: WhileLoop, condition: Program, body: Program, spare: Sequence[Array]) -> Fn:
+    *others, flag = spare
+
+    def run(*arrays: Array) -> None:
+        count = len(body.plan.inputs)
+        fixed, source, final = arrays[:op.consts], arrays[op.consts:count], arrays[count:]
+        steps = 0
+        while op.max_steps is None or steps < op.max_steps:
+            condition.run([*fixed, *source], [flag])
+            if not flag:
+                break
+            target = final if source is not final else others
+            body.run([*fixed, *source], target)
+            source, steps = target, steps + 1
+        if source is not final:
+            for a, b in zip(final, source):
+                np.copyto(a, b)
+
+    return run

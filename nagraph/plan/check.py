@@ -1,0 +1,128 @@
+"""An independent proof that a plan is sound: nothing is read before it is written or after its bytes were overwritten.
+
+It shares no analysis with the code that makes plans: it walks the steps and keeps track of whose
+contents the bytes of each buffer hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nagraph.errors import VerifyError
+from nagraph.ir.constant import Constant
+from nagraph.ir.graph import Value
+from nagraph.plan.plan import ALIGNMENT, Plan, Step
+
+
+def check(plan: Plan) -> None:
+    """Raises VerifyError naming the step and the slots if `plan` would not compute its graph. O(steps × live slots)."""
+    _Walk(plan).run()
+
+
+class _Walk:
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self.valid: set[int] = set(plan.inputs) | set(plan.constants)
+        self.slot_of: dict[Value, int] = dict(zip(plan.graph.inputs, plan.inputs, strict=True))
+        self.writer: dict[int, int] = {}
+
+    def run(self) -> None:
+        plan = self.plan
+        for i, b in enumerate(plan.buffers):
+            if b.kind == "arena" and (b.offset < 0 or b.offset % ALIGNMENT or b.offset + b.nbytes > plan.arena_bytes):
+                raise VerifyError(f"buffer {i} at {b.offset}+{b.nbytes} does not lie, aligned, in an arena of {plan.arena_bytes} bytes")
+        for t, step in enumerate(plan.steps):
+            self._step(t, step)
+        self._check_nodes()
+        for j, (slot, copied) in enumerate(plan.results):
+            self._readable(slot, len(plan.steps), f"output {j}")
+            buffer = plan.buffers[plan.slots[slot].buffer]
+            if not copied and (buffer.kind, buffer.index) != ("output", j):
+                raise VerifyError(f"output {j} is said to be made in place, but slot %{slot} lies in {buffer}")
+            if plan.slots[slot].type != plan.graph.outputs[j].type:
+                raise VerifyError(f"output {j} is {plan.graph.outputs[j].type}, its slot %{slot} {plan.slots[slot].type}")
+
+    def _step(self, t: int, step: Step) -> None:
+        for k, (slot, value) in enumerate(zip(step.operands, step.node.operands, strict=True)):
+            self._readable(slot, t, f"step {t} ({step.node.op.name}), operand {k}")
+            if self.slot_of.get(value, slot if self._is_constant(value, slot) else None) != slot:
+                raise VerifyError(f"step {t} ({step.node.op.name}): operand {k} reads slot %{slot}, which holds another value")
+        if step.view:
+            (source,), (result,) = step.operands, step.results
+            if self.plan.slots[result].source != source or self.plan.slots[result].buffer != self.plan.slots[source].buffer:
+                raise VerifyError(f"step {t}: slot %{result} is no view of %{source}")
+            self.valid.add(result)
+        else:
+            self._write(t, step)
+        for slot, value in zip(step.results, step.node.results, strict=True):
+            if self.plan.slots[slot].type != value.type:
+                raise VerifyError(f"step {t} ({step.node.op.name}): slot %{slot} is {self.plan.slots[slot].type}, the result {value.type}")
+            self.slot_of[value] = slot
+        for nested in step.nested:
+            check(nested)
+            if nested.arena_bytes > self.plan.buffers[self.plan.slots[step.scratch[0]].buffer].nbytes:
+                raise VerifyError(f"step {t}: a nested arena of {nested.arena_bytes} bytes does not fit its scratch buffer")
+
+    def _write(self, t: int, step: Step) -> None:
+        """The results' and the scratch slots' bytes are overwritten; only declared operands may lie there."""
+        written = [*step.results, *step.scratch]
+        for i, a in enumerate(written):
+            for b in written[:i]:
+                if self._overlap(a, b):
+                    raise VerifyError(f"step {t} ({step.node.op.name}): slots %{b} and %{a} are written at once and overlap")
+        shared = {(step.results[r], step.operands[k]) for r, k in step.in_place}
+        for a in written:
+            for k, b in enumerate(step.operands):
+                if self._overlap(a, b) and (a, b) not in shared:
+                    raise VerifyError(f"step {t} ({step.node.op.name}): slot %{a} overlaps operand {k}, %{b}, which is still read")
+            for b in [s for s in self.valid if self._overlap(a, s)]:
+                self.valid.discard(b)
+                self.writer[b] = t
+        for j, i in self.plan.donations.items():  # a donated input's array may be the output's own
+            if any(self.plan.buffers[self.plan.slots[s].buffer].kind == "output"
+                   and self.plan.buffers[self.plan.slots[s].buffer].index == j for s in step.results):
+                given = self.plan.slots[self.plan.inputs[i]].buffer
+                for b in [s for s in self.valid if self.plan.slots[s].buffer == given]:
+                    self.valid.discard(b)
+                    self.writer[b] = t
+        self.valid.update(step.results)
+
+    def _overlap(self, a: int, b: int) -> bool:
+        x, y = (self.plan.slots[s].buffer for s in (a, b))
+        if x == y:
+            return a != b
+        p, q = self.plan.buffers[x], self.plan.buffers[y]
+        return p.kind == q.kind == "arena" and p.offset < q.offset + q.nbytes and q.offset < p.offset + p.nbytes
+
+    def _readable(self, slot: int, t: int, what: str) -> None:
+        if slot in self.valid:
+            return
+        if slot in self.writer:
+            raise VerifyError(f"{what} reads slot %{slot}, whose bytes step {self.writer[slot]} overwrote")
+        raise VerifyError(f"{what} reads slot %{slot} before it is written")
+
+    def _is_constant(self, value: Value, slot: int) -> bool:
+        """Whether `value` was computed with the plan, and this slot holds it."""
+        return slot in self.plan.constants and self.plan.slots[slot].type == value.type
+
+    def _check_nodes(self) -> None:
+        """Every node is a step, once, or was computed with the plan."""
+        made = [step.node for step in self.plan.steps]
+        if len(set(made)) != len(made):
+            raise VerifyError("a node is run by two steps")
+        missing = set(self.plan.graph.nodes) - set(made)
+        hoisted = _constant_nodes(self.plan.graph.nodes)
+        for node in missing - hoisted:
+            raise VerifyError(f"node {node.op.name} of {self.plan.graph.name} is run by no step")
+
+
+def _constant_nodes(nodes: Iterable[object]) -> set[object]:
+    """Nodes whose values follow from constants alone."""
+    known: set[Value] = set()
+    found: set[object] = set()
+    for node in nodes:
+        op, operands, results = node.op, node.operands, node.results  # type: ignore[attr-defined]
+        if isinstance(op, Constant) or all(v in known for v in operands):
+            known.update(results)
+            found.add(node)
+    return found

@@ -1,0 +1,83 @@
+"""Live ranges of a graph's values in an order of its nodes, views counted as their sources."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ir.types import TensorType
+from nagraph.ops.base import Primitive
+from nagraph.ops.movement import Reshape
+
+
+def view_roots(graph: Graph) -> dict[Value, Value]:
+    """For each value the one whose bytes it shows: itself, unless it can be had as a view.
+
+    Strides decide that: they are followed through the graph with arrays that have strides but no bytes.
+    """
+    roots: dict[Value, Value] = {v: v for v in graph.inputs}
+    shown: dict[Value, np.ndarray[Any, Any]] = {}
+    for node in graph.nodes:
+        for r in node.results:
+            roots[r] = r
+        if node.op.view and isinstance(node.op, Primitive):
+            (x,) = node.operands
+            if x not in shown:
+                shown[x] = _strided(x.type)
+            view = _as_view(node.op, shown[x])
+            if view is not None:
+                shown[node.result] = view
+                roots[node.result] = roots[x]
+    return roots
+
+
+def _strided(type: TensorType) -> np.ndarray[Any, Any]:
+    """An array of this type and of row-major strides over one element, for its strides alone."""
+    strides = [type.dtype.itemsize] * type.rank
+    for i in range(type.rank - 2, -1, -1):
+        strides[i] = strides[i + 1] * max(type.shape[i + 1], 1)
+    return np.lib.stride_tricks.as_strided(np.zeros(1, type.dtype), type.shape, strides, writeable=False)
+
+
+def _as_view(op: Primitive, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
+    """The view that a view op gives of x, or None where it would have to copy."""
+    if not isinstance(op, Reshape):
+        found: np.ndarray[Any, Any] = op.reference(x)
+        return found
+    try:
+        return np.reshape(x, op.shape, copy=False)
+    except ValueError:
+        return None
+
+
+def last_uses(graph: Graph, order: Sequence[Node], roots: dict[Value, Value]) -> dict[Value, int]:
+    """For each root the last place in `order` that reads it or a view of it; outputs are read after the end."""
+    last: dict[Value, int] = {}
+    for t, node in enumerate(order):
+        for r in node.results:
+            last.setdefault(roots[r], t)
+        for v in node.operands:
+            last[roots[v]] = t
+    for v in graph.outputs:
+        last[roots[v]] = len(order)
+    return last
+
+
+def peak_live_bytes(graph: Graph, order: Sequence[Node]) -> int:
+    """The largest sum of bytes that nodes' results hold at one time; inputs and constants do not count."""
+    roots = view_roots(graph)
+    last = last_uses(graph, order, roots)
+    dies: dict[int, int] = {}
+    live = peak = 0
+    for t, node in enumerate(order):
+        if node.operands:
+            for r in node.results:
+                if roots[r] is r:
+                    live += r.type.nbytes
+                    dies[last[r]] = dies.get(last[r], 0) + r.type.nbytes
+        peak = max(peak, live)
+        live -= dies.pop(t, 0)
+    return peak

@@ -1,0 +1,142 @@
+"""Plan: steps over slots, slots in buffers, buffers at offsets of one arena."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nagraph.ir.graph import Graph, Node
+from nagraph.ir.types import TensorType
+
+#: Buffers of the arena begin at multiples of this: a cache line, and the width of the widest vectors.
+ALIGNMENT = 64
+
+
+def aligned(nbytes: int) -> int:
+    """The next multiple of the alignment."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Bytes that slots live in. `first` and `last` are the steps between which they are taken, both included.
+
+    kind: "arena" (at `offset`), "input" or "output" (array number `index` of the call), "constant".
+    """
+
+    kind: str
+    nbytes: int
+    first: int
+    last: int
+    offset: int = 0
+    index: int = -1
+
+    def __str__(self) -> str:
+        if self.kind == "arena":
+            return f"@{self.offset}+{self.nbytes}"
+        return f"{self.kind}{self.index}" if self.index >= 0 else self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One tensor: its type, its buffer, and, for a view, the slot that it shows."""
+
+    type: TensorType
+    buffer: int
+    source: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """How a fused region runs: `rows` rows, `size` at a time. `split[i]` tells whether operand i is cut into rows."""
+
+    rows: int
+    size: int
+    split: tuple[bool, ...]
+
+    @property
+    def rest(self) -> int:
+        """Rows of the last, shorter block; 0 if there is none."""
+        return self.rows % self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A node with its slots.
+
+    view: the result is a view, nothing is computed. in_place: pairs (result, operand) of places that share bytes.
+    scratch: slots that are taken for the time of the step. nested: plans of the node's regions (for a
+    fused region those of a block and of the last, shorter block), whose arena is the first scratch slot.
+    """
+
+    node: Node
+    operands: tuple[int, ...]
+    results: tuple[int, ...]
+    view: bool = False
+    in_place: tuple[tuple[int, int], ...] = ()
+    nested: tuple[Plan, ...] = ()
+    scratch: tuple[int, ...] = ()
+    blocks: Blocks | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a backend needs to run `graph`.
+
+    results: for each output its slot, and whether it must be copied out (else it is made in the result itself).
+    donations: output number -> number of the donated input whose array it takes, if the call's array may be written.
+    """
+
+    graph: Graph
+    slots: tuple[Slot, ...]
+    buffers: tuple[Buffer, ...]
+    steps: tuple[Step, ...]
+    inputs: tuple[int, ...]
+    results: tuple[tuple[int, bool], ...]
+    arena_bytes: int
+    donations: dict[int, int] = field(default_factory=dict)
+    constants: dict[int, np.ndarray[Any, Any]] = field(default_factory=dict)
+
+    @property
+    def lower_bound(self) -> int:
+        """The largest sum of bytes that live in the arena at one step: no assignment of offsets needs less."""
+        change = [0] * (len(self.steps) + 2)
+        for b in self.buffers:
+            if b.kind == "arena":
+                change[b.first] += b.nbytes
+                change[b.last + 1] -= b.nbytes
+        peak = live = 0
+        for c in change:
+            live += c
+            peak = max(peak, live)
+        return peak
+
+    def place(self, slot: int) -> str:
+        """A slot and its buffer as the table shows them."""
+        s = self.slots[slot]
+        shown = f"%{slot}:{s.type}"
+        return f"{shown} of %{s.source}" if s.source is not None else f"{shown} {self.buffers[s.buffer]}"
+
+    def __str__(self) -> str:
+        ratio = self.arena_bytes / self.lower_bound if self.lower_bound else 1.0
+        lines = [
+            f"plan {self.graph.name}: {len(self.steps)} steps, {len(self.buffers)} buffers, "
+            f"arena {self.arena_bytes} bytes, {ratio:.2f} times the lower bound"
+        ]
+        for t, step in enumerate(self.steps):
+            label = getattr(step.node.op, "label", "")
+            name = f"{step.node.op.name} {label}".strip()
+            notes = ["view"] if step.view else []
+            notes += [f"in place of %{step.operands[o]}" for _, o in step.in_place]
+            notes += [f"scratch {self.buffers[self.slots[s].buffer]}" for s in step.scratch]
+            if step.blocks is not None:
+                notes.append(f"{step.blocks.rows} rows, {step.blocks.size} at a time")
+            operands = " ".join(f"%{o}" for o in step.operands)
+            results = ", ".join(map(self.place, step.results))
+            lines.append(f"{t:5d}  {name:<18} {operands:<20} -> {results}" + (f"  ({'; '.join(notes)})" if notes else ""))
+        for j, (slot, copied) in enumerate(self.results):
+            where = "copied from" if copied else f"in input{self.donations[j]}," if j in self.donations else "is"
+            lines.append(f"       output {j} {where} %{slot}")
+        return "\n".join(lines)
