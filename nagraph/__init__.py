@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 #: Each public name and the module that defines it.
 _NAMES = {
     **dict.fromkeys(("jit", "compile", "Executable"), "compiler"),
-    **dict.fromkeys(("trace", "Tracer"), "trace"),
+    **dict.fromkeys(("trace", "Tracer"), "tracing"),
     **dict.fromkeys(("grad", "value_and_grad", "vjp", "jvp", "hvp", "jacobian", "hessian", "vmap", "stop_gradient",
                      "custom_vjp", "checkpoint", "composite", "eval_shape"), "transforms"),
     **dict.fromkeys(("cond", "scan", "while_loop"), "flow"),

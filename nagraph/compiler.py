@@ -21,7 +21,7 @@ from nagraph.ir.graph import Graph
 from nagraph.ir.location import caller_location
 from nagraph.ir.promotion import WEAK
 from nagraph.ir.types import TensorType, as_dtype
-from nagraph.trace import function_name, leaf_type, trace_leaves, user_frames_only
+from nagraph.tracing import function_name, leaf_type, trace_leaves, user_frames_only
 
 #: The number of signatures after which a warning names the argument that keeps changing.
 MANY_SIGNATURES = 8

@@ -12,7 +12,7 @@ from nagraph.ir.graph import Graph, Value
 from nagraph.ir.types import TensorType
 from nagraph.ops.base import cast
 from nagraph.ops.control import Cond, Scan, WhileLoop
-from nagraph.trace import as_value, function_name, trace_leaves
+from nagraph.tracing import as_value, function_name, trace_leaves
 from nagraph.transforms import _transform
 
 Fn = Callable[..., Any]

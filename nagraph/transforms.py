@@ -20,7 +20,7 @@ from nagraph.ir.graph import Graph, Value
 from nagraph.ir.types import TensorType, is_float
 from nagraph.ops.region import Call, zeros_of
 from nagraph.ops.region import stop_gradient as _stop
-from nagraph.trace import argument_names, as_value, function_name, trace_leaves
+from nagraph.tracing import argument_names, as_value, function_name, trace_leaves
 
 Fn = Callable[..., Any]
 
