@@ -8,9 +8,9 @@ import numpy as np
 
 import nagraph as ng
 from nagraph.errors import TypeRuleError
-from nagraph.nn import initializers
+from nagraph.nn import functional, initializers
 from nagraph.nn.module import Module
-from nagraph.ops.convolution import conv, conv_transpose, per_axis
+from nagraph.ops.convolution import per_axis
 
 Array = Any
 Sizes = int | tuple[int, ...]
@@ -63,7 +63,7 @@ class _Conv(Module):
 
     def __call__(self, x: Array) -> Array:
         check_rank(type(self).__name__, x, self.axes)
-        return _shifted(conv(x, self.weight, self.stride, self.padding, self.dilation, self.groups), self.bias)
+        return _shifted(functional.conv(x, self.weight, self.stride, self.padding, self.dilation, self.groups), self.bias)
 
 
 class Conv1d(_Conv):
@@ -110,7 +110,7 @@ class _ConvTranspose(Module):
 
     def __call__(self, x: Array) -> Array:
         check_rank(type(self).__name__, x, self.axes)
-        y = conv_transpose(x, self.weight, self.stride, self.padding, self.output_padding, self.dilation, self.groups)
+        y = functional.conv_transpose(x, self.weight, self.stride, self.padding, self.output_padding, self.dilation, self.groups)
         return _shifted(y, self.bias)
 
 

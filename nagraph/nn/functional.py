@@ -19,6 +19,10 @@ from nagraph.composites.norms import rms_norm as rms_norm
 from nagraph.composites.softmax import log_softmax as log_softmax
 from nagraph.composites.softmax import logsumexp as logsumexp
 from nagraph.composites.softmax import softmax as softmax
+from nagraph.ops.convolution import conv as conv
+from nagraph.ops.convolution import conv_transpose as conv_transpose
+from nagraph.ops.pooling import avg_pool as avg_pool
+from nagraph.ops.pooling import max_pool as max_pool
 from nagraph.ops.special import sigmoid as sigmoid
 from nagraph.ops.special import tanh as tanh
 from nagraph.transforms import stop_gradient as stop_gradient

@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 
 import nagraph as ng
 from nagraph.errors import TypeRuleError
+from nagraph.nn import functional
 from nagraph.nn.conv import check_rank
 from nagraph.nn.module import Module
 from nagraph.ops.convolution import per_axis
-from nagraph.ops.pooling import avg_pool, max_pool
 
 Array = Any
 Sizes = int | tuple[int, ...]
@@ -23,7 +23,7 @@ class _MaxPool(Module):
 
     def __call__(self, x: Array) -> Array:
         check_rank(type(self).__name__, x, self.axes)
-        return max_pool(x, per_axis("window", self.window, self.axes), self.stride, self.padding)
+        return functional.max_pool(x, per_axis("window", self.window, self.axes), self.stride, self.padding)
 
 
 class MaxPool1d(_MaxPool):
@@ -53,7 +53,7 @@ class _AvgPool(Module):
 
     def __call__(self, x: Array) -> Array:
         check_rank(type(self).__name__, x, self.axes)
-        return avg_pool(x, per_axis("window", self.window, self.axes), self.stride, self.padding, self.count_padding)
+        return functional.avg_pool(x, per_axis("window", self.window, self.axes), self.stride, self.padding, self.count_padding)
 
 
 class AvgPool1d(_AvgPool):

@@ -14,6 +14,7 @@ from nagraph import nn, optim
 from nagraph.errors import TreeError
 
 RATE = 0.1
+SLOT_NAMES = {"m": "mean", "v": "square", "u": "velocity"}
 
 
 def sgd(p, g, s, t):
@@ -70,6 +71,9 @@ CASES: dict[str, tuple[optim.Optimizer, Callable[..., Any]]] = {
     "adamw": (optim.AdamW(RATE, b2=0.99, weight_decay=0.3), lambda p, g, s, t: adam(p, g, s, t, 0.3)),
     "lion": (optim.Lion(RATE, weight_decay=0.2), lion),
     "adagrad": (optim.Adagrad(RATE, rate_decay=0.1, initial=0.5), adagrad),
+    "adagrad with decay": (optim.Adagrad(RATE, rate_decay=0.1, initial=0.5, weight_decay=0.3),
+                           lambda p, g, s, t: adagrad(p, g + 0.3 * p, s, t)),
+    "rmsprop with decay": (optim.RMSprop(RATE, decay=0.9, weight_decay=0.3), lambda p, g, s, t: rmsprop(p, g + 0.3 * p, s, t)),
     "rmsprop": (optim.RMSprop(RATE, decay=0.9), rmsprop),
     "centered": (optim.RMSprop(RATE, decay=0.9, eps=1e-3, momentum=0.8, centered=True), centered),
 }
@@ -113,6 +117,8 @@ def test_equation(name: str, jitted: bool) -> None:
         np.testing.assert_allclose(m.weight, weight, rtol=1e-11, err_msg=f"step {t}")
         np.testing.assert_allclose(m.bias, bias, rtol=1e-11, err_msg=f"step {t}")
     assert int(state.step) == 20
+    for k, expected in slots[0].items():
+        np.testing.assert_allclose(state.slots[SLOT_NAMES[k]].weight, expected, rtol=1e-11, err_msg=k)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -267,6 +273,28 @@ def test_other_structure_is_an_error() -> None:
         opt.update(m, {"a": np.ones(2), "b": np.ones(3)}, opt.init(m))
     with pytest.raises(TreeError, match="b has a gradient but was no parameter at init"):
         opt.update(m, m, opt.init({"a": np.ones(2), "b": None}))
+
+
+def test_adam_without_momentum_has_no_bias_to_correct() -> None:
+    """The first step is then rate · g / |g|."""
+    opt, p = optim.Adam(0.5, b1=0.0, eps=0.0), [np.zeros(3)]
+    new, _ = opt.update(p, [np.array([3.0, -0.1, 20.0])], opt.init(p))
+    np.testing.assert_allclose(new[0], [-0.5, 0.5, -0.5], rtol=1e-12)
+
+
+def test_an_optimiser_of_ones_own() -> None:
+    class Signs(optim.Optimizer):
+        """p = p - rate · sign g."""
+
+        def step(self, p: Any, g: Any, slots: Any, clock: Any) -> Any:
+            return p - clock.rate * np.sign(g), {}
+
+    p = [np.zeros(2)]
+    new, state = ng.jit(Signs(0.5).update)(p, [np.array([2.0, -3.0])], Signs(0.5).init(p))
+    np.testing.assert_array_equal(new[0], [-0.5, 0.5])
+    assert state.slots == {}
+    with pytest.raises(NotImplementedError, match=r"Optimizer must define step"):
+        optim.Optimizer(0.5).update(p, p, state)
 
 
 def test_nesterov_needs_momentum() -> None:

@@ -251,6 +251,7 @@ def test_recurrent(kind: str, started: bool, dtype: str) -> None:
 
 def test_initialisers_spread_as_pytorch(dtype: str) -> None:
     """The default bounds of linear and convolution layers are PyTorch's: 1/√(inputs of a unit)."""
+    torch.manual_seed(0)
     for ours, theirs in [(nn.Linear.init(ng.random.key(0), 300, 400, dtype=np.dtype(dtype)), torch.nn.Linear(300, 400)),
                          (nn.Conv2d.init(ng.random.key(0), 20, 60, 5, dtype=np.dtype(dtype)), torch.nn.Conv2d(20, 60, 5)),
                          (nn.ConvTranspose2d.init(ng.random.key(0), 20, 60, 5, dtype=np.dtype(dtype)),

@@ -93,7 +93,7 @@ def run_theirs(make: Any, dtype: str, limit: float | None = None, schedule: Any 
 def agree(ours: Any, theirs: Any, dtype: str, what: str) -> None:
     for w, t in zip(ours[0], theirs[0], strict=True):
         close(w, t, dtype, what)
-    np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-4 if dtype == "float32" else 1e-9, err_msg=what)
+    np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-5 if dtype == "float32" else 1e-10, err_msg=what)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
