@@ -25,7 +25,7 @@ Pass = Callable[[Graph], Graph]
 #: The passes by name, in the order in which a reader should meet them, and the module of each.
 MODULES = {
     "canonicalize": "canonicalize", "simplify": "simplify", "fold": "fold", "cse": "cse", "dce": "dce",
-    "expand": "expand", "fuse": "fuse", "schedule": "schedule",
+    "expand": "expand", "fuse": "fuse", "schedule": "schedule", "memory": "memory",
 }
 #: What `compile` runs when nothing else is asked for.
 DEFAULT = "canonicalize,fold,cse,dce,expand,canonicalize,fold,cse,dce"
@@ -47,8 +47,8 @@ def _snake(name: str) -> str:
 
 
 def apply(step: Pass, graph: Graph) -> Graph:
-    """The pass on every region, innermost first, then on the graph itself."""
-    return step(graph.map_regions(lambda region: apply(step, region)))
+    """The pass on every region, innermost first, then on the graph itself; fused regions stay as they were made."""
+    return step(graph.map_regions(lambda region: apply(step, region), skip=lambda op: getattr(op, "kind", "") == "fused"))
 
 
 @dataclass(frozen=True)

@@ -195,13 +195,13 @@ class Graph:
             return self
         return Graph(self.name, self.inputs, builder.nodes, [replaced.get(v, v) for v in self.outputs])
 
-    def map_regions(self, change: Callable[[Graph], Graph]) -> Graph:
-        """The graph with `change` applied to the regions of its nodes (each distinct region once)."""
+    def map_regions(self, change: Callable[[Graph], Graph], skip: Callable[[Op], bool] = lambda op: False) -> Graph:
+        """The graph with `change` applied to the regions of its nodes (each distinct region once), but of ops to `skip`."""
         done: dict[int, Graph] = {}
 
         def visit(node: Node) -> Node:
             regions = node.op.regions
-            if not regions:
+            if not regions or skip(node.op):
                 return node
             for region in regions.values():
                 if id(region) not in done:

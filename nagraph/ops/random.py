@@ -41,7 +41,7 @@ def threefry2x32(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Arr
 
 
 #: Counters enciphered at a time, a divisor of 2^32; and the first so many.
-BLOCK = 1 << 13
+BLOCK = 1 << 14
 FIRST = np.arange(BLOCK, dtype=np.uint32)
 
 
@@ -74,9 +74,9 @@ def check_key(name: str, key: TensorType) -> None:
 
 @op
 class RandomBits(NotDifferentiable):
-    """Uniformly distributed bits: element i is Threefry-2x32 with 20 rounds of the counter i under the key.
+    """Uniformly distributed bits: Threefry-2x32 with 20 rounds of a counter under the key.
 
-    The two words of the output are joined for width 64 (first word high), exclusive-ored for width 32.
+    For width 64, element i is both words of counter i, the first one high; for width 32, word i mod 2 of counter ⌊i / 2⌋.
     Operand: u32[..., 2]. Shape: the axes of the keys, then `shape`. Dtype: u32 or u64.
     """
 
@@ -99,18 +99,21 @@ class RandomBits(NotDifferentiable):
         count = math.prod(self.shape)
         rows = bits.reshape(-1, count) if count else bits.reshape(0, 1)
         for (k0, k1), row in zip(key.reshape(-1, 2), rows):
-            for start in range(0, count, BLOCK):
-                part = row[start:start + BLOCK]
-                a, b, t = (w[:len(part)] for w in (x0, x1, turned))
+            counters = count if self.width == 64 else -(-count // 2)
+            for start in range(0, counters, BLOCK):
+                n = min(BLOCK, counters - start)
+                a, b, t = (w[:n] for w in (x0, x1, turned))
                 a[...] = start >> 32
-                b[...] = FIRST[:len(part)]
-                b += np.uint32(start & 0xFFFF_FFFF)
+                np.add(FIRST[:n], np.uint32(start & 0xFFFF_FFFF), b)
                 encipher(k0, k1, a, b, t)
-                if self.width == 32:
-                    np.bitwise_xor(a, b, part)
-                else:
+                if self.width == 64:
+                    part = row[start:start + n]
                     np.left_shift(a, np.uint64(32), part, dtype=np.uint64)
                     np.bitwise_or(part, b, part)
+                else:
+                    part = row[2 * start:2 * (start + n)]
+                    part[0::2] = a
+                    part[1::2] = b[:len(part) // 2]
 
     def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
         return self._write
@@ -122,7 +125,7 @@ class RandomBits(NotDifferentiable):
         return (self(*operands),)
 
     def cost(self, key: TensorType) -> Cost:
-        return Cost(flops=100 * self.infer(key).size)
+        return Cost(flops=(100 if self.width == 64 else 50) * self.infer(key).size)
 
     def samples(self, rng: np.random.Generator) -> Any:
         yield (rng.integers(0, 2**32, size=2, dtype=np.uint32),)

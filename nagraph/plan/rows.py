@@ -7,6 +7,7 @@ reads row i of its operands, or operands that are the same for all rows (a bias,
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nagraph.ir.builder import Builder
@@ -80,6 +81,27 @@ def operand_forms(node: Node, rows: int) -> tuple[bool, ...] | None:
     if isinstance(op, Reduction):
         return (True,) if op.axes and min(op.axes) >= p else None
     return None
+
+
+def node_forms(node: Node, producers: Mapping[Value, Node]) -> dict[int, dict[Value, bool]]:
+    """For each number of rows in which a node is row-wise, its values: cut into rows, or the same for all. Constants are left out."""
+    shape = node.operands[0].shape if isinstance(node.op, (Reshape, Transpose, Slice, Reduction)) else node.result.shape
+    found: dict[int, dict[Value, bool]] = {}
+    for rows in row_counts(shape):
+        wanted = operand_forms(node, rows)
+        if wanted is None:
+            continue
+        forms: dict[Value, bool] = {node.result: True}
+        for v, w in zip(node.operands, wanted):
+            producer = producers.get(v)
+            if producer is not None and isinstance(producer.op, Constant):
+                if w:
+                    break
+            elif forms.setdefault(v, w) != w:
+                break
+        else:
+            found[rows] = forms
+    return found
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ def test_bits_are_the_published_cipher():
     """Threefry-2x32, 20 rounds, key and counter zero: 6b200159 99ba4efe (Salmon et al. 2011)."""
     key = np.zeros(2, np.uint32)
     assert int(random.bits(key, (1,), 64)[0]) == 0x6B20015999BA4EFE
-    assert int(random.bits(key, (1,), 32)[0]) == 0x6B200159 ^ 0x99BA4EFE
+    assert [int(b) for b in random.bits(key, (3,), 32)[:2]] == [0x6B200159, 0x99BA4EFE]
 
 
 def test_draws_follow_from_the_key():

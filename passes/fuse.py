@@ -1,0 +1,201 @@
+"""Fusion: chains of elementwise, broadcast, movement and reduction nodes become regions that run row by row."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from nagraph.ir.constant import Constant
+from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ops.region import Call
+from nagraph.pipeline import graph_pass
+from nagraph.plan.rows import fusible, node_forms
+
+#: For a number of rows: which values are cut into rows (True) and which are the same for all rows.
+Forms = dict[int, dict[Value, bool]]
+
+
+@graph_pass
+@dataclass(frozen=True)
+class Fuse:
+    """Fusion: nodes that compute each row from the same row of their operands become one `call` of kind "fused".
+
+    Before   %1 = add(%0, %b)   %2 = tanh(%1)   %3 = sum{axes=[1]}(%2)
+    After    %3 = call{label="add_tanh_sum", kind="fused", body=@fused}(%0, %b)
+
+    Legal: there is a number of rows in which all members are row-wise (`nagraph.plan.rows`), and no
+    path leaves the region and comes back. Profitable: a tensor of `min_nbytes` or more would
+    otherwise travel through memory between two members. No node is computed twice. Views at the
+    end of a region stay outside, where they cost nothing. Near-linear in the nodes.
+    """
+
+    max_nodes: int = 64
+    min_nbytes: int = 1 << 16
+
+    def __call__(self, graph: Graph) -> Graph:
+        regions = [g for g in _grow(graph, self.max_nodes) if self._pays(graph, g)]
+        return _outline(graph, regions) if regions else graph
+
+    def _pays(self, graph: Graph, region: list[Node]) -> bool:
+        inside = set(region)
+        between = (r for n in region for r in n.results if not n.op.view and any(u in inside for u in graph.uses[r]))
+        return any(r.type.nbytes >= self.min_nbytes for r in between)
+
+
+@dataclass(eq=False)
+class _Group:
+    """Nodes that may become a region; `before` are the groups that it reads from."""
+
+    nodes: list[Node]
+    forms: Forms
+    first: int
+    last: int
+    before: set[_Group] = field(default_factory=set)
+    merged: _Group | None = None
+
+    def now(self) -> _Group:
+        """The group that this one has become part of."""
+        group = self
+        while group.merged is not None:
+            group = group.merged
+        return group
+
+
+def _grow(graph: Graph, max_nodes: int) -> list[list[Node]]:
+    """Groups of fusible nodes, each grown along the graph's order from its producers."""
+    group_of: dict[Node, _Group] = {}
+    for index, node in enumerate(graph.nodes):
+        forms = node_forms(node, graph.producers) if fusible(node.op) else {}
+        mine = group_of[node] = _Group([node], forms, index, index)
+        producers = [graph.producers[v] for v in node.operands if v in graph.producers]
+        mine.before = {group_of[p].now() for p in producers if not isinstance(p.op, Constant)}
+        for other in sorted(mine.before, key=lambda g: -g.last):
+            _try_merge(other.now(), group_of[node].now(), max_nodes)
+    groups = {id(g): g for g in (group_of[n].now() for n in graph.nodes)}
+    found = []
+    place = {n: i for i, n in enumerate(graph.nodes)}
+    for g in groups.values():
+        members = _without_last_views(graph, sorted(g.nodes, key=place.__getitem__))
+        if len(members) > 1:
+            found.append(members)
+    return found
+
+
+def _try_merge(a: _Group, b: _Group, max_nodes: int) -> None:
+    """Make one group of a and b, if they have a number of rows in common and no path leads around."""
+    if a is b or len(a.nodes) + len(b.nodes) > max_nodes or not a.forms or not b.forms:
+        return
+    forms: Forms = {}
+    for rows in a.forms.keys() & b.forms.keys():
+        x, y = a.forms[rows], b.forms[rows]
+        small, large = (x, y) if len(x) < len(y) else (y, x)
+        if all(large.get(v, f) == f for v, f in small.items()):
+            forms[rows] = {**x, **y}
+    if not forms or _path_around(a, b) or _path_around(b, a):
+        return
+    b.nodes = [*a.nodes, *b.nodes]
+    b.forms = forms
+    b.first, b.last = min(a.first, b.first), max(a.last, b.last)
+    a.merged = b
+    b.before = {g for g in (h.now() for h in (*a.before, *b.before)) if g is not b}
+
+
+def _path_around(source: _Group, target: _Group) -> bool:
+    """Whether a path leads from `source` through a third group to `target`."""
+    stack = [g.now() for g in target.before]
+    seen = {id(source), id(target)}
+    while stack:
+        group = stack.pop()
+        if id(group) in seen or group.last < source.first:  # what ended before the source began reads nothing of it
+            continue
+        seen.add(id(group))
+        for g in group.before:
+            h = g.now()
+            if h is source:
+                return True
+            stack.append(h)
+    return False
+
+
+def _without_last_views(graph: Graph, nodes: list[Node]) -> list[Node]:
+    """The group without views that only the outside reads: as results of the region they would be copied."""
+    kept = set(nodes)
+    for node in reversed(nodes):
+        if node.op.view and not any(u in kept for u in graph.uses[node.result]):
+            kept.discard(node)
+    return [n for n in nodes if n in kept]
+
+
+def _outline(graph: Graph, regions: list[list[Node]]) -> Graph:
+    """The graph with each region replaced by a call, in a topological order that keeps the old one where it can."""
+    index = {n: i for i, n in enumerate(graph.nodes)}
+    unit_of: dict[Node, tuple[Node, ...]] = {n: (n,) for n in graph.nodes}
+    for region in regions:
+        members = tuple(sorted(region, key=index.__getitem__))
+        unit_of.update(dict.fromkeys(members, members))
+    kept = set(graph.outputs)
+    renamed: dict[Value, Value] = {}
+    nodes: list[Node] = []
+    for unit in _ordered(graph, unit_of, index):
+        if len(unit) == 1:
+            (node,) = unit
+            nodes.append(Node(node.op, tuple(renamed.get(v, v) for v in node.operands), node.results, node.location))
+        else:
+            nodes.append(_call(graph, unit, kept, renamed))
+    return Graph(graph.name, graph.inputs, nodes, [renamed.get(v, v) for v in graph.outputs])
+
+
+def _ordered(graph: Graph, unit_of: dict[Node, tuple[Node, ...]], index: dict[Node, int]) -> Iterable[tuple[Node, ...]]:
+    """Units in dependency order; among those that are ready, the one whose last node came first."""
+    units = list(dict.fromkeys(unit_of[n] for n in graph.nodes))
+    waits: dict[tuple[Node, ...], set[tuple[Node, ...]]] = {}
+    readers: dict[tuple[Node, ...], list[tuple[Node, ...]]] = {u: [] for u in units}
+    for u in units:
+        waits[u] = {unit_of[graph.producers[v]] for n in u for v in n.operands if v in graph.producers} - {u}
+        for w in waits[u]:
+            readers[w].append(u)
+    effects = [u for u in units if any(n.op.effect for n in u)]
+    for a, b in zip(effects, effects[1:]):
+        if a not in waits[b]:
+            waits[b].add(a)
+            readers[a].append(b)
+    ready = [(index[u[-1]], u) for u in units if not waits[u]]
+    heapq.heapify(ready)
+    while ready:
+        _, unit = heapq.heappop(ready)
+        yield unit
+        for reader in readers[unit]:
+            waits[reader].discard(unit)
+            if not waits[reader]:
+                heapq.heappush(ready, (index[reader[-1]], reader))
+
+
+def _call(graph: Graph, unit: tuple[Node, ...], kept: set[Value], renamed: dict[Value, Value]) -> Node:
+    """The call of a region: constants move inside, results that the outside reads become its results."""
+    inside = set(unit)
+    inner: dict[Value, Value] = {}
+    inputs: list[Value] = []
+    operands: list[Value] = []
+    body: list[Node] = []
+    for node in unit:
+        for v in node.operands:
+            if v in inner:
+                continue
+            producer = graph.producers.get(v)
+            inner[v] = Value(v.type, v.name)
+            if producer is not None and isinstance(producer.op, Constant):
+                body.append(Node(producer.op, (), (inner[v],), producer.location))
+            elif producer not in inside:
+                inputs.append(inner[v])
+                operands.append(renamed.get(v, v))
+        results = tuple(Value(r.type) for r in node.results)
+        inner.update(zip(node.results, results))
+        body.append(Node(node.op, tuple(inner[v] for v in node.operands), results, node.location))
+    outputs = [r for n in unit for r in n.results if r in kept or any(u not in inside for u in graph.uses[r])]
+    names = list(dict.fromkeys(n.op.name for n in unit if not n.op.view))
+    label = "_".join(names[:4]) + ("_etc" if len(names) > 4 else "")
+    region = Graph("fused", inputs, body, [inner[v] for v in outputs])
+    results = tuple(Value(v.type) for v in outputs)
+    renamed.update(zip(outputs, results))
+    return Node(Call(label, "fused", region), tuple(operands), results, unit[-1].location)
