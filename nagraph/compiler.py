@@ -58,7 +58,8 @@ def _compile(graph: Graph, backend: str | None, threads: int | None, passes: Any
     from nagraph.pipeline import Pipeline, default
 
     pipeline = default() if passes is None else Pipeline.parse(passes) if isinstance(passes, str) else passes
-    return backend_module(backend).compile(pipeline(graph), donations)
+    planned = pipeline.replace("memory", donations=tuple(sorted(donations.items()))) if donations else pipeline
+    return backend_module(backend).compile(planned(graph), donations)
 
 
 class CacheInfo(NamedTuple):

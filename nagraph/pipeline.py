@@ -27,8 +27,10 @@ MODULES = {
     "canonicalize": "canonicalize", "simplify": "simplify", "fold": "fold", "cse": "cse", "dce": "dce",
     "expand": "expand", "fuse": "fuse", "schedule": "schedule", "memory": "memory",
 }
+#: Passes for which regions are the affair of the graph that holds them.
+WHOLE = frozenset(("memory",))
 #: What `compile` runs when nothing else is asked for.
-DEFAULT = "canonicalize,fold,cse,dce,expand,canonicalize,fold,cse,dce"
+DEFAULT = "canonicalize,fold,cse,dce,expand,canonicalize,fold,cse,dce,fuse,schedule,memory"
 
 P = TypeVar("P")
 
@@ -48,6 +50,8 @@ def _snake(name: str) -> str:
 
 def apply(step: Pass, graph: Graph) -> Graph:
     """The pass on every region, innermost first, then on the graph itself; fused regions stay as they were made."""
+    if getattr(step, "pass_name", "") in WHOLE:
+        return step(graph)
     return step(graph.map_regions(lambda region: apply(step, region), skip=lambda op: getattr(op, "kind", "") == "fused"))
 
 
@@ -81,6 +85,12 @@ class Pipeline:
     def with_observers(self, *observers: Observer, verify: bool | None = None) -> Pipeline:
         return Pipeline(*self.passes, verify=self.verify if verify is None else verify,
                         observers=(*self.observers, *observers))
+
+    def replace(self, name: str, **options: Any) -> Pipeline:
+        """The pipeline with other options for the passes of this name."""
+        changed = (dataclasses.replace(p, **options) if getattr(p, "pass_name", "") == name else p  # type: ignore[type-var]
+                   for p in self.passes)
+        return Pipeline(*changed, verify=self.verify, observers=self.observers)
 
     def __call__(self, graph: Graph) -> Graph:
         self._check(graph, None, None)

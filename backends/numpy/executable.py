@@ -12,7 +12,7 @@ from nagraph.backends.numpy.program import Program, new_arena
 from nagraph.errors import SignatureError
 from nagraph.ir.graph import Graph
 from nagraph.ir.types import type_of
-from nagraph.plan import Plan, lower
+from nagraph.plan import Plan, Planned, lower
 
 Array = np.ndarray[Any, Any]
 
@@ -29,7 +29,8 @@ class Executable:
 
     def __init__(self, graph: Graph, donations: Mapping[int, int]):
         self.graph = graph
-        self.plan: Plan = lower(graph, donations)
+        planned = isinstance(graph, Planned) and graph.plan.donations == dict(donations)
+        self.plan: Plan = graph.plan if planned else lower(graph, donations)  # type: ignore[attr-defined]
         self._program: Program | None = None
         self._lock = threading.Lock()
 

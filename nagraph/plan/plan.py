@@ -81,7 +81,7 @@ class Step:
     blocks: Blocks | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """Everything a backend needs to run `graph`.
 
@@ -140,3 +140,11 @@ class Plan:
             where = "copied from" if copied else f"in input{self.donations[j]}," if j in self.donations else "is"
             lines.append(f"       output {j} {where} %{slot}")
         return "\n".join(lines)
+
+
+class Planned(Graph):
+    """A graph with its plan, as the last pass of a pipeline leaves it."""
+
+    def __init__(self, plan: Plan):
+        super().__init__(plan.graph.name, plan.graph.inputs, plan.graph.nodes, plan.graph.outputs)
+        self.plan = plan

@@ -210,7 +210,7 @@ def test_a_step_inside_jit_with_donation() -> None:
     assert b.weight is weight and sb.slots["mean"].weight is mean
     for u, v in zip(ng.tree.leaves((a, sa)), ng.tree.leaves((b, sb)), strict=True):
         np.testing.assert_array_equal(u, v)
-    assert losses[-1] < 0.6 * losses[0] and given.cache_info().size == 1
+    assert losses[-1] < 0.8 * losses[0] and given.cache_info().size == 1
 
 
 @pytest.mark.parametrize("kind", [optim.AdamW, optim.Lion])

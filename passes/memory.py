@@ -1,0 +1,27 @@
+"""Memory planning: the graph with a place in one arena for every buffer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nagraph.ir.graph import Graph
+from nagraph.pipeline import graph_pass
+from nagraph.plan import Planned, lower
+
+
+@graph_pass
+@dataclass(frozen=True)
+class Memory:
+    """Memory planning: live ranges, views, in-place reuse and donation give each buffer an offset in one arena.
+
+    Before   the graph
+    After    the same graph with its plan: `graph.plan.arena_bytes`, `str(graph.plan)`
+
+    donations: pairs (output, input) of numbers: the output may take the array of the input. Runs
+    last: a pass that changes the graph drops the plan. Offsets are found as `nagraph.plan.offsets` says.
+    """
+
+    donations: tuple[tuple[int, int], ...] = ()
+
+    def __call__(self, graph: Graph) -> Graph:
+        return Planned(lower(graph, dict(self.donations)))
