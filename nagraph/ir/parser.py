@@ -1,0 +1,447 @@
+"""Reading the text form: `parse(str(graph))` equals `graph`. The grammar is in docs/text-form.md.
+
+A text is a list of graphs and resources; the first graph is the result, the others are the regions
+that it names by label. Graphs may stand in any order: each is built when it is first asked for.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import hashlib
+import json
+import re
+import types
+import typing
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from nagraph.errors import NagraphError, ParseError
+from nagraph.ir.constant import Constant, Data
+from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ir.op import REGISTRY, Op
+from nagraph.ir.types import DTYPES, DType, TensorType, is_float
+
+_TOKEN = re.compile(r"""
+    (?P<skip>(?:\s+|//[^\n]*)+)
+  | (?P<string>"(?:[^"\\\n]|\\.)*")
+  | (?P<digest>sha256:[0-9a-f]{64})
+  | (?P<label>@[\w.<>\-]+(?:\#\d+)*)
+  | (?P<value>%[\w.]+)
+  | (?P<number>-?(?:inf\b|nan(?::[0-9a-f]+)?\b|\d+(?:\.\d+)?(?:[eE][+-]?\d+)?))
+  | (?P<word>[A-Za-z_][\w.]*)
+  | (?P<arrow>->)
+  | (?P<mark>[()\[\]{},:=])
+""", re.VERBOSE)
+
+
+class _Token(NamedTuple):
+    kind: str
+    text: str
+    at: int
+
+
+def parse(text: str) -> Graph:
+    """The graph that a text describes, its regions and constants included.
+
+    Raises ParseError with line, column and a caret: for text that is no graph, unknown ops and
+    attributes, types that the ops do not infer, missing regions and resources. O(length).
+    """
+    return _Parser(text).parse()
+
+
+class _Parser:
+    def __init__(self, text: str):
+        self.text = text
+        self.tokens = self._tokens()
+        self.position = 0
+        self.graphs: dict[str, Graph] = {}
+        self.starts: dict[str, int] = {}
+        self.open: list[str] = []
+        self.resources: dict[str, bytes] = {}
+
+    def parse(self) -> Graph:
+        order = self._survey()
+        if not order:
+            self._fail("a text holds at least one graph: graph @name(...) -> (...) { ... }", len(self.text))
+        return self._graph(order[0])
+
+    # -- tokens -----------------------------------------------------------------------------------------
+
+    def _tokens(self) -> list[_Token]:
+        found: list[_Token] = []
+        at = 0
+        match = _TOKEN.match
+        while at < len(self.text):
+            m = match(self.text, at)
+            if m is None:
+                self._fail(f"unexpected character {self.text[at]!r}", at)
+            if m.lastgroup != "skip":
+                found.append(_Token(str(m.lastgroup), m.group(), at))
+            at = m.end()
+        found.append(_Token("end", "the end of the text", len(self.text)))
+        return found
+
+    def _fail(self, message: str, at: int) -> NoReturn:
+        line = self.text.count("\n", 0, at) + 1
+        start = self.text.rfind("\n", 0, at) + 1
+        stop = self.text.find("\n", at)
+        shown = self.text[start:stop if stop >= 0 else len(self.text)]
+        column = at - start + 1
+        if len(shown) > 160:  # keep the place in sight on long lines
+            cut = max(0, column - 80)
+            shown, caret = shown[cut:cut + 160], column - cut
+        else:
+            caret = column
+        raise ParseError(f"line {line}, column {column}: {message}\n  {shown}\n  {' ' * (caret - 1)}^")
+
+    @property
+    def next(self) -> _Token:
+        return self.tokens[self.position]
+
+    def _take(self, kind: str, text: str | None = None, what: str = "") -> _Token:
+        token = self.tokens[self.position]
+        if token.kind != kind or (text is not None and token.text != text):
+            self._fail(f"expected {what or repr(text) if text else what or kind}, found {token.text!r}", token.at)
+        self.position += 1
+        return token
+
+    def _is(self, text: str) -> bool:
+        """Take the next token if it is this one."""
+        if self.tokens[self.position].text == text and self.tokens[self.position].kind != "string":
+            self.position += 1
+            return True
+        return False
+
+    # -- graphs and resources ------------------------------------------------------------------------------
+
+    def _survey(self) -> list[str]:
+        """The labels of the graphs in order, where each starts, and the resources."""
+        order: list[str] = []
+        while self.next.kind != "end":
+            start = self.position
+            word = self._take("word", what="'graph' or 'resource'")
+            if word.text == "resource":
+                self._resource()
+                continue
+            if word.text != "graph":
+                self._fail(f"expected 'graph' or 'resource', found {word.text!r}", word.at)
+            label = self._take("label", what="a label such as @name")
+            if label.text in self.starts:
+                self._fail(f"a graph labelled {label.text} stands above already", label.at)
+            self.starts[label.text] = start
+            order.append(label.text)
+            self._skip_body(word)
+        return order
+
+    def _skip_body(self, word: _Token) -> None:
+        depth = opened = 0
+        while depth or not opened:
+            token = self.next
+            if token.kind == "end":
+                self._fail("this graph has no closing brace", word.at)
+            if token.kind == "mark" and token.text == "{":
+                depth, opened = depth + 1, 1
+            elif token.kind == "mark" and token.text == "}":
+                depth -= 1
+                if depth < 0:
+                    self._fail("a brace closes that was not opened", token.at)
+            elif opened and depth == 1 and token.text == "graph" and self.tokens[self.position + 1].kind == "label":
+                self._fail("this graph has no closing brace", word.at)
+            self.position += 1
+
+    def _resource(self) -> None:
+        digest = self._take("digest", what="sha256: and 64 hexadecimal digits")
+        self._take("mark", "=")
+        string = self._take("string", what="the bytes in base64, in quotes")
+        try:
+            raw = base64.b64decode(json.loads(string.text), validate=True)
+        except (ValueError, binascii.Error) as error:
+            self._fail(f"no base64: {error}", string.at)
+        if f"sha256:{hashlib.sha256(raw).hexdigest()}" != digest.text:
+            self._fail("the bytes are not those that this sha256 names", string.at)
+        self.resources[digest.text] = raw
+
+    def _region(self, token: _Token) -> Graph:
+        """The graph of a label, built now if it was not yet."""
+        if token.text in self.graphs:
+            return self.graphs[token.text]
+        if token.text not in self.starts:
+            self._fail(f"there is no graph labelled {token.text}", token.at)
+        if token.text in self.open:
+            self._fail(f"graph {token.text} holds itself", token.at)
+        here = self.position
+        graph = self._graph(token.text)
+        self.position = here
+        return graph
+
+    def _graph(self, label: str) -> Graph:
+        self.open.append(label)
+        self.position = self.starts[label]
+        self._take("word", "graph")
+        name = self._take("label").text[1:]
+        if self._is("as"):
+            name = self._take("label", what="the graph's name, such as @name").text[1:]
+        values: dict[str, Value] = {}
+        inputs = []
+        self._take("mark", "(")
+        while not self._is(")"):
+            if inputs:
+                self._take("mark", ",")
+            inputs.append(self._typed(values, "an input such as %x: f32[2,3]"))
+        self._take("arrow", what="'->'")
+        self._take("mark", "(")
+        types: list[TensorType] = []
+        while not self._is(")"):
+            if types:
+                self._take("mark", ",")
+            types.append(self._type())
+        self._take("mark", "{")
+        nodes = []
+        while self.next.kind == "value":
+            nodes.append(self._node(values))
+        returned = self._take("word", "return", "a node or 'return'")
+        outputs = []
+        while not self._is("}"):
+            if outputs:
+                self._take("mark", ",")
+            outputs.append(self._known(values))
+        found = [v.type for v in outputs]
+        if found != types:
+            shown = (", ".join(map(str, t)) for t in (found, types))
+            self._fail("the graph returns ({}), but declares ({})".format(*shown), returned.at)
+        self.open.pop()
+        graph = self.graphs[label] = Graph(name, inputs, nodes, outputs)
+        return graph
+
+    # -- nodes -----------------------------------------------------------------------------------------------
+
+    def _typed(self, values: dict[str, Value], what: str) -> Value:
+        """A new value with its type: %x: f32[2,3]."""
+        token = self._take("value", what=what)
+        name = token.text[1:]
+        if name in values:
+            self._fail(f"{token.text} is defined above already", token.at)
+        self._take("mark", ":")
+        value = values[name] = Value(self._type(), "" if name.isdigit() else name)
+        return value
+
+    def _known(self, values: dict[str, Value]) -> Value:
+        token = self._take("value", what="a value such as %x")
+        if token.text[1:] not in values:
+            self._fail(f"{token.text} is not defined before this line", token.at)
+        return values[token.text[1:]]
+
+    def _type(self) -> TensorType:
+        token = self._take("word", what="a type such as f32[2,3]")
+        if token.text not in DTYPES:
+            self._fail(f"unknown dtype {token.text!r}; there is {', '.join(DTYPES)}", token.at)
+        self._take("mark", "[")
+        sizes: list[int] = []
+        while not self._is("]"):
+            if sizes:
+                self._take("mark", ",")
+            size = self._take("number", what="a size")
+            if not size.text.isdigit():
+                self._fail(f"a size is a whole number that is not negative, not {size.text}", size.at)
+            sizes.append(int(size.text))
+        return TensorType(DTYPES[token.text], tuple(sizes))
+
+    def _node(self, values: dict[str, Value]) -> Node:
+        start = self.next
+        made: dict[str, Value] = {}
+        while True:
+            if self.next.text[1:] in values:
+                self._fail(f"{self.next.text} is defined above already", self.next.at)
+            self._typed(made, "a result such as %0: f32[2,3]")
+            if not self._is(","):
+                break
+        self._take("mark", "=")
+        name = self._take("word", what="an op")
+        if name.text not in REGISTRY:
+            import difflib
+
+            near = difflib.get_close_matches(name.text, REGISTRY, 1)
+            self._fail(f"unknown op {name.text!r}" + (f"; did you mean {near[0]!r}?" if near else ""), name.at)
+        results = tuple(made.values())
+        op = self._op(REGISTRY[name.text], results)
+        operands: list[Value] = []
+        self._take("mark", "(")
+        while not self._is(")"):
+            if operands:
+                self._take("mark", ",")
+            operands.append(self._known(values))
+        try:
+            inferred = op.infer(*(v.type for v in operands))
+        except NagraphError as error:
+            self._fail(str(error), name.at)
+        except Exception as error:  # noqa: BLE001 - a type rule met operands or attributes that it can't read
+            self._fail(f"{name.text} does not take these operands and attributes ({type(error).__name__}: {error})", name.at)
+        expected = inferred if isinstance(inferred, tuple) else (inferred,)
+        if tuple(v.type for v in results) != expected:
+            shown = (", ".join(map(str, t)) for t in (expected, [v.type for v in results]))
+            self._fail("{} gives ({}), but the line says ({})".format(name.text, *shown), start.at)
+        values.update(made)
+        return Node(op, tuple(operands), results)
+
+    def _op(self, cls: type[Op], results: tuple[Value, ...]) -> Op:
+        """The op with the attributes that follow in braces."""
+        at = self.next.at
+        given: dict[str, Any] = {}
+        known = hints(cls)
+        if self._is("{"):
+            while not self._is("}"):
+                if given:
+                    self._take("mark", ",")
+                key = self._take("word", what=f"an attribute of {cls.name}")
+                if key.text not in known or key.text in given:
+                    why = "comes twice" if key.text in given else f"is none; {cls.name} has {', '.join(known) or 'none'}"
+                    self._fail(f"attribute {key.text} {why}", key.at)
+                self._take("mark", "=")
+                given[key.text] = self._attribute(cls, known[key.text], results)
+        missing = [f.name for f in dataclasses.fields(cls)  # type: ignore[arg-type]
+                   if f.name not in given and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
+        if missing:
+            self._fail(f"{cls.name} needs the attribute {missing[0]}", at)
+        return cls(**given)
+
+    # -- attributes --------------------------------------------------------------------------------------------
+
+    def _attribute(self, cls: type[Op], hint: Any, results: tuple[Value, ...]) -> Any:
+        at = self.next.at
+        if cls is Constant:
+            return self._data(results[0].type)
+        found = self._literal()
+        if isinstance(found, int) and not isinstance(found, bool) and hint is float:
+            found = float(found)
+        if not fits(found, hint):
+            self._fail(f"this attribute is {getattr(hint, '__name__', hint)}, not {found!r}", at)
+        return found
+
+    def _literal(self) -> Any:
+        token = self.next
+        if self._is("["):
+            items: list[Any] = []
+            while not self._is("]"):
+                if items:
+                    self._take("mark", ",")
+                items.append(self._literal())
+            return tuple(items)
+        self.position += 1
+        if token.kind == "string":
+            try:
+                return json.loads(token.text)
+            except ValueError:
+                self._fail("this string has an unknown escape", token.at)
+        if token.kind == "number":
+            return int(token.text) if re.fullmatch(r"-?\d+", token.text) else self._float(token)
+        if token.kind == "label":
+            return self._region(token)
+        if token.kind == "word":
+            words = {"true": True, "false": False, "none": None, **DTYPES}
+            if token.text == "type":
+                return self._type()
+            if token.text in words:
+                return words[token.text]
+        self._fail(f"expected an attribute's value, found {token.text!r}", token.at)
+
+    def _float(self, token: _Token) -> float:
+        if token.text.startswith(("nan:", "-nan")):
+            self._fail("a nan with other bits stands in constants only", token.at)
+        return float(token.text)
+
+    # -- constants -------------------------------------------------------------------------------------------------
+
+    def _data(self, type: TensorType) -> Data:
+        """Elements in nested lists, or a blob: the bytes of a resource."""
+        at = self.next.at
+        if self._is("blob"):
+            digest = self._take("digest", what="sha256: and 64 hexadecimal digits")
+            if digest.text not in self.resources:
+                self._fail(f"the text holds no resource {digest.text[:16]}...; was it printed without its blobs?", digest.at)
+            raw = self.resources[digest.text]
+            if len(raw) != type.nbytes:
+                self._fail(f"the resource has {len(raw)} bytes, {type} has {type.nbytes}", digest.at)
+            return Data(np.frombuffer(raw, type.dtype).reshape(type.shape))
+        elements: list[_Token] = []
+        shape = self._elements(elements)
+        if type.size and shape != type.shape or not type.size and elements:
+            self._fail(f"the elements have shape {list(shape)}, the type is {type}", at)
+        array = np.empty(len(elements), type.dtype)
+        for i, token in enumerate(elements):
+            self._element(array, i, token)
+        return Data(array.reshape(type.shape))
+
+    def _elements(self, elements: list[_Token]) -> tuple[int, ...]:
+        """Collect the elements of nested lists; their shape."""
+        if not self._is("["):
+            if self.next.kind not in ("number", "word"):
+                self._fail(f"expected an element, found {self.next.text!r}", self.next.at)
+            elements.append(self.next)
+            self.position += 1
+            return ()
+        shapes = []
+        while not self._is("]"):
+            if shapes:
+                self._take("mark", ",")
+            at = self.next.at
+            shapes.append(self._elements(elements))
+            if shapes[-1] != shapes[0]:
+                self._fail("these nested lists differ in shape", at)
+        return (len(shapes), *shapes[0]) if shapes else (0,)
+
+    def _element(self, array: np.ndarray[Any, Any], i: int, token: _Token) -> None:
+        dtype, text = array.dtype, token.text
+        if dtype == np.bool_:
+            if text not in ("true", "false"):
+                self._fail(f"expected true or false, found {text!r}", token.at)
+            array[i] = text == "true"
+        elif not is_float(dtype):
+            if not re.fullmatch(r"-?\d+", text) or not np.iinfo(dtype).min <= int(text) <= np.iinfo(dtype).max:
+                self._fail(f"{text} is no {dtype}", token.at)
+            array[i] = int(text)
+        elif text.startswith("nan:"):
+            bits = int(text[4:], 16)
+            if bits >= 1 << 8 * dtype.itemsize:
+                self._fail(f"{text} has more bits than {dtype}", token.at)
+            array[i:i + 1].view(f"u{dtype.itemsize}")[0] = bits
+        elif token.kind != "number":
+            self._fail(f"expected a number, found {text!r}", token.at)
+        else:
+            array[i] = float(text)
+
+
+def hints(cls: type[Op]) -> dict[str, Any]:
+    """The types of an op's attributes, annotations resolved."""
+    found = _HINTS.get(cls)
+    if found is None:
+        names = {"Graph": Graph, "Data": Data, "DType": DType, "TensorType": TensorType}
+        resolved = typing.get_type_hints(cls, localns=names)
+        found = _HINTS[cls] = {f.name: resolved[f.name] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    return found
+
+
+_HINTS: dict[type[Op], dict[str, Any]] = {}
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether an attribute's value has its annotated type: 1 is no bool, True no int."""
+    origin = typing.get_origin(hint)
+    if hint is Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, h) for h in typing.get_args(hint))
+    if origin is tuple:
+        args = typing.get_args(hint)
+        if not isinstance(value, tuple):
+            return False
+        if len(args) == 2 and args[1] is ...:
+            return all(fits(v, args[0]) for v in value)
+        return len(args) == len(value) and all(map(fits, value, args))
+    if hint is type(None):
+        return value is None
+    if origin is np.dtype or hint is np.dtype:
+        return isinstance(value, np.dtype)
+    return type(value) is hint if hint in (bool, int, float, str) else isinstance(value, hint)
