@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import CheckpointError
-from nagraph.storage import read_safetensors, write_atomically, write_safetensors
+from nagraph.storage import read_safetensors, safetensors_bytes, write_atomically
 
 FORMAT = "nagraph checkpoint 1"
 NAME = "checkpoint.json"
@@ -29,35 +29,49 @@ def exists(folder: str | pathlib.Path) -> bool:
 def write(folder: str | pathlib.Path, step: int, facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]) -> None:
     """Make this the folder's checkpoint. `facts` is what the JSON says beside format, step and the tensors' file."""
     root = pathlib.Path(folder)
-    name = f"step-{step:08d}.safetensors"
-    write_safetensors(root / name, tensors)
-    digest = hashlib.sha256((root / name).read_bytes()).hexdigest()
+    content = safetensors_bytes(tensors)
+    digest = hashlib.sha256(content).hexdigest()
+    name = f"step-{step:08d}-{digest[:8]}.safetensors"  # the digest, so that another run's file of this step stays until the end
     text = json.dumps({"format": FORMAT, "step": step, "tensors": name, "sha256": digest, **facts}, indent=1, sort_keys=True)
-    write_atomically(root / NAME, f"{text}\n".encode())
-    for old in root.glob("step-*.safetensors"):
-        if old.name != name:
-            with contextlib.suppress(OSError):
-                old.unlink()
+    fresh = not (root / name).exists()
+    write_atomically(root / name, content)
+    try:
+        write_atomically(root / NAME, f"{text}\n".encode())
+    except BaseException:
+        if fresh:
+            (root / name).unlink()
+        raise
+    for pattern in ("step-*.safetensors", ".step-*", f".{NAME}.*"):  # older steps, and drafts of a process that was killed
+        for old in root.glob(pattern):
+            if old.name != name:
+                with contextlib.suppress(OSError):
+                    old.unlink()
 
 
-def read(folder: str | pathlib.Path, kind: str | None = None) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
-    """The facts and the tensors. CheckpointError says in one sentence what is missing, damaged or foreign."""
-    root = pathlib.Path(folder)
-    path = root / NAME
+def read_facts(folder: str | pathlib.Path, kind: str | None = None) -> dict[str, Any]:
+    """What checkpoint.json says. CheckpointError if it is missing, damaged, or another program's or model's."""
+    path = pathlib.Path(folder) / NAME
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{folder} holds no checkpoint: there is no {NAME}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of this program (it would say {FORMAT!r})")
     if kind is not None and facts.get("model") != kind:
         raise CheckpointError(f"{path} is a checkpoint of {facts.get('model')!r}, not of {kind!r}")
-    name = facts.get("tensors")
-    if not isinstance(name, str) or pathlib.PurePath(name).name != name or not isinstance(facts.get("step"), int):
+    name, step = facts.get("tensors"), facts.get("step")
+    if not isinstance(name, str) or not name or pathlib.PurePath(name).name != name or type(step) is not int or step < 0:
         raise CheckpointError(f"{path} is damaged: it names no tensors or no step")
-    tensors, _ = read_safetensors(root / name)
-    if hashlib.sha256((root / name).read_bytes()).hexdigest() != facts.get("sha256"):
-        raise CheckpointError(f"{root / name} is damaged: its contents are not those that {NAME} names")
+    return facts
+
+
+def read(folder: str | pathlib.Path, kind: str | None = None) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
+    """The facts and the tensors. CheckpointError says in one sentence what is missing, damaged or foreign."""
+    facts = read_facts(folder, kind)
+    path = pathlib.Path(folder) / facts["tensors"]
+    tensors, _ = read_safetensors(path)
+    if hashlib.sha256(path.read_bytes()).hexdigest() != facts.get("sha256"):
+        raise CheckpointError(f"{path} is damaged: its contents are not those that {NAME} names")
     return facts, tensors

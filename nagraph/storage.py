@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import tempfile
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from nagraph import tree
 from nagraph.errors import CheckpointError
-from nagraph.ir.types import bfloat16
+from nagraph.ir.types import DTYPES
 
 
 def read_safetensors(path: str | pathlib.Path) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, str]]:
@@ -27,40 +27,65 @@ def read_safetensors(path: str | pathlib.Path) -> tuple[dict[str, np.ndarray[Any
     try:
         with safe_open(str(path), framework="numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} is damaged, or no safetensors file: {error}") from None
 
 
 def write_safetensors(path: str | pathlib.Path, tensors: Mapping[str, np.ndarray[Any, Any]],
                       metadata: Mapping[str, str] | None = None) -> None:
     """Write tensors atomically: a reader sees the old file or the new one, whatever happens."""
+    write_atomically(path, safetensors_bytes(tensors, metadata))
+
+
+def safetensors_bytes(tensors: Mapping[str, np.ndarray[Any, Any]], metadata: Mapping[str, str] | None = None) -> bytes:
+    """The contents of a safetensors file. CheckpointError names a tensor whose dtype the format has no name for."""
     from safetensors.numpy import save
 
     for name, array in tensors.items():
-        if array.dtype == bfloat16:
-            raise CheckpointError(f"tensor {name} is bfloat16, which safetensors can't take from NumPy; save it as float32")
+        if array.dtype.newbyteorder("=") not in DTYPES.values():
+            raise CheckpointError(f"tensor {name} is {array.dtype}, which can't be saved; there is {', '.join(map(str, DTYPES.values()))}")
     contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in tensors.items()}
-    write_atomically(path, save(contiguous, dict(metadata) if metadata else None))
+    made: bytes = save(contiguous, dict(metadata) if metadata else None)
+    return made
 
 
 def write_atomically(path: str | pathlib.Path, content: bytes) -> None:
-    """Write a file under another name, flush it to disk, then rename it; nothing is left behind on failure."""
+    """Write a file under another name, flush it to disk, then rename it; nothing is left behind on failure.
+
+    Missing folders are made. CheckpointError says why it could not be written.
+    """
     target = pathlib.Path(path)
-    name = ""
+    draft = target.parent / f".{target.name}.{secrets.token_hex(4)}"
+    made: list[pathlib.Path] = []
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        with os.fdopen(descriptor, "wb") as file:
+        for folder in reversed([p for p in (target.parent, *target.parent.parents) if not p.exists()]):
+            folder.mkdir(exist_ok=True)
+            made.append(folder)
+        with open(draft, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, target)
-    except OSError as error:
-        if name:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
-        raise CheckpointError(f"{target} can't be written: {error.strerror or error}") from None
+        os.replace(draft, target)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        with contextlib.suppress(OSError):
+            for folder in reversed(made):
+                folder.rmdir()
+        if isinstance(error, OSError):
+            raise CheckpointError(f"{target} can't be written: {error.strerror or error}") from None
+        raise
+    _flush_folder(target.parent)
+
+
+def _flush_folder(folder: pathlib.Path) -> None:
+    """Make a rename outlive a power failure, where the system lets one flush a folder."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def save(path: str | pathlib.Path, arrays: Any, metadata: Mapping[str, str] | None = None) -> None:
@@ -77,9 +102,15 @@ def load(path: str | pathlib.Path, like: Any) -> Any:
 
 
 def named_leaves(arrays: Any, prefix: str = "") -> dict[str, np.ndarray[Any, Any]]:
-    """Path and array of each leaf that is not None."""
+    """Path and array of each leaf that is not None. CheckpointError if two leaves have the same path."""
     leaves, structure = tree.flatten(arrays)
-    return {p: np.asarray(x) for p, x in zip(tree.paths(structure, prefix), leaves) if x is not None}
+    named: dict[str, np.ndarray[Any, Any]] = {}
+    for path, leaf in zip(tree.paths(structure, prefix), leaves):
+        if path in named:
+            raise CheckpointError(f"two leaves have the path {path!r}; rename the key with a dot in it")
+        if leaf is not None:
+            named[path] = np.asarray(leaf)
+    return named
 
 
 def fill(like: Any, tensors: Mapping[str, np.ndarray[Any, Any]], source: str, prefix: str = "") -> Any:
@@ -96,5 +127,5 @@ def fill(like: Any, tensors: Mapping[str, np.ndarray[Any, Any]], source: str, pr
         if array.shape != wanted.shape or array.dtype != wanted.dtype:
             raise CheckpointError(f"{source}: tensor {name} is {array.dtype}{list(array.shape)}, "
                                   f"expected {wanted.dtype}{list(wanted.shape)}")
-        found.append(array)
+        found.append(array if array.flags.owndata else array.copy())  # an array of its own can be donated
     return tree.unflatten(structure, found)
