@@ -30,7 +30,7 @@ MODULES = {
 #: Passes for which regions are the affair of the graph that holds them.
 WHOLE = frozenset(("memory",))
 #: What `compile` runs when nothing else is asked for.
-DEFAULT = "canonicalize,fold,cse,dce,expand,canonicalize,fold,cse,dce,fuse,schedule,memory"
+DEFAULT = "canonicalize,simplify,fold,cse,dce,expand,canonicalize,simplify,fold,cse,dce,fuse,schedule,memory"
 
 P = TypeVar("P")
 

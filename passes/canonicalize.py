@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ir.operators import COMMUTATIVE
 from nagraph.pipeline import graph_pass
-
-#: x op y = y op x, bit for bit.
-COMMUTATIVE = frozenset((
-    "add", "multiply", "equal", "not_equal", "bitwise_and", "bitwise_or", "bitwise_xor",
-    "logical_and", "logical_or", "logical_xor",
-))
 
 
 @graph_pass

@@ -140,6 +140,8 @@ def _outline(graph: Graph, regions: list[list[Node]]) -> Graph:
     for unit in _ordered(graph, unit_of, index):
         if len(unit) == 1:
             (node,) = unit
+            if isinstance(node.op, Constant) and node.result not in kept and all(len(unit_of[u]) > 1 for u in graph.uses[node.result]):
+                continue  # it is inside the regions now
             nodes.append(Node(node.op, tuple(renamed.get(v, v) for v in node.operands), node.results, node.location))
         else:
             nodes.append(_call(graph, unit, kept, renamed))

@@ -9,6 +9,13 @@ from typing import Any
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
 
+#: x op y = y op x, bit for bit.
+COMMUTATIVE = frozenset((
+    "add", "multiply", "equal", "not_equal", "bitwise_and", "bitwise_or", "bitwise_xor",
+    "logical_and", "logical_or", "logical_xor",
+))
+
+
 class Operators:
     """Arithmetic, comparison (but not ==, which is identity), indexing, and matrix product."""
 

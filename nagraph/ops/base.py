@@ -69,9 +69,9 @@ class Primitive(Op):
             arrays = tuple(a.astype(F32) if a.dtype in NARROW_FLOATS else a for a in arrays)
         with np.errstate(all="ignore"):
             results = self.reference(*arrays)
-        if isinstance(types, TensorType):
-            return np.asarray(results, dtype=types.dtype)
-        return tuple(np.asarray(r, dtype=t.dtype) for r, t in zip(results, types, strict=True))
+            if isinstance(types, TensorType):
+                return np.asarray(results, dtype=types.dtype)
+            return tuple(np.asarray(r, dtype=t.dtype) for r, t in zip(results, types, strict=True))
 
 
 def as_array(operand: Operand) -> Array:

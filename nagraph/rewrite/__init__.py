@@ -1,0 +1,1 @@
+"""Rewriting: patterns, rules as data, and the greedy rewriter."""

@@ -1,0 +1,202 @@
+"""Patterns: expressions with holes, written like the code that they match.
+
+    x, y = holes("x y")
+    p, q = attributes("p q")
+    op.exp(op.log(x))                       # matches %1 = log(%0)  %2 = exp(%1)
+    op.transpose(op.transpose(x, axes=p), axes=q)
+
+A pattern matches nodes with one result. A hole that stands twice matches one value twice. Numbers
+match constants of that value, broadcast or not; operands of commutative ops match in either order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nagraph.ir.constant import Constant
+from nagraph.ir.graph import Node, Value
+from nagraph.ir.op import REGISTRY
+from nagraph.ir.operators import COMMUTATIVE
+
+#: What holes stand for: a value, an attribute, or (for numerals) a NumPy scalar.
+Bindings = dict[str, Any]
+Producers = Mapping[Value, Node]
+
+
+class Pattern:
+    """Base of patterns; operators on them make larger ones."""
+
+    def match(self, value: Value, producers: Producers, bound: Bindings) -> Iterator[Bindings]:
+        """Every way to match `value`, each as bindings that extend `bound`."""
+        raise NotImplementedError
+
+    def __add__(self, other: Any) -> Apply:
+        return op.add(self, other)
+
+    def __radd__(self, other: Any) -> Apply:
+        return op.add(other, self)
+
+    def __sub__(self, other: Any) -> Apply:
+        return op.subtract(self, other)
+
+    def __rsub__(self, other: Any) -> Apply:
+        return op.subtract(other, self)
+
+    def __mul__(self, other: Any) -> Apply:
+        return op.multiply(self, other)
+
+    def __rmul__(self, other: Any) -> Apply:
+        return op.multiply(other, self)
+
+    def __truediv__(self, other: Any) -> Apply:
+        return op.divide(self, other)
+
+    def __rtruediv__(self, other: Any) -> Apply:
+        return op.divide(other, self)
+
+    def __pow__(self, other: Any) -> Apply:
+        return op.power(self, other)
+
+    def __neg__(self) -> Apply:
+        return op.negative(self)
+
+    def __and__(self, other: Any) -> Apply:
+        return op.bitwise_and(self, other)
+
+    def __or__(self, other: Any) -> Apply:
+        return op.bitwise_or(self, other)
+
+    def __xor__(self, other: Any) -> Apply:
+        return op.bitwise_xor(self, other)
+
+    def __invert__(self) -> Apply:
+        return op.invert(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Hole(Pattern):
+    """Matches any value; all its places must hold the same one."""
+
+    name: str
+
+    def match(self, value: Value, producers: Producers, bound: Bindings) -> Iterator[Bindings]:
+        if self.name not in bound:
+            yield {**bound, self.name: value}
+        elif bound[self.name] is value:
+            yield bound
+
+
+@dataclass(frozen=True, eq=False)
+class Number(Pattern):
+    """Matches constants whose elements all equal one number (0.0 and -0.0 alike; True is no 1)."""
+
+    value: Any
+
+    def match(self, value: Value, producers: Producers, bound: Bindings) -> Iterator[Bindings]:
+        found = uniform(value, producers)
+        if found is not None and (found.dtype == np.bool_) == isinstance(self.value, bool) and found == self.value:
+            yield bound
+
+
+@dataclass(frozen=True, eq=False)
+class Numeral(Pattern):
+    """Matches any constant whose elements are all equal, and binds that number."""
+
+    name: str
+
+    def match(self, value: Value, producers: Producers, bound: Bindings) -> Iterator[Bindings]:
+        found = uniform(value, producers)
+        if found is not None and found.dtype != np.bool_ and (self.name not in bound or bound[self.name] == found):
+            yield {**bound, self.name: found}
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """Stands for an attribute of an op; all its places must hold equal ones."""
+
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Apply(Pattern):
+    """An op on patterns, with some of its attributes."""
+
+    name: str
+    operands: tuple[Pattern, ...]
+    attributes: tuple[tuple[str, Any], ...] = ()
+
+    def match(self, value: Value, producers: Producers, bound: Bindings) -> Iterator[Bindings]:
+        node = producers.get(value)
+        if node is None or node.op.name != self.name or len(node.operands) != len(self.operands) or len(node.results) != 1:
+            return
+        for key, wanted in self.attributes:
+            found = getattr(node.op, key)
+            if not isinstance(wanted, Attribute):
+                if found != wanted:
+                    return
+            elif wanted.name not in bound:
+                bound = {**bound, wanted.name: found}
+            elif bound[wanted.name] != found:
+                return
+        orders = [node.operands]
+        if self.name in COMMUTATIVE and node.operands[0] is not node.operands[1]:
+            orders.append(node.operands[::-1])
+        for operands in orders:
+            yield from _match_all(self.operands, operands, producers, bound)
+
+
+def _match_all(patterns: tuple[Pattern, ...], values: tuple[Value, ...], producers: Producers, bound: Bindings) -> Iterator[Bindings]:
+    if not patterns:
+        yield bound
+        return
+    for found in patterns[0].match(values[0], producers, bound):
+        yield from _match_all(patterns[1:], values[1:], producers, found)
+
+
+class _Ops:
+    """op.NAME(patterns, attribute=...) is the pattern of that op."""
+
+    def __getattr__(self, name: str) -> Any:
+        def apply(*operands: Any, **attributes: Any) -> Apply:
+            if name not in REGISTRY:
+                raise ValueError(f"a pattern names the op {name!r}, which does not exist")
+            return Apply(name, tuple(map(as_pattern, operands)), tuple(attributes.items()))
+
+        return apply
+
+
+op = _Ops()
+
+
+def as_pattern(x: Any) -> Pattern:
+    return x if isinstance(x, Pattern) else Number(x)
+
+
+def holes(names: str) -> tuple[Hole, ...]:
+    return tuple(map(Hole, names.split()))
+
+
+def numerals(names: str) -> tuple[Numeral, ...]:
+    return tuple(map(Numeral, names.split()))
+
+
+def attributes(names: str) -> tuple[Attribute, ...]:
+    return tuple(map(Attribute, names.split()))
+
+
+def uniform(value: Value, producers: Producers) -> Any:
+    """The one number of a constant whose elements are all equal, through broadcasts and reshapes; None for other values."""
+    node = producers.get(value)
+    while node is not None and node.op.name in ("broadcast", "reshape"):
+        node = producers.get(node.operands[0])
+    if node is None or not isinstance(node.op, Constant):
+        return None
+    array = node.op.array
+    if array.size == 0 or array.size > 64:
+        return None
+    flat = array.reshape(-1)
+    return flat[0] if array.size == 1 or (flat == flat[0]).all() else None

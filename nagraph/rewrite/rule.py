@@ -1,0 +1,133 @@
+"""Rules: two patterns and a name that reads as an equation."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nagraph.errors import NagraphError
+from nagraph.ir.graph import Node, Value
+from nagraph.ir.op import REGISTRY
+from nagraph.ir.types import BOOL, FLOATS, INTEGERS, DType
+from nagraph.ops.base import broadcast_to, full
+from nagraph.rewrite.pattern import Apply, Bindings, Hole, Number, Numeral, Pattern, Producers, as_pattern
+
+
+class _Inexact:
+    """Marks rules that change rounding or special values: off unless asked for."""
+
+
+inexact = _Inexact()
+
+
+@dataclass(frozen=True)
+class where:
+    """A condition on what the holes stand for, by name: where(lambda p, q: ...)."""
+
+    holds: Callable[..., bool]
+
+
+@dataclass(frozen=True)
+class only:
+    """The dtypes of the result for which a rule is stated."""
+
+    dtypes: frozenset[DType]
+
+
+integers, floats, booleans = only(INTEGERS), only(FLOATS), only(frozenset((BOOL,)))
+
+
+@dataclass(frozen=True)
+class example:
+    """What the soundness test puts into the holes: shapes for values, attributes and numerals as they are."""
+
+    bindings: dict[str, Any]
+
+
+def on(**bindings: Any) -> example:
+    return example(bindings)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """left => right, under conditions. `right` is a pattern, a number, or a function of the holes by name."""
+
+    name: str
+    left: Apply
+    right: Any
+    exact: bool = True
+    conditions: tuple[Callable[..., bool], ...] = ()
+    dtypes: frozenset[DType] | None = None
+    examples: tuple[dict[str, Any], ...] = field(default=(), compare=False)
+
+    def apply(self, node: Node, producers: Producers) -> Value | None:
+        """What the rule puts in place of the node's result, emitted into the active builder; None if it does not apply.
+
+        A replacement that is only smaller by broadcasting is broadcast; one of another type is refused.
+        """
+        result = node.results[0]
+        if self.dtypes is not None and result.dtype not in self.dtypes:
+            return None
+        for bound in self.left.match(result, producers, {}):
+            if all(_call(c, bound) for c in self.conditions):
+                made = self._build(bound, result)
+                if made is None or made.dtype != result.dtype:
+                    return None
+                if made.shape == result.shape:
+                    return made
+                try:
+                    wide = broadcast_to(made, result.shape)
+                except NagraphError:
+                    return None
+                return wide if wide.shape == result.shape else None
+        return None
+
+    def _build(self, bound: Bindings, result: Value) -> Value | None:
+        if not isinstance(self.right, Pattern) and callable(self.right):
+            made = _call(self.right, bound)
+            return made if isinstance(made, Value) else full(result.type, made)
+        made = build(as_pattern(self.right), bound)
+        return made if isinstance(made, Value) else full(result.type, made)
+
+
+def build(pattern: Pattern, bound: Bindings) -> Any:
+    """The value of a pattern under bindings, emitted; numbers stay numbers, which take the dtype of what they meet."""
+    if isinstance(pattern, Hole | Numeral):
+        found = bound[pattern.name]
+        return found.item() if isinstance(found, np.generic) else found
+    if isinstance(pattern, Number):
+        return pattern.value
+    assert isinstance(pattern, Apply)
+    return REGISTRY[pattern.name](**{k: bound[v.name] if hasattr(v, "name") else v for k, v in pattern.attributes})(  # type: ignore[operator]
+        *(build(p, bound) for p in pattern.operands))
+
+
+def _call(fn: Callable[..., Any], bound: Bindings) -> Any:
+    """fn on the holes that its parameters name."""
+    return fn(*(bound[name] for name in _parameters(fn)))
+
+
+def _parameters(fn: Callable[..., Any]) -> tuple[str, ...]:
+    found = _PARAMETERS.get(fn)
+    if found is None:
+        found = _PARAMETERS[fn] = tuple(inspect.signature(fn).parameters)
+    return found
+
+
+_PARAMETERS: dict[Callable[..., Any], tuple[str, ...]] = {}
+
+
+def rules(*table: tuple[Any, ...]) -> tuple[Rule, ...]:
+    """Rules from rows (name, left, right, options...); options are `inexact`, `where`, `only`, `on`."""
+    made = []
+    for name, left, right, *options in table:
+        exact = not any(isinstance(o, _Inexact) for o in options)
+        conditions = tuple(o.holds for o in options if isinstance(o, where))
+        dtypes = next((o.dtypes for o in options if isinstance(o, only)), None)
+        examples = tuple(o.bindings for o in options if isinstance(o, example))
+        made.append(Rule(name, left, right, exact, conditions, dtypes, examples))
+    return tuple(made)
