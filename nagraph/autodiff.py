@@ -130,8 +130,8 @@ def grad_graph(graph: Graph, argnums: int | Sequence[int] = 0) -> Graph:
     if len(graph.outputs) != 1 or graph.output_types[0].shape or not is_float(graph.output_types[0].dtype):
         from nagraph.errors import SignatureError
 
-        found = ", ".join(map(str, graph.output_types))
-        raise SignatureError(f"grad: the graph {graph.name} must have one floating scalar output, it has ({found})")
+        shown = ", ".join(map(str, graph.output_types))
+        raise SignatureError(f"grad: the graph {graph.name} must have one floating scalar output, it has ({shown})")
     which = [argnums] if isinstance(argnums, int) else list(argnums)
     with Builder() as builder:
         inputs = [builder.input(v.type, v.name) for v in graph.inputs]

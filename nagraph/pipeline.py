@@ -174,7 +174,7 @@ def _parse_pass(text: str) -> Pass:
             raise PassError(f"pass {name} has no options, got {{{rest}")
         return found  # type: ignore[no-any-return]
     options: dict[str, Any] = {}
-    known = [f.name for f in dataclasses.fields(found)]  # type: ignore[arg-type]
+    known = [f.name for f in dataclasses.fields(found)]
     for item in filter(None, (x.strip() for x in rest.rstrip("}").split(","))):
         key, equals, value = item.partition("=")
         if key not in known or not equals:

@@ -26,13 +26,15 @@ SAMPLE = 400
 
 @click.command(short_help="Train a model on text.")
 @click.argument("model")
-@click.option("--data", type=click.Path(path_type=pathlib.Path), help="A text file or a folder of them; without it, Python's own documentation.")
+@click.option("--data", type=click.Path(path_type=pathlib.Path),
+              help="A text file or a folder of them; without it, Python's own documentation.")
 @click.option("--steps", type=click.IntRange(1), default=2000, show_default=True, help="Steps in all, those before a resume included.")
 @click.option("--seed", type=int, help="Decides initial weights, batches and dropout.  [default: 0]")
 @click.option("--out", type=click.Path(path_type=pathlib.Path), help="Folder for checkpoint and loss curve.  [default: runs/MODEL]")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in the folder, bit for bit as if never stopped.")
 @click.option("--backend", help="What runs the compiled graph.  [default: numpy]")
-@click.option("--horizon", type=click.IntRange(2), help="Let the learning rate fall along a half cosine until this step; stored in the checkpoint.")
+@click.option("--horizon", type=click.IntRange(2),
+              help="Let the learning rate fall along a half cosine until this step; stored in the checkpoint.")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Peak learning rate.  [default: 0.003]")
 @click.option("--layers", type=click.IntRange(1), help="Transformer blocks.  [default: 4]")
 @click.option("--heads", type=click.IntRange(1), help="Attention heads.  [default: 4]")

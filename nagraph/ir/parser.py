@@ -185,7 +185,7 @@ class _Parser:
         if self._is("as"):
             name = self._take("label", what="the graph's name, such as @name").text[1:]
         values: dict[str, Value] = {}
-        inputs = []
+        inputs: list[Value] = []
         self._take("mark", "(")
         while not self._is(")"):
             if inputs:
@@ -199,11 +199,11 @@ class _Parser:
                 self._take("mark", ",")
             types.append(self._type())
         self._take("mark", "{")
-        nodes = []
+        nodes: list[Node] = []
         while self.next.kind == "value":
             nodes.append(self._node(values))
         returned = self._take("word", "return", "a node or 'return'")
-        outputs = []
+        outputs: list[Value] = []
         while not self._is("}"):
             if outputs:
                 self._take("mark", ",")
@@ -382,7 +382,7 @@ class _Parser:
             elements.append(self.next)
             self.position += 1
             return ()
-        shapes = []
+        shapes: list[tuple[int, ...]] = []
         while not self._is("]"):
             if shapes:
                 self._take("mark", ",")

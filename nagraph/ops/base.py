@@ -162,7 +162,7 @@ class Elementwise(Primitive):
         """The result's dtype where it is not the operands'."""
         return dtype
 
-    def infer(self, *operands: TensorType) -> TensorType:
+    def infer(self, *operands: Any, **_: Any) -> TensorType:
         together = [t for i, t in enumerate(operands) if i not in self.separate]
         dtype = together[0].dtype
         if any(t.dtype != dtype for t in together):
@@ -213,7 +213,7 @@ class Elementwise(Primitive):
         rank = max(x.ndim - b for x, b in zip(operands, batched))
         return (self(*(align_batched(x, rank) if b else x for x, b in zip(operands, batched))),)
 
-    def cost(self, *operands: TensorType) -> Cost:
+    def cost(self, *operands: Any, **_: Any) -> Cost:
         size = self.infer(*operands).size
         return Cost(*(c * size for c in self.per_element))
 
@@ -248,7 +248,7 @@ class Linear(Primitive):
         )
         return (self(*moved),)
 
-    def cost(self, *operands: TensorType) -> Cost:
+    def cost(self, *operands: Any, **_: Any) -> Cost:
         return Cost()
 
 
@@ -285,10 +285,12 @@ class NotDifferentiable(Primitive):
 def scale(ct: Value, partial: Value | float) -> Value:
     """ct * partial, without a node for a factor of 1."""
     if isinstance(partial, Value):
-        return multiply(ct, partial)
+        product: Value = multiply(ct, partial)
+        return product
     if partial == 1:
         return ct
-    return negative(ct) if partial == -1 else multiply(ct, partial)
+    scaled: Value = negative(ct) if partial == -1 else multiply(ct, partial)
+    return scaled
 
 
 def add_tangents(a: Maybe, b: Maybe) -> Maybe:

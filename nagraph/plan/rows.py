@@ -35,7 +35,8 @@ def prefix(shape: Shape, rows: int) -> int | None:
 
 def row_counts(shape: Shape) -> list[int]:
     """The numbers of rows above 1 that a shape can be cut into, largest first."""
-    counts, product = [], 1
+    counts: list[int] = []
+    product = 1
     for size in shape:
         product *= size
         if product > 1 and (not counts or counts[-1] != product):

@@ -11,8 +11,9 @@ match constants of that value, broadcast or not; operands of commutative ops mat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,46 +36,46 @@ class Pattern:
         raise NotImplementedError
 
     def __add__(self, other: Any) -> Apply:
-        return op.add(self, other)
+        return apply("add", self, other)
 
     def __radd__(self, other: Any) -> Apply:
-        return op.add(other, self)
+        return apply("add", other, self)
 
     def __sub__(self, other: Any) -> Apply:
-        return op.subtract(self, other)
+        return apply("subtract", self, other)
 
     def __rsub__(self, other: Any) -> Apply:
-        return op.subtract(other, self)
+        return apply("subtract", other, self)
 
     def __mul__(self, other: Any) -> Apply:
-        return op.multiply(self, other)
+        return apply("multiply", self, other)
 
     def __rmul__(self, other: Any) -> Apply:
-        return op.multiply(other, self)
+        return apply("multiply", other, self)
 
     def __truediv__(self, other: Any) -> Apply:
-        return op.divide(self, other)
+        return apply("divide", self, other)
 
     def __rtruediv__(self, other: Any) -> Apply:
-        return op.divide(other, self)
+        return apply("divide", other, self)
 
     def __pow__(self, other: Any) -> Apply:
-        return op.power(self, other)
+        return apply("power", self, other)
 
     def __neg__(self) -> Apply:
-        return op.negative(self)
+        return apply("negative", self)
 
     def __and__(self, other: Any) -> Apply:
-        return op.bitwise_and(self, other)
+        return apply("bitwise_and", self, other)
 
     def __or__(self, other: Any) -> Apply:
-        return op.bitwise_or(self, other)
+        return apply("bitwise_or", self, other)
 
     def __xor__(self, other: Any) -> Apply:
-        return op.bitwise_xor(self, other)
+        return apply("bitwise_xor", self, other)
 
     def __invert__(self) -> Apply:
-        return op.invert(self)
+        return apply("invert", self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,16 +158,18 @@ def _match_all(patterns: tuple[Pattern, ...], values: tuple[Value, ...], produce
         yield from _match_all(patterns[1:], values[1:], producers, found)
 
 
+def apply(name: str, *operands: Any, **attributes: Any) -> Apply:
+    """The pattern of an op; numbers among the operands match constants."""
+    if name not in REGISTRY:
+        raise ValueError(f"a pattern names the op {name!r}, which does not exist")
+    return Apply(name, tuple(map(as_pattern, operands)), tuple(attributes.items()))
+
+
 class _Ops:
     """op.NAME(patterns, attribute=...) is the pattern of that op."""
 
-    def __getattr__(self, name: str) -> Any:
-        def apply(*operands: Any, **attributes: Any) -> Apply:
-            if name not in REGISTRY:
-                raise ValueError(f"a pattern names the op {name!r}, which does not exist")
-            return Apply(name, tuple(map(as_pattern, operands)), tuple(attributes.items()))
-
-        return apply
+    def __getattr__(self, name: str) -> Callable[..., Apply]:
+        return partial(apply, name)
 
 
 op = _Ops()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nagraph.ir.graph import Value
 from nagraph.ir.types import FLOATS, INTEGERS, DType
 from nagraph.ops.base import cast
 from nagraph.ops.movement import Flip, Slice, broadcast_to, reshape, transpose
@@ -29,7 +30,7 @@ def _slices(x: Any, a: Axes, s: Axes, u: Axes, v: Axes, t: Axes) -> Any:
     return Slice(start, stop, step)(x)
 
 
-def _keeps(x: Any, p: DType) -> bool:
+def _keeps(x: Value, p: DType) -> bool:
     """Whether every value of x's dtype survives a cast to p and back."""
     q = x.dtype
     if q in FLOATS and p in FLOATS:
