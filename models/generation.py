@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import nagraph as ng
+from nagraph.errors import DataError
 
 
 def generate(model: Any, ids: Any, length: int, *, temperature: float = 1.0, top: int | None = None, seed: int = 0,
@@ -15,13 +16,22 @@ def generate(model: Any, ids: Any, length: int, *, temperature: float = 1.0, top
     """`length` further ids after `ids`, p = softmax(logits / temperature), among the `top` likeliest (None: all).
 
     temperature 0 takes the likeliest. The model sees as many of the last ids as its context holds.
-    Raises ValueError for an empty prompt or a negative temperature.
+    DataError for an empty prompt, ids that are no symbols, a negative temperature, `top` below 1, logits that are not finite.
     """
     known = [int(i) for i in np.asarray(ids).ravel()]
     if not known:
-        raise ValueError("generation needs at least one symbol to begin with")
-    if temperature < 0:
-        raise ValueError(f"the temperature is at least 0, got {temperature}")
+        raise DataError("generation needs at least one symbol to begin with")
+    if not 0 <= min(known) <= max(known) < model.config.vocabulary:
+        raise DataError(f"the prompt's ids must lie in [0, {model.config.vocabulary}), got {min(known)} to {max(known)}")
+    if not temperature >= 0:
+        raise DataError(f"the temperature is at least 0, got {temperature}")
+    if top is not None and top < 1:
+        raise DataError(f"`top` is at least 1, got {top}")
+    return _generate(model, known, length, temperature, top, seed, backend)
+
+
+def _generate(model: Any, known: list[int], length: int, temperature: float, top: int | None, seed: int, backend: str | None
+              ) -> Iterator[int]:
     context = model.config.context
 
     def next_logits(model: Any, window: Any, last: Any) -> Any:
@@ -39,11 +49,12 @@ def generate(model: Any, ids: Any, length: int, *, temperature: float = 1.0, top
 
 
 def draw(logits: Any, temperature: float, top: int | None, rng: np.random.Generator) -> int:
-    """An index drawn with p = softmax(logits / temperature)."""
+    """An index drawn with p = softmax(logits / temperature) among the `top` likeliest; of equal ones the first count."""
+    if not np.isfinite(logits).all():
+        raise DataError("the model's scores are not finite, so it can't continue the text")
+    chosen = np.argsort(-logits, kind="stable")[:top]
     if temperature == 0:
-        return int(np.argmax(logits))
-    scaled = logits / temperature
-    if top is not None and top < len(scaled):
-        scaled = np.where(scaled >= np.sort(scaled)[-top], scaled, -np.inf)
-    p = np.exp(scaled - scaled.max())
-    return int(rng.choice(len(p), p=p / p.sum()))
+        return int(chosen[0])
+    with np.errstate(over="ignore"):  # a temperature close to 0 takes the likeliest as well
+        p = np.exp((logits[chosen] - logits[chosen[0]]) / temperature)
+    return int(rng.choice(chosen, p=p / p.sum()))

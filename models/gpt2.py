@@ -25,6 +25,14 @@ from nagraph.nn.norms import LayerNorm
 Array = Any
 
 
+#: Options of a Hugging Face configuration that change the function, and the values that are GPT-2's; a missing one has the first.
+PUBLISHED = {
+    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+    "scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,), "add_cross_attention": (False,),
+    "tie_word_embeddings": (True,),
+}
+
+
 @dataclass(frozen=True)
 class GPT2Config:
     """Sizes of a GPT-2. The defaults are those of the smallest published one (124 million parameters)."""
@@ -39,6 +47,11 @@ class GPT2Config:
     eps: float = 1e-5
 
     def __post_init__(self) -> None:
+        for name in ("vocabulary", "context", "layers", "heads", "width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.inner < 0:
+            raise ValueError(f"inner must be at least 0, got {self.inner}")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
         if not 0 <= self.dropout < 1:
@@ -135,10 +148,14 @@ class GPT2(Module):
     def from_pretrained(cls, folder: str | pathlib.Path, dtype: Any = np.float32) -> GPT2:
         """The model of a Hugging Face folder: config.json and safetensors. CheckpointError if it is no GPT-2's."""
         found = hugging_face.read_config(folder, "gpt2")
-        if found.get("activation_function", "gelu_new") not in ("gelu_new", "gelu_pytorch_tanh"):
-            raise ng.errors.CheckpointError(f"{folder}: activation {found['activation_function']!r} is not GPT-2's gelu_new")
-        config = GPT2Config(found["vocab_size"], found["n_positions"], found["n_layer"], found["n_head"], found["n_embd"],
-                            found.get("n_inner") or 0, eps=found.get("layer_norm_epsilon", 1e-5))
+        for name, allowed in PUBLISHED.items():
+            if found.get(name, allowed[0]) not in allowed:
+                raise ng.errors.CheckpointError(f"{folder}: {name} {found[name]!r} is not what GPT-2 has, {allowed[0]!r}")
+        sizes = (hugging_face.size(found, name) for name in ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd"))
+        try:
+            config = GPT2Config(*sizes, inner=found.get("n_inner") or 0, eps=float(found.get("layer_norm_epsilon", 1e-5)))
+        except (TypeError, ValueError) as error:
+            raise ng.errors.CheckpointError(f"{folder}: config.json describes no GPT-2: {error}") from None
         tensors = hugging_face.read_tensors(folder, strip="transformer.")
 
         def take(name: str, *shape: int) -> Array:

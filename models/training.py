@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,11 +22,33 @@ from nagraph.storage import fill, named_leaves
 Array = Any
 
 
+def _whole(least: int) -> tuple[str, Callable[[Any], bool]]:
+    return f"a whole number, at least {least}", lambda x: type(x) is int and least <= x < 2**64
+
+
+def _number(what: str, holds: Callable[[float], bool]) -> tuple[str, Callable[[Any], bool]]:
+    return f"a number {what}", lambda x: type(x) in (int, float) and holds(x)
+
+
+_POSITIVE = _number("greater than 0", lambda x: 0 < x < math.inf)
+_SHARE = _number("in [0, 1)", lambda x: 0 <= x < 1)
+_HORIZON = "None, or a whole number, at least 2", lambda x: x is None or _whole(2)[1](x)
+
+#: What each field of a recipe must be, in words and as a test.
+_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "layers": _whole(1), "heads": _whole(1), "width": _whole(1), "context": _whole(2), "batch": _whole(1), "warm_up": _whole(1),
+    "seed": _whole(0), "horizon": _HORIZON, "dropout": _SHARE, "learning_rate": _POSITIVE, "b1": _SHARE, "b2": _SHARE,
+    "weight_decay": _number("of at least 0", lambda x: 0 <= x < math.inf), "clip": _POSITIVE, "average": _SHARE,
+    "dtype": ("float32 or float64", lambda x: x in ("float32", "float64")),
+}
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides a run, with the data: sizes, learning rate, regularisation, seed.
 
     Nothing here knows how many steps there will be; a schedule that decays takes an explicit `horizon`.
+    DataError for values that no run can have.
     """
 
     layers: int = 4
@@ -45,13 +68,20 @@ class Recipe:
     seed: int = 0
     dtype: str = "float32"
 
+    def __post_init__(self) -> None:
+        for name, (rule, holds) in _RULES.items():
+            if not holds(getattr(self, name)):
+                raise DataError(f"{name} must be {rule}, got {getattr(self, name)!r}")
+        if self.width % self.heads:
+            raise DataError(f"width {self.width} must be a multiple of heads {self.heads}")
+        if self.horizon is not None and self.horizon <= self.warm_up:
+            raise DataError(f"the horizon, {self.horizon} steps, must lie beyond the warm-up of {self.warm_up}")
+
     def schedule(self) -> Any:
         """Warm-up to a constant; with a horizon, from there a half cosine to a tenth at the horizon."""
         if self.horizon is None:
             after: Any = ng.optim.constant(self.learning_rate)
         else:
-            if self.horizon <= self.warm_up:
-                raise DataError(f"the horizon, {self.horizon} steps, must lie beyond the warm-up of {self.warm_up}")
             after = ng.optim.cosine(self.learning_rate, self.horizon - self.warm_up, final=self.learning_rate / 10)
         return ng.optim.warm_up(after, self.warm_up)
 
@@ -94,10 +124,10 @@ def make_step(recipe: Recipe, backend: str | None = None) -> Any:
         dtype = np.dtype(recipe.dtype)
         done = count.astype(dtype)
         keep = ng.numpy.minimum(np.asarray(recipe.average, dtype), (done + 1) / (done + 10))
-        average = ng.tree.map(lambda a, x: a * keep + x * (1 - keep), state.average, model)
+        average = ng.tree.map(lambda a, x: None if a is None else a * keep + x * (1 - keep), state.average, model)
         finite = ng.numpy.isfinite(loss) & ng.numpy.isfinite(norm)
         after = TrainState(model, moments, average, count)
-        return ng.tree.map(lambda new, old: ng.where(finite, new, old), after, state), loss, norm
+        return ng.tree.map(lambda new, old: None if old is None else ng.where(finite, new, old), after, state), loss, norm
 
     return ng.jit(step, backend=backend, donate_argnames=("state",))
 
@@ -171,9 +201,12 @@ class Run:
         """The run that a checkpoint holds, going on with the same text. CheckpointError if it was another text."""
         facts, tensors = checkpoint.read(folder, "gpt2")
         recipe = read_recipe(facts, folder)
-        if facts.get("data", {}).get("sha256") != text.sha256:
-            raise CheckpointError(f"{folder} was trained on another text ({facts.get('data', {}).get('source')}) than {text.source}; "
+        data = facts.get("data")
+        if not isinstance(data, dict) or data.get("sha256") != text.sha256:
+            source = data.get("source") if isinstance(data, dict) else data
+            raise CheckpointError(f"{folder} was trained on another text ({source}) than {text.source}; "
                                   "resume with the text that it was trained on")
+        _check_sizes(recipe, len(text.symbols), tensors, folder)
         run = cls(recipe, text, backend)
         run.state = fill(run.state, tensors, str(folder), "state")
         run.step = facts["step"]
@@ -183,10 +216,24 @@ class Run:
 
 def read_recipe(facts: dict[str, Any], folder: str | pathlib.Path) -> Recipe:
     """The recipe of a checkpoint."""
+    found, known = facts.get("recipe"), {f.name for f in dataclasses.fields(Recipe)}
+    if not isinstance(found, dict) or set(found) != known:
+        odd = ", ".join(sorted(set(found) ^ known)) if isinstance(found, dict) else "there is none"
+        raise CheckpointError(f"{folder}: its recipe is not one that this version knows ({odd})")
     try:
-        return Recipe(**facts["recipe"])
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder}: its recipe is not one that this version knows ({error})") from None
+        return Recipe(**found)
+    except DataError as error:
+        raise CheckpointError(f"{folder}: its recipe is not one that can be trained: {error}") from None
+
+
+def _check_sizes(recipe: Recipe, symbols: int, tensors: dict[str, np.ndarray[Any, Any]], folder: str | pathlib.Path) -> None:
+    """CheckpointError unless the tensors have the sizes that the recipe claims; before memory is asked for."""
+    table, position = (tensors[n].shape if n in tensors else () for n in ("state.model.token.table", "state.model.position"))
+    blocks = len({n.split(".")[3] for n in tensors if n.startswith("state.model.blocks.")})
+    claimed = (symbols, recipe.width), (recipe.context, recipe.width), recipe.layers
+    if (table, position, blocks) != claimed:
+        raise CheckpointError(f"{folder}: its tensors are not those of its recipe: embedding {list(table)}, positions {list(position)}, "
+                              f"{blocks} blocks; the recipe asks for {list(claimed[0])}, {list(claimed[1])}, {claimed[2]}")
 
 
 def load_model(folder: str | pathlib.Path) -> tuple[GPT2, str, Recipe]:
@@ -196,5 +243,6 @@ def load_model(folder: str | pathlib.Path) -> tuple[GPT2, str, Recipe]:
     symbols = facts.get("symbols")
     if not isinstance(symbols, str) or not symbols:
         raise CheckpointError(f"{folder}: the checkpoint names no symbols")
+    _check_sizes(recipe, len(symbols), tensors, folder)
     like = GPT2.init(ng.random.key(0), recipe.model_config(len(symbols)), np.dtype(recipe.dtype))
     return fill(like, tensors, str(folder), "state.average"), symbols, recipe

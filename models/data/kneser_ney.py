@@ -4,12 +4,11 @@
 
 with h' the context without its first symbol. Below the highest order, counts are numbers of
 distinct symbols seen before (continuation counts). D = n1 / (n1 + 2 n2), from the numbers of
-n-grams counted once and twice. Order 0 is uniform. Source: Kneser and Ney 1995; Chen and Goodman 1999.
+n-grams counted once and twice (1/2 if there are none). Order 0 is uniform. Source: Kneser and Ney 1995; Chen and Goodman 1999.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ Ids = np.ndarray[Any, Any]
 
 def windows(ids: Ids, n: int, symbols: int) -> Ids:
     """Each run of n symbols as one number in base `symbols`, uint64."""
-    if n * math.log2(max(symbols, 2)) > 64:
+    if symbols**n > 2**64:
         raise ValueError(f"runs of {n} of {symbols} symbols do not fit 64 bits; use a lower order")
     keys = np.zeros(max(len(ids) - n + 1, 0), np.uint64)
     for i in range(n):

@@ -14,7 +14,7 @@ from nagraph.errors import DataError
 #: A text is split into this many parts; the last is held out.
 PARTS = 10
 #: What a folder is searched for.
-SUFFIXES = (".txt", ".md", ".rst", ".py", ".csv", ".json", ".html", ".tex")
+SUFFIXES = (".txt", ".md", ".rst", ".py", ".csv", ".html", ".tex")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,21 +81,22 @@ def load(path: str | pathlib.Path | None, context: int) -> Text:
 
 
 def _read(path: pathlib.Path) -> str:
-    if not path.exists():
-        raise DataError(f"{path} does not exist")
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES)
-        if not files:
-            raise DataError(f"{path} holds no text file ({', '.join(SUFFIXES)})")
-        return "\n".join(map(_read_file, files))
-    return _read_file(path)
-
-
-def _read_file(path: pathlib.Path) -> str:
+    """The text of a file, or of the text files in a folder that are not empty, in the order of their names."""
     try:
-        raw = path.read_bytes()
+        if not path.is_dir():
+            return _decode(path, path.read_bytes())
+        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        contents = [(p, raw) for p in files if (raw := p.read_bytes())]
+    except FileNotFoundError as error:
+        raise DataError(f"{error.filename} does not exist") from None
     except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror or error}") from None
+        raise DataError(f"{error.filename or path} can't be read: {error.strerror or error}") from None
+    if not contents:
+        raise DataError(f"{path} holds no text file ({', '.join(SUFFIXES)})" if not files else f"every text file in {path} is empty")
+    return "\n".join(_decode(*pair) for pair in contents)
+
+
+def _decode(path: pathlib.Path, raw: bytes) -> str:
     if not raw:
         raise DataError(f"{path} is empty")
     try:
