@@ -33,19 +33,27 @@ def write(folder: str | pathlib.Path, step: int, facts: Mapping[str, Any], tenso
     digest = hashlib.sha256(content).hexdigest()
     name = f"step-{step:08d}-{digest[:8]}.safetensors"  # the digest, so that another run's file of this step stays until the end
     text = json.dumps({"format": FORMAT, "step": step, "tensors": name, "sha256": digest, **facts}, indent=1, sort_keys=True)
-    fresh = not (root / name).exists()
-    write_atomically(root / name, content)
     try:
+        write_atomically(root / name, content)
         write_atomically(root / NAME, f"{text}\n".encode())
     except BaseException:
-        if fresh:
-            (root / name).unlink()
+        if not _is_current(root, name):
+            with contextlib.suppress(OSError):
+                (root / name).unlink()
         raise
-    for pattern in ("step-*.safetensors", ".step-*", f".{NAME}.*"):  # older steps, and drafts of a process that was killed
-        for old in root.glob(pattern):
-            if old.name != name:
-                with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):
+        for pattern in ("step-*.safetensors", ".step-*", f".{NAME}.*"):  # older steps, and drafts of a process that was killed
+            for old in root.glob(pattern):
+                if old.name != name:
                     old.unlink()
+
+
+def _is_current(root: pathlib.Path, name: str) -> bool:
+    """Whether checkpoint.json names these tensors, as it does when only what comes after its rename failed."""
+    try:
+        return bool(read_facts(root)["tensors"] == name)
+    except CheckpointError:
+        return False
 
 
 def read_facts(folder: str | pathlib.Path, kind: str | None = None) -> dict[str, Any]:
