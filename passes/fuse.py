@@ -45,13 +45,17 @@ class Fuse:
 
 @dataclass(eq=False)
 class _Group:
-    """Nodes that may become a region; `before` are the groups that it reads from."""
+    """Nodes that may become a region; `before` are the groups that it reads from, `after` those that read from it.
+
+    first: the place of its first node in the graph. top: the last place of its nodes and of all that it depends on.
+    """
 
     nodes: list[Node]
     forms: Forms
     first: int
-    last: int
+    top: int
     before: set[_Group] = field(default_factory=set)
+    after: set[_Group] = field(default_factory=set)
     merged: _Group | None = None
 
     def now(self) -> _Group:
@@ -70,7 +74,9 @@ def _grow(graph: Graph, max_nodes: int) -> list[list[Node]]:
         mine = group_of[node] = _Group([node], forms, index, index)
         producers = [graph.producers[v] for v in node.operands if v in graph.producers]
         mine.before = {group_of[p].now() for p in producers if not isinstance(p.op, Constant)}
-        for other in sorted(mine.before, key=lambda g: -g.last):
+        for g in mine.before:
+            g.after.add(mine)
+        for other in sorted(mine.before, key=lambda g: -g.top):
             _try_merge(other.now(), group_of[node].now(), max_nodes)
     groups = {id(g): g for g in (group_of[n].now() for n in graph.nodes)}
     found = []
@@ -96,9 +102,16 @@ def _try_merge(a: _Group, b: _Group, max_nodes: int) -> None:
         return
     b.nodes = [*a.nodes, *b.nodes]
     b.forms = forms
-    b.first, b.last = min(a.first, b.first), max(a.last, b.last)
+    b.first, b.top = min(a.first, b.first), max(a.top, b.top)
     a.merged = b
     b.before = {g for g in (h.now() for h in (*a.before, *b.before)) if g is not b}
+    b.after = {g for g in (h.now() for h in (*a.after, *b.after)) if g is not b}
+    stack = list(b.after)
+    while stack:  # what depends on the group now depends on all of it
+        group = stack.pop().now()
+        if group.top < b.top:
+            group.top = b.top
+            stack += group.after
 
 
 def _path_around(source: _Group, target: _Group) -> bool:
@@ -107,7 +120,7 @@ def _path_around(source: _Group, target: _Group) -> bool:
     seen = {id(source), id(target)}
     while stack:
         group = stack.pop()
-        if id(group) in seen or group.last < source.first:  # what ended before the source began reads nothing of it
+        if id(group) in seen or group.top < source.first:  # all that it depends on came before the source
             continue
         seen.add(id(group))
         for g in group.before:

@@ -45,7 +45,7 @@ def main(args: list[str] | None = None) -> Any:
     """Run the command line; errors raised on purpose are one sentence on stderr and an exit code that is not 0."""
     try:
         code = cli.main(args, prog_name="nagraph", standalone_mode=False)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     except click.ClickException as error:
         error.show()
@@ -53,10 +53,10 @@ def main(args: list[str] | None = None) -> Any:
     except NagraphError as error:
         click.echo(f"nagraph: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        click.echo("nagraph: interrupted", err=True)
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()
+    except OSError as error:
+        click.echo(f"nagraph: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", err=True)
+        sys.exit(1)
+    except MemoryError as error:
+        click.echo(f"nagraph: not enough memory{f': {error}' if str(error) else ''}", err=True)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)

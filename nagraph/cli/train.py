@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pathlib
+import shlex
 import signal
 import time
 from typing import Any
@@ -29,7 +30,7 @@ SAMPLE = 400
 @click.option("--data", type=click.Path(path_type=pathlib.Path),
               help="A text file or a folder of them; without it, Python's own documentation.")
 @click.option("--steps", type=click.IntRange(1), default=2000, show_default=True, help="Steps in all, those before a resume included.")
-@click.option("--seed", type=int, help="Decides initial weights, batches and dropout.  [default: 0]")
+@click.option("--seed", type=click.IntRange(0), help="Decides initial weights, batches and dropout.  [default: 0]")
 @click.option("--out", type=click.Path(path_type=pathlib.Path), help="Folder for checkpoint and loss curve.  [default: runs/MODEL]")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in the folder, bit for bit as if never stopped.")
 @click.option("--backend", help="What runs the compiled graph.  [default: numpy]")
@@ -53,14 +54,15 @@ def command(model: str, data: pathlib.Path | None, steps: int, out: pathlib.Path
     if model not in MODELS:
         raise DataError(f"unknown model {model!r}; there is {', '.join(MODELS)}")
     check_backend(backend)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     folder = out or pathlib.Path("runs") / model
     run = _open(folder, data, resume, backend, {k: v for k, v in recipe.items() if v is not None}, steps)
     _describe(console, run)
     stopped = _advance(console, run, steps, folder)
     if stopped:
-        console.print(f"stopped after step {run.step}, which is saved; to go on: "
-                      f"nagraph train {model}{f' --data {data}' if data else ''} --out {folder} --resume --steps {steps}")
+        again = ["nagraph", "train", model, *(["--data", str(data)] if data else []), *(["--backend", backend] if backend else []),
+                 "--out", str(folder), "--resume", "--steps", str(steps)]
+        console.print(f"stopped after step {run.step}, which is saved; to go on: {shlex.join(again)}")
         raise click.exceptions.Abort
     _report(console, run, folder)
 
@@ -72,7 +74,7 @@ def _open(folder: pathlib.Path, data: pathlib.Path | None, resume: bool, backend
     from nagraph.models.training import Recipe, Run, read_recipe
 
     if resume:
-        facts, _ = checkpoint.read(folder, "gpt2")
+        facts = checkpoint.read_facts(folder, "gpt2")
         recipe = read_recipe(facts, folder)
         for name, value in changes.items():
             if getattr(recipe, name) != value:
@@ -83,12 +85,7 @@ def _open(folder: pathlib.Path, data: pathlib.Path | None, resume: bool, backend
         return Run.resume(folder, text.load(data, recipe.context), backend)
     if checkpoint.exists(folder):
         raise CheckpointError(f"{folder} holds a checkpoint already; add --resume to go on from it, or name another folder with --out")
-    try:
-        recipe = Recipe(**changes)
-        recipe.model_config(1)
-    except ValueError as error:
-        raise DataError(str(error)) from None
-    recipe.schedule()
+    recipe = Recipe(**changes)
     return Run(recipe, text.load(data, recipe.context), backend)
 
 
@@ -119,7 +116,10 @@ class _Rate(ProgressColumn):
 
 
 def _advance(console: Console, run: Any, steps: int, folder: pathlib.Path) -> bool:
-    """Steps until `steps` are done or Ctrl-C; saves at the end. Whether it was stopped."""
+    """Steps until `steps` are done or Ctrl-C; saves at the end. Whether it was stopped.
+
+    The start is saved as well, so that a full disk or a wrong folder is found before the work.
+    """
     stop = False
 
     def on_interrupt(*_: Any) -> None:
@@ -130,6 +130,8 @@ def _advance(console: Console, run: Any, steps: int, folder: pathlib.Path) -> bo
     tokens = run.recipe.batch * run.recipe.context
     columns = (TextColumn("step  {task.completed:.0f}/{task.total:.0f}"), BarColumn(), _Loss(), _Rate(), TimeRemainingColumn())
     try:
+        if run.step == 0:
+            run.save(folder)
         with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
             task = progress.add_task("train", total=steps, completed=run.step, loss=None, tokens=tokens)
             smooth, since, first = None, time.perf_counter(), run.step
@@ -172,10 +174,13 @@ def _report(console: Console, run: Any, folder: pathlib.Path) -> None:
     if text.source == "Python's own documentation":
         console.print("Topics repeat each other, so some held-out spans occur in the training part, for the n-grams as well.")
     prompt = text.held_out[:run.recipe.context // 2]
-    written = list(generate(run.state.average, prompt, SAMPLE, temperature=0.8, seed=run.recipe.seed, backend=run.backend))
-    console.print("\nA sample (temperature 0.8), after the first words of the held-out part:", style="bold")
-    console.print(text.decode(prompt), style="dim", markup=False, end="")
-    console.print(text.decode(written), markup=False)
+    try:
+        written = list(generate(run.state.average, prompt, SAMPLE, temperature=0.8, seed=run.recipe.seed, backend=run.backend))
+        console.print("\nA sample (temperature 0.8), after the first words of the held-out part:", style="bold")
+        console.print(text.decode(prompt), style="dim", end="")
+        console.print(text.decode(written))
+    except DataError as error:
+        console.print(f"\nno sample: {error}")
     console.print(f"\ncheckpoint  {folder}")
     picture = draw_curve(run, folder / "loss.png")
     console.print(f"loss curve  {picture}" if picture else "loss curve  not drawn: it needs matplotlib (pip install 'nagraph[plot]')")

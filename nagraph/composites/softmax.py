@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.composites.base import composite
+from nagraph.ops.base import normalize_axes
 from nagraph.ops.comparison import equal, isfinite
 from nagraph.ops.elementwise import where
 from nagraph.ops.reduction import max as max_of
@@ -101,5 +102,4 @@ _logsumexp.declare(_logsumexp_fwd, _logsumexp_bwd)
 
 def logsumexp(x: Any, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Any:
     """y = log sum exp x along axes (None: all), without overflow."""
-    axes = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
-    return _logsumexp(x, axis=tuple(a % x.ndim for a in axes), keepdims=keepdims)
+    return _logsumexp(x, axis=normalize_axes("logsumexp", axis, x.ndim), keepdims=keepdims)

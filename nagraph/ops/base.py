@@ -69,9 +69,11 @@ class Primitive(Op):
             arrays = tuple(a.astype(F32) if a.dtype in NARROW_FLOATS else a for a in arrays)
         with np.errstate(all="ignore"):
             results = self.reference(*arrays)
+            # Row-major, but for views: NumPy's reductions add in an order that depends on strides, and so on nothing else.
+            order: Any = "K" if self.view else "C"
             if isinstance(types, TensorType):
-                return np.asarray(results, dtype=types.dtype)
-            return tuple(np.asarray(r, dtype=t.dtype) for r, t in zip(results, types, strict=True))
+                return np.asarray(results, dtype=types.dtype, order=order)
+            return tuple(np.asarray(r, dtype=t.dtype, order=order) for r, t in zip(results, types, strict=True))
 
 
 def as_array(operand: Operand) -> Array:
