@@ -58,7 +58,7 @@ class Operators:
         return FUNCTIONS["remainder"](other, self)
 
     def __pow__(self, other: Any) -> Any:
-        return FUNCTIONS["power"](self, other)
+        return FUNCTIONS["raised"](self, other)
 
     def __rpow__(self, other: Any) -> Any:
         return FUNCTIONS["power"](other, self)

@@ -329,6 +329,15 @@ def where(condition: Any, x: Any, y: Any) -> Any:
     return Select()(condition, x, y)
 
 
+def raised(x: Any, exponent: Any) -> Any:
+    """x ** exponent: as for NumPy's operator, Python's 2, 0.5 and -1 stand for square, square root and reciprocal."""
+    if is_float(x.dtype) and type(exponent) in (int, float) and exponent in (2, 0.5, -1):
+        from nagraph.ops.special import sqrt
+
+        return {2: square, 0.5: sqrt, -1: reciprocal}[exponent](x)
+    return square(x) if type(exponent) is int and exponent == 2 and x.dtype != BOOL else power(x, exponent)
+
+
 def clip(x: Any, min: Any = None, max: Any = None) -> Any:  # noqa: A002 - NumPy's names
     """min(max(x, min), max); a limit of None is no limit."""
     if min is None or max is None:
@@ -344,4 +353,4 @@ def full_like(x: Any, value: Any, dtype: Any = None) -> Any:
 
 
 FUNCTIONS.update(add=add, subtract=subtract, multiply=multiply, divide=divide, floor_divide=floor_divide,
-                 remainder=remainder, power=power, negative=negative, abs=abs)
+                 remainder=remainder, power=power, raised=raised, negative=negative, abs=abs)

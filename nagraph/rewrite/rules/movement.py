@@ -5,15 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from nagraph.ir.graph import Value
+from nagraph.ir.operators import COMMUTATIVE
 from nagraph.ir.types import FLOATS, INTEGERS, DType
 from nagraph.ops.base import cast
 from nagraph.ops.movement import Flip, Slice, broadcast_to, reshape, transpose
 from nagraph.rewrite.pattern import attributes, holes, op
 from nagraph.rewrite.rule import on, rules, where
 
-(x,) = holes("x")
+x, y = holes("x y")
 p, q, a, b, s, t, u, v, n, m = attributes("p q a b s t u v n m")
 Axes = tuple[int, ...]
+
+#: Functions of one and of two operands for which an operand need not be broadcast beforehand.
+UNARY = ("negative", "abs", "square", "reciprocal", "sqrt", "rsqrt", "exp", "log", "tanh", "sigmoid", "erf", "logical_not")
+BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "equal", "not_equal", "less", "less_equal", "greater",
+          "greater_equal", "logical_and", "logical_or")
 
 
 def compose(p: Axes, q: Axes) -> Axes:
@@ -50,6 +56,8 @@ RULES = rules(
      where(lambda x, p: [i for i in p if x.shape[i] != 1] == sorted(i for i in p if x.shape[i] != 1)), on(x=(2, 1, 3), p=(1, 0, 2))),
     ("broadcast of broadcast", op.broadcast(op.broadcast(x, shape=p), shape=q), lambda x, q: broadcast_to(x, q),
      on(x=(3,), p=(2, 3), q=(4, 2, 3))),
+    ("broadcast of axes of size 1 in front", op.broadcast(op.reshape(x, shape=q), shape=p), lambda x, p: broadcast_to(x, p),
+     where(lambda x, q: q == (1,) * (len(q) - x.ndim) + x.shape), on(x=(3,), q=(1, 3), p=(2, 3)), on(x=(), q=(1, 1), p=(2, 3))),
     ("broadcast to the same shape", op.broadcast(x, shape=p), x, where(lambda x, p: x.shape == p), on(x=(2, 3), p=(2, 3))),
     ("slice of slice", op.slice(op.slice(x, start=a, step=s), start=u, stop=v, step=t), _slices,
      on(x=(20,), a=(1,), stop0=(19,), s=(2,), u=(1,), v=(8,), t=(3,)), on(x=(9,), a=(2,), stop0=(8,), s=(1,), u=(3,), v=(3,), t=(1,))),
@@ -67,4 +75,10 @@ RULES = rules(
     ("cast of a wider cast", op.cast(op.cast(x, dtype=p), dtype=q), lambda x, q: cast(x, q),
      where(lambda x, p, q: x.dtype != q and _keeps(x, p) and x.dtype in FLOATS and q in FLOATS), on(x=(2, 3), p="f64", q="f16")),
     ("stop_gradient x => x", op.stop_gradient(x), x),
+    *((f"{f}(broadcast x) => broadcast({f} x)", getattr(op, f)(op.broadcast(x, shape=p)), getattr(op, f)(x), on(x=(3,), p=(2, 3)))
+      for f in UNARY),
+    *((f"{f}(x, broadcast y) => {f}(x, y)", getattr(op, f)(x, op.broadcast(y, shape=p)), getattr(op, f)(x, y),
+       on(x=(2, 3), y=(3,), p=(2, 3)), on(x=(), y=(2, 1), p=(2, 3))) for f in BINARY),
+    *((f"{f}(broadcast x, y) => {f}(x, y)", getattr(op, f)(op.broadcast(x, shape=p), y), getattr(op, f)(x, y),
+       on(x=(3,), y=(2, 3), p=(2, 3)), on(x=(2, 1), y=(3,), p=(2, 3))) for f in BINARY if f not in COMMUTATIVE),
 )
