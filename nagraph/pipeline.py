@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import difflib
 import importlib
 import pathlib
 import re
@@ -217,7 +216,7 @@ class Dump:
 
 
 class Diffs:
-    """Collects a unified diff of the text form for each pass that changed something."""
+    """Collects the difference in the text form for each pass that changed something."""
 
     def __init__(self) -> None:
         self.texts: list[tuple[str, str]] = []
@@ -225,9 +224,9 @@ class Diffs:
     def __call__(self, seen: Observation) -> None:
         if seen.before is seen.after:
             return
-        lines = difflib.unified_diff(str(seen.before).splitlines(), str(seen.after).splitlines(),
-                                     "before", f"after {seen.step}", lineterm="", n=1)
-        self.texts.append((seen.step, "\n".join(lines)))
+        from nagraph.ir.difference import difference
+
+        self.texts.append((seen.step, difference(seen.before, seen.after, f"after {seen.step}")))
 
 
 class Differential:

@@ -38,10 +38,10 @@ def command(model: str, name: str | None, train: bool, layers: int, pipeline: st
         most = max(ran, key=lambda s: abs(len(s.before.nodes) - len(s.after.nodes)))
         shown = [(f"before {most.step} (pass {most.index})", most.before), (f"after {most.step}", most.after)]
     if diff:
-        import difflib
+        from nagraph.ir.difference import difference
 
-        (a, before), (b, changed) = shown
-        click.echo("\n".join(difflib.unified_diff(_lines(before), _lines(changed), a, b, lineterm="", n=1)))
+        (_, before), (title, changed) = shown
+        click.echo(difference(before, changed, title))
         return
     for title, g in shown:
         click.echo(f"// {title}: {len(g.nodes)} nodes")

@@ -28,7 +28,7 @@ from nagraph.ir.types import SHORT_NAMES, TensorType, is_float
 INLINE_ELEMENTS = 16
 
 
-class _Printer:
+class Printer:
     """What is shared by the graphs of one text: labels of regions, blobs."""
 
     def __init__(self) -> None:
@@ -85,8 +85,8 @@ class _Printer:
         shown = [f"{k}={self.attribute(v)}" for k, v in op.attributes().items()]
         return f"{op.name}{{{', '.join(shown)}}}" if shown else op.name
 
-    def graph(self, graph: Graph, locations: bool) -> list[str]:
-        names = _names(graph)
+    def graph(self, graph: Graph, locations: bool, names: dict[Value, str] | None = None) -> list[str]:
+        names = value_names(graph) if names is None else names
         inputs = ", ".join(f"%{names[v]}: {v.type}" for v in graph.inputs)
         label = self.label(graph)
         title = f"@{label}" + ("" if label == graph.name else f" as @{graph.name}")
@@ -101,7 +101,7 @@ class _Printer:
         return f"{left} = {self.op(node.op)}({', '.join(f'%{names[v]}' for v in node.operands)})"
 
 
-def _names(graph: Graph) -> dict[Value, str]:
+def value_names(graph: Graph) -> dict[Value, str]:
     """Inputs by their own name where they have one, all others by number; no two alike."""
     names: dict[Value, str] = {}
     taken: set[str] = set()
@@ -142,12 +142,12 @@ def format_elements(array: np.ndarray[Any, Any]) -> str:
 
 def format_op(op: Op) -> str:
     """An op with its attributes; regions by name."""
-    return _Printer().op(op)
+    return Printer().op(op)
 
 
 def format_graph(graph: Graph, *, blobs: bool = True, locations: bool = True) -> str:
     """The text of a graph, its regions and (with `blobs`) the bytes of its large constants."""
-    printer = _Printer()
+    printer = Printer()
     printer.label(graph)
     parts: list[str] = []
     for g in printer.order:  # grows while regions are met
