@@ -22,7 +22,7 @@ def difference(before: Graph, after: Graph, title: str = "after", context: int =
         for a, b in zip(before.nodes[i:i + size], after.nodes[j:j + size]):
             renamed.update((v, names[u]) for u, v in zip(a.results, b.results))
     taken = frozenset(names.values())
-    numbers = (str(i) for i in itertools.count(len(names)) if str(i) not in taken)
+    numbers = (str(i) for i in itertools.count() if str(i) not in taken)
     renamed.update((v, next(numbers)) for n in after.nodes for v in n.results if v not in renamed)
     left, right = (_lines(g, n) for g, n in ((before, names), (after, renamed)))
     return "\n".join(difflib.unified_diff(left, right, "before", title, lineterm="", n=context))
