@@ -12,35 +12,24 @@ import dataclasses
 import hashlib
 import json
 import re
-import types
-import typing
-from typing import Any, NamedTuple, NoReturn
+from typing import Any
 
 import numpy as np
 
-from nagraph.errors import NagraphError, ParseError
+from nagraph.errors import NagraphError
+from nagraph.ir.attributes import fits, hints
 from nagraph.ir.constant import Constant, Data
 from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ir.location import Location
 from nagraph.ir.op import REGISTRY, Op
-from nagraph.ir.types import DTYPES, DType, TensorType, is_float
+from nagraph.ir.tokens import Token, Tokens
+from nagraph.ir.types import DTYPES, MAX_RANK, SHORT_NAMES, TensorType, is_float
+from nagraph.ir.verify import MAX_NESTING
 
-_TOKEN = re.compile(r"""
-    (?P<skip>(?:\s+|//[^\n]*)+)
-  | (?P<string>"(?:[^"\\\n]|\\.)*")
-  | (?P<digest>sha256:[0-9a-f]{64})
-  | (?P<label>@[\w.<>\-]+(?:\#\d+)*)
-  | (?P<value>%[\w.]+)
-  | (?P<number>-?(?:inf\b|nan(?::[0-9a-f]+)?\b|\d+(?:\.\d+)?(?:[eE][+-]?\d+)?))
-  | (?P<word>[A-Za-z_][\w.]*)
-  | (?P<arrow>->)
-  | (?P<mark>[()\[\]{},:=])
-""", re.VERBOSE)
-
-
-class _Token(NamedTuple):
-    kind: str
-    text: str
-    at: int
+#: Where a node came from, as the printer writes it behind the node.
+_LOCATION = re.compile(r"[ \t]*// (\S[^\n]*):([0-9]{1,9})$", re.MULTILINE)
+#: No number of a graph is longer than this; Python would take long over millions of digits.
+_DIGITS = 400
 
 
 def parse(text: str) -> Graph:
@@ -52,11 +41,9 @@ def parse(text: str) -> Graph:
     return _Parser(text).parse()
 
 
-class _Parser:
+class _Parser(Tokens):
     def __init__(self, text: str):
-        self.text = text
-        self.tokens = self._tokens()
-        self.position = 0
+        super().__init__(text)
         self.graphs: dict[str, Graph] = {}
         self.starts: dict[str, int] = {}
         self.open: list[str] = []
@@ -66,54 +53,12 @@ class _Parser:
         order = self._survey()
         if not order:
             self._fail("a text holds at least one graph: graph @name(...) -> (...) { ... }", len(self.text))
-        return self._graph(order[0])
-
-    # -- tokens -----------------------------------------------------------------------------------------
-
-    def _tokens(self) -> list[_Token]:
-        found: list[_Token] = []
-        at = 0
-        match = _TOKEN.match
-        while at < len(self.text):
-            m = match(self.text, at)
-            if m is None:
-                self._fail(f"unexpected character {self.text[at]!r}", at)
-            if m.lastgroup != "skip":
-                found.append(_Token(str(m.lastgroup), m.group(), at))
-            at = m.end()
-        found.append(_Token("end", "the end of the text", len(self.text)))
-        return found
-
-    def _fail(self, message: str, at: int) -> NoReturn:
-        line = self.text.count("\n", 0, at) + 1
-        start = self.text.rfind("\n", 0, at) + 1
-        stop = self.text.find("\n", at)
-        shown = self.text[start:stop if stop >= 0 else len(self.text)]
-        column = at - start + 1
-        if len(shown) > 160:  # keep the place in sight on long lines
-            cut = max(0, column - 80)
-            shown, caret = shown[cut:cut + 160], column - cut
-        else:
-            caret = column
-        raise ParseError(f"line {line}, column {column}: {message}\n  {shown}\n  {' ' * (caret - 1)}^")
-
-    @property
-    def next(self) -> _Token:
-        return self.tokens[self.position]
-
-    def _take(self, kind: str, text: str | None = None, what: str = "") -> _Token:
-        token = self.tokens[self.position]
-        if token.kind != kind or (text is not None and token.text != text):
-            self._fail(f"expected {what or repr(text) if text else what or kind}, found {token.text!r}", token.at)
-        self.position += 1
-        return token
-
-    def _is(self, text: str) -> bool:
-        """Take the next token if it is this one."""
-        if self.tokens[self.position].text == text and self.tokens[self.position].kind != "string":
-            self.position += 1
-            return True
-        return False
+        graph = self._graph(order[0])
+        for label in order:
+            if label not in self.graphs:
+                at = self.tokens[self.starts[label] + 1].at
+                self._fail(f"graph {label} is a region of no node of {order[0]}; a text holds one graph and its regions", at)
+        return graph
 
     # -- graphs and resources ------------------------------------------------------------------------------
 
@@ -136,7 +81,7 @@ class _Parser:
             self._skip_body(word)
         return order
 
-    def _skip_body(self, word: _Token) -> None:
+    def _skip_body(self, word: Token) -> None:
         depth = opened = 0
         while depth or not opened:
             token = self.next
@@ -164,7 +109,7 @@ class _Parser:
             self._fail("the bytes are not those that this sha256 names", string.at)
         self.resources[digest.text] = raw
 
-    def _region(self, token: _Token) -> Graph:
+    def _region(self, token: Token) -> Graph:
         """The graph of a label, built now if it was not yet."""
         if token.text in self.graphs:
             return self.graphs[token.text]
@@ -172,6 +117,8 @@ class _Parser:
             self._fail(f"there is no graph labelled {token.text}", token.at)
         if token.text in self.open:
             self._fail(f"graph {token.text} holds itself", token.at)
+        if len(self.open) > MAX_NESTING:
+            self._fail(f"regions are nested more than {MAX_NESTING} deep", token.at)
         here = self.position
         graph = self._graph(token.text)
         self.position = here
@@ -181,9 +128,9 @@ class _Parser:
         self.open.append(label)
         self.position = self.starts[label]
         self._take("word", "graph")
-        name = self._take("label").text[1:]
+        name = self._name(self._take("label"))
         if self._is("as"):
-            name = self._take("label", what="the graph's name, such as @name").text[1:]
+            name = self._name(self._take("label", what="the graph's name, such as @name"))
         values: dict[str, Value] = {}
         inputs: list[Value] = []
         self._take("mark", "(")
@@ -216,6 +163,19 @@ class _Parser:
         graph = self.graphs[label] = Graph(name, inputs, nodes, outputs)
         return graph
 
+    def _name(self, label: Token) -> str:
+        """The name that a label spells: @name, or @"any name" in quotes."""
+        if not label.text.startswith('@"'):
+            return label.text[1:]
+        quoted, _, number = label.text[1:].rpartition('"')
+        return self._string(f'{quoted}"', label.at) + number
+
+    def _string(self, text: str, at: int) -> str:
+        try:
+            return str(json.loads(text))
+        except ValueError:
+            self._fail("this string has an unknown escape", at)
+
     # -- nodes -----------------------------------------------------------------------------------------------
 
     def _typed(self, values: dict[str, Value], what: str) -> Value:
@@ -246,8 +206,11 @@ class _Parser:
             size = self._take("number", what="a size")
             if not size.text.isdigit():
                 self._fail(f"a size is a whole number that is not negative, not {size.text}", size.at)
-            sizes.append(int(size.text))
-        return TensorType(DTYPES[token.text], tuple(sizes))
+            sizes.append(self._int(size))
+        found = TensorType(DTYPES[token.text], tuple(sizes))
+        if not found.possible:
+            self._fail(f"no array has this type: an array has up to {MAX_RANK} axes and less than 2^63 bytes", token.at)
+        return found
 
     def _node(self, values: dict[str, Value]) -> Node:
         start = self.next
@@ -284,7 +247,8 @@ class _Parser:
             shown = (", ".join(map(str, t)) for t in (expected, [v.type for v in results]))
             self._fail("{} gives ({}), but the line says ({})".format(name.text, *shown), start.at)
         values.update(made)
-        return Node(op, tuple(operands), results)
+        where = _LOCATION.match(self.text, self.tokens[self.position - 1].at + 1)
+        return Node(op, tuple(operands), results, Location(where[1], int(where[2])) if where else None)
 
     def _op(self, cls: type[Op], results: tuple[Value, ...]) -> Op:
         """The op with the attributes that follow in braces."""
@@ -313,30 +277,28 @@ class _Parser:
         at = self.next.at
         if cls is Constant:
             return self._data(results[0].type)
-        found = self._literal()
+        found = self._literal(0)
         if isinstance(found, int) and not isinstance(found, bool) and hint is float:
-            found = float(found)
+            found = self._float(self.tokens[self.position - 1])
         if not fits(found, hint):
             self._fail(f"this attribute is {getattr(hint, '__name__', hint)}, not {found!r}", at)
         return found
 
-    def _literal(self) -> Any:
+    def _literal(self, depth: int) -> Any:
         token = self.next
         if self._is("["):
+            self._check_depth(depth, token)
             items: list[Any] = []
             while not self._is("]"):
                 if items:
                     self._take("mark", ",")
-                items.append(self._literal())
+                items.append(self._literal(depth + 1))
             return tuple(items)
         self.position += 1
         if token.kind == "string":
-            try:
-                return json.loads(token.text)
-            except ValueError:
-                self._fail("this string has an unknown escape", token.at)
+            return self._string(token.text, token.at)
         if token.kind == "number":
-            return int(token.text) if re.fullmatch(r"-?\d+", token.text) else self._float(token)
+            return self._int(token) if _is_whole(token.text) else self._float(token)
         if token.kind == "label":
             return self._region(token)
         if token.kind == "word":
@@ -347,10 +309,22 @@ class _Parser:
                 return words[token.text]
         self._fail(f"expected an attribute's value, found {token.text!r}", token.at)
 
-    def _float(self, token: _Token) -> float:
+    def _check_depth(self, depth: int, token: Token) -> None:
+        if depth >= MAX_RANK:
+            self._fail(f"lists are nested more than {MAX_RANK} deep", token.at)
+
+    def _int(self, token: Token) -> int:
+        if len(token.text) > _DIGITS:
+            self._fail(f"a number of {len(token.text)} digits is too long", token.at)
+        return int(token.text)
+
+    def _float(self, token: Token) -> float:
         if token.text.startswith(("nan:", "-nan")):
-            self._fail("a nan with other bits stands in constants only", token.at)
-        return float(token.text)
+            self._fail("a nan with a sign or other bits is written by its bits, in constants only, as nan:ffc00000", token.at)
+        value = float(token.text)
+        if abs(value) == float("inf") and "inf" not in token.text:
+            self._fail(f"{token.text} is larger than any f64; infinity is written inf", token.at)
+        return value
 
     # -- constants -------------------------------------------------------------------------------------------------
 
@@ -365,8 +339,8 @@ class _Parser:
             if len(raw) != type.nbytes:
                 self._fail(f"the resource has {len(raw)} bytes, {type} has {type.nbytes}", digest.at)
             return Data(np.frombuffer(raw, type.dtype).reshape(type.shape))
-        elements: list[_Token] = []
-        shape = self._elements(elements)
+        elements: list[Token] = []
+        shape = self._elements(elements, 0)
         if type.size and shape != type.shape or not type.size and elements:
             self._fail(f"the elements have shape {list(shape)}, the type is {type}", at)
         array = np.empty(len(elements), type.dtype)
@@ -374,32 +348,34 @@ class _Parser:
             self._element(array, i, token)
         return Data(array.reshape(type.shape))
 
-    def _elements(self, elements: list[_Token]) -> tuple[int, ...]:
+    def _elements(self, elements: list[Token], depth: int) -> tuple[int, ...]:
         """Collect the elements of nested lists; their shape."""
+        first = self.next
         if not self._is("["):
             if self.next.kind not in ("number", "word"):
                 self._fail(f"expected an element, found {self.next.text!r}", self.next.at)
             elements.append(self.next)
             self.position += 1
             return ()
+        self._check_depth(depth, first)
         shapes: list[tuple[int, ...]] = []
         while not self._is("]"):
             if shapes:
                 self._take("mark", ",")
             at = self.next.at
-            shapes.append(self._elements(elements))
+            shapes.append(self._elements(elements, depth + 1))
             if shapes[-1] != shapes[0]:
                 self._fail("these nested lists differ in shape", at)
         return (len(shapes), *shapes[0]) if shapes else (0,)
 
-    def _element(self, array: np.ndarray[Any, Any], i: int, token: _Token) -> None:
+    def _element(self, array: np.ndarray[Any, Any], i: int, token: Token) -> None:
         dtype, text = array.dtype, token.text
         if dtype == np.bool_:
             if text not in ("true", "false"):
                 self._fail(f"expected true or false, found {text!r}", token.at)
             array[i] = text == "true"
         elif not is_float(dtype):
-            if not re.fullmatch(r"-?\d+", text) or not np.iinfo(dtype).min <= int(text) <= np.iinfo(dtype).max:
+            if not _is_whole(text) or not np.iinfo(dtype).min <= self._int(token) <= np.iinfo(dtype).max:
                 self._fail(f"{text} is no {dtype}", token.at)
             array[i] = int(text)
         elif text.startswith("nan:"):
@@ -407,41 +383,16 @@ class _Parser:
             if bits >= 1 << 8 * dtype.itemsize:
                 self._fail(f"{text} has more bits than {dtype}", token.at)
             array[i:i + 1].view(f"u{dtype.itemsize}")[0] = bits
+            if not np.isnan(array[i]):
+                self._fail(f"these are the bits of the number {array[i]}, not of a nan", token.at)
         elif token.kind != "number":
             self._fail(f"expected a number, found {text!r}", token.at)
         else:
-            array[i] = float(text)
+            with np.errstate(over="ignore"):
+                array[i] = self._float(token)
+            if np.isinf(array[i]) and "inf" not in text:
+                self._fail(f"{text} is larger than any {SHORT_NAMES[dtype]}; infinity is written inf", token.at)
 
 
-def hints(cls: type[Op]) -> dict[str, Any]:
-    """The types of an op's attributes, annotations resolved."""
-    found = _HINTS.get(cls)
-    if found is None:
-        names = {"Graph": Graph, "Data": Data, "DType": DType, "TensorType": TensorType}
-        resolved = typing.get_type_hints(cls, localns=names)
-        found = _HINTS[cls] = {f.name: resolved[f.name] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    return found
-
-
-_HINTS: dict[type[Op], dict[str, Any]] = {}
-
-
-def fits(value: Any, hint: Any) -> bool:
-    """Whether an attribute's value has its annotated type: 1 is no bool, True no int."""
-    origin = typing.get_origin(hint)
-    if hint is Any:
-        return True
-    if origin in (typing.Union, types.UnionType):
-        return any(fits(value, h) for h in typing.get_args(hint))
-    if origin is tuple:
-        args = typing.get_args(hint)
-        if not isinstance(value, tuple):
-            return False
-        if len(args) == 2 and args[1] is ...:
-            return all(fits(v, args[0]) for v in value)
-        return len(args) == len(value) and all(map(fits, value, args))
-    if hint is type(None):
-        return value is None
-    if origin is np.dtype or hint is np.dtype:
-        return isinstance(value, np.dtype)
-    return type(value) is hint if hint in (bool, int, float, str) else isinstance(value, hint)
+def _is_whole(text: str) -> bool:
+    return text.lstrip("-").isdigit()

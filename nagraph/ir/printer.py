@@ -35,6 +35,7 @@ class Printer:
         self.labels: dict[int, str] = {}
         self.order: list[Graph] = []
         self.taken: set[str] = set()
+        self.numbers: dict[str, int] = {}
         self.same: dict[Graph, str] = {}
         self.blobs: dict[str, Data] = {}
 
@@ -44,9 +45,10 @@ class Printer:
             return self.labels[id(graph)]
         known = self.same.get(graph)
         if known is None:
-            known, n = graph.name, 1
+            plain = known = format_name(graph.name)
             while known in self.taken:
-                known, n = f"{graph.name}#{n}", n + 1
+                self.numbers[plain] = self.numbers.get(plain, 0) + 1
+                known = f"{plain}#{self.numbers[plain]}"
             self.taken.add(known)
             self.same[graph] = known
             self.order.append(graph)
@@ -89,10 +91,12 @@ class Printer:
         names = value_names(graph) if names is None else names
         inputs = ", ".join(f"%{names[v]}: {v.type}" for v in graph.inputs)
         label = self.label(graph)
-        title = f"@{label}" + ("" if label == graph.name else f" as @{graph.name}")
+        name = format_name(graph.name)
+        title = f"@{label}" + ("" if label == name else f" as @{name}")
         lines = [f"graph {title}({inputs}) -> ({', '.join(str(t) for t in graph.output_types)}) {{"]
         for node in graph.nodes:
-            lines.append(f"  {self.node(node, names)}" + (f"   // {node.location}" if locations and node.location else ""))
+            where = f"   // {' '.join(str(node.location).split())}" if locations and node.location else ""
+            lines.append(f"  {self.node(node, names)}{where}")
         outputs = ", ".join(f"%{names[v]}" for v in graph.outputs)
         return [*lines, f"  return {outputs}".rstrip(), "}"]
 
@@ -105,19 +109,26 @@ def value_names(graph: Graph) -> dict[Value, str]:
     """Inputs by their own name where they have one, all others by number; no two alike."""
     names: dict[Value, str] = {}
     taken: set[str] = set()
+    repeats: dict[str, int] = {}
     number = 0
     for v in (*graph.inputs, *(r for node in graph.nodes for r in node.results)):
         wanted = v.name if re.fullmatch(r"[A-Za-z_][\w.]*", v.name) else ""
         if wanted and wanted in taken:
-            k = 1
+            k = repeats.get(wanted, 1)
             while f"{wanted}_{k}" in taken:
                 k += 1
+            repeats[wanted] = k + 1
             wanted = f"{wanted}_{k}"
         if not wanted:
             wanted, number = str(number), number + 1
         taken.add(wanted)
         names[v] = wanted
     return names
+
+
+def format_name(name: str) -> str:
+    """A graph's name as it stands after `@`: in quotes unless it is made of word characters, dots, hyphens, < and >."""
+    return name if re.fullmatch(r"[\w.<>\-]+(?:#[0-9]+)*", name) else json.dumps(name)
 
 
 def format_float(value: float) -> str:
@@ -127,6 +138,8 @@ def format_float(value: float) -> str:
 
 def format_elements(array: np.ndarray[Any, Any]) -> str:
     """An array as nested lists; nan keeps its bits as `nan:hex` where they are not the usual ones."""
+    if array.ndim and not array.size:
+        return "[]"
     if array.ndim:
         return f"[{','.join(map(format_elements, array))}]"
     if array.dtype == np.bool_:

@@ -24,6 +24,9 @@ SHORT_NAMES: dict[DType, str] = {
 }
 DTYPES: dict[str, DType] = {name: dtype for dtype, name in SHORT_NAMES.items()}
 
+#: NumPy's own limit.
+MAX_RANK = 64
+
 FLOATS = frozenset(DTYPES[n] for n in ("f16", "bf16", "f32", "f64"))
 SIGNED = frozenset(DTYPES[n] for n in ("i8", "i16", "i32", "i64"))
 UNSIGNED = frozenset(DTYPES[n] for n in ("u8", "u16", "u32", "u64"))
@@ -71,6 +74,14 @@ class TensorType:
     def nbytes(self) -> int:
         return self.size * self.dtype.itemsize
 
+    @property
+    def possible(self) -> bool:
+        """Whether there can be an array of this type: at most 64 axes, less than 2^63 bytes even where a size 0 makes it empty."""
+        nbytes = self.dtype.itemsize
+        for s in self.shape:
+            nbytes *= max(s, 1)
+        return self.rank <= MAX_RANK and nbytes < 1 << 63
+
     def __str__(self) -> str:
         return f"{SHORT_NAMES[self.dtype]}[{','.join(map(str, self.shape))}]"
 
@@ -86,7 +97,10 @@ def spec(shape: tuple[int, ...] | int, dtype: Any = np.float32) -> TensorType:
     sizes = (shape,) if isinstance(shape, int) else tuple(int(s) for s in shape)
     if any(s < 0 for s in sizes):
         raise ValueError(f"sizes are at least 0, got {sizes}")
-    return TensorType(as_dtype(dtype), sizes)
+    found = TensorType(as_dtype(dtype), sizes)
+    if not found.possible:
+        raise ValueError(f"an array has up to {MAX_RANK} axes and less than 2^63 bytes, got {found}")
+    return found
 
 
 def type_of(array: Any) -> TensorType:

@@ -7,10 +7,14 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import NagraphError, VerifyError
+from nagraph.ir.attributes import fits, hints
+from nagraph.ir.constant import Data
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.op import REGISTRY, Op
-from nagraph.ir.parser import fits, hints
 from nagraph.ir.types import SHORT_NAMES, TensorType
+
+#: Regions in regions: as deep as printing, parsing, derivatives and passes go within Python's stack.
+MAX_NESTING = 32
 
 
 def verify(graph: Graph) -> None:
@@ -19,26 +23,31 @@ def verify(graph: Graph) -> None:
     Each value is made once, before it is read; each node's attributes have the types that its op
     declares; each result has the type that the op infers. Source locations are free. O(nodes).
     """
-    _verify(graph, {})
+    _verify(graph, [], {})
 
 
-def _verify(graph: Graph, done: dict[int, Graph]) -> None:
-    stack: list[tuple[Graph, int]] = [(graph, 0)]
-    while stack:
-        current, depth = stack.pop()
-        if id(current) in done:
-            continue
-        done[id(current)] = current
-        if depth > 200:
-            raise VerifyError(f"graph {graph.name}: regions are nested more than 200 deep")
-        for node in _verify_one(current):
-            stack += [(region, depth + 1) for region in node.op.regions.values()]
+def _verify(graph: Graph, way: list[Graph], heights: dict[int, int]) -> int:
+    """Check a graph and then its regions, each once; how deep they nest. `way` are the graphs that hold this one."""
+    if any(graph is g for g in way):
+        raise VerifyError(f"graph {graph.name} holds itself as a region")
+    if len(way) + heights.get(id(graph), 0) > MAX_NESTING:
+        raise VerifyError(f"graph {way[0].name}: regions are nested more than {MAX_NESTING} deep")
+    if id(graph) not in heights:
+        holders = _verify_one(graph)
+        way.append(graph)
+        regions = (region for node in holders for region in node.op.regions.values())
+        heights[id(graph)] = max((1 + _verify(region, way, heights) for region in regions), default=0)
+        way.pop()
+    return heights[id(graph)]
 
 
 def _verify_one(graph: Graph) -> list[Node]:
     """Check one graph; its nodes that hold regions."""
     if not isinstance(graph, Graph) or not isinstance(graph.name, str):
-        raise VerifyError(f"a graph has a name, got {getattr(graph, 'name', graph)!r}")
+        raise VerifyError(f"a graph has a name, got {getattr(graph, 'name', graph)!r:.60}")
+    for part in ("inputs", "nodes", "outputs"):
+        if not isinstance(getattr(graph, part), tuple):
+            raise VerifyError(f"graph {graph.name}: its {part} are a tuple, got {type(getattr(graph, part)).__name__}")
     known: set[Value] = set()
     for v in graph.inputs:
         _check_value(graph, v, None)
@@ -51,7 +60,11 @@ def _verify_one(graph: Graph) -> list[Node]:
         if not isinstance(node, Node) or not isinstance(node.op, Op) or REGISTRY.get(node.op.name) is not type(node.op):
             raise _error(f"{what}: {getattr(node, 'op', node)!r:.80} is no registered op", node)
         what += f" ({node.op.name})"
+        if not isinstance(node.operands, tuple) or not isinstance(node.results, tuple):
+            raise _error(f"{what}: its operands and its results are tuples", node)
         for k, v in enumerate(node.operands):
+            if not isinstance(v, Value):
+                raise _error(f"{what}: operand {k} is a {type(v).__name__}, not a value; constants are nodes of their own", node)
             if v not in known:
                 raise _error(f"{what}: operand {k} is read before it is made, or belongs to another graph", node)
         _check_attributes(what, node)
@@ -64,7 +77,7 @@ def _verify_one(graph: Graph) -> list[Node]:
         if node.op.regions:
             holders.append(node)
     for j, v in enumerate(graph.outputs):
-        if v not in known:
+        if not isinstance(v, Value) or v not in known:
             raise VerifyError(f"graph {graph.name}: output {j} is made by no node")
     return holders
 
@@ -78,9 +91,12 @@ def _error(message: str, node: Any) -> VerifyError:
 def _check_value(graph: Graph, v: Any, node: Node | None) -> None:
     t = getattr(v, "type", None)
     good = (isinstance(v, Value) and isinstance(t, TensorType) and isinstance(t.dtype, np.dtype) and t.dtype in SHORT_NAMES
-            and isinstance(t.shape, tuple) and all(type(s) is int and s >= 0 for s in t.shape))
+            and isinstance(t.shape, tuple) and all(type(s) is int and s >= 0 for s in t.shape) and t.possible)
     if not good:
-        raise _error(f"graph {graph.name}: {v!r:.60} has no type that a graph can hold (a dtype, sizes of at least 0)", node)
+        raise _error(f"graph {graph.name}: {type(v).__name__} {getattr(v, 'name', '')!r:.40} has no type that a graph can hold "
+                     f"(a dtype, sizes of at least 0, less than 2^63 bytes): {t!r:.80}", node)
+    if not isinstance(v.name, str):
+        raise _error(f"graph {graph.name}: a value's name is a string, got {v.name!r:.60}", node)
 
 
 def _check_attributes(what: str, node: Node) -> None:
@@ -88,6 +104,16 @@ def _check_attributes(what: str, node: Node) -> None:
         value = getattr(node.op, name)
         if not fits(value, hint):
             raise _error(f"{what}: attribute {name} is {value!r:.60}, not {getattr(hint, '__name__', hint)}", node)
+        if isinstance(value, Data):
+            _check_data(what, node, value.array)
+
+
+def _check_data(what: str, node: Node, array: Any) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype not in SHORT_NAMES:
+        got = getattr(array, "dtype", array)
+        raise _error(f"{what}: a constant is an array of {', '.join(SHORT_NAMES.values())}, got {got!r:.60}", node)
+    if array.flags.writeable or not array.flags.owndata or not array.flags.c_contiguous:
+        raise _error(f"{what}: a constant's array is its own, row-major and read-only; make constants of arrays with Constant.of", node)
 
 
 def _check_types(what: str, node: Node) -> None:

@@ -100,6 +100,9 @@ class Scan(Region):
         return list(items[:a]), list(items[a:b]), list(items[b:])
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        if min(self.consts, self.carries, self.length) < 0 or self.consts + self.carries > len(operands):
+            raise TypeRuleError(f"scan: {self.consts} consts, {self.carries} carries and {self.length} steps do not fit "
+                                f"{len(operands)} operands; none is negative, and there is an operand for each const and carry")
         consts, carries, xs = self._split(operands)
         for x in xs:
             if not x.shape or x.shape[0] != self.length:
@@ -213,11 +216,15 @@ class WhileLoop(Region):
     max_steps: int | None = None
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        if not 0 <= self.consts <= len(operands) or (self.max_steps or 0) < 0:
+            raise TypeRuleError(f"while_loop: {self.consts} consts of {len(operands)} operands and at most {self.max_steps} steps; "
+                                "there is an operand for each const, and no number is negative")
         check_operands("while_loop", self.condition, operands)
         check_operands("while_loop", self.body, operands)
         carries = operands[self.consts:]
         if self.condition.output_types != (TensorType(BOOL, ()),):
-            raise TypeRuleError(f"while_loop: the condition must give bool[], got {self.condition.output_types[0]}")
+            got = ", ".join(map(str, self.condition.output_types))
+            raise TypeRuleError(f"while_loop: the condition must give bool[], got ({got})")
         if self.body.output_types != carries:
             before, after = (", ".join(map(str, t)) for t in (carries, self.body.output_types))
             raise TypeRuleError(f"while_loop: the carry changes type: ({before}) becomes ({after}); cast one of them")
