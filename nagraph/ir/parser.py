@@ -22,6 +22,7 @@ from nagraph.ir.constant import Constant, Data
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.location import Location
 from nagraph.ir.op import REGISTRY, Op
+from nagraph.ir.printer import is_nan
 from nagraph.ir.tokens import Token, Tokens
 from nagraph.ir.types import DTYPES, MAX_RANK, SHORT_NAMES, TensorType, is_float
 from nagraph.ir.verify import MAX_NESTING
@@ -383,7 +384,7 @@ class _Parser(Tokens):
             if bits >= 1 << 8 * dtype.itemsize:
                 self._fail(f"{text} has more bits than {dtype}", token.at)
             array[i:i + 1].view(f"u{dtype.itemsize}")[0] = bits
-            if not np.isnan(array[i]):
+            if not is_nan(array[i]):
                 self._fail(f"these are the bits of the number {array[i]}, not of a nan", token.at)
         elif token.kind != "number":
             self._fail(f"expected a number, found {text!r}", token.at)

@@ -136,6 +136,12 @@ def format_float(value: float) -> str:
     return "nan" if math.isnan(value) else repr(value) if math.isfinite(value) else "inf" if value > 0 else "-inf"
 
 
+def is_nan(x: Any) -> bool:
+    """Whether one float is a nan; NumPy warns of signalling ones."""
+    with np.errstate(invalid="ignore"):
+        return bool(np.isnan(x))
+
+
 def format_elements(array: np.ndarray[Any, Any]) -> str:
     """An array as nested lists; nan keeps its bits as `nan:hex` where they are not the usual ones."""
     if array.ndim and not array.size:
@@ -146,7 +152,7 @@ def format_elements(array: np.ndarray[Any, Any]) -> str:
         return "true" if array else "false"
     if not is_float(array.dtype):
         return str(int(array))
-    if np.isnan(array):
+    if is_nan(array):
         unsigned = f"u{array.dtype.itemsize}"
         bits = int(array.view(unsigned))
         return "nan" if bits == int(np.array(np.nan).astype(array.dtype).view(unsigned)) else f"nan:{bits:x}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -150,6 +152,7 @@ class Elementwise(Primitive):
     per_element: ClassVar[Cost] = Cost(flops=1)
 
     def prepare(self, operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
+        self._check_count(operands)
         together = [o for i, o in enumerate(operands) if i not in self.separate]
         dtype = result_type(*map(dtype_item, together))
         warn_of_float64(self.name, dtype, together)
@@ -164,7 +167,21 @@ class Elementwise(Primitive):
         """The result's dtype where it is not the operands'."""
         return dtype
 
+    @classmethod
+    @functools.cache
+    def count(cls) -> int:
+        """The number of operands: that of the reference."""
+        reference = cls.reference
+        if isinstance(reference, np.ufunc):
+            return reference.nin
+        return sum(p.name != "self" for p in inspect.signature(reference).parameters.values())
+
+    def _check_count(self, operands: Sequence[Any]) -> None:
+        if len(operands) != self.count():
+            raise TypeRuleError(f"{self.name} takes {self.count()} operand{'s' * (self.count() != 1)}, got {len(operands)}")
+
     def infer(self, *operands: Any, **_: Any) -> TensorType:
+        self._check_count(operands)
         together = [t for i, t in enumerate(operands) if i not in self.separate]
         dtype = together[0].dtype
         if any(t.dtype != dtype for t in together):

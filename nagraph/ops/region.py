@@ -93,8 +93,22 @@ class Call(Region):
             raise TypeRuleError(f"call {self.label}: a declared derivative needs both fwd and bwd")
         check_operands(f"call {self.label}", self.body, operands)
         if self.fwd is not None:
-            check_operands(f"call {self.label}", self.fwd, operands)
+            self._check_derivative(operands)
         return self.body.output_types
+
+    def _check_derivative(self, operands: tuple[TensorType, ...]) -> None:
+        """fwd: operands -> results, residuals. bwd: residuals, cotangents of the results -> cotangents of the floating operands."""
+        assert self.fwd is not None and self.bwd is not None
+        check_operands(f"call {self.label}", self.fwd, operands)
+        results, count = self.body.output_types, len(self.body.outputs)
+        if self.fwd.output_types[:count] != results:
+            raise TypeRuleError(f"call {self.label}: fwd gives first the results of the body, ({', '.join(map(str, results))}), "
+                                f"and then residuals; got ({', '.join(map(str, self.fwd.output_types))})")
+        check_operands(f"call {self.label}", self.bwd, (*self.fwd.output_types[count:], *results))
+        wanted = tuple(t for t in operands if is_float(t.dtype))
+        if self.bwd.output_types != wanted:
+            raise TypeRuleError(f"call {self.label}: bwd gives a cotangent for each floating operand, ({', '.join(map(str, wanted))}); "
+                                f"got ({', '.join(map(str, self.bwd.output_types))})")
 
     def reference(self, *operands: Array) -> tuple[Array, ...]:
         return interpret(self.body, operands)
