@@ -1,0 +1,1 @@
+"""Backends: each makes an executable of an optimised graph."""

@@ -32,6 +32,7 @@ from nagraph.ops.comparison import (  # noqa: F401
 )
 from nagraph.ops.contraction import dot, inner, matmul, outer, tensordot, vdot  # noqa: F401
 from nagraph.ops.cumulative import cummax, cummin, cumprod, cumsum  # noqa: F401
+from nagraph.ops.dynamic_slice import dynamic_slice, dynamic_update_slice  # noqa: F401
 from nagraph.ops.einsum import einsum  # noqa: F401
 from nagraph.ops.elementwise import (  # noqa: F401
     abs,
@@ -56,7 +57,7 @@ from nagraph.ops.elementwise import (  # noqa: F401
     true_divide,
     where,
 )
-from nagraph.ops.indexing import dynamic_slice, dynamic_update_slice, take, take_along_axis  # noqa: F401
+from nagraph.ops.indexing import take, take_along_axis  # noqa: F401
 from nagraph.ops.joining import array_split, concat, concatenate, hstack, repeat, roll, split, stack, tile, vstack  # noqa: F401
 from nagraph.ops.movement import (  # noqa: F401
     broadcast_arrays,

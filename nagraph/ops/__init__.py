@@ -6,6 +6,7 @@ from nagraph.ops import contraction as contraction
 from nagraph.ops import control as control
 from nagraph.ops import convolution as convolution
 from nagraph.ops import cumulative as cumulative
+from nagraph.ops import dynamic_slice as dynamic_slice
 from nagraph.ops import einsum as einsum
 from nagraph.ops import elementwise as elementwise
 from nagraph.ops import indexing as indexing

@@ -16,12 +16,19 @@ from nagraph.ir.location import caller_location
 from nagraph.ir.op import Array, Cost, Op, op
 from nagraph.ir.promotion import WEAK, floating, result_type, scalar_array
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SHORT_NAMES, DType, TensorType, as_dtype, is_float, type_of
+from nagraph.ops.operands import F64 as F64
+from nagraph.ops.operands import Operand as Operand
+from nagraph.ops.operands import as_array as as_array
+from nagraph.ops.operands import broadcast_shapes as broadcast_shapes
+from nagraph.ops.operands import dtype_item as dtype_item
+from nagraph.ops.operands import is_weak as is_weak
+from nagraph.ops.operands import mark_weak as mark_weak
+from nagraph.ops.operands import shape_of as shape_of
+from nagraph.ops.operands import warn_of_float64 as warn_of_float64
 
-#: Anything an op function takes: a graph's value, an array, or a Python scalar.
-Operand = Any
 Maybe = Value | None
 
-F32, F64 = DTYPES["f32"], DTYPES["f64"]
+F32 = DTYPES["f32"]
 NARROW_FLOATS = frozenset((DTYPES["f16"], DTYPES["bf16"]))
 NUMERIC = INTEGERS | FLOATS
 ANY = NUMERIC | {BOOL}
@@ -78,33 +85,6 @@ class Primitive(Op):
             return tuple(np.asarray(r, dtype=t.dtype, order=order) for r, t in zip(results, types, strict=True))
 
 
-def as_array(operand: Operand) -> Array:
-    """An array (or Python scalar, list of numbers) as a NumPy array of a dtype that graphs hold."""
-    array = np.asarray(operand)
-    return array.astype(as_dtype(array.dtype), copy=False)
-
-
-def is_weak(operand: Operand) -> bool:
-    """Whether an operand is a Python scalar, or a traced stand-in for one."""
-    return operand.weak if isinstance(operand, Value) else type(operand) in WEAK
-
-
-def mark_weak(value: Value) -> None:
-    if hasattr(type(value), "__weak_slot__"):
-        value.weak = True  # type: ignore[misc]
-
-
-def dtype_item(operand: Operand) -> DType | type:
-    """What promotion sees of an operand: its dtype, or its Python type where it is weak."""
-    if isinstance(operand, Value):
-        return _weak_type(operand.dtype) if operand.weak else operand.dtype
-    return type(operand) if type(operand) in WEAK else as_array(operand).dtype
-
-
-def _weak_type(dtype: DType) -> type:
-    return bool if dtype == BOOL else int if dtype in INTEGERS else float
-
-
 def convert(operand: Operand, dtype: DType) -> Operand:
     """The operand in `dtype`: arrays and scalars are converted, values get a visible cast node."""
     if isinstance(operand, Value):
@@ -113,29 +93,6 @@ def convert(operand: Operand, dtype: DType) -> Operand:
         return scalar_array(operand, dtype)
     array = as_array(operand)
     return array if array.dtype == dtype else array.astype(dtype)
-
-
-def shape_of(operand: Operand) -> tuple[int, ...]:
-    return operand.shape if isinstance(operand, Value) else np.shape(operand)
-
-
-def broadcast_shapes(name: str, *types: TensorType) -> tuple[int, ...]:
-    """The common shape by NumPy's rule: align at the last axis, sizes equal or 1. TypeRuleError if there is none."""
-    shapes = [t.shape for t in types]
-    first = shapes[0]
-    if all(s == first for s in shapes):
-        return first
-    rank = max(map(len, shapes))
-    out = []
-    for i in range(-rank, 0):
-        sizes = {s[i] for s in shapes if len(s) >= -i} - {1}
-        if len(sizes) > 1:
-            raise TypeRuleError(
-                f"{name}: shapes do not broadcast: {' and '.join(map(str, types))} "
-                f"have sizes {' and '.join(map(str, sorted(sizes)))} on axis {i}; sizes must be equal or 1"
-            )
-        out.append(sizes.pop() if sizes else 1)
-    return tuple(out)
 
 
 class Elementwise(Primitive):
@@ -375,33 +332,6 @@ def normalize_axes(name: str, axis: int | tuple[int, ...] | None, rank: int) -> 
     if len(set(found)) != len(found):
         raise TypeRuleError(f"{name}: axes {axes} name one axis twice")
     return tuple(found)
-
-
-_warned: set[tuple[str, int]] = set()
-
-
-def warn_of_float64(name: str, dtype: DType, operands: list[Operand]) -> None:
-    """Warn, once a line, where a float64 scalar turns float32 work into float64."""
-    if dtype != F64:
-        return
-    items = [(dtype_item(o), shape_of(o)) for o in operands]
-    narrow = any(d in FLOATS and d != F64 for d, _ in items)
-    wide_scalar = any(d == F64 and s == () for d, s in items)
-    wide_array = any(d == F64 and s != () for d, s in items)
-    if not (narrow and wide_scalar) or wide_array:
-        return
-    where = caller_location()
-    key = (where.file, where.line) if where else ("", 0)
-    if key in _warned:
-        return
-    _warned.add(key)
-    import warnings
-
-    warnings.warn(
-        f"{name}: a float32 array meets a float64 scalar, so the result is float64 ({where}); "
-        "write float(scalar) or np.float32(scalar) to stay in float32",
-        stacklevel=2,
-    )
 
 
 # -- the ops that the rules need themselves ---------------------------------------------------------

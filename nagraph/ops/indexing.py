@@ -1,4 +1,4 @@
-"""Reading and writing at positions that are data: gather, scatter, and slices with moving starts.
+"""Reading and writing at positions that are data: gather and scatter.
 
 An index i of an axis with n elements counts from the end where it is negative, and is then clipped to
 0 ... n - 1: a graph has no way to raise. Reading and writing clip alike, so they stay each other's transpose.
@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import TypeRuleError
-from nagraph.ir.builder import constant
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import DTYPES, INTEGERS, TensorType
@@ -79,13 +78,14 @@ def _transpose(x: Any, order: Axes) -> Any:
     return x if order == tuple(range(len(order))) else transpose(x, order)
 
 
-def _with_batch(size: int, x: Value, batched: bool) -> Value:
+def with_batch(size: int, x: Value, batched: bool) -> Value:
+    """x, repeated for each of `size` examples unless it is batched already."""
     return x if batched else broadcast_to(x, (size, *x.shape))
 
 
 def _batched_indices(size: int, indices: Sequence[Value], batched: Sequence[bool]) -> list[Value]:
     """The number of the example, and the indices, all of shape [size, ...]."""
-    made = [_with_batch(size, i, b) for i, b in zip(indices, batched)]
+    made = [with_batch(size, i, b) for i, b in zip(indices, batched)]
     return [iota(made[0].shape, 0), *made]
 
 
@@ -255,7 +255,7 @@ class Scatter(Primitive):
         return divide(old, count), divide(new, gather(count, *indices))
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
-        x, updates = (_with_batch(size, v, b) for v, b in zip(operands[:2], batched))
+        x, updates = (with_batch(size, v, b) for v, b in zip(operands[:2], batched))
         indices = operands[2:]
         moved = tuple(a + 1 for a in self.axes)
         if not any(batched[2:]):
@@ -290,128 +290,6 @@ def _combine(rows: Array, updates: Array, places: Array, mode: str) -> None:
     elif rows.shape[1]:
         reduce: Callable[..., Array] = _REDUCE[mode]
         rows[where] = reduce(rows[where], _REDUCE[mode].reduceat(updates[order], starts, axis=0))
-
-
-@op
-class DynamicSlice(Linear):
-    """A block of x: y[i, j] = x[a + i, b + j], the starts a, b operands of rank 0, one per axis.
-
-    Shape: the attribute `sizes`. Dtype: that of x. A start is clipped to 0 ... n - size, so the block fits.
-    """
-
-    sizes: Axes = (2,)
-
-    def infer(self, *operands: TensorType) -> TensorType:
-        x, *starts = operands
-        check_starts(self.name, x, self.sizes, starts)
-        return x.with_shape(self.sizes)
-
-    def reference(self, *operands: Array) -> Array:
-        x, *starts = operands
-        return x[block(x.shape, self.sizes, starts)]
-
-    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
-        shape, sizes = operands[0].shape, self.sizes
-        return lambda x, *rest: np.copyto(rest[-1], x[block(shape, sizes, rest[:-1])])
-
-    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
-        x, *starts = operands
-        return (DynamicUpdateSlice()(zeros_like(x), ct, *starts),)
-
-    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
-        x, *starts = operands
-        if not any(batched[1:]):
-            return (DynamicSlice((size, *self.sizes))(x, constant(np.int64(0)), *starts),)
-        indices = block_indices(size, x.shape[batched[0]:], self.sizes, starts, batched[1:])
-        axes = tuple(range(x.ndim))
-        return (Gather(axes)(x, *(indices if batched[0] else indices[1:])),)
-
-    def samples(self, rng: np.random.Generator) -> Any:
-        x = rng.normal(size=[s + 2 for s in self.sizes])
-        for start in (1, 9, -9):
-            yield x, *(np.array(start) for _ in self.sizes)
-
-
-@op
-class DynamicUpdateSlice(Linear):
-    """x with a block replaced by u: y[a + i, b + j] = u[i, j], elsewhere y = x; starts as in `dynamic_slice`.
-
-    Shape and dtype: those of x; u has the rank and dtype of x and is nowhere larger.
-    """
-
-    linear = (0, 1)
-
-    def infer(self, *operands: TensorType) -> TensorType:
-        x, update, *starts = operands
-        if x.dtype != update.dtype:
-            raise TypeRuleError(f"{self.name}: dtypes differ: x {x}, update {update}; cast one of them")
-        check_starts(self.name, x, update.shape, starts)
-        return x
-
-    def reference(self, *operands: Array) -> Array:
-        x, update, *starts = operands
-        y = x.copy()
-        y[block(x.shape, update.shape, starts)] = update
-        return y
-
-    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
-        def write(x: Array, update: Array, *rest: Array) -> None:
-            y = rest[-1]
-            np.copyto(y, x)
-            y[block(x.shape, update.shape, rest[:-1])] = update
-
-        return write
-
-    def in_place(self, count: int) -> Sequence[int]:
-        return (0,)
-
-    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
-        x, update, *starts = operands
-        return self(ct, zeros_like(update), *starts), DynamicSlice(update.shape)(ct, *starts)
-
-    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
-        x, update = (_with_batch(size, v, b) for v, b in zip(operands[:2], batched))
-        starts = operands[2:]
-        if not any(batched[2:]):
-            return (self(x, update, constant(np.int64(0)), *starts),)
-        indices = block_indices(size, x.shape[1:], update.shape[1:], starts, batched[2:])
-        return (Scatter(tuple(range(x.ndim)), "set")(x, update, *indices),)
-
-    def samples(self, rng: np.random.Generator) -> Any:
-        for start in (1, 9, -9):
-            yield rng.normal(size=(4, 5)), rng.normal(size=(2, 3)), np.array(start), np.array(1)
-
-
-def check_starts(name: str, x: TensorType, sizes: Axes, starts: Sequence[TensorType]) -> None:
-    """TypeRuleError unless the block fits x and there is one integer start of rank 0 per axis."""
-    if len(sizes) != x.rank or any(not 0 <= s <= n for s, n in zip(sizes, x.shape)):
-        raise TypeRuleError(f"{name}: a block of shape {sizes} does not fit into x {x}")
-    if len(starts) != x.rank or any(s.shape or s.dtype not in INTEGERS for s in starts):
-        raise TypeRuleError(
-            f"{name}: x {x} takes {x.rank} starts of integer dtype and rank 0, got {', '.join(map(str, starts))}"
-        )
-
-
-def block(shape: Axes, sizes: Axes, starts: Sequence[Array]) -> tuple[slice, ...]:
-    """The slices that a block covers, its starts clipped so that it fits."""
-    first = [min(max(int(s), 0), n - k) for s, n, k in zip(starts, shape, sizes)]
-    return tuple(slice(f, f + k) for f, k in zip(first, sizes))
-
-
-def block_indices(
-    size: int, shape: Axes, sizes: Axes, starts: Sequence[Value], batched: Sequence[bool]
-) -> list[Value]:
-    """The number of the example, and the index on each axis, of every element of `size` blocks."""
-    from nagraph.ops.elementwise import maximum, minimum
-    from nagraph.ops.movement import reshape
-
-    full_shape = (size, *sizes)
-    indices = [iota(full_shape, 0)]
-    for axis, (start, n, k, b) in enumerate(zip(starts, shape, sizes, batched)):
-        first = maximum(cast(minimum(start, min(n - k, np.iinfo(start.dtype).max)), I64), np.int64(0))
-        first = reshape(first, (size,) + (1,) * len(sizes)) if b else first
-        indices.append(broadcast_to(first + iota(full_shape, axis + 1), full_shape))
-    return indices
 
 
 # -- functions --------------------------------------------------------------------------------------
@@ -452,13 +330,3 @@ def take_along_axis(x: Operand, indices: Operand, axis: int) -> Any:
 
 def _broadcast(x: Any, shape: Axes) -> Any:
     return broadcast_to(x, shape) if isinstance(x, Value) else np.broadcast_to(x, shape)
-
-
-def dynamic_slice(x: Operand, starts: Sequence[Operand], sizes: Sequence[int]) -> Any:
-    """The block of shape `sizes` that begins at `starts`, which may be traced; starts are clipped so that it fits."""
-    return DynamicSlice(tuple(map(int, sizes)))(x, *starts)
-
-
-def dynamic_update_slice(x: Operand, update: Operand, starts: Sequence[Operand]) -> Any:
-    """x with the block that begins at `starts` replaced by `update`."""
-    return DynamicUpdateSlice()(x, update, *starts)

@@ -17,7 +17,8 @@ from nagraph.ir.graph import Value
 from nagraph.ir.operators import FUNCTIONS
 from nagraph.ir.types import BOOL, INTEGERS
 from nagraph.ops.base import Operand, as_array, convert
-from nagraph.ops.indexing import DynamicUpdateSlice, Gather, Scatter
+from nagraph.ops.dynamic_slice import DynamicUpdateSlice
+from nagraph.ops.indexing import Gather, Scatter
 
 Axes = tuple[int, ...]
 

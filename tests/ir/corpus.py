@@ -11,7 +11,8 @@ from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.control import Cond, Scan, WhileLoop
 from nagraph.ops.convolution import ConvGeneral
 from nagraph.ops.cumulative import Cummax, Cummin, Cumprod, Cumsum
-from nagraph.ops.indexing import DynamicSlice, Gather, Scatter
+from nagraph.ops.dynamic_slice import DynamicSlice
+from nagraph.ops.indexing import Gather, Scatter
 from nagraph.ops.joining import Concatenate
 from nagraph.ops.movement import Broadcast, Flip, Iota, Pad, Reshape, Slice, Transpose
 from nagraph.ops.pooling import WindowArgmax, WindowMax, WindowMaxGrad, WindowSum

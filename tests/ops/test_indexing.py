@@ -8,7 +8,8 @@ from hypothesis.extra import numpy as hnp
 
 from nagraph.errors import TypeRuleError
 from nagraph.ir import build, spec
-from nagraph.ops.indexing import DynamicSlice, DynamicUpdateSlice, Gather, Scatter, dynamic_slice, take, take_along_axis
+from nagraph.ops.dynamic_slice import DynamicSlice, DynamicUpdateSlice, dynamic_slice
+from nagraph.ops.indexing import Gather, Scatter, take, take_along_axis
 from nagraph.ops.subscript import add_at, index, max_at, min_at, set_at
 from tests.support import check_batching, check_derivatives, evaluate
 

@@ -1,0 +1,96 @@
+"""What ops take: arrays, Python scalars and values of a graph; what promotion and broadcasting see of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nagraph.errors import TypeRuleError
+from nagraph.ir.graph import Value
+from nagraph.ir.location import caller_location
+from nagraph.ir.op import Array
+from nagraph.ir.promotion import WEAK
+from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, DType, TensorType, as_dtype
+
+#: Anything an op function takes: a graph's value, an array, or a Python scalar.
+Operand = Any
+
+F64 = DTYPES["f64"]
+
+
+def as_array(operand: Operand) -> Array:
+    """An array (or Python scalar, list of numbers) as a NumPy array of a dtype that graphs hold."""
+    array = np.asarray(operand)
+    return array.astype(as_dtype(array.dtype), copy=False)
+
+
+def is_weak(operand: Operand) -> bool:
+    """Whether an operand is a Python scalar, or a traced stand-in for one."""
+    return operand.weak if isinstance(operand, Value) else type(operand) in WEAK
+
+
+def mark_weak(value: Value) -> None:
+    if hasattr(type(value), "__weak_slot__"):
+        value.weak = True  # type: ignore[misc]
+
+
+def dtype_item(operand: Operand) -> DType | type:
+    """What promotion sees of an operand: its dtype, or its Python type where it is weak."""
+    if isinstance(operand, Value):
+        return _weak_type(operand.dtype) if operand.weak else operand.dtype
+    return type(operand) if type(operand) in WEAK else as_array(operand).dtype
+
+
+def _weak_type(dtype: DType) -> type:
+    return bool if dtype == BOOL else int if dtype in INTEGERS else float
+
+
+def shape_of(operand: Operand) -> tuple[int, ...]:
+    return operand.shape if isinstance(operand, Value) else np.shape(operand)
+
+
+def broadcast_shapes(name: str, *types: TensorType) -> tuple[int, ...]:
+    """The common shape by NumPy's rule: align at the last axis, sizes equal or 1. TypeRuleError if there is none."""
+    shapes = [t.shape for t in types]
+    first = shapes[0]
+    if all(s == first for s in shapes):
+        return first
+    rank = max(map(len, shapes))
+    out = []
+    for i in range(-rank, 0):
+        sizes = {s[i] for s in shapes if len(s) >= -i} - {1}
+        if len(sizes) > 1:
+            raise TypeRuleError(
+                f"{name}: shapes do not broadcast: {' and '.join(map(str, types))} "
+                f"have sizes {' and '.join(map(str, sorted(sizes)))} on axis {i}; sizes must be equal or 1"
+            )
+        out.append(sizes.pop() if sizes else 1)
+    return tuple(out)
+
+
+_warned: set[tuple[str, int]] = set()
+
+
+def warn_of_float64(name: str, dtype: DType, operands: list[Operand]) -> None:
+    """Warn, once a line, where a float64 scalar turns float32 work into float64."""
+    if dtype != F64:
+        return
+    items = [(dtype_item(o), shape_of(o)) for o in operands]
+    narrow = any(d in FLOATS and d != F64 for d, _ in items)
+    wide_scalar = any(d == F64 and s == () for d, s in items)
+    wide_array = any(d == F64 and s != () for d, s in items)
+    if not (narrow and wide_scalar) or wide_array:
+        return
+    where = caller_location()
+    key = (where.file, where.line) if where else ("", 0)
+    if key in _warned:
+        return
+    _warned.add(key)
+    import warnings
+
+    warnings.warn(
+        f"{name}: a float32 array meets a float64 scalar, so the result is float64 ({where}); "
+        "write float(scalar) or np.float32(scalar) to stay in float32",
+        stacklevel=2,
+    )
