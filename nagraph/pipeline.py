@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import difflib
 import importlib
 import pathlib
 import re
 import time
+import typing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -72,6 +74,10 @@ class Pipeline:
     """Passes in order. Calling it on a graph gives the rewritten graph."""
 
     def __init__(self, *passes: Pass, verify: bool = False, observers: Sequence[Observer] = ()):
+        for p in passes:
+            if isinstance(p, type) or not callable(p):
+                cure = f"write {p.__name__}()" if isinstance(p, type) else f"write Pipeline.parse({p!r})" if isinstance(p, str) else ""
+                raise PassError(f"a pass is a function from a graph to a graph, got {p!r:.80}{cure and '; ' + cure}")
         self.passes = passes
         self.verify = verify
         self.observers = tuple(observers)
@@ -97,8 +103,12 @@ class Pipeline:
             start = time.perf_counter()
             try:
                 after = apply(step, graph)
-            except NagraphError as error:
-                raise PassError(f"pass {format_pass(step)} (number {index}) failed on graph {graph.name}: {error}") from error
+            except Exception as error:  # noqa: BLE001 - whatever went wrong, people want to know where
+                what = str(error) if isinstance(error, NagraphError) else f"{type(error).__name__}: {error}"
+                raise PassError(f"pass {format_pass(step)} (number {index}) failed on graph {graph.name}: {what}"
+                                f"\n{neighbourhood(graph, error)}") from error
+            if not isinstance(after, Graph):
+                raise PassError(f"pass {format_pass(step)} (number {index}) returned {type(after).__name__}, not a graph")
             seconds = time.perf_counter() - start
             self._check(after, step, graph)
             for observer in self.observers:
@@ -113,8 +123,8 @@ class Pipeline:
 
         try:
             verify(graph)
-            if before is not None and (before.input_types, before.output_types) != (graph.input_types, graph.output_types):
-                raise PassError(f"the graph's signature changed from {before.output_types} to {graph.output_types}")
+            if before is not None:
+                _check_signature(before, graph)
         except NagraphError as error:
             culprit = f"pass {format_pass(step)} made a wrong graph" if step else "the graph is wrong before any pass"
             raise PassError(f"{culprit}: {error}\n{neighbourhood(graph, error)}") from error
@@ -123,21 +133,58 @@ class Pipeline:
         return ",".join(map(format_pass, self.passes))
 
 
+def _check_signature(before: Graph, after: Graph) -> None:
+    for what, old, new in (("inputs", before.input_types, after.input_types), ("outputs", before.output_types, after.output_types)):
+        if old != new:
+            shown = (", ".join(map(str, types)) for types in (old, new))
+            raise PassError("its {} are no longer of types ({}) but ({})".format(what, *shown))
+
+
 def neighbourhood(graph: Graph, error: Exception, around: int = 3) -> str:
-    """The lines of the graph around the one that an error is about, or its first lines."""
+    """The lines of the graph, or region, around the node that an error is about; its first lines if it names none."""
     node = getattr(error, "node", None)
+    holder = getattr(error, "graph", None) or _holder(graph, node) or graph
+    at = holder.nodes.index(node) if node in holder.nodes else None
+    first = max(0, (at or 0) - around)
     try:
-        lines = str(graph).splitlines()
+        lines = str(holder).splitlines()[1:]
+        kept = lines[first:(at or 0) + around + 1]
     except Exception:  # noqa: BLE001 - the graph is broken; the printer may be unable to show it
-        return "(the graph is too broken to print)"
-    at = graph.nodes.index(node) + 1 if node in graph.nodes else 0
-    return "\n".join(lines[max(0, at - around):at + around + 1])
+        kept = [f"  {_rough(n)}" for n in holder.nodes[first:(at or 0) + around + 1]]
+    marks = (">" if first + i == at else " " for i in range(len(kept)))
+    return "\n".join([f"in graph @{holder.name}:", *(f"{mark} {line}" for mark, line in zip(marks, kept))])
+
+
+def _holder(graph: Graph, node: Any) -> Graph | None:
+    """The graph or region that holds a node."""
+    stack, seen = [graph], {id(graph)}
+    while stack:
+        found = stack.pop()
+        if node in found.nodes:
+            return found
+        regions = [r for n in found.nodes for r in n.op.regions.values() if id(r) not in seen]
+        seen.update(map(id, regions))
+        stack += regions
+    return None
+
+
+def _rough(node: Any) -> str:
+    """A node of a graph that can't be printed: types in place of names."""
+    operands, results = (", ".join(str(getattr(v, "type", v)) for v in values) for values in (node.operands, node.results))
+    where = f"   // {node.location}" if node.location else ""
+    return f"{results} = {node.op.name}({operands}){where}"
+
+
+def _suggest(name: str, known: Sequence[str]) -> str:
+    """" (did you mean dce?)" where a known name is close."""
+    close = difflib.get_close_matches(name, known, 1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def load(name: str) -> Any:
     """The pass of this name."""
     if name not in MODULES:
-        raise PassError(f"unknown pass {name!r}; there is {', '.join(MODULES)}")
+        raise PassError(f"unknown pass {name!r}{_suggest(name, tuple(MODULES))}; there is {', '.join(MODULES)}")
     module = importlib.import_module(f"nagraph.passes.{MODULES[name]}")
     for found in vars(module).values():
         if getattr(found, "pass_name", None) == name:
@@ -160,7 +207,7 @@ def format_pass(step: Pass) -> str:
 
 def _split(text: str) -> list[str]:
     parts = re.findall(r"[^,{}\s]+(?:\{[^}]*\})?", text)
-    if ",".join(parts).replace(" ", "") != re.sub(r"\s", "", text).strip(","):
+    if re.sub(r"\s", "", ",".join(parts)) != re.sub(r"\s", "", text).strip(","):
         raise PassError(f"can't read the pipeline {text!r}; it reads like \"simplify,cse,fuse{{max_nodes=64}}\"")
     return parts
 
@@ -172,17 +219,36 @@ def _parse_pass(text: str) -> Pass:
         if rest:
             raise PassError(f"pass {name} has no options, got {{{rest}")
         return found  # type: ignore[no-any-return]
+    return found(**_parse_options(name, found, rest.removesuffix("}")))  # type: ignore[no-any-return]
+
+
+def _parse_options(name: str, made: type, text: str) -> dict[str, Any]:
+    """`max_nodes=64, other=(1, 2)`: options as the arguments of a call are written."""
+    from nagraph.ir.attributes import fits
+
+    try:
+        call = ast.parse(f"f({text})", mode="eval").body
+    except SyntaxError:
+        call = None
+    if not isinstance(call, ast.Call) or call.args or len({k.arg for k in call.keywords}) < len(call.keywords):
+        raise PassError(f"pass {name}: can't read the options {{{text}}}; they read like {{max_nodes=64}}")
+    hints = typing.get_type_hints(made)
+    known = [f.name for f in dataclasses.fields(made)]
     options: dict[str, Any] = {}
-    known = [f.name for f in dataclasses.fields(found)]
-    for item in filter(None, (x.strip() for x in rest.rstrip("}").split(","))):
-        key, equals, value = item.partition("=")
-        if key not in known or not equals:
-            raise PassError(f"pass {name} has no option {key!r}; it has {', '.join(known) or 'none'}")
+    for item in call.keywords:
+        key, shown = item.arg or "**", ast.unparse(item.value)
+        if key not in known:
+            raise PassError(f"pass {name} has no option {key!r}{_suggest(key, known)}; it has {', '.join(known) or 'none'}")
         try:
-            options[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            raise PassError(f"pass {name}: option {key} has value {value!r}, which is no number, bool or string") from None
-    return found(**options)  # type: ignore[no-any-return]
+            value = ast.literal_eval(item.value)
+        except ValueError:
+            raise PassError(f"pass {name}: option {key} has value {shown!r}, which is no number, bool, string or tuple") from None
+        value = float(value) if hints[key] is float and type(value) is int else value
+        if not fits(value, hints[key]):
+            hint = hints[key].__name__ if isinstance(hints[key], type) and not typing.get_args(hints[key]) else hints[key]
+            raise PassError(f"pass {name}: option {key} has the type {hint}, got {shown}")
+        options[key] = value
+    return options
 
 
 # -- observers ----------------------------------------------------------------------------------------
@@ -232,7 +298,7 @@ class Diffs:
 class Differential:
     """Runs the graph before and after each pass on the same inputs; a changed result names the pass.
 
-    rtol: relative tolerance for floating outputs, since exact rules may still reorder nothing but rounding.
+    rtol: tolerance for floating outputs, relative to the output's largest entry; everything else is compared exactly.
     """
 
     def __init__(self, *arrays: Any, rtol: float = 1e-5):
@@ -240,19 +306,36 @@ class Differential:
         self.rtol = rtol
 
     def __call__(self, seen: Observation) -> None:
-        import numpy as np
-
         from nagraph.ops.region import interpret
 
         if seen.before is seen.after:
             return
         expected, got = (interpret(g, self.arrays) for g in (seen.before, seen.after))
-        for i, (a, b) in enumerate(zip(expected, got, strict=True)):
-            x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
-            if not np.allclose(x, y, rtol=self.rtol, atol=self.rtol * max(1.0, float(np.abs(x[np.isfinite(x)]).max(initial=0))),
-                               equal_nan=True):
-                worst = float(np.nanmax(np.abs(x - y)))
-                raise PassError(f"pass {seen.step} changed output {i} of {seen.before.name} by up to {worst:.3g}")
+        if len(expected) != len(got):
+            raise PassError(f"pass {seen.step} changed the number of outputs of {seen.before.name} from {len(expected)} to {len(got)}")
+        for i, (a, b) in enumerate(zip(expected, got)):
+            difference = self._difference(a, b)
+            if difference:
+                raise PassError(f"pass {seen.step} changed output {i} of {seen.before.name}: {difference}")
+
+    def _difference(self, a: Any, b: Any) -> str:
+        """Where and how b differs from a, in words; "" if it does not."""
+        import numpy as np
+
+        from nagraph.ir.types import is_float, type_of
+
+        if type_of(a) != type_of(b):
+            return f"it was {type_of(a)} and is {type_of(b)}"
+        if is_float(a.dtype):
+            x, y = (z.astype(np.float64) for z in (a, b))
+            size = float(np.abs(x[np.isfinite(x)]).max(initial=0))
+            wrong = ~np.isclose(x, y, rtol=self.rtol, atol=self.rtol * size, equal_nan=True)
+        else:
+            wrong = np.asarray(a != b)
+        if not wrong.any():
+            return ""
+        at = tuple(map(int, np.unravel_index(int(wrong.argmax()), wrong.shape)))
+        return f"{int(wrong.sum())} of {wrong.size} entries, the first at {list(at)}: it was {a[at]} and is {b[at]}"
 
 
 def passes() -> Iterator[tuple[str, Any]]:

@@ -174,8 +174,13 @@ class Graph:
                 if replaced:
                     operands = tuple(replaced.get(v, v) for v in old.operands)
                     node = old.with_operands(operands)
-                with builder.at(old.location):
-                    answer = visit(node)
+                try:
+                    with builder.at(old.location):
+                        answer = visit(node)
+                except Exception as error:
+                    if not hasattr(error, "node"):  # so that whoever reports it can show the place
+                        error.node, error.graph = old, self  # type: ignore[attr-defined]
+                    raise
                 if answer is None:
                     answer = node
                 if isinstance(answer, Node):

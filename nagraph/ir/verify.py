@@ -18,7 +18,7 @@ MAX_NESTING = 32
 
 
 def verify(graph: Graph) -> None:
-    """Raises VerifyError, with the offending `node`, unless the graph is well formed, its regions included.
+    """Raises VerifyError, with the offending `node` and the `graph` it is in, unless the graph is well formed, its regions included.
 
     Each value is made once, before it is read; each node's attributes have the types that its op
     declares; each result has the type that the op infers. Source locations are free. O(nodes).
@@ -33,7 +33,11 @@ def _verify(graph: Graph, way: list[Graph], heights: dict[int, int]) -> int:
     if len(way) + heights.get(id(graph), 0) > MAX_NESTING:
         raise VerifyError(f"graph {way[0].name}: regions are nested more than {MAX_NESTING} deep")
     if id(graph) not in heights:
-        holders = _verify_one(graph)
+        try:
+            holders = _verify_one(graph)
+        except VerifyError as error:
+            error.graph = graph  # type: ignore[attr-defined]
+            raise
         way.append(graph)
         regions = (region for node in holders for region in node.op.regions.values())
         heights[id(graph)] = max((1 + _verify(region, way, heights) for region in regions), default=0)
