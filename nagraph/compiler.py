@@ -18,10 +18,10 @@ from nagraph import tree
 from nagraph.errors import NagraphError, SignatureError
 from nagraph.ir.builder import active
 from nagraph.ir.graph import Graph
-from nagraph.ir.location import caller_location
+from nagraph.ir.location import caller_location, user_frames_only
 from nagraph.ir.promotion import WEAK
 from nagraph.ir.types import TensorType, as_dtype
-from nagraph.tracing import function_name, leaf_type, trace_leaves, user_frames_only
+from nagraph.tracing import function_name, leaf_type, trace_leaves
 
 #: The number of signatures after which a warning names the argument that keeps changing.
 MANY_SIGNATURES = 8
@@ -55,11 +55,14 @@ def compile(graph: Graph, *, backend: str | None = None, threads: int | None = N
 
 def _compile(graph: Graph, backend: str | None, threads: int | None, passes: Any, donations: dict[int, int]) -> Any:
     """`donations`: output number -> number of the input whose array it may take."""
+    from nagraph.ir.verify import verify
     from nagraph.pipeline import Pipeline, default
 
     pipeline = default() if passes is None else Pipeline.parse(passes) if isinstance(passes, str) else passes
     planned = pipeline.replace("memory", donations=tuple(sorted(donations.items()))) if donations else pipeline
-    return backend_module(backend).compile(planned(graph), donations)
+    optimised = planned(graph)
+    verify(optimised)  # once, at the end: whatever a pass did wrong must not reach the backend
+    return backend_module(backend).compile(optimised, donations)
 
 
 class CacheInfo(NamedTuple):

@@ -10,7 +10,7 @@ import pytest
 
 import nagraph as ng
 from nagraph import pipeline
-from nagraph.errors import PassError, TypeRuleError
+from nagraph.errors import PassError, TypeRuleError, VerifyError
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.types import TensorType
 from nagraph.ops.base import Cast
@@ -357,6 +357,14 @@ def test_the_verifier_catches_broken_graphs_and_signatures(graph: Graph, fault, 
     assert "in graph @function:" in message and "multiply" in message
     if "read before" in told or "op gives" in told or "broadcast" in told:
         assert sum(line.startswith("> ") for line in message.splitlines()) == 1, "the node is marked"
+
+
+def test_jit_verifies_once_at_the_end(graph: Graph) -> None:
+    """Without `verify` too, a wrong graph does not reach the backend."""
+    with pytest.raises(VerifyError, match="read before it is made"):
+        ng.jit(function, passes=Pipeline(dce, drop_a_node, dce))(*ARRAYS)
+    with pytest.raises(VerifyError, match="read before it is made"):
+        ng.compile(graph, passes=Pipeline(drop_a_dependency))
 
 
 def test_faults_in_a_region_are_caught_and_shown() -> None:

@@ -40,7 +40,8 @@ RULES: dict[str, tuple[str, ...]] = {
     "storage": ("ir", "tree"),
     "autodiff": ("ir", "ops"),
     "batching": ("ir",),
-    "tracing": ("ir", "ops", "tree"),
+    "protocols": ("ir",),
+    "tracing": ("ir", "ops", "tree", "protocols"),
     "transforms": ("ir", "ops", "tree", "tracing", "autodiff", "batching"),
     "flow": ("ir", "ops", "tree", "tracing", "transforms"),
     "rewrite": ("ir", "ops"),
@@ -62,7 +63,8 @@ RULES: dict[str, tuple[str, ...]] = {
 #: What is imported inside functions beyond that: to break a circle, or so that it loads when it is used.
 LATE: dict[str, tuple[str, ...]] = {
     "ops": ("autodiff", "batching"),  # derivative and batching of an op with regions are those of its regions
-    "tracing": ("numpy",),  # NumPy's functions, on traced values
+    "protocols": ("numpy",),  # NumPy's functions, on traced values
+    "tracing": ("numpy",),
     "transforms": ("compiler", "numpy"),  # outside `jit`, a transform runs as if jitted
     "batching": ("ops",),  # what is not batched is broadcast
     "pipeline": ("ops",),  # its differential observer interprets graphs
