@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -11,12 +10,13 @@ import numpy as np
 
 import nagraph.ops  # noqa: F401 - fills the operators that tracers use
 from nagraph import tree
-from nagraph.errors import LeakedTracerError, NagraphError, SignatureError, TracerError
-from nagraph.ir.builder import Builder, active_stack
+from nagraph.errors import LeakedTracerError, SignatureError
+from nagraph.ir.builder import Builder, active_stack, located
 from nagraph.ir.graph import Graph, Node, Value
-from nagraph.ir.location import caller_location, is_internal
+from nagraph.ir.location import caller_location, show_user_frames_only, user_frames_only
 from nagraph.ir.promotion import WEAK, default_dtype
 from nagraph.ir.types import TensorType, type_of
+from nagraph.protocols import METHODS, array_function, array_ufunc, refuse
 
 #: Captured arrays above this size draw a warning: they belong among the arguments.
 LARGE_CAPTURE_NBYTES = 1 << 20
@@ -25,45 +25,27 @@ LARGE_CAPTURE_NBYTES = 1 << 20
 class Tracer(Value):
     """A value under trace: a Value that answers NumPy's protocols and explains what it can't answer."""
 
-    __slots__ = ("trace", "weak")
+    __slots__ = ("maker", "weak")
     __weak_slot__ = True
     __array_priority__ = 1000
 
     def __init__(self, type: TensorType, trace: Trace, name: str = ""):
         super().__init__(type, name)
-        self.trace = trace
-        self.weak = False  # type: ignore[misc]
+        self.maker = trace
+        self.weak = False
 
     # -- NumPy's protocols ----------------------------------------------------------------------
 
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
-        from nagraph import numpy as namespace
-
-        if out is not None:
-            self._refuse(f"np.{ufunc.__name__}(..., out=) writes in place", "use the returned value")
-        name = ufunc.__name__ if method == "__call__" else _UFUNC_METHODS.get((ufunc.__name__, method), "")
-        function = getattr(namespace, name, None) if name else None
-        if function is None:
-            shown = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
-            self._refuse(f"np.{shown} is not traced", "see the NumPy page of the docs for what is")
-        return function(*inputs, **kwargs)
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        return array_ufunc(ufunc, method, inputs, kwargs)
 
     def __array_function__(self, func: Any, kinds: Any, args: Any, kwargs: Any) -> Any:
-        from nagraph import numpy as namespace
-
-        module = getattr(namespace, "linalg", None) if "linalg" in func.__module__ else namespace
-        function = getattr(module, func.__name__, None)
-        if function is None:
-            self._refuse(f"np.{func.__name__} is not traced", "see the NumPy page of the docs for what is")
-        return function(*args, **kwargs)
+        return array_function(func, args, kwargs)
 
     # -- what has no answer while tracing --------------------------------------------------------
 
     def _refuse(self, what: str, cure: str) -> NoReturn:
-        where = caller_location()
-        error = TracerError(f"{what} (traced value of type {self.type}); {cure}" + (f" ({where})" if where else ""))
-        error.located = True  # type: ignore[attr-defined]
-        raise error
+        refuse(what, cure, self)
 
     def __bool__(self) -> bool:
         self._refuse(
@@ -123,6 +105,14 @@ class Tracer(Value):
 
     __hash__ = object.__hash__
 
+    def _no_writing(self, other: Any) -> Any:
+        """x += y, which NumPy does in place on arrays; numbers (rank 0) it rebinds."""
+        return NotImplemented if not self.shape else self._refuse(
+            "an in-place operator (x += y, x *= y, ...) would change the array", "write x = x + y")
+
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = __ipow__ = __imatmul__ = _no_writing
+    __iand__ = __ior__ = __ixor__ = __ilshift__ = __irshift__ = _no_writing
+
     # -- ndarray's attributes and methods --------------------------------------------------------
 
     @property
@@ -169,26 +159,19 @@ class Tracer(Value):
         return self
 
     def __getattr__(self, name: str) -> Any:
-        if name in _METHODS:
-            from nagraph import numpy as namespace
-
-            return types.MethodType(getattr(namespace, name), self)
+        if name in METHODS:
+            return lambda *args, **kwargs: array_function(getattr(np, name), (self, *args), kwargs)
+        if name in _WRITE:
+            self._refuse(f".{name}() writes in place", _WRITE[name])
         raise AttributeError(f"a traced value of type {self.type} has no attribute {name!r}")
 
     def __repr__(self) -> str:
         return f"Tracer<{self.type}>"
 
 
-#: Methods of ndarray that are functions of the namespace under the same name.
-_METHODS = frozenset(
-    "sum prod max min mean var std argmax argmin any all cumsum cumprod sort argsort ravel squeeze swapaxes "
-    "repeat take clip round dot diagonal trace".split()
-)
-_UFUNC_METHODS = {
-    ("add", "reduce"): "sum", ("multiply", "reduce"): "prod", ("maximum", "reduce"): "max",
-    ("minimum", "reduce"): "min", ("logical_and", "reduce"): "all", ("logical_or", "reduce"): "any",
-    ("add", "accumulate"): "cumsum", ("multiply", "accumulate"): "cumprod", ("multiply", "outer"): "outer",
-}
+#: Methods that change an array, and what to write instead.
+_WRITE = {"sort": "write x = np.sort(x)", "fill": "write x = np.full_like(x, value)", "put": "write x = ng.numpy.set_at(x, index, value)",
+          "partition": "write x = np.sort(x)", "resize": "write x = x.reshape(shape)", "setflags": "traced values can't be written to"}
 
 
 class Trace(Builder):
@@ -203,25 +186,21 @@ class Trace(Builder):
         return Tracer(type, self)
 
     def accept(self, value: Value) -> Value:
-        if isinstance(value, Tracer) and value.trace is self:
+        if isinstance(value, Tracer) and value.maker is self:
             return value
         if value in self.captured:
             return self.captured[value]
         outer = active_stack()
         known = outer[:outer.index(self)] if self in outer else ()
         if isinstance(value, Tracer):
-            if not any(value.trace is b for b in known):
-                where = caller_location()
-                error = LeakedTracerError(
+            if not any(value.maker is b for b in known):
+                raise located(LeakedTracerError(
                     f"a traced value of type {value.type} is used outside the trace that made it; return it from the "
-                    f"traced function, don't keep it in a global, an attribute or a list" + (f" ({where})" if where else "")
-                )
-                error.located = True  # type: ignore[attr-defined]
-                raise error
+                    "traced function, don't keep it in a global, an attribute or a list"), caller_location())
         elif not any(type(b) is Builder for b in known):
             raise LeakedTracerError(f"a value of another graph, of type {value.type}, is used in this trace")
         inner = Tracer(value.type, self, value.name)
-        inner.weak = value.weak  # type: ignore[misc]
+        inner.weak = value.weak
         self.captured[value] = inner
         return inner
 
@@ -348,25 +327,4 @@ def trace(fn: Callable[..., Any], *args: Any) -> Graph:
     return graph
 
 
-class user_frames_only:
-    """Errors raised on purpose leave with a traceback of the user's own frames, nagraph's taken out."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, tb: Any) -> None:
-        if isinstance(error, NagraphError):
-            error.__context__ = None
-            raise error.with_traceback(_shown(tb)) from error.__cause__
-
-
-def _shown(tb: types.TracebackType | None) -> types.TracebackType | None:
-    frames = []
-    while tb is not None:
-        if not is_internal(tb.tb_frame.f_code.co_filename):
-            frames.append(tb)
-        tb = tb.tb_next
-    made: types.TracebackType | None = None
-    for t in reversed(frames):
-        made = types.TracebackType(made, t.tb_frame, t.tb_lasti, t.tb_lineno)
-    return made
+show_user_frames_only()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 from nagraph.errors import NagraphError
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.location import Location, caller_location
+from nagraph.ir.location import located as located
 from nagraph.ir.op import Op
 from nagraph.ir.types import TensorType
 
@@ -37,7 +38,7 @@ class Builder:
         self._location: Location | None = None
         self._fixed = False
 
-    def __enter__(self) -> Builder:
+    def __enter__(self) -> Self:
         _active.stack.append(self)
         return self
 
@@ -99,15 +100,6 @@ class Builder:
 
     def graph(self, name: str, outputs: Sequence[Value]) -> Graph:
         return Graph(name, self.inputs, self.nodes, [self.accept(v) for v in outputs])
-
-
-def located(error: NagraphError, location: Location | None) -> NagraphError:
-    """The same error with the user's line at the end of its message, once."""
-    if location is None or getattr(error, "located", False):
-        return error
-    made = type(error)(f"{error} ({location})")
-    made.located = True  # type: ignore[attr-defined]
-    return made
 
 
 def active() -> Builder | None:

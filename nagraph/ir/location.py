@@ -1,14 +1,18 @@
-"""Where in the user's code a node came from."""
+"""Where in the user's code a node came from, and tracebacks that show that code alone."""
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from dataclasses import dataclass
 from functools import cache
-from types import FrameType
+from types import FrameType, TracebackType
+from typing import Any
 
 import numpy as np
+
+from nagraph.errors import NagraphError
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _ROOT = os.path.dirname(_PACKAGE)
@@ -38,7 +42,7 @@ def is_internal(filename: str) -> bool:
     """Whether a file belongs to nagraph or NumPy rather than to the user."""
     if filename.startswith(_SHOWN):
         return False
-    return filename.startswith(_HIDDEN) or filename.startswith("<frozen") or filename.endswith("functools.py")
+    return filename.startswith(_HIDDEN) or filename.startswith("<frozen") or filename == functools.__file__
 
 
 def caller_location() -> Location | None:
@@ -50,3 +54,57 @@ def caller_location() -> Location | None:
             return Location(code.co_filename, frame.f_lineno, code.co_name)
         frame = frame.f_back
     return None
+
+
+class user_frames_only:
+    """Errors raised on purpose name the user's line, and leave with a traceback of the user's own frames."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, tb: TracebackType | None) -> None:
+        if isinstance(error, NagraphError):
+            shown = user_frames(tb)
+            last = shown
+            while last is not None and last.tb_next is not None:
+                last = last.tb_next
+            where = caller_location() if last is None else Location(last.tb_frame.f_code.co_filename, last.tb_lineno)
+            located(error, where)
+            if error.__cause__ is None:
+                error.__suppress_context__ = True
+            error.__traceback__ = shown
+
+
+def user_frames(tb: TracebackType | None) -> TracebackType | None:
+    """A traceback without nagraph's and NumPy's frames."""
+    frames = []
+    while tb is not None:
+        if not is_internal(tb.tb_frame.f_code.co_filename):
+            frames.append(tb)
+        tb = tb.tb_next
+    made: TracebackType | None = None
+    for t in reversed(frames):
+        made = TracebackType(made, t.tb_frame, t.tb_lasti, t.tb_lineno)
+    return made
+
+
+def located(error: NagraphError, location: Location | None) -> NagraphError:
+    """The same error with the user's line at the end of its message, once."""
+    if location is None or getattr(error, "located", False):
+        return error
+    error.args = (f"{error} ({location})",)
+    error.located = True  # type: ignore[attr-defined]
+    return error
+
+
+def show_user_frames_only() -> None:
+    """Have Python print errors raised on purpose with the user's frames alone; all others as before."""
+    before = sys.excepthook
+
+    def hook(kind: Any, error: BaseException, tb: TracebackType | None) -> Any:
+        if isinstance(error, NagraphError):
+            tb = user_frames(tb)
+            error.__traceback__ = tb
+        return before(kind, error, tb)
+
+    sys.excepthook = hook

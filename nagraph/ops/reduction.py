@@ -265,7 +265,7 @@ def _reduce(kind: type[Reduction], x: Any, axis: Axis, keepdims: bool) -> Any:
     return reshape(y, [1 if i in axes else s for i, s in enumerate(shape)]) if keepdims else y
 
 
-def sum(x: Any, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> Any:  # noqa: A001
+def sum(x: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Any:  # noqa: A001
     """Sum over axes (None: all)."""
     x = _operand(x)
     if dtype is not None:
@@ -274,7 +274,7 @@ def sum(x: Any, axis: Axis = None, keepdims: bool = False, dtype: Any = None) ->
     return y if dtype is None else cast(y, dtype)
 
 
-def prod(x: Any, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> Any:
+def prod(x: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Any:
     """Product over axes (None: all)."""
     x = _operand(x)
     if dtype is not None:
@@ -283,12 +283,12 @@ def prod(x: Any, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -
     return y if dtype is None else cast(y, dtype)
 
 
-def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:  # noqa: A001
+def max(x: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:  # noqa: A001
     """Largest element over axes (None: all)."""
     return _reduce(Max, _operand(x), axis, keepdims)
 
 
-def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:  # noqa: A001
+def min(x: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:  # noqa: A001
     """Smallest element over axes (None: all)."""
     return _reduce(Min, _operand(x), axis, keepdims)
 
@@ -303,12 +303,12 @@ def _truth(x: Any) -> Any:
     return x if x.dtype == BOOL else not_equal(x, np.zeros((), x.dtype))
 
 
-def all(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:  # noqa: A001
+def all(x: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:  # noqa: A001
     """Whether all elements over axes (None: all) are true."""
     return _reduce(All, _truth(x), axis, keepdims)
 
 
-def any(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:  # noqa: A001
+def any(x: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:  # noqa: A001
     """Whether any element over axes (None: all) is true."""
     return _reduce(Any_, _truth(x), axis, keepdims)
 
@@ -321,30 +321,30 @@ def _count(shape: Sequence[int], axis: Axis) -> int:
     return n
 
 
-def mean(x: Any, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> Any:
+def mean(x: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Any:
     """Mean over axes (None: all). Integers give float64; 16-bit floats sum in float32."""
     x = _operand(x)
     target = as_dtype(dtype) if dtype is not None else x.dtype if is_float(x.dtype) else F64
     wide = DTYPES["f32"] if target.itemsize == 2 else target
     n = np.asarray(_count(shape_of(x), axis)).astype(wide)
-    return cast(sum(cast(x, wide), axis, keepdims) / n, target)
+    return cast(sum(cast(x, wide), axis, keepdims=keepdims) / n, target)
 
 
-def var(x: Any, axis: Axis = None, keepdims: bool = False, ddof: float = 0, dtype: Any = None) -> Any:
+def var(x: Any, axis: Axis = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
     """Variance over axes: mean of (x - mean)², with n - ddof in place of n."""
     x = _operand(x)
     target = as_dtype(dtype) if dtype is not None else x.dtype if is_float(x.dtype) else F64
     wide = cast(x, DTYPES["f32"] if target.itemsize == 2 else target)
-    centred = wide - mean(wide, axis, True)
+    centred = wide - mean(wide, axis, keepdims=True)
     n = np.asarray(float(_count(shape_of(x), axis)) - ddof).astype(wide.dtype)
-    return cast(sum(centred * centred, axis, keepdims) / n, target)
+    return cast(sum(centred * centred, axis, keepdims=keepdims) / n, target)
 
 
-def std(x: Any, axis: Axis = None, keepdims: bool = False, ddof: float = 0, dtype: Any = None) -> Any:
+def std(x: Any, axis: Axis = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
     """Standard deviation over axes: √var."""
     from nagraph.ops.special import sqrt
 
-    return sqrt(var(x, axis, keepdims, ddof, dtype))
+    return sqrt(var(x, axis, dtype, ddof=ddof, keepdims=keepdims))
 
 
 def _arg(kind: type[ArgExtremum], x: Any, axis: int | None, keepdims: bool) -> Any:
@@ -360,12 +360,12 @@ def _arg(kind: type[ArgExtremum], x: Any, axis: int | None, keepdims: bool) -> A
     return reshape(y, [1 if i == place else s for i, s in enumerate(shape)]) if keepdims else y
 
 
-def argmax(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+def argmax(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Any:
     """Index of the first largest element on an axis (None: of all elements in order)."""
     return _arg(ArgMax, x, axis, keepdims)
 
 
-def argmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+def argmin(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Any:
     """Index of the first smallest element on an axis (None: of all elements in order)."""
     return _arg(ArgMin, x, axis, keepdims)
 
