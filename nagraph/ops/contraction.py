@@ -112,11 +112,16 @@ class DotGeneral(Multilinear):
         count = len(self.batch_axes[0])
         start = count + (len(free[0]) if index == 0 else 0)
         ct_axes = tuple(range(start, start + len(free[theirs])))
-        dot = DotGeneral((ct_axes, free[theirs]), (tuple(range(count)), self.batch_axes[theirs]))
+        axes, batch = (ct_axes, free[theirs]), (tuple(range(count)), self.batch_axes[theirs])
         # The product's axes: batch, this operand's free axes, then the other's contracted axes in their own order.
         partner = dict(zip(self.contract[theirs], self.contract[mine]))
-        order = self.batch_axes[mine] + free[mine] + tuple(partner[a] for a in sorted(partner))
-        result: Value = _arrange(dot(ct, other), order)
+        contracted = tuple(partner[a] for a in sorted(partner))
+        order = self.batch_axes[mine] + free[mine] + contracted
+        turned = self.batch_axes[mine] + contracted + free[mine]
+        if turned == tuple(sorted(turned)) != order:  # the product the other way round needs no transposition
+            swapped: Value = DotGeneral(axes[::-1], batch[::-1])(other, ct)
+            return swapped
+        result: Value = _arrange(DotGeneral(axes, batch)(ct, other), order)
         return result
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
