@@ -87,10 +87,10 @@ def test_compiled_with_the_default_passes(traced):
 
 
 def test_every_pass_on_a_long_derivative():
-    """The whole pipeline, verified after every pass, on what differentiation makes of 10,000 nodes; then again through jit."""
+    """The whole pipeline, verified after every pass, on what differentiation makes of 3,000 nodes; then again through jit."""
 
     def loss(x):
-        for _ in range(5_000):
+        for _ in range(1_500):
             x = ng.numpy.tanh(x) * x
         return ng.numpy.sum(x)
 
@@ -103,9 +103,9 @@ def test_every_pass_on_a_long_derivative():
 
 def test_fusion_of_a_long_chain_of_large_arrays():
     """Arrays large enough to be worth fusing: regions of up to 64 nodes, one behind the other."""
-    graph = build("f", [spec((130, 130), "f32")], lambda x: [_steps(x, 5_000)])
+    graph = build("f", [spec((130, 130), "f32")], lambda x: [_steps(x, 2_000)])
     fused = default()(graph)
-    assert sum(n.op.name == "call" for n in fused.nodes) > 50
+    assert sum(n.op.name == "call" for n in fused.nodes) > 25
     x = np.linspace(-1, 1, 130 * 130, dtype=np.float32).reshape(130, 130)
     np.testing.assert_allclose(ng.compile(graph)(x)[0], interpret(graph, (x,))[0], rtol=1e-5, atol=1e-7)
 
@@ -132,26 +132,26 @@ def test_constants_and_dead_nodes_in_a_row():
 
 
 def test_a_sum_as_a_tree_and_as_a_fan():
-    """2^15 leaves summed in pairs; then one value read 30,000 times, whose derivative adds 30,000 cotangents."""
+    """2^13 leaves summed in pairs; then one value read 10,000 times, whose derivative adds 10,000 cotangents."""
 
     def tree(x):
-        level = [x * float(k % 7) for k in range(1 << 15)]
+        level = [x * float(k) for k in range(1 << 13)]
         while len(level) > 1:
             level = [a + b for a, b in zip(level[::2], level[1::2])]
         return level
 
     graph = build("tree", [spec((), "f64")], tree)
-    weights = float(sum(k % 7 for k in range(1 << 15)))
+    weights = float(sum(k for k in range(1 << 13)))
     assert interpret(grad_graph(graph), (np.array(2.0),))[0] == weights
     assert ng.parse(str(graph)) == graph
     assert ng.compile(graph)(np.array(2.0))[0] == 2 * weights
 
     def fan(x):
-        return [ng.numpy.sum(ng.numpy.concatenate([ng.numpy.sin(x) for _ in range(30_000)]))]
+        return [ng.numpy.sum(ng.numpy.concatenate([ng.numpy.sin(x) for _ in range(10_000)]))]
 
     wide = build("fan", [spec((1,), "f64")], fan)
-    np.testing.assert_allclose(interpret(grad_graph(wide), (np.array([0.5]),))[0], 30_000 * np.cos(0.5), rtol=1e-10)
-    np.testing.assert_allclose(ng.compile(wide)(np.array([0.5]))[0], 30_000 * np.sin(0.5), rtol=1e-10)
+    np.testing.assert_allclose(interpret(grad_graph(wide), (np.array([0.5]),))[0], 10_000 * np.cos(0.5), rtol=1e-10)
+    np.testing.assert_allclose(ng.compile(wide)(np.array([0.5]))[0], 10_000 * np.sin(0.5), rtol=1e-10)
 
 
 def test_a_loop_with_a_long_body():
