@@ -44,9 +44,10 @@ class Executable:
             raise SignatureError(f"{self.graph.name} takes {len(inputs)} arrays, got {len(arrays)}")
         given = [np.asarray(a) for a in arrays]
         for v, a in zip(inputs, given):
-            if a.dtype != v.dtype or a.shape != v.shape:
-                raise SignatureError(f"{self.graph.name}: input {v.name or '?'} is {v.type}, got {type_of(a)}")
-        return self.run([np.asarray(a, order="C") for a in given], {})
+            if a.dtype.newbyteorder("=") != v.dtype or a.shape != v.shape:
+                shown = type_of(a) if a.dtype.kind in "biuf" else f"{a.dtype}{list(a.shape)}"
+                raise SignatureError(f"{self.graph.name}: input {v.name or '?'} is {v.type}, got {shown}")
+        return self.run([np.asarray(a, dtype=v.dtype, order="C") for v, a in zip(inputs, given)], {})
 
     def run(self, arrays: list[Array], donated: Mapping[int, Array]) -> tuple[Array, ...]:
         """The outputs for row-major arrays of the inputs' types; output j goes into the array donated[j] if there is one."""
