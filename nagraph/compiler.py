@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import operator
 import threading
 import time
 import warnings
@@ -15,13 +16,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from nagraph import tree
-from nagraph.errors import NagraphError, SignatureError
+from nagraph.errors import SignatureError
 from nagraph.ir.builder import active
 from nagraph.ir.graph import Graph
 from nagraph.ir.location import caller_location, user_frames_only
-from nagraph.ir.promotion import WEAK
-from nagraph.ir.types import TensorType, as_dtype
-from nagraph.tracing import function_name, leaf_type, trace_leaves
+from nagraph.ir.types import TensorType
+from nagraph.signature import Call, Roles
+from nagraph.tracing import function_name, trace_leaves
 
 #: The number of signatures after which a warning names the argument that keeps changing.
 MANY_SIGNATURES = 8
@@ -78,8 +79,7 @@ class Entry:
     """One compiled signature."""
 
     executable: Any
-    names: list[str]
-    types: tuple[Any, ...]
+    call: Call
     out_structure: tree.Structure
     out_mask: list[bool]
     #: Output number -> number of the input whose donated array takes it.
@@ -87,8 +87,6 @@ class Entry:
     trace_seconds: float
     compile_seconds: float
     reason: str
-    #: The constant arguments: held, so that their identity stays theirs.
-    bound: tuple[Any, ...] = ()
     calls: int = 0
     notes: set[str] = field(default_factory=set)
 
@@ -120,7 +118,8 @@ class Jitted:
         functools.update_wrapper(self, fn)
         self.fn = fn
         self.backend, self.threads, self.passes = backend, threads, passes
-        self.static, self.donate, self.constant = static, donate, constant
+        self.roles = Roles(static, donate, constant)
+        self._last: Call | None = None
         self._entries: dict[Hashable, Entry] = {}
         self._hits = self._misses = 0
         self._warned = False
@@ -159,31 +158,20 @@ class Jitted:
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         call = self._bind(args, kwargs)
+        arrays = call.row_major()
         entry = self._entry(call)
         entry.calls += 1
-        arrays = [np.asarray(x, dtype=t, order="C") for x, t in zip(call.arrays, call.dtypes)]
         donated = self._donated(call, entry) if entry.donations else {}
         found = iter(entry.executable.run(arrays, donated))
         return tree.unflatten(entry.out_structure, [next(found) if m else None for m in entry.out_mask])
 
-    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
-        if self._signature is not None:
-            try:
-                bound = self._signature.bind(*args, **kwargs)
-            except TypeError as error:
-                raise SignatureError(f"{function_name(self.fn)}: {error}") from None
-            if kwargs or self.static or self.donate or self.constant:
-                bound.apply_defaults() if self.static else None
-                args, kwargs = bound.args, bound.kwargs
-            names = _argument_labels(self._signature, args)
-        else:
-            names = [f"arg{i}" for i in range(len(args))]
-        return _Call(self, args, kwargs, names)
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        return Call(self.fn, self._signature, self.roles, args, kwargs)
 
-    def _entry(self, call: _Call) -> Entry:
+    def _entry(self, call: Call) -> Entry:
         with self._lock:
             entry = self._entries.get(call.key)
-            if entry is not None:
+            if entry is not None and all(map(operator.is_, entry.call.bound.values(), call.bound.values())):
                 self._hits += 1
                 return entry
             self._misses += 1
@@ -192,23 +180,24 @@ class Jitted:
             self._warn_if_many()
             return made
 
-    def _trace(self, call: _Call) -> tuple[Graph, tree.Structure, list[bool]]:
+    def _trace(self, call: Call) -> tuple[Graph, tree.Structure, list[bool]]:
         graph, captured, structure, mask = trace_leaves(call.on_leaves, call.leaves, function_name(self.fn), call.leaf_names)
         assert not captured, "a trace at the outside has nothing to capture"
         return graph, structure, mask
 
-    def _compile(self, call: _Call) -> Entry:
+    def _compile(self, call: Call) -> Entry:
         start = time.perf_counter()
         graph, structure, mask = self._trace(call)
         traced = time.perf_counter()
         donations = self._pair_donations(call, graph)
         executable = _compile(graph, self.backend, self.threads, self.passes, donations)
-        return Entry(executable, call.leaf_names, call.types, structure, mask, donations,
-                     traced - start, time.perf_counter() - traced, self._reason(call), tuple(call.bound.values()))
+        reason = self._reason(call)
+        self._last = call.without_arrays()
+        return Entry(executable, self._last, structure, mask, donations, traced - start, time.perf_counter() - traced, reason)
 
     # -- donation -----------------------------------------------------------------------------------
 
-    def _pair_donations(self, call: _Call, graph: Graph) -> dict[int, int]:
+    def _pair_donations(self, call: Call, graph: Graph) -> dict[int, int]:
         """Each output takes the first donated input of its type that is still free."""
         free: dict[TensorType, list[int]] = {}
         for i, (v, donated) in enumerate(zip(graph.inputs, call.donated, strict=True)):
@@ -216,16 +205,17 @@ class Jitted:
                 free.setdefault(v.type, []).append(i)
         return {j: free[v.type].pop(0) for j, v in enumerate(graph.outputs) if free.get(v.type)}
 
-    def _donated(self, call: _Call, entry: Entry) -> dict[int, Any]:
+    def _donated(self, call: Call, entry: Entry) -> dict[int, Any]:
         """For each output the donated array that takes it; those that can't be written stay as they are, with a note."""
-        overlapping = _overlapping(call.arrays)
+        given = call.arrays()
+        overlapping = _overlapping(given)
         donated: dict[int, Any] = {}
         for j, i in entry.donations.items():
-            why = "overlaps another argument" if i in overlapping else _not_donatable(call.arrays[i])
+            why = "overlaps another argument" if i in overlapping else _not_donatable(given[i])
             if why:
-                entry.notes.add(f"{entry.names[i]} was donated but copied: it {why}")
+                entry.notes.add(f"{call.input_names[i]} was donated but copied: it {why}")
             else:
-                donated[j] = call.arrays[i]
+                donated[j] = given[i]
         return donated
 
     # -- what was compiled, and why -------------------------------------------------------------------
@@ -243,39 +233,30 @@ class Jitted:
         lines = [f"{function_name(self.fn)}: {len(self._entries)} signatures, {self._hits} hits, {self._misses} misses"]
         for n, e in enumerate(self._entries.values(), 1):
             lines.append(f"  {n}. {e.reason}")
-            shown = ", ".join(f"{name}: {t}" for name, t in zip(e.names, e.types))
+            shown = ", ".join(f"{name}: {t}" for name, t in zip(e.call.leaf_names, e.call.types))
             lines.append(f"     ({shown})" if len(shown) < 400 else f"     ({shown[:400]}...)")
             lines.append(f"     traced in {e.trace_seconds:.3f} s, compiled in {e.compile_seconds:.3f} s, {e.calls} calls")
             lines += [f"     {note}" for note in sorted(e.notes)]
         return "\n".join(lines)
 
-    def _reason(self, call: _Call) -> str:
-        if not self._entries:
+    def _reason(self, call: Call) -> str:
+        if self._last is None:
             return "first call"
-        last = list(self._entries.values())[-1]
-        changes = [
-            f"{name} changed from {old} to {new}"
-            for name, old, new in zip(call.leaf_names, last.types, call.types) if old != new
-        ]
-        if last.names != call.leaf_names:
-            return "the structure of the arguments changed"
-        return "; ".join(changes[:4]) if changes else "a static argument changed: " + ", ".join(call.static_shown)
+        return call.differences(self._last) or "the arguments changed"
 
     def _warn_if_many(self) -> None:
         if self._warned or len(self._entries) < MANY_SIGNATURES:
             return
         self._warned = True
-        entries = list(self._entries.values())
-        distinct: dict[str, set[Any]] = {}
-        for e in entries:
-            for name, t in zip(e.names, e.types):
-                distinct.setdefault(name, set()).add(t)
+        distinct: dict[str, dict[str, None]] = {}
+        for e in self._entries.values():
+            for name, shown in e.call.description.items():
+                distinct.setdefault(name, {})[shown] = None
         worst = max(distinct, key=lambda n: len(distinct[n]), default="")
-        shown = ", ".join(sorted(map(str, distinct.get(worst, set())))[:4])
-        what = f"argument {worst} keeps changing ({shown}, ...)" if len(distinct.get(worst, ())) > 1 else (
-            "a static argument or the structure keeps changing")
+        kinds = list(distinct.get(worst, ()))
+        what = f"argument {worst} keeps changing ({', '.join(kinds[:4])}, ...)" if len(kinds) > 1 else "their structure keeps changing"
         warnings.warn(
-            f"{function_name(self.fn)} was compiled for {len(entries)} signatures: {what}; pad it to one shape, "
+            f"{function_name(self.fn)} was compiled for {len(self._entries)} signatures: {what}; pad it to one shape, "
             f"or pass a number as an array ({caller_location()})", stacklevel=2)
 
 
@@ -287,92 +268,6 @@ class Lowered(NamedTuple):
 
     def __str__(self) -> str:
         return str(self.graph)
-
-
-class _Call:
-    """The arguments of one call, taken apart."""
-
-    def __init__(self, owner: Jitted, args: tuple[Any, ...], kwargs: dict[str, Any], names: list[str]):
-        labels = [*names, *kwargs]
-        values = [*args, *kwargs.values()]
-        self.fn, self.kwnames, self.positional = owner.fn, tuple(kwargs), len(args)
-        self.bound = {i: v for i, (n, v) in enumerate(zip(labels, values)) if n in owner.constant}
-        self.static = {i: v for i, (n, v) in enumerate(zip(labels, values)) if n in owner.static or i in self.bound}
-        self.static_shown = [f"{labels[i]}={v!r}" for i, v in self.static.items()]
-        dynamic = [v for i, v in enumerate(values) if i not in self.static]
-        dynamic_names = [n for i, n in enumerate(labels) if i not in self.static]
-        self.leaves, self.structure = tree.flatten(dynamic)
-        self._dynamic_names = dynamic_names
-        self._owner = owner
-        self.types, present = self._leaf_types()
-        self.arrays = [self.leaves[i] for i in present]
-        self.dtypes = [as_dtype(x.dtype) if hasattr(x, "dtype") else None for x in self.arrays]
-        try:
-            static_key = tuple((i, type(v), id(v) if i in self.bound else v) for i, v in self.static.items())
-            self.key: Hashable = (self.structure, self.types, self.kwnames, static_key)
-            hash(self.key)
-        except TypeError:
-            raise SignatureError(f"static arguments must be hashable: {', '.join(self.static_shown)}") from None
-        self._present = present
-
-    def _leaf_types(self) -> tuple[tuple[Any, ...], list[int]]:
-        types: list[Any] = []
-        present: list[int] = []
-        for i, leaf in enumerate(self.leaves):
-            if leaf is None:
-                types.append(None)
-                continue
-            try:
-                found, weak = leaf_type(leaf)
-            except NagraphError as error:
-                raise SignatureError(f"{function_name(self.fn)}: argument {self.leaf_names[i]}: {error}") from None
-            types.append(_Weak(found) if weak else found)
-            present.append(i)
-        return tuple(types), present
-
-    @functools.cached_property
-    def _all_names(self) -> list[str]:
-        names: list[str] = []
-        for name, child in zip(self._dynamic_names, self.structure.children):
-            names += tree.paths(child, name)
-        return names
-
-    @property
-    def leaf_names(self) -> list[str]:
-        return self._all_names
-
-    @property
-    def donated(self) -> list[bool]:
-        """For each leaf that is an input of the graph, whether its argument is donated."""
-        flags: list[bool] = []
-        for name, child in zip(self._dynamic_names, self.structure.children):
-            flags += [name in self._owner.donate] * child.leaf_count
-        return [flags[i] for i in self._present]
-
-    def on_leaves(self, *leaves: Any) -> Any:
-        dynamic = iter(tree.unflatten(self.structure, leaves))
-        values = [self.static[i] if i in self.static else next(dynamic)
-                  for i in range(self.positional + len(self.kwnames))]
-        return self.fn(*values[:self.positional], **dict(zip(self.kwnames, values[self.positional:])))
-
-
-class _Weak(NamedTuple):
-    """The type of a Python scalar."""
-
-    type: TensorType
-
-    def __str__(self) -> str:
-        return f"Python {WEAK[('b', 'i', 'f').index(self.type.dtype.kind)].__name__}"
-
-
-def _argument_labels(signature: inspect.Signature, args: tuple[Any, ...]) -> list[str]:
-    labels: list[str] = []
-    for p in signature.parameters.values():
-        if p.kind is p.VAR_POSITIONAL:
-            labels += [f"{p.name}[{i}]" for i in range(len(args) - len(labels))]
-        elif p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
-            labels.append(p.name)
-    return labels[:len(args)]
 
 
 def _not_donatable(array: Any) -> str:

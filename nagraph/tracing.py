@@ -11,7 +11,8 @@ import numpy as np
 import nagraph.ops  # noqa: F401 - fills the operators that tracers use
 from nagraph import tree
 from nagraph.errors import LeakedTracerError, SignatureError
-from nagraph.ir.builder import Builder, active_stack, located
+from nagraph.ir.builder import LEAKED, Builder, active, active_stack, located
+from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.location import caller_location, show_user_frames_only, user_frames_only
 from nagraph.ir.promotion import WEAK, default_dtype
@@ -108,7 +109,8 @@ class Tracer(Value):
     def _no_writing(self, other: Any) -> Any:
         """x += y, which NumPy does in place on arrays; numbers (rank 0) it rebinds."""
         return NotImplemented if not self.shape else self._refuse(
-            "an in-place operator (x += y, x *= y, ...) would change the array", "write x = x + y")
+            "an in-place operator (x += y, x[i] += y, ...) writes in place",
+            "write x = x + y, or x = ng.numpy.add_at(x, i, y) for a part of x")
 
     __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = __ipow__ = __imatmul__ = _no_writing
     __iand__ = __ior__ = __ixor__ = __ilshift__ = __irshift__ = _no_writing
@@ -180,7 +182,10 @@ class Trace(Builder):
     def __init__(self) -> None:
         super().__init__()
         self.captured: dict[Value, Tracer] = {}
-        self._arrays: dict[int, tuple[Any, Value]] = {}
+        self._constants: dict[int, Value] = {}
+        outer = active()
+        #: Each captured array with its copy, shared by all traces inside one another.
+        self._copies: dict[int, tuple[Any, Constant]] = outer._copies if isinstance(outer, Trace) else {}
 
     def make_value(self, type: TensorType) -> Tracer:
         return Tracer(type, self)
@@ -194,9 +199,7 @@ class Trace(Builder):
         known = outer[:outer.index(self)] if self in outer else ()
         if isinstance(value, Tracer):
             if not any(value.maker is b for b in known):
-                raise located(LeakedTracerError(
-                    f"a traced value of type {value.type} is used outside the trace that made it; return it from the "
-                    "traced function, don't keep it in a global, an attribute or a list"), caller_location())
+                raise located(LeakedTracerError(f"a traced value of type {value.type} {LEAKED}"), caller_location())
         elif not any(type(b) is Builder for b in known):
             raise LeakedTracerError(f"a value of another graph, of type {value.type}, is used in this trace")
         inner = Tracer(value.type, self, value.name)
@@ -204,20 +207,19 @@ class Trace(Builder):
         self.captured[value] = inner
         return inner
 
-    def constant(self, array: Any) -> Value:
-        """A captured array: copied once for each trace, with a warning if it is large."""
-        if isinstance(array, np.ndarray) and array.size > 16:
-            known = self._arrays.get(id(array))
-            if known is not None:
-                return known[1]
-            if array.nbytes > LARGE_CAPTURE_NBYTES:
+    def constant(self, array: Any, expected: bool = False) -> Value:
+        """A captured array: copied once, with a warning if it is large and not `expected`."""
+        if not isinstance(array, np.ndarray) or array.size <= 16:
+            return super().constant(array)
+        if id(array) not in self._copies:
+            if array.nbytes > LARGE_CAPTURE_NBYTES and not expected:
                 warnings.warn(
                     f"an array of {array.nbytes / 2**20:.1f} MB ({type_of(array)}) is captured as a constant "
                     f"({caller_location()}); pass it as an argument instead", stacklevel=2)
-            value = super().constant(array)
-            self._arrays[id(array)] = (array, value)
-            return value
-        return super().constant(array)
+            self._copies[id(array)] = array, Constant.of(array)
+        if id(array) not in self._constants:
+            self._constants[id(array)] = self.emit(self._copies[id(array)][1], ())[0]
+        return self._constants[id(array)]
 
     def finish(self, name: str, outputs: Sequence[Value]) -> tuple[Graph, list[Value]]:
         """The graph, of plain values, and the captured outer values that its last inputs stand for."""

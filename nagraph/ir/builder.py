@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
-from nagraph.errors import NagraphError
+from nagraph.errors import LeakedTracerError, NagraphError
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.location import Location, caller_location
 from nagraph.ir.location import located as located
 from nagraph.ir.op import Op
 from nagraph.ir.types import TensorType
+
+LEAKED = ("is used outside the trace that made it; return it from the traced function, "
+          "don't keep it in a global, an attribute or a list")
 
 
 class _Active(threading.local):
@@ -116,7 +119,7 @@ def current() -> Builder:
     """The innermost builder of this thread; an error outside all of them."""
     builder = active()
     if builder is None:
-        raise NagraphError("no graph is being built here: use a value only inside the function that is traced")
+        raise located(LeakedTracerError(f"no graph is being built here, so a traced value {LEAKED}"), caller_location())
     return builder
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from nagraph.errors import TypeRuleError
+
 DType = np.dtype[Any]
 
 bfloat16: DType = np.dtype(ml_dtypes.bfloat16)
@@ -37,13 +39,13 @@ BOOL = DTYPES["bool"]
 def as_dtype(like: Any) -> DType:
     """The native-order dtype that `like` names: a short name, a NumPy dtype or scalar type.
 
-    Raises TypeError for dtypes that a graph cannot hold (complex, strings, objects, structures).
+    Raises TypeRuleError for dtypes that a graph cannot hold (complex, strings, objects, structures).
     """
     dtype = DTYPES[like] if isinstance(like, str) and like in DTYPES else np.dtype(like)
     if not dtype.isnative:
         dtype = dtype.newbyteorder("=")
     if dtype not in SHORT_NAMES:
-        raise TypeError(f"dtype {dtype} is not one that a graph can hold; it holds {', '.join(DTYPES)}")
+        raise TypeRuleError(f"dtype {dtype} is not one that a graph can hold; it holds {', '.join(DTYPES)}")
     return dtype
 
 

@@ -1,0 +1,170 @@
+"""The arguments of one call of a jitted function: leaves, types, the key they are compiled under, and what differs from others."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nagraph import tree
+from nagraph.errors import LeakedTracerError, NagraphError, SignatureError
+from nagraph.ir.builder import LEAKED, current
+from nagraph.ir.graph import Value
+from nagraph.ir.promotion import WEAK
+from nagraph.ir.types import TensorType
+from nagraph.tracing import Trace, function_name, leaf_type
+
+
+class Roles(NamedTuple):
+    """The names of arguments that are static, donated, or constant."""
+
+    static: tuple[str, ...]
+    donate: tuple[str, ...]
+    constant: tuple[str, ...]
+
+
+class Weak(NamedTuple):
+    """The type of a Python scalar."""
+
+    type: TensorType
+
+    @property
+    def dtype(self) -> Any:
+        return self.type.dtype
+
+    def __str__(self) -> str:
+        return f"Python {WEAK[('b', 'i', 'f').index(self.type.dtype.kind)].__name__}"
+
+
+class Call:
+    """The arguments of one call, taken apart."""
+
+    def __init__(self, fn: Callable[..., Any], signature: inspect.Signature | None, roles: Roles,
+                 args: tuple[Any, ...], kwargs: dict[str, Any]):
+        if signature is not None:
+            try:
+                bound = signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise SignatureError(f"{function_name(fn)}: {error}") from None
+            if kwargs or any(roles):
+                if roles.static:
+                    bound.apply_defaults()
+                args, kwargs = bound.args, bound.kwargs
+        self.fn, self.kwnames, self.positional = fn, tuple(kwargs), len(args)
+        labels = [*_positional_labels(signature, len(args)), *kwargs]
+        values = [*args, *kwargs.values()]
+        # *args is one name for many arguments: model, xs[0], xs[1]
+        roots = [label.partition("[")[0] for label in labels]
+        #: By position: arguments bound once (by identity), and arguments that are part of the key by value.
+        self.bound = {i: v for i, v in enumerate(values) if roots[i] in roles.constant}
+        self.static = {i: v for i, v in enumerate(values) if roots[i] in roles.static and i not in self.bound}
+        self._labels = labels
+        self._dynamic = [i for i in range(len(values)) if i not in self.bound and i not in self.static]
+        self._donate = [roots[i] in roles.donate for i in self._dynamic]
+        self.leaves, self.structure = tree.flatten([values[i] for i in self._dynamic])
+        #: One for each leaf: a type, Weak, or None.
+        self.types = tuple(map(self._type, range(len(self.leaves))))
+        self.key: Hashable = (self.structure, self.types, self.kwnames, tuple(self.bound),
+                              tuple((i, type(v), v) for i, v in self.static.items()))
+        try:
+            hash(self.key)
+        except TypeError:
+            shown = ", ".join(f"{labels[i]}={v!r}" for i, v in self.static.items())
+            raise SignatureError(f"{function_name(fn)}: static arguments must be hashable: {shown}") from None
+
+    def _type(self, i: int) -> Any:
+        leaf = self.leaves[i]
+        if leaf is None:
+            return None
+        where = f"{function_name(self.fn)}: argument"
+        if isinstance(leaf, Value):
+            raise LeakedTracerError(f"{where} {self.leaf_names[i]}: a traced value {LEAKED}")
+        try:
+            found, weak = leaf_type(leaf)
+        except NagraphError as error:
+            raise SignatureError(f"{where} {self.leaf_names[i]}: {error}") from None
+        return Weak(found) if weak else found
+
+    @functools.cached_property
+    def leaf_names(self) -> list[str]:
+        """How each leaf is reached: `model.blocks.0.weight`."""
+        return [n for i, child in zip(self._dynamic, self.structure.children) for n in tree.paths(child, self._labels[i])]
+
+    @functools.cached_property
+    def description(self) -> dict[str, str]:
+        """What the key holds of each argument, in words: a structure, types of leaves, values of static arguments."""
+        found = {self._labels[i]: f"structure {child}" for i, child in zip(self._dynamic, self.structure.children) if child != tree.LEAF}
+        found |= {name: str(t) for name, t in zip(self.leaf_names, self.types)}
+        return found | {self._labels[i]: repr(v) for i, v in self.static.items()}
+
+    def arrays(self) -> list[Any]:
+        """The leaves that are inputs of the graph."""
+        found = [x for x in self.leaves if x is not None]
+        if TensorType in map(type, found):
+            raise SignatureError(f"{function_name(self.fn)} runs on arrays; a spec stands for one in ng.trace and .lower alone")
+        return found
+
+    def row_major(self) -> list[np.ndarray[Any, Any]]:
+        """The arrays in native byte order, C-contiguous: themselves where they are so already."""
+        return [np.asarray(x, dtype=t.dtype, order="C") for x, t in zip(self.arrays(), filter(None, self.types), strict=True)]
+
+    @property
+    def donated(self) -> list[bool]:
+        """For each leaf that is an input of the graph, whether its argument is donated."""
+        flags = [donate for donate, child in zip(self._donate, self.structure.children) for _ in range(child.leaf_count)]
+        return [flag for flag, x in zip(flags, self.leaves) if x is not None]
+
+    @property
+    def input_names(self) -> list[str]:
+        """The names of the leaves that are inputs of the graph."""
+        return [name for name, t in zip(self.leaf_names, self.types) if t is not None]
+
+    def without_arrays(self) -> Call:
+        """The same call as a record: it keeps no leaf alive, but the constants, whose identity counts."""
+        record = copy.copy(self)
+        record.leaves = []
+        return record
+
+    def on_leaves(self, *leaves: Any) -> Any:
+        """The function, called with other leaves in the place of these."""
+        values = dict(zip(self._dynamic, tree.unflatten(self.structure, leaves))) | self.static
+        values |= {i: tree.map(_expected, v) for i, v in self.bound.items()}
+        ordered = [values[i] for i in range(len(values))]
+        return self.fn(*ordered[:self.positional], **dict(zip(self.kwnames, ordered[self.positional:])))
+
+    def differences(self, before: Call) -> str:
+        """What made this call another signature than the one before."""
+        old, new = before.description, self.description
+        changed = [name for name in new if old.get(name) != new[name] and (name in old or not any(n in old for n in self._parents(name)))]
+        gone = [name for name in old if name not in new and not any(n in new for n in self._parents(name))]
+        changes = [f"{name} changed from {old[name]} to {new[name]}" if name in old else f"{name} is new" for name in changed]
+        changes += [f"{name} is gone" for name in gone]
+        changes += [f"constant {self._labels[i]} is another object" for i, v in self.bound.items() if before.bound.get(i, v) is not v]
+        return "; ".join(changes[:4]) + ("; ..." if len(changes) > 4 else "")
+
+    @staticmethod
+    def _parents(name: str) -> list[str]:
+        parts = name.split(".")
+        return [".".join(parts[:n]) for n in range(1, len(parts))]
+
+
+def _expected(leaf: Any) -> Any:
+    """A leaf of a constant argument, as a traced value: it is meant to be captured, however large."""
+    trace = current()
+    return trace.constant(leaf, expected=True) if isinstance(leaf, np.ndarray) and isinstance(trace, Trace) else leaf
+
+
+def _positional_labels(signature: inspect.Signature | None, count: int) -> list[str]:
+    if signature is None:
+        return [f"arg{i}" for i in range(count)]
+    labels: list[str] = []
+    for p in signature.parameters.values():
+        if p.kind is p.VAR_POSITIONAL:
+            labels += [f"{p.name}[{i}]" for i in range(count - len(labels))]
+        elif p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
+            labels.append(p.name)
+    return labels[:count]
