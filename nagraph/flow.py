@@ -52,10 +52,7 @@ def cond(predicate: Any, true: Fn, false: Fn, *operands: Any) -> Any:
 
     Both sides return the same structure and types. The predicate is a bool scalar.
     """
-    return _cond(predicate, operands, true, false)
 
-
-def _cond(predicate: Any, operands: tuple[Any, ...], true: Fn, false: Fn) -> Any:
     def emitted(predicate: Any, operands: Any) -> Any:
         leaves, structure = tree.flatten(operands)
         values = _values(leaves)
@@ -67,7 +64,7 @@ def _cond(predicate: Any, operands: tuple[Any, ...], true: Fn, false: Fn) -> Any
         found = iter(current().emit(Cond(g, h), (as_value(predicate), *union, *present)))
         return tree.unflatten(out, [next(found) if m else None for m in mask])
 
-    return _transform(emitted, true)(predicate, operands)
+    return _transform("cond", emitted, true, false, mirrors=False)(predicate, operands)
 
 
 def scan(fn: Fn, init: Any, xs: Any = None, length: int | None = None, reverse: bool = False) -> tuple[Any, Any]:
@@ -86,6 +83,7 @@ def scan(fn: Fn, init: Any, xs: Any = None, length: int | None = None, reverse: 
             found_sizes = sorted(map(str, sizes)) or "neither"
             raise SignatureError(f"scan: xs and length must agree on the number of steps, got {found_sizes}")
         steps = sizes.pop()
+        assert steps is not None
         x_types = [None if x is None else TensorType(x.dtype, x.shape[1:]) for x in stacked]
 
         def on_leaves(*leaves: Any) -> Any:
@@ -110,7 +108,7 @@ def scan(fn: Fn, init: Any, xs: Any = None, length: int | None = None, reverse: 
         found = iter(current().emit(op, (*captured, *present, *(x for x in stacked if x is not None))))
         return tree.unflatten(out, [next(found) if m else None for m in mask])
 
-    result: tuple[Any, Any] = _transform(emitted, fn)(init, xs)
+    result: tuple[Any, Any] = _transform(("scan", length, reverse), emitted, fn, mirrors=False)(init, xs)
     return result
 
 
@@ -138,7 +136,7 @@ def while_loop(condition: Fn, body: Fn, init: Any, max_steps: int | None = None)
         found = iter(current().emit(WhileLoop(g, h, len(union), max_steps), (*union, *present)))
         return tree.unflatten(structure, [next(found) if m else None for m in mask])
 
-    return _transform(emitted, body)(init)
+    return _transform(("while_loop", max_steps), emitted, body, condition, mirrors=False)(init)
 
 
 def _one(structure: tree.Structure) -> tree.Structure:

@@ -18,6 +18,7 @@ from nagraph.errors import SignatureError, TracerError, TreeError
 from nagraph.ir.builder import active, current
 from nagraph.ir.graph import Graph, Value
 from nagraph.ir.types import TensorType, is_float
+from nagraph.memo import made_once
 from nagraph.ops.region import Call, zeros_of
 from nagraph.ops.region import stop_gradient as _stop
 from nagraph.tracing import argument_names, as_value, function_name, trace_leaves
@@ -25,17 +26,31 @@ from nagraph.tracing import argument_names, as_value, function_name, trace_leave
 Fn = Callable[..., Any]
 
 
-def _transform(emitted: Fn, like: Fn) -> Fn:
-    """`emitted` inside a trace; outside, the same function jitted."""
+def _transform(key: Any, emitted: Fn, like: Fn, *others: Fn, mirrors: bool = True) -> Fn:
+    """`emitted` inside a trace; outside, the same function jitted, and kept with the functions that it transforms.
+
+    mirrors: it takes the arguments of `like`, so that errors can name them.
+    """
+
+    def make() -> Fn:
+        from nagraph.compiler import jit
+
+        jitted = jit(functools.wraps(like, updated=())(emitted) if mirrors else emitted)
+
+        @functools.wraps(like, updated=())
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return emitted(*args, **kwargs) if active() is not None else jitted(*args, **kwargs)
+
+        return call
+
+    return make() if active() is not None else made_once(key, make, like, *others)
+
+
+def _jitted(key: Any, emitted: Fn, like: Fn) -> Any:
+    """`emitted` jitted, and kept with the function that it transforms."""
     from nagraph.compiler import jit
 
-    jitted = jit(emitted)
-
-    @functools.wraps(like, updated=())
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return emitted(*args, **kwargs) if active() is not None else jitted(*args, **kwargs)
-
-    return call
+    return made_once(key, lambda: jit(emitted), like)
 
 
 class _Traced:
@@ -97,7 +112,7 @@ def value_and_grad(fn: Fn, argnums: int | Sequence[int] = 0, has_aux: bool = Fal
         grads, _ = tree.unflatten(traced.structure, all_leaves)
         return traced.result(outputs), grads[which[0]] if single else tuple(grads[n] for n in which)
 
-    return _transform(emitted, fn)
+    return _transform(("value_and_grad", argnums, has_aux), emitted, fn)
 
 
 def _check_loss(traced: _Traced, has_aux: bool) -> TensorType:
@@ -123,21 +138,18 @@ def grad(fn: Fn | Graph, argnums: int | Sequence[int] = 0, has_aux: bool = False
         return grad_graph(fn, argnums)
     both = value_and_grad(fn, argnums, has_aux)
 
-    @functools.wraps(fn, updated=())
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def emitted(*args: Any, **kwargs: Any) -> Any:
         value, gradient = both(*args, **kwargs)
         return (gradient, value[1]) if has_aux else gradient
 
-    return call
+    return _transform(("grad", argnums, has_aux), emitted, fn)
 
 
 def vjp(fn: Fn, *args: Any) -> tuple[Any, Fn]:
     """f(x), and the function ct -> Jᵀ ct, a tuple with one entry for each argument."""
     if active() is None:
-        from nagraph.compiler import jit
-
-        pulled = jit(lambda xs, ct: vjp(fn, *xs)[1](ct))
-        return jit(fn)(*args), lambda ct: pulled(args, ct)
+        pulled = _jitted("vjp", lambda xs, ct: vjp(fn, *xs)[1](ct), fn)
+        return _jitted("value", fn, fn)(*args), lambda ct: pulled(args, ct)
     traced = _Traced(fn, args)
     wrt = [k for k, _ in enumerate(traced.leaf_of) if is_float(traced.graph.inputs[k].dtype)]
     outputs, pull = pullback(traced.graph, traced.operands, wrt)
@@ -169,9 +181,7 @@ def _like(x: Value, type: TensorType) -> Value:
 def jvp(fn: Fn, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     """f(x) and J t: the result and how it moves when the arguments move along `tangents`."""
     if active() is None:
-        from nagraph.compiler import jit
-
-        result: tuple[Any, Any] = jit(lambda xs, ts: jvp(fn, xs, ts))(tuple(primals), tuple(tangents))
+        result: tuple[Any, Any] = _jitted("jvp", lambda xs, ts: jvp(fn, xs, ts), fn)(tuple(primals), tuple(tangents))
         return result
     traced = _Traced(fn, tuple(primals))
     given = tree.leaves((tuple(tangents), {}))
@@ -229,7 +239,7 @@ def vmap(fn: Fn, in_axes: Any = 0, out_axes: int = 0) -> Fn:
         )
         return tree.unflatten(out_structure, [next(found) if m else None for m in mask])
 
-    return _transform(emitted, fn)
+    return _transform(("vmap", in_axes, out_axes), emitted, fn)
 
 
 def _axes_of(arg: Any, axis: Any) -> list[int | None]:
@@ -260,7 +270,7 @@ def jacobian(fn: Fn, argnums: int = 0) -> Fn:
         found = vmap(lambda ct: pull(ct)[0])(rows)
         return tree.map(lambda g: np_.reshape(g, (*y.shape, *g.shape[1:])), found)
 
-    return _transform(emitted, fn)
+    return _transform(("jacobian", argnums), emitted, fn)
 
 
 def hessian(fn: Fn, argnums: int = 0) -> Fn:
@@ -288,7 +298,7 @@ def _as_call(fn: Fn, kind: str, label: str) -> Fn:
         traced = _Traced(fn, args, kwargs)
         return traced.result(current().emit(Call(label, kind, traced.graph), traced.operands))
 
-    return _transform(emitted, fn)
+    return _transform((kind, label), emitted, fn)
 
 
 def checkpoint(fn: Fn) -> Fn:
@@ -316,7 +326,7 @@ class custom_vjp:
         self.fn = fn
         self.fwd: Fn | None = None
         self.bwd: Fn | None = None
-        self._call = _transform(self._emit, fn)
+        self._call = _transform(("custom_vjp", self), lambda *args: self._emit(*args), fn)
 
     def defvjp(self, fwd: Fn, bwd: Fn) -> None:
         """Declare the two halves of the derivative."""
