@@ -47,12 +47,11 @@ class Fuse:
 class _Group:
     """Nodes that may become a region; `before` are the groups that it reads from, `after` those that read from it.
 
-    first: the place of its first node in the graph. top: the last place of its nodes and of all that it depends on.
+    top: the last place of its nodes and of all that it depends on.
     """
 
     nodes: list[Node]
     forms: Forms
-    first: int
     top: int
     before: set[_Group] = field(default_factory=set)
     after: set[_Group] = field(default_factory=set)
@@ -71,7 +70,7 @@ def _grow(graph: Graph, max_nodes: int) -> list[list[Node]]:
     group_of: dict[Node, _Group] = {}
     for index, node in enumerate(graph.nodes):
         forms = node_forms(node, graph.producers) if fusible(node.op) else {}
-        mine = group_of[node] = _Group([node], forms, index, index)
+        mine = group_of[node] = _Group([node], forms, index)
         producers = [graph.producers[v] for v in node.operands if v in graph.producers]
         mine.before = {group_of[p].now() for p in producers if not isinstance(p.op, Constant)}
         for g in mine.before:
@@ -102,7 +101,7 @@ def _try_merge(a: _Group, b: _Group, max_nodes: int) -> None:
         return
     b.nodes = [*a.nodes, *b.nodes]
     b.forms = forms
-    b.first, b.top = min(a.first, b.first), max(a.top, b.top)
+    b.top = max(a.top, b.top)
     a.merged = b
     b.before = {g for g in (h.now() for h in (*a.before, *b.before)) if g is not b}
     b.after = {g for g in (h.now() for h in (*a.after, *b.after)) if g is not b}
@@ -120,7 +119,7 @@ def _path_around(source: _Group, target: _Group) -> bool:
     seen = {id(source), id(target)}
     while stack:
         group = stack.pop()
-        if id(group) in seen or group.top < source.first:  # all that it depends on came before the source
+        if id(group) in seen or group.top < source.top:  # what depends on the source has no lower top
             continue
         seen.add(id(group))
         for g in group.before:
