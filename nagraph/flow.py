@@ -18,12 +18,9 @@ from nagraph.transforms import _transform
 Fn = Callable[..., Any]
 
 
-def _trace_on(fn: Fn, types: Sequence[Any], structure: tree.Structure) -> tuple[Graph, list[Value], tree.Structure, list[bool]]:
-    return trace_leaves(lambda *xs: fn(*tree.unflatten(structure, xs)), types, function_name(fn))
-
-
-def _types(leaves: Sequence[Any]) -> list[TensorType | None]:
-    return [None if x is None else x.type for x in leaves]
+def _trace_on(fn: Fn, like: Sequence[Any], structure: tree.Structure) -> tuple[Graph, list[Value], tree.Structure, list[bool]]:
+    """fn traced on stand-ins for the values `like`, which are weak where those are."""
+    return trace_leaves(lambda *xs: fn(*tree.unflatten(structure, xs)), like, function_name(fn))
 
 
 def _values(leaves: Sequence[Any]) -> list[Any]:
@@ -56,7 +53,7 @@ def cond(predicate: Any, true: Fn, false: Fn, *operands: Any) -> Any:
     def emitted(predicate: Any, operands: Any) -> Any:
         leaves, structure = tree.flatten(operands)
         values = _values(leaves)
-        (g, cg, out, mask), (h, ch, out_h, mask_h) = (_trace_on(fn, _types(values), structure) for fn in (true, false))
+        (g, cg, out, mask), (h, ch, out_h, mask_h) = (_trace_on(fn, values, structure) for fn in (true, false))
         if out != out_h or mask != mask_h:
             raise TreeError(f"cond: the branches return different structures: {out} and {out_h}")
         present = [v for v in values if v is not None]
@@ -91,7 +88,7 @@ def scan(fn: Fn, init: Any, xs: Any = None, length: int | None = None, reverse: 
             return fn(tree.unflatten(carry_structure, leaves[:n]), tree.unflatten(x_structure, leaves[n:]))
 
         name = function_name(fn)
-        graph, captured, out, mask = trace_leaves(on_leaves, [*_types(carries), *x_types], name)
+        graph, captured, out, mask = trace_leaves(on_leaves, [*carries, *x_types], name)
         if out.kind is not tuple or len(out.children) != 2:
             raise TreeError(f"scan: the function must return (carry, y), got {out}")
         if out.children[0] != carry_structure:
@@ -102,7 +99,7 @@ def scan(fn: Fn, init: Any, xs: Any = None, length: int | None = None, reverse: 
             found_types = iter(after)
             carries = [None if c is None else cast(c, t.dtype) if (t := next(found_types)) and c.weak else c for c in carries]
             present = [c for c in carries if c is not None]
-            graph, captured, out, mask = trace_leaves(on_leaves, [*_types(carries), *x_types], name)
+            graph, captured, out, mask = trace_leaves(on_leaves, [*carries, *x_types], name)
         own = len(graph.inputs) - len(captured)
         op = Scan(_captures_first(graph, own), len(captured), len(present), steps, reverse)
         found = iter(current().emit(op, (*captured, *present, *(x for x in stacked if x is not None))))
@@ -120,8 +117,8 @@ def while_loop(condition: Fn, body: Fn, init: Any, max_steps: int | None = None)
         values = _values(leaves)
 
         def traced() -> Any:
-            test = _trace_on(lambda c: condition(c), _types(values), _one(structure))
-            return test, _trace_on(lambda c: body(c), _types(values), _one(structure))
+            test = _trace_on(lambda c: condition(c), values, _one(structure))
+            return test, _trace_on(lambda c: body(c), values, _one(structure))
 
         (g, cg, _, _), (h, ch, out, mask) = traced()
         if out != structure:
