@@ -47,8 +47,13 @@ def main(args: list[str] | None = None) -> Any:
         code = cli.main(args, prog_name="nagraph", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        where = getattr(error, "ctx", None)
+        more = f" ({where.command_path} --help tells more)" if where else ""
+        click.echo(f"nagraph: {error.format_message().rstrip('.')}{more}", err=True)
         sys.exit(error.exit_code)
     except NagraphError as error:
         click.echo(f"nagraph: {error}", err=True)

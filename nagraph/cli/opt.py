@@ -6,11 +6,11 @@ import sys
 
 import click
 
-from nagraph.errors import DataError
+from nagraph.errors import DataError, ParseError
 
 
 @click.command(short_help="Run passes on a graph in the text form.")
-@click.argument("file", type=click.Path(allow_dash=True))
+@click.argument("file", type=click.Path(readable=False, allow_dash=True))
 @click.option("-p", "--passes", default="", help="The pipeline, such as \"simplify,fold,cse,dce\"; empty runs the default one.")
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Verify the graph before and after each pass.")
 def command(file: str, passes: str, verify: bool) -> None:
@@ -25,7 +25,12 @@ def command(file: str, passes: str, verify: bool) -> None:
         else:
             with open(file, encoding="utf-8") as opened:
                 text = opened.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} can't be read: {error}") from None
-    graph = Pipeline.parse(passes or DEFAULT, verify=verify)(ng.parse(text))
-    click.echo(format_graph(graph))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is no UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}") from None
+    except OSError as error:
+        raise DataError(f"{file} can't be read: {error.strerror or error}") from None
+    try:
+        graph = ng.parse(text)
+    except ParseError as error:
+        raise DataError(f"{file}: {error}") from None
+    click.echo(format_graph(Pipeline.parse(passes or DEFAULT, verify=verify)(graph)))

@@ -27,7 +27,7 @@ SAMPLE = 400
 
 @click.command(short_help="Train a model on text.")
 @click.argument("model")
-@click.option("--data", type=click.Path(path_type=pathlib.Path),
+@click.option("--data", type=click.Path(readable=False, path_type=pathlib.Path),
               help="A text file or a folder of them; without it, Python's own documentation.")
 @click.option("--steps", type=click.IntRange(1), default=2000, show_default=True, help="Steps in all, those before a resume included.")
 @click.option("--seed", type=click.IntRange(0), help="Decides initial weights, batches and dropout.  [default: 0]")
@@ -150,6 +150,9 @@ def _advance(console: Console, run: Any, steps: int, folder: pathlib.Path) -> bo
                 if run.step % SAVE_EVERY == 0 and run.step < steps:
                     run.save(folder)
         run.save(folder)
+    except SystemExit:  # nobody reads the output any more (| head); the steps are done all the same
+        run.save(folder)
+        raise
     finally:
         signal.signal(signal.SIGINT, before)
     return stop and run.step < steps
