@@ -245,6 +245,8 @@ def leaf_type(leaf: Any) -> tuple[TensorType, bool]:
     if type(leaf) in WEAK:
         return TensorType(default_dtype(type(leaf)), ()), True
     if isinstance(leaf, (np.ndarray, np.generic)):
+        if isinstance(leaf, (np.matrix, np.ma.MaskedArray)):
+            raise SignatureError(f"{type(leaf).__name__} computes by rules of its own, which graphs do not have; pass np.asarray of it")
         try:
             return type_of(leaf), False
         except TypeError as error:

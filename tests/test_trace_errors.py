@@ -372,7 +372,7 @@ def test_arguments_that_do_not_fit_the_function():
 
 @pytest.mark.parametrize("x,shown", [("text", "str"), (object(), "object"), (1j, "complex"), (np.array(["a"]), "U1|str"),
                                      (np.array([1j]), "complex"), (np.array([None]), "object"), ({1, 2}, "set"),
-                                     (np.datetime64("2020"), "datetime")])
+                                     (np.datetime64("2020"), "datetime"), (np.ma.array([1.0], mask=True), "MaskedArray")])
 def test_arguments_that_are_no_arrays(x, shown):
     error = caught(lambda: ng.jit(lambda x: x)(x), SignatureError)
     assert "argument x" in str(error) and any(s in str(error) for s in shown.split("|"))
