@@ -69,7 +69,7 @@ class Call:
         #: One for each leaf: a type, Weak, or None.
         self.types = tuple(map(self._type, range(len(self.leaves))))
         self.key: Hashable = (self.structure, self.types, self.kwnames, tuple(self.bound),
-                              tuple((i, type(v), v) for i, v in self.static.items()))
+                              tuple((i, tree.exact(v)) for i, v in self.static.items()))
         try:
             hash(self.key)
         except TypeError:

@@ -104,19 +104,27 @@ def _flatten_dataclass(tree: Any, leaves: list[Any]) -> Structure:
     return Structure(type(tree), tuple(keys), tuple(children), tuple(static), frozenset(buffers))
 
 
-class _Exact:
-    """A static field's value, compared by type and value (1 is not True)."""
+def exact(x: Any) -> Any:
+    """A key that is equal for values of equal types and bits: 1 is not True, nor 0.0 -0.0, and nan equals itself."""
+    if isinstance(x, tuple):
+        return type(x), tuple(exact(v) for v in x)
+    return type(x), x.hex() if isinstance(x, float) else x
 
-    __slots__ = ("value",)
+
+class _Exact:
+    """A static field's value, compared by `exact`."""
+
+    __slots__ = ("value", "key")
 
     def __init__(self, value: Any):
         self.value = value
+        self.key = exact(value)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Exact) and type(self.value) is type(other.value) and self.value == other.value
+        return isinstance(other, _Exact) and bool(self.key == other.key)
 
     def __hash__(self) -> int:
-        return hash(self.value)
+        return hash(self.key)
 
     def __repr__(self) -> str:
         return repr(self.value)

@@ -87,6 +87,9 @@ def test_static_arguments():
     assert f.cache_info() == (1, 3, 3)
     g = ng.jit(lambda x, flag: x * 2 if flag else x, static_argnames="flag")
     assert g(1.0, True) == 2 and g(1.0, 1) == 2 and g.cache_info().size == 2
+    assert ng.jit(lambda x, k: x / k[0], static_argnames="k")(1.0, (2,)) == 0.5
+    h = ng.jit(lambda x, k: np.copysign(x, k[0]), static_argnames="k")
+    assert [h(1.0, (0.0,)), h(1.0, (-0.0,)), h(1.0, (0,))] == [1, -1, 1]
     text = f.explain()
     assert "axis changed from 0 to 1" in text and "mode changed from 'sum' to 'mean'" in text
 
