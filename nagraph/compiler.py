@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import inspect
 import operator
 import threading
 import time
@@ -22,7 +21,7 @@ from nagraph.ir.graph import Graph
 from nagraph.ir.location import caller_location, user_frames_only
 from nagraph.ir.types import TensorType
 from nagraph.signature import Call, Roles
-from nagraph.tracing import function_name, trace_leaves
+from nagraph.tracing import function_name, signature_of, trace_leaves
 
 #: The number of signatures after which a warning names the argument that keeps changing.
 MANY_SIGNATURES = 8
@@ -124,10 +123,7 @@ class Jitted:
         self._hits = self._misses = 0
         self._warned = False
         self._lock = threading.RLock()
-        try:
-            self._signature: inspect.Signature | None = inspect.signature(fn)
-        except (TypeError, ValueError):
-            self._signature = None
+        self._signature = signature_of(fn)
         if self._signature is not None:
             known = self._signature.parameters
             open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())

@@ -16,7 +16,7 @@ from nagraph.ir.builder import LEAKED, current
 from nagraph.ir.graph import Value
 from nagraph.ir.promotion import WEAK
 from nagraph.ir.types import TensorType
-from nagraph.tracing import Trace, function_name, leaf_type
+from nagraph.tracing import Trace, function_name, leaf_type, positional_labels
 
 
 class Roles(NamedTuple):
@@ -55,7 +55,7 @@ class Call:
                     bound.apply_defaults()
                 args, kwargs = bound.args, bound.kwargs
         self.fn, self.kwnames, self.positional = fn, tuple(kwargs), len(args)
-        labels = [*_positional_labels(signature, len(args)), *kwargs]
+        labels = [*positional_labels(signature, len(args)), *kwargs]
         values = [*args, *kwargs.values()]
         # *args is one name for many arguments: model, xs[0], xs[1]
         roots = [label.partition("[")[0] for label in labels]
@@ -156,15 +156,3 @@ def _expected(leaf: Any) -> Any:
     """A leaf of a constant argument, as a traced value: it is meant to be captured, however large."""
     trace = current()
     return trace.constant(leaf, expected=True) if isinstance(leaf, np.ndarray) and isinstance(trace, Trace) else leaf
-
-
-def _positional_labels(signature: inspect.Signature | None, count: int) -> list[str]:
-    if signature is None:
-        return [f"arg{i}" for i in range(count)]
-    labels: list[str] = []
-    for p in signature.parameters.values():
-        if p.kind is p.VAR_POSITIONAL:
-            labels += [f"{p.name}[{i}]" for i in range(count - len(labels))]
-        elif p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
-            labels.append(p.name)
-    return labels[:count]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -182,10 +183,10 @@ class Trace(Builder):
     def __init__(self) -> None:
         super().__init__()
         self.captured: dict[Value, Tracer] = {}
-        self._constants: dict[int, Value] = {}
+        self._constants: dict[Any, Value] = {}
         outer = active()
-        #: Each captured array with its copy, shared by all traces inside one another.
-        self._copies: dict[int, tuple[Any, Constant]] = outer._copies if isinstance(outer, Trace) else {}
+        #: Each captured array (kept, so that its memory stays its own) with its copy; shared by traces inside one another.
+        self._copies: dict[Any, tuple[Any, Constant]] = outer._copies if isinstance(outer, Trace) else {}
 
     def make_value(self, type: TensorType) -> Tracer:
         return Tracer(type, self)
@@ -211,15 +212,17 @@ class Trace(Builder):
         """A captured array: copied once, with a warning if it is large and not `expected`."""
         if not isinstance(array, np.ndarray) or array.size <= 16:
             return super().constant(array)
-        if id(array) not in self._copies:
+        # By memory rather than by object: reading an array may have made new views of it.
+        key = (array.ctypes.data, array.shape, array.strides, array.dtype)
+        if key not in self._copies:
             if array.nbytes > LARGE_CAPTURE_NBYTES and not expected:
                 warnings.warn(
                     f"an array of {array.nbytes / 2**20:.1f} MB ({type_of(array)}) is captured as a constant "
                     f"({caller_location()}); pass it as an argument instead", stacklevel=2)
-            self._copies[id(array)] = array, Constant.of(array)
-        if id(array) not in self._constants:
-            self._constants[id(array)] = self.emit(self._copies[id(array)][1], ())[0]
-        return self._constants[id(array)]
+            self._copies[key] = array, Constant.of(array)
+        if key not in self._constants:
+            self._constants[key] = self.emit(self._copies[key][1], ())[0]
+        return self._constants[key]
 
     def finish(self, name: str, outputs: Sequence[Value]) -> tuple[Graph, list[Value]]:
         """The graph, of plain values, and the captured outer values that its last inputs stand for."""
@@ -304,17 +307,27 @@ def function_name(fn: Any) -> str:
 
 def argument_names(fn: Any, args: Sequence[Any]) -> list[str]:
     """A name for each leaf of the arguments: the parameter's name, with the path inside it."""
-    import inspect
+    labels = positional_labels(signature_of(fn), len(args))
+    return [name for label, a in zip(labels, args) for name in tree.paths(tree.structure(a), label)]
 
+
+def signature_of(fn: Any) -> inspect.Signature | None:
+    """The signature, where Python knows one."""
     try:
-        parameters = list(inspect.signature(fn).parameters)
+        return inspect.signature(fn)
     except (TypeError, ValueError):
-        parameters = []
-    names: list[str] = []
-    for i, a in enumerate(args):
-        base = parameters[i] if i < len(parameters) else f"arg{i}"
-        names += tree.paths(tree.structure(a), base)
-    return names
+        return None
+
+
+def positional_labels(signature: inspect.Signature | None, count: int) -> list[str]:
+    """Names of the first `count` positional arguments; those that *xs takes are xs[0], xs[1], ..."""
+    labels: list[str] = []
+    for p in signature.parameters.values() if signature is not None else ():
+        if p.kind is p.VAR_POSITIONAL:
+            labels += [f"{p.name}[{i}]" for i in range(count - len(labels))]
+        elif p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
+            labels.append(p.name)
+    return [*labels, *(f"arg{i}" for i in range(len(labels), count))][:count]
 
 
 def trace(fn: Callable[..., Any], *args: Any) -> Graph:
