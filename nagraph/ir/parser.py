@@ -28,7 +28,7 @@ from nagraph.ir.types import DTYPES, MAX_RANK, SHORT_NAMES, TensorType, is_float
 from nagraph.ir.verify import MAX_NESTING
 
 #: Where a node came from, as the printer writes it behind the node.
-_LOCATION = re.compile(r"[ \t]*// (\S[^\n]*):([0-9]{1,9})$", re.MULTILINE)
+_LOCATION = re.compile(r"[ \t]*// ((?:[^\s/][^\n/]*)?):([0-9]{1,9})$", re.MULTILINE)
 #: No number of a graph is longer than this; Python would take long over millions of digits.
 _DIGITS = 400
 
@@ -249,7 +249,7 @@ class _Parser(Tokens):
             self._fail("{} gives ({}), but the line says ({})".format(name.text, *shown), start.at)
         values.update(made)
         where = _LOCATION.match(self.text, self.tokens[self.position - 1].at + 1)
-        return Node(op, tuple(operands), results, Location(where[1], int(where[2])) if where else None)
+        return Node(op, tuple(operands), results, Location(" ".join(where[1].split()), int(where[2])) if where else None)
 
     def _op(self, cls: type[Op], results: tuple[Value, ...]) -> Op:
         """The op with the attributes that follow in braces."""

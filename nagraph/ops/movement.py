@@ -11,7 +11,7 @@ import numpy as np
 from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, op
-from nagraph.ir.types import BOOL, DType, TensorType, as_dtype
+from nagraph.ir.types import BOOL, INTEGERS, DType, TensorType, as_dtype, type_of
 from nagraph.ops.base import Linear, Maybe, NotDifferentiable, as_array, normalize_axes, shape_of
 
 Shape = tuple[int, ...]
@@ -153,11 +153,11 @@ class Pad(Linear):
             raise TypeRuleError(f"pad: {x} needs low, high and inner for {x.rank} axes, got {len(self.low)}")
         if min((*self.low, *self.high, *self.inner), default=0) < 0:
             raise TypeRuleError(f"pad: amounts are at least 0, got low {self.low}, high {self.high}, inner {self.inner}")
+        if x.dtype in INTEGERS and not np.iinfo(x.dtype).min <= self.value <= np.iinfo(x.dtype).max:
+            raise TypeRuleError(f"pad: {x} can't hold the value {self.value}")
         return x.with_shape(tuple(a + b + n + max(n - 1, 0) * s for a, b, s, n in zip(self.low, self.high, self.inner, x.shape)))
 
     def reference(self, x: Array) -> Array:
-        from nagraph.ir.types import type_of
-
         y = np.empty(self.infer(type_of(x)).shape, x.dtype)
         self._write(x, y)
         return y

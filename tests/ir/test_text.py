@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 import nagraph as ng
 from nagraph.errors import NagraphError, ParseError
-from nagraph.ir import REGISTRY, Graph, Value, build, spec
+from nagraph.ir import REGISTRY, Graph, Location, Node, Value, build, spec
 from nagraph.ir.printer import format_graph
 from nagraph.ir.types import DTYPES
 from nagraph.models.training import Recipe, init_state, make_step
@@ -142,6 +142,16 @@ def test_source_locations_read_back_and_are_no_part_of_equality():
     bare = ng.parse(format_graph(graph, locations=False))
     assert bare == graph and "//" not in str(bare)
     assert ng.parse(str(graph)).nodes[0].location.line == graph.nodes[0].location.line
+
+
+FILES = ["a.py", "two words.py", "two  blanks.py", "a\nb.py", "<stdin>", "folder/", "", ":", "//", "a:3", "\x85.py", "é.py"]
+
+
+@pytest.mark.parametrize("file", FILES, ids=ascii)
+def test_names_of_files(file):
+    """Whatever the source is called, the text reads back, and prints as it did."""
+    graph = build("f", [spec((), "f32")], lambda x: [x * x])
+    round_trip(graph.with_nodes([Node(n.op, n.operands, n.results, Location(file, 7)) for n in graph.nodes]))
 
 
 def test_comments_and_spaces_are_free():

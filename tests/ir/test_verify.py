@@ -12,6 +12,7 @@ from nagraph.errors import NagraphError, TypeRuleError, VerifyError
 from nagraph.ir import Constant, Graph, Node, Value, build, spec
 from nagraph.ir.verify import MAX_NESTING
 from nagraph.ops.control import fresh
+from nagraph.ops.movement import Pad
 from nagraph.ops.reduction import Sum
 from nagraph.ops.region import Call, interpret
 from nagraph.ops.special import Tanh
@@ -137,6 +138,7 @@ RULES = [
     (lambda: one(results=(Value(F32, 3),), outputs=()), "a value's name is a string, got 3"),
     (twice, "a result is made twice"),
     (lambda: one(outputs=(Value(F32),)), "graph f: output 0 is made by no node"),
+    (lambda: one(Pad((0,), (0,), (0,), float("nan")), inputs=(ints := Value(spec((3,), "i32")),), operands=(ints,)), "can't hold the value nan"),
     (lambda: one(operands=()), r"node 0 \(tanh\): tanh takes 1 operand, got 0"),
     (lambda: one(broken_op(Sum(()), axes=[0])), r"node 0 \(sum\): attribute axes is \[0\], not"),
     (lambda: one(broken_op(Sum(()), axes=(0.0,))), r"attribute axes is \(0.0,\), not"),
