@@ -110,6 +110,11 @@ def no_constant(array) -> Graph:
     return one(op, ())
 
 
+def padded_integers() -> Graph:
+    x = Value(spec((3,), "i32"))
+    return one(Pad((0,), (0,), (0,), float("nan")), (x,), inputs=(x,))
+
+
 def strange_value() -> Value:
     return Value(spec((), "f32").with_shape((-1,)))
 
@@ -138,7 +143,7 @@ RULES = [
     (lambda: one(results=(Value(F32, 3),), outputs=()), "a value's name is a string, got 3"),
     (twice, "a result is made twice"),
     (lambda: one(outputs=(Value(F32),)), "graph f: output 0 is made by no node"),
-    (lambda: one(Pad((0,), (0,), (0,), float("nan")), inputs=(ints := Value(spec((3,), "i32")),), operands=(ints,)), "can't hold the value nan"),
+    (padded_integers, r"node 0 \(pad\): pad: i32\[3\] can't hold the value nan"),
     (lambda: one(operands=()), r"node 0 \(tanh\): tanh takes 1 operand, got 0"),
     (lambda: one(broken_op(Sum(()), axes=[0])), r"node 0 \(sum\): attribute axes is \[0\], not"),
     (lambda: one(broken_op(Sum(()), axes=(0.0,))), r"attribute axes is \(0.0,\), not"),
