@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nagraph.autodiff import pullback, pushforward
+from nagraph.autodiff import pullback, pushforward, vjp_graph
 from nagraph.ir.builder import build
 from nagraph.ir.graph import Graph
 from nagraph.ir.op import Op
@@ -45,13 +45,22 @@ def numeric_jvp(graph: Graph, operands: Sequence[np.ndarray], tangents: Sequence
 
 
 def check_derivatives(op: Op, operands: Sequence[Any], rtol: float = 1e-5, seed: int = 0) -> None:
-    """jvp against central differences, and vjp against jvp: <ct, J t> = <Jᵀ ct, t>."""
-    rng = np.random.default_rng(seed)
+    """The first derivative of an op, and the second: that of the graph which is its vjp."""
     arrays = _wide(operands)
     graph = graph_of(op, arrays)
+    check_graph_derivatives(graph, arrays, rtol, seed)
+    second = vjp_graph(graph, seeds=[i for i, v in enumerate(graph.outputs) if is_float(v.dtype)])
+    rng = np.random.default_rng(seed + 1)
+    cotangents = [rng.normal(size=v.shape) for v in second.inputs[len(arrays):]]
+    check_graph_derivatives(second, [*arrays, *cotangents], rtol, seed)
+
+
+def check_graph_derivatives(graph: Graph, arrays: Sequence[np.ndarray], rtol: float, seed: int) -> None:
+    """jvp against central differences, and vjp against jvp: <ct, J t> = <Jᵀ ct, t>."""
+    rng = np.random.default_rng(seed)
     moving = [i for i, x in enumerate(arrays) if is_float(x.dtype)]
     floats = [i for i, v in enumerate(graph.outputs) if is_float(v.dtype)]
-    assert moving and floats, f"{op.name}: nothing to differentiate in these operands"
+    assert moving and floats, f"{graph.name}: nothing to differentiate in these operands"
     types = graph.input_types
     tangents: list[Any] = [rng.normal(size=x.shape) if i in moving else None for i, x in enumerate(arrays)]
     cts = [rng.normal(size=graph.outputs[i].shape) for i in floats]
@@ -80,11 +89,11 @@ def check_derivatives(op: Op, operands: Sequence[Any], rtol: float = 1e-5, seed:
     numeric = [d for d in numeric_jvp(graph, arrays, tangents) if d is not None]
     for got, expected in zip(pushed, numeric, strict=True):
         scale = max(1.0, float(np.abs(expected).max(initial=0)))
-        np.testing.assert_allclose(got, expected, rtol=rtol, atol=rtol * scale, err_msg=f"{op}: jvp against differences")
+        np.testing.assert_allclose(got, expected, rtol=rtol, atol=rtol * scale, err_msg=f"{graph.name}: jvp against differences")
     pulled = evaluate(vjp, *arrays, *cts)
     left = sum(float(np.vdot(c, p)) for c, p in zip(cts, pushed))
     right = sum(float(np.vdot(b, tangents[i])) for i, b in zip(moving, pulled))
-    np.testing.assert_allclose(left, right, rtol=1e-9, atol=1e-9, err_msg=f"{op}: <ct, J t> against <Jᵀ ct, t>")
+    np.testing.assert_allclose(left, right, rtol=1e-9, atol=1e-9, err_msg=f"{graph.name}: <ct, J t> against <Jᵀ ct, t>")
 
 
 def check_batching(op: Op, operands: Sequence[Any], size: int = 3, seed: int = 0, rtol: float = 1e-12) -> None:

@@ -9,6 +9,9 @@ import numpy as np
 
 from nagraph.composites.base import composite
 from nagraph.composites.softmax import _finite_max, _one, _zero
+from nagraph.errors import TypeRuleError
+from nagraph.ir.types import BOOL, SHORT_NAMES, is_float
+from nagraph.ops.base import sum_to
 from nagraph.ops.comparison import equal, greater_equal
 from nagraph.ops.contraction import matmul
 from nagraph.ops.elementwise import where
@@ -42,7 +45,14 @@ def _scores(q: Any, k: Any, mask: Any, causal: bool, scale: float | None) -> Any
     if causal:
         rows, columns = iota("int32", (n, m), 0), iota("int32", (n, m), 1)
         s = where(greater_equal(rows + (m - n), columns), s, low)
-    return s if mask is None else where(mask, s, low)
+    if mask is None:
+        return s
+    if mask.dtype == BOOL:
+        return where(mask, s, low)
+    if mask.dtype != s.dtype:
+        raise TypeRuleError(f"attention: a mask is bool (True where attention is allowed), or of the dtype of the scores, "
+                            f"{SHORT_NAMES[s.dtype]}, and added to them; got {SHORT_NAMES[mask.dtype]}")
+    return s + mask
 
 
 def _probabilities(s: Any) -> tuple[Any, Any]:
@@ -59,7 +69,8 @@ def attention(q: Any, k: Any, v: Any, mask: Any = None, *, causal: bool = False,
     """y = softmax(q kᵀ · scale + mask) v; scale is 1/√d unless given.
 
     q [..., heads, n, d], k and v [..., groups, m, d] with heads a multiple of groups (grouped
-    queries). mask: bool, broadcastable to [..., heads, n, m], True where attention is allowed.
+    queries). mask, broadcastable to [..., heads, n, m]: bool, True where attention is allowed, or
+    numbers of q's dtype that are added to the scores.
     causal: query i sees keys up to i + m - n. A row that sees nothing gives zeros.
     Source: Vaswani et al. 2017; Ainslie et al. 2023.
     """
@@ -84,10 +95,12 @@ def _attention_bwd(residuals: Any, cts: Any, *, causal: bool = False, scale: flo
     p = exp(_scores(q, wide_k, mask[0] if mask else None, causal, scale) - lse)
     ct_v = matmul(swapaxes(p, -1, -2), ct)
     ct_p = matmul(ct, swapaxes(wide_v, -1, -2))
-    ct_s = p * (ct_p - sum_of(ct * out, axis=-1, keepdims=True)) * factor
+    ct_masked = p * (ct_p - sum_of(ct * out, axis=-1, keepdims=True))
+    ct_s = ct_masked * factor
     ct_q = matmul(ct_s, wide_k)
     ct_k = matmul(swapaxes(ct_s, -1, -2), q)
-    return ct_q, _ungrouped(ct_k, groups), _ungrouped(ct_v, groups)
+    added = [sum_to(ct_masked, mask[0].type)] if mask and is_float(mask[0].dtype) else []
+    return ct_q, _ungrouped(ct_k, groups), _ungrouped(ct_v, groups), *added
 
 
 attention.declare(_attention_fwd, _attention_bwd)

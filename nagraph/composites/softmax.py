@@ -79,8 +79,10 @@ log_softmax.declare(_log_softmax_fwd, _log_softmax_bwd)
 def _logsumexp(x: Any, *, axis: tuple[int, ...] = (-1,), keepdims: bool = False) -> Any:
     m = max_of(x, axis=axis, keepdims=True)
     m = where(isfinite(m), m, _zero(m))
-    total = log(sum_of(exp(x - m), axis=axis, keepdims=True)) + m
-    return total if keepdims else sum_of(total, axis=axis)
+    total = sum_of(exp(x - m), axis=axis, keepdims=True)
+    empty = equal(total, _zero(total))  # a row of -inf alone: its derivative is zero, not 0 / 0
+    y = where(empty, -np.inf, log(where(empty, _one(total), total)) + m)
+    return y if keepdims else sum_of(y, axis=axis)
 
 
 def _logsumexp_fwd(x: Any, *, axis: tuple[int, ...] = (-1,), keepdims: bool = False) -> Any:

@@ -1,0 +1,85 @@
+"""A declared derivative is the derivative of the expansion: the composite's body, differentiated op by op in float64."""
+
+import numpy as np
+import pytest
+
+import nagraph as ng
+from nagraph.autodiff import vjp_graph
+from nagraph.nn import functional as F
+from nagraph.ops.region import Call, interpret
+from nagraph.passes.expand import expand
+
+rng = np.random.default_rng(11)
+X, W, B = rng.normal(size=(3, 5)), rng.normal(size=5), rng.normal(size=5)
+Q, KV = rng.normal(size=(2, 4, 3, 6)), rng.normal(size=(2, 2, 5, 6))
+LABELS = np.array([0, 4, 2])
+MASK = np.where(rng.uniform(size=(3, 5)) < 0.6, 0.0, -np.inf)
+MASK[1] = -np.inf  # a row that may look at nothing
+ALLOWED = np.isfinite(MASK)
+
+CASES = {
+    "softmax": (F.softmax, X),
+    "softmax of masked rows": (lambda x: F.softmax(x + MASK), X),
+    "log_softmax": (F.log_softmax, X),
+    "logsumexp": (lambda x: F.logsumexp(x, axis=-1), X),
+    "logsumexp of masked rows": (lambda x: F.logsumexp(x + MASK, axis=-1), X),
+    "layer_norm": (F.layer_norm, X, W, B),
+    "rms_norm": (F.rms_norm, X, W),
+    "gelu": (F.gelu, 3 * X),
+    "gelu_tanh": (F.gelu_tanh, 3 * X),
+    "cross_entropy": (lambda x: F.cross_entropy(x, LABELS), X),
+    "cross_entropy, smoothed": (lambda x: F.cross_entropy(x, LABELS, smoothing=0.1), X),
+    "attention": (F.attention, Q[:, :2, :, :], KV, KV + 1),
+    "attention, grouped and causal": (lambda q, k, v: F.attention(q, k, v, causal=True), np.concatenate([Q, Q], 2)[:, :, :5], KV, KV + 1),
+    "attention under an added mask": (lambda q, k, v: F.attention(q, k, v, MASK), Q[:, :2], KV, KV + 1),
+    "attention under a mask of bools": (lambda q, k, v: F.attention(q, k, v, ALLOWED), Q[:, :2], KV, KV + 1),
+    "attention, mask differentiated": (lambda q, m: F.attention(q, KV, KV, m), Q[:, :2], rng.normal(size=(3, 5))),
+}
+
+
+def has_declared(graph):
+    return any(isinstance(n.op, Call) and n.op.fwd is not None for n in graph.nodes)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_declared_is_that_of_the_expansion(name):
+    fn, *arrays = CASES[name]
+    graph = ng.trace(fn, *arrays)
+    body = expand(graph)
+    assert has_declared(graph) and not has_declared(body)
+    declared, expanded = vjp_graph(graph), vjp_graph(body)
+    assert declared != expanded
+    cts = [rng.normal(size=v.shape) for v in graph.outputs]
+    for a, b in zip(interpret(graph, arrays), interpret(body, arrays), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(interpret(declared, [*arrays, *cts]), interpret(expanded, [*arrays, *cts]), strict=True):
+        assert np.isfinite(a).all()
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_rows_that_are_masked_throughout_are_zeros_and_send_nothing_back():
+    q, k, v = Q[:, :2], KV, KV + 1
+    assert not F.attention(q, k, v, MASK)[..., 1, :].any()
+    dq, dk, dv = ng.grad(lambda q, k, v: np.sum(F.attention(q, k, v, MASK) ** 2), argnums=(0, 1, 2))(q, k, v)
+    assert not dq[..., 1, :].any() and dq[..., 0, :].any()
+    (only,) = ng.grad(lambda k: np.sum(F.attention(q, k, v, np.full((3, 5), -np.inf))), argnums=(0,))(k)
+    assert not only.any()
+
+
+def test_reverse_mode_keeps_no_scores():
+    """Nothing of the size of the scores passes from the forward to the backward part."""
+    q = ng.spec((1, 2, 64, 8), "float64")
+    graph = ng.trace(lambda q, k, v: F.attention(q, k, v, causal=True), q, q, q)
+    (call,) = (n for n in graph.nodes if isinstance(n.op, Call))
+    residuals = call.op.fwd.output_types[len(call.op.body.outputs):]
+    assert residuals and max(t.size for t in residuals) < 2 * 64 * 64
+
+
+def test_masks_of_other_dtypes_are_refused():
+    with pytest.raises(ng.errors.TypeRuleError, match="mask is bool .* or of the dtype of the scores, f64, and added to them; got i64"):
+        F.attention(Q[:, :2], KV, KV, np.ones((3, 5), np.int64))
+
+
+def test_an_added_mask_is_one_of_bools_where_it_is_infinite():
+    q, v = Q[:, :2], KV + 1
+    np.testing.assert_array_equal(F.attention(q, KV, v, MASK), F.attention(q, KV, v, ALLOWED))
