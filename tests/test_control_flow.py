@@ -31,7 +31,7 @@ def rnn(h, x):
     return h, h * 2
 
 
-def same(got, expected, rtol=1e-12):
+def same(got, expected, rtol=1e-12, atol=1e-12):
     assert ng.tree.structure(got) == ng.tree.structure(expected)
     for a, b in zip(ng.tree.leaves(got), ng.tree.leaves(expected), strict=True):
         assert np.asarray(a).dtype == np.asarray(b).dtype
@@ -60,7 +60,7 @@ def test_scan_of_trees():
     assert type(carry) is State and carry.count == 5 and ys["n"][1] is None
     np.testing.assert_array_equal(ys["n"][0], np.arange(5))
     expected, _ = unrolled(lambda s, x: step(s, x)[:1] + (x["b"],), State(np.zeros(2), np.array(0)), xs)
-    np.testing.assert_allclose(carry.h, expected.h, rtol=1e-12)
+    np.testing.assert_allclose(carry.h, expected.h, rtol=1e-12, atol=1e-12)
 
 
 def test_scan_without_xs_and_without_ys():
@@ -102,7 +102,7 @@ def test_reverse_mode_through_scan_is_that_of_the_loop(steps, reverse, seed):
 
     value, grads = ng.value_and_grad(loss(ng.scan), argnums=(0, 1, 2))(w, h, xs)
     expected_value, expected = ng.value_and_grad(loss(unrolled), argnums=(0, 1, 2))(w, h, xs)
-    np.testing.assert_allclose(value, expected_value, rtol=1e-12)
+    np.testing.assert_allclose(value, expected_value, rtol=1e-12, atol=1e-12)
     same(grads, expected, rtol=1e-9)
 
 
@@ -184,7 +184,7 @@ def test_cond_takes_the_chosen_side(x):
     expected = np.array([(plain(x + step * e) - plain(x - step * e)) / (2 * step) for e in np.eye(2)])
     np.testing.assert_allclose(ng.grad(loss)(x), expected, rtol=1e-6)
     np.testing.assert_allclose(ng.jvp(loss, (x,), (np.ones(2),))[1], expected.sum(), rtol=1e-6)
-    np.testing.assert_allclose(ng.jacobian(ng.grad(loss))(x), ng.jacobian(ng.grad(loss))(x).T, rtol=1e-12)
+    np.testing.assert_allclose(ng.jacobian(ng.grad(loss))(x), ng.jacobian(ng.grad(loss))(x).T, rtol=1e-12, atol=1e-12)
 
 
 def test_only_the_chosen_side_runs(capsys):
@@ -203,7 +203,7 @@ def test_the_sides_close_over_different_values():
     x, y = XS[0], XS[1]
     for p in (True, False):
         expected = x * 2 if p else x + np.tanh(y)
-        np.testing.assert_allclose(ng.jit(f)(p, x, y), expected, rtol=1e-12)
+        np.testing.assert_allclose(ng.jit(f)(p, x, y), expected, rtol=1e-12, atol=1e-12)
         gx, gy = ng.grad(lambda x, y, p=p: f(p, x, y).sum(), argnums=(0, 1))(x, y)
         np.testing.assert_allclose(gx, np.full(3, 2.0 if p else 1.0))
         np.testing.assert_allclose(gy, np.zeros(3) if p else 1 - np.tanh(y) ** 2)
@@ -263,7 +263,7 @@ def test_reverse_mode_through_a_bounded_loop():
     a = np.float64(2)
     step = 1e-6
     expected = (plain(a + step) - plain(a - step)) / (2 * step)
-    np.testing.assert_allclose(newton(a, 50), plain(a), rtol=1e-14)
+    np.testing.assert_allclose(newton(a, 50), plain(a), rtol=1e-14, atol=1e-14)
     np.testing.assert_allclose(ng.grad(lambda a: newton(a, 50))(a), expected, rtol=1e-6)
     np.testing.assert_allclose(ng.jit(ng.grad(lambda a: newton(a, 50)))(a), expected, rtol=1e-6)
     np.testing.assert_allclose(ng.jvp(newton, (a,), (1.0,))[1], expected, rtol=1e-6)

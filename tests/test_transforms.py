@@ -62,7 +62,7 @@ def test_gradients_against_differences(name):
     direction = RNG.normal(size=X.shape)
     value, moved = ng.jvp(loss, (X,), (direction,))
     np.testing.assert_allclose(moved, (expected * direction).sum(), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(value, loss(X), rtol=1e-12)
+    np.testing.assert_allclose(value, loss(X), rtol=1e-12, atol=1e-12)
 
 
 @settings(max_examples=25, deadline=None)
@@ -192,7 +192,7 @@ def test_a_graph_has_a_graph_as_gradient():
         found = ng.compile(gradient)(X, W)
         expected = ng.grad(lambda x, w: np.tanh(x @ w).sum(), argnums)(X, W)
         for a, b, like in zip(found, expected if isinstance(argnums, tuple) else [expected], where, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-12)
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
             assert a.shape == like.shape
     with pytest.raises(SignatureError, match=r"one floating scalar output, it has \(f64\[3,4\]\)"):
         ng.grad(ng.trace(np.tanh, X))
@@ -205,9 +205,9 @@ def test_third_derivatives():
     x = np.float64(0.7)
     t = np.tanh(x)
     third = ng.grad(ng.grad(ng.grad(np.tanh)))
-    np.testing.assert_allclose(third(x), (1 - t * t) * (6 * t * t - 2), rtol=1e-12)
-    np.testing.assert_allclose(ng.jit(third)(x), (1 - t * t) * (6 * t * t - 2), rtol=1e-12)
-    np.testing.assert_allclose(ng.grad(ng.grad(ng.grad(np.sin)))(x), -np.cos(x), rtol=1e-12)
+    np.testing.assert_allclose(third(x), (1 - t * t) * (6 * t * t - 2), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(ng.jit(third)(x), (1 - t * t) * (6 * t * t - 2), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(ng.grad(ng.grad(ng.grad(np.sin)))(x), -np.cos(x), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("f,derivatives", [
@@ -227,7 +227,7 @@ def test_derivatives_up_to_the_fourth_in_every_mixture_of_modes(f, derivatives):
         reverse, ahead = ng.grad(reverse), forward(ahead)
         mixed = forward(mixed) if n % 2 else ng.grad(mixed)
         for g in (reverse, ahead, mixed):
-            np.testing.assert_allclose(g(x), expected(x), rtol=1e-10)
+            np.testing.assert_allclose(g(x), expected(x), rtol=1e-10, atol=1e-10)
 
 
 def test_jacobian_hessian_and_products():
@@ -236,9 +236,9 @@ def test_jacobian_hessian_and_products():
 
     a, b, c, d = V
     expected = np.array([[b, a, 0, 0], [0, 0, np.cos(c), 0], [d * d, 0, 0, 2 * a * d]])
-    np.testing.assert_allclose(ng.jacobian(f)(V), expected, rtol=1e-12)
-    np.testing.assert_allclose(ng.jit(ng.jacobian(f))(V), expected, rtol=1e-12)
-    np.testing.assert_allclose(ng.jacobian(lambda y, x: f(x) * y, argnums=1)(2.0, V), 2 * expected, rtol=1e-12)
+    np.testing.assert_allclose(ng.jacobian(f)(V), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(ng.jit(ng.jacobian(f))(V), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(ng.jacobian(lambda y, x: f(x) * y, argnums=1)(2.0, V), 2 * expected, rtol=1e-12, atol=1e-12)
     assert ng.jacobian(lambda x: x @ W)(X).shape == (3, 2, 3, 4)
 
     def loss(x):
@@ -251,8 +251,8 @@ def test_jacobian_hessian_and_products():
     expected[1, 1] += 2 * a
     np.testing.assert_allclose(ng.hessian(loss)(V), expected, rtol=1e-10, atol=1e-12)
     v = RNG.normal(size=4)
-    np.testing.assert_allclose(ng.hvp(loss, V, v), expected @ v, rtol=1e-10)
-    np.testing.assert_allclose(ng.jit(lambda x, v: ng.hvp(loss, x, v))(V, v), expected @ v, rtol=1e-10)
+    np.testing.assert_allclose(ng.hvp(loss, V, v), expected @ v, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(ng.jit(lambda x, v: ng.hvp(loss, x, v))(V, v), expected @ v, rtol=1e-10, atol=1e-10)
 
 
 def test_jit_and_grad_inside_one_another():
@@ -266,7 +266,7 @@ def test_jit_and_grad_inside_one_another():
         return (t + x * (1 - t * t)) @ (t * x)
 
     for g in (f, ng.jit(f)):
-        np.testing.assert_allclose(g(V), plain(V), rtol=1e-12)
+        np.testing.assert_allclose(g(V), plain(V), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(ng.jit(ng.grad(ng.jit(f)))(V), differences(plain, V), rtol=1e-6)
     assert ng.jit(f).cache_info().size == 0 and inner.cache_info().misses == 1  # inside a trace, jit inlines
 
@@ -360,13 +360,13 @@ def test_vmap_and_grad_inside_one_another():
         return np.tanh(x @ w).sum()
 
     each = ng.vmap(ng.grad(loss), in_axes=(None, 0))(W, X)
-    np.testing.assert_allclose(each, np.stack([ng.grad(loss)(W, x) for x in X]), rtol=1e-12)
+    np.testing.assert_allclose(each, np.stack([ng.grad(loss)(W, x) for x in X]), rtol=1e-12, atol=1e-12)
     total = ng.grad(lambda w: ng.vmap(loss, in_axes=(None, 0))(w, X).sum())(W)
-    np.testing.assert_allclose(total, each.sum(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(ng.jacobian(lambda w: ng.vmap(loss, in_axes=(None, 0))(w, X))(W), each, rtol=1e-12)
+    np.testing.assert_allclose(total, each.sum(axis=0), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(ng.jacobian(lambda w: ng.vmap(loss, in_axes=(None, 0))(w, X))(W), each, rtol=1e-12, atol=1e-12)
     hessians = ng.jit(ng.vmap(ng.hessian(lambda x: np.sin(x).prod())))(X)
-    np.testing.assert_allclose(hessians, np.stack([ng.hessian(lambda x: np.sin(x).prod())(x) for x in X]), rtol=1e-12)
-    np.testing.assert_allclose(ng.vmap(lambda x: ng.jvp(np.sin, (x,), (x,))[1])(X), np.cos(X) * X, rtol=1e-12)
+    np.testing.assert_allclose(hessians, np.stack([ng.hessian(lambda x: np.sin(x).prod())(x) for x in X]), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(ng.vmap(lambda x: ng.jvp(np.sin, (x,), (x,))[1])(X), np.cos(X) * X, rtol=1e-12, atol=1e-12)
 
 
 def test_vmap_of_random_keys():
@@ -457,10 +457,10 @@ def test_checkpoint_keeps_nothing_but_its_inputs():
     kept, again = (ng.trace(ng.grad(loss(f)), X) for f in (block, ng.checkpoint(block)))
     assert count(kept, "sin") == 1
     assert count(again, "sin") == 2, "once forward, once when it is recomputed"
-    np.testing.assert_allclose(ng.grad(loss(ng.checkpoint(block)))(X), ng.grad(loss(block))(X), rtol=1e-12)
-    np.testing.assert_allclose(ng.jit(ng.checkpoint(block))(X), block(X), rtol=1e-12)
-    np.testing.assert_allclose(ng.jvp(ng.checkpoint(block), (X,), (X,))[1], ng.jvp(block, (X,), (X,))[1], rtol=1e-12)
-    np.testing.assert_allclose(ng.vmap(ng.checkpoint(block))(X[None]), block(X)[None], rtol=1e-12)
+    np.testing.assert_allclose(ng.grad(loss(ng.checkpoint(block)))(X), ng.grad(loss(block))(X), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(ng.jit(ng.checkpoint(block))(X), block(X), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(ng.jvp(ng.checkpoint(block), (X,), (X,))[1], ng.jvp(block, (X,), (X,))[1], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(ng.vmap(ng.checkpoint(block))(X[None]), block(X)[None], rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(ng.hessian(lambda x: ng.checkpoint(np.tanh)(x).sum())(V), np.diag(-2 * np.tanh(V) * (1 - np.tanh(V) ** 2)))
 
 

@@ -22,10 +22,10 @@ class _Lazy(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
             return None
-        found: click.Command = importlib.import_module(f"nagraph.cli.{name}").command
+        found: click.Command = importlib.import_module(f"nagraph.cli.{cmd_name}").command
         return found
 
 

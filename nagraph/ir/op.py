@@ -28,6 +28,10 @@ class Cost(NamedTuple):
     transcendental: float = 0.0
 
 
+def _no_reference(op: Op, *operands: Any) -> Any:
+    raise MissingRuleError(f"op {op.name} has no NumPy reference")
+
+
 class Op:
     """Base of all ops. A subclass is made by the decorator `@op` and found by its name.
 
@@ -47,9 +51,8 @@ class Op:
         """The result types for operands of these types; raises TypeRuleError."""
         raise MissingRuleError(f"op {self.name} has no type rule")
 
-    def reference(self, *operands: Any, **_: Any) -> Any:
-        """The results computed by NumPy: one array, or a tuple of arrays."""
-        raise MissingRuleError(f"op {self.name} has no NumPy reference")
+    #: reference(*operands): the results computed by NumPy, one array or a tuple of arrays. A method or a ufunc.
+    reference: ClassVar[Any] = _no_reference
 
     def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
         """The reference as a function f(*operands, *results, *scratch) that writes into the arrays of its results.

@@ -14,7 +14,7 @@ import nagraph as ng
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     """Inputs and outputs of one unit."""
     if len(shape) < 2:
-        return (shape[0] if shape else 1,) * 2
+        return (shape[0], shape[0]) if shape else (1, 1)
     if len(shape) == 2:
         return shape[0], shape[1]
     field = math.prod(shape[2:])

@@ -119,7 +119,7 @@ class DotGeneral(Multilinear):
         order = self.batch_axes[mine] + free[mine] + contracted
         turned = self.batch_axes[mine] + contracted + free[mine]
         if turned == tuple(sorted(turned)) != order:  # the product the other way round needs no transposition
-            swapped: Value = DotGeneral(axes[::-1], batch[::-1])(other, ct)
+            swapped: Value = DotGeneral((axes[1], axes[0]), (batch[1], batch[0]))(other, ct)
             return swapped
         result: Value = _arrange(DotGeneral(axes, batch)(ct, other), order)
         return result

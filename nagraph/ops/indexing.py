@@ -17,6 +17,7 @@ from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import DTYPES, INTEGERS, TensorType
 from nagraph.ops.base import (
+    NARROW_FLOATS,
     Linear,
     Maybe,
     Operand,
@@ -181,18 +182,42 @@ class Scatter(Primitive):
 
     def reference(self, *operands: Array) -> Array:
         x, updates, *indices = operands
-        sizes = [x.shape[a] for a in self.axes]
+        order = self.axes + tuple(a for a in range(x.ndim) if a not in self.axes)
+        y = x.transpose(order).copy()
+        lead, count = self.axes[0], indices[0].ndim
+        new = np.ascontiguousarray(updates.transpose((*range(lead, lead + count), *range(lead), *range(lead + count, updates.ndim))))
+        self._update(y, new, indices, np.empty_like(new), np.empty_like(new))
+        return y.transpose(np.argsort(order))
+
+    def _update(self, y: Array, updates: Array, indices: Sequence[Array], ordered: Array, reduced: Array) -> None:
+        """Combine the updates into y, both with the indexed axes in front; `ordered` and `reduced` are scratch like them."""
+        sizes = y.shape[:len(self.axes)]
         places = np.zeros(indices[0].shape, np.int64)
         for i, n in zip(indices, sizes):
             places = places * n + position(i, n)
-        order = self.axes + tuple(a for a in range(x.ndim) if a not in self.axes)
-        y = x.transpose(order)
-        rest = y.shape[len(self.axes):]
-        rows = y.reshape(math.prod(sizes), -1 if x.size else math.prod(rest)).copy()
-        lead, count = self.axes[0], indices[0].ndim
-        new = updates.transpose((*range(lead, lead + count), *range(lead), *range(lead + count, updates.ndim)))
-        _combine(rows, new.reshape(places.size, rows.shape[1]), places.reshape(-1), self.mode)
-        return rows.reshape(y.shape).transpose(np.argsort(order))
+        width = math.prod(y.shape[len(self.axes):])
+        rows = y.reshape(math.prod(sizes), width)
+        new, ordered, reduced = (a.reshape(places.size, width) for a in (updates, ordered, reduced))
+        _combine(rows, new, ordered, reduced, places.reshape(-1), self.mode)
+
+    def _leads(self, *operands: TensorType) -> bool:
+        """Whether the indexed axes stand in front already, and no dtype needs widening."""
+        return self.axes == tuple(range(len(self.axes))) and operands[0].dtype not in NARROW_FLOATS
+
+    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
+        if not self._leads(*operands):
+            return super().into(operands, results)
+
+        def write(x: Array, updates: Array, *rest: Array) -> None:
+            *indices, y, ordered, reduced = rest
+            if y is not x:
+                np.copyto(y, x)
+            self._update(y, np.ascontiguousarray(updates), indices, ordered, reduced)
+
+        return write
+
+    def scratch(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        return (operands[1], operands[1]) if self._leads(*operands) else ()
 
     def vjp(
         self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]
@@ -277,19 +302,24 @@ class Scatter(Primitive):
             yield x, (rng.permutation(count).reshape(shape) - count // 2).astype(x.dtype), *indices
 
 
-def _combine(rows: Array, updates: Array, places: Array, mode: str) -> None:
+def _combine(rows: Array, updates: Array, ordered: Array, reduced: Array, places: Array, mode: str) -> None:
     """Write updates[k] into rows[places[k]]: sort by place, reduce each run, then touch every row once."""
-    if not places.size:
+    if not updates.size:
         return
     order = np.argsort(places, kind="stable")
     places = places[order]
     starts = np.flatnonzero(np.concatenate(([True], places[1:] != places[:-1])))
     where = places[starts]
+    found, total = ordered[:where.size], reduced[:where.size]
+    # Of np.take's modes, "clip" alone writes straight into the array given; all places are in range.
     if mode == "set":
-        rows[where] = updates[order[np.append(starts[1:], places.size) - 1]]
-    elif rows.shape[1]:
-        reduce: Callable[..., Array] = _REDUCE[mode]
-        rows[where] = reduce(rows[where], _REDUCE[mode].reduceat(updates[order], starts, axis=0))
+        np.take(updates, order[np.append(starts[1:], places.size) - 1], 0, total, mode="clip")
+    else:
+        np.take(updates, order, 0, ordered, mode="clip")
+        _REDUCE[mode].reduceat(ordered, starts, 0, None, total)
+        np.take(rows, where, 0, found, mode="clip")
+        _REDUCE[mode](found, total, out=total)
+    rows[where] = total
 
 
 # -- functions --------------------------------------------------------------------------------------

@@ -24,14 +24,16 @@ def rewrite(graph: Graph, rules: Iterable[Rule], fired: list[str] | None = None)
     for rule in rules:
         by_op.setdefault(rule.left.name, []).append(rule)
     names: list[str] = []
+    latest: list[str] = []
     for _ in range(MAX_ROUNDS):
-        before = len(names)
-        graph = _round(graph, by_op, names)
-        if len(names) == before:
+        latest = []
+        graph = _round(graph, by_op, latest)
+        names += latest
+        if not latest:
             if fired is not None:
                 fired += names
             return graph
-    raise PassError(f"rules go in circles on graph {graph.name}: {', '.join(dict.fromkeys(names[before:]))}")
+    raise PassError(f"rules go in circles on graph {graph.name}: {', '.join(dict.fromkeys(latest))}")
 
 
 def _round(graph: Graph, by_op: dict[str, list[Rule]], fired: list[str]) -> Graph:

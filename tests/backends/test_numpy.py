@@ -28,7 +28,7 @@ from nagraph.ops.joining import Concatenate
 from nagraph.ops.movement import Pad, Reshape, Slice, Transpose
 from nagraph.ops.reduction import Max, Sum
 from nagraph.ops.region import interpret
-from nagraph.ops.special import Erf, Exp, Tanh
+from nagraph.ops.special import BLOCK, Erf, Exp, Tanh
 from nagraph.plan.plan import ALIGNMENT
 from tests.ops.test_every_op import ALL
 from tests.support import graph_of
@@ -153,8 +153,6 @@ SIMPLE = [
     (Cast(np.dtype("float64")), [(400, 50)]), (Cumsum(1), [(400, 50)]), (DotGeneral(((1,), (0,)), ((), ())), [(400, 50), (50, 400)]),
     (DotGeneral(((0,), (1,)), ((), ())), [(50, 400), (400, 50)]), (DotGeneral(((2,), (2,)), ((0,), (0,))), [(4, 100, 50)] * 2),
 ]
-#: NumPy has no form of these that works in given memory alone.
-TAKING_MORE = [(Erf(), [(400, 50)], None), (Scatter((0,), "add"), [(400, 50), (300, 50)], np.arange(300) % 7)]
 
 
 def bytes_beyond_results(op: Any, operands: list[Any]) -> int:
@@ -177,11 +175,15 @@ def test_indexed_reads_and_updates_write_into_given_memory() -> None:
     assert bytes_beyond_results(DynamicUpdateSlice(), [x, random(300, 50), *starts]) < 8192
 
 
-@pytest.mark.parametrize("op, shapes, index", TAKING_MORE, ids=lambda x: str(x)[:30])
-def test_exceptions_are_still_exceptions(op: Any, shapes: list[tuple[int, ...]], index: Any) -> None:
-    """When one of these stops allocating, it belongs into the list above."""
-    operands = [random(*s) for s in shapes] + ([index] if index is not None else [])
-    assert bytes_beyond_results(op, operands) > ITERATOR_NBYTES + 8192
+@pytest.mark.parametrize("mode", ["add", "set", "max"])
+def test_scattered_updates_take_memory_for_their_indices_alone(mode: str) -> None:
+    beyond = bytes_beyond_results(Scatter((0,), mode), [random(400, 50), random(300, 50), np.arange(300) % 7])
+    assert beyond < 8 * 300 * 8 + 8192 < random(300, 50).nbytes
+
+
+def test_erf_takes_memory_for_a_block_alone() -> None:
+    x = random(400, 2000)
+    assert bytes_beyond_results(Erf(), [x]) < 16 * 8 * BLOCK < x.nbytes
 
 
 def test_the_arena_is_aligned_and_used(block: tuple[Any, ...]) -> None:

@@ -38,7 +38,8 @@ def test_random_graphs_read_back_exactly(graph):
 
 def test_the_corpus_holds_every_op():
     met = {n.op.name for g in (*ONE_NODE.values(), *REGIONS.values()) for n in g.nodes}
-    assert met == set(REGISTRY)
+    ours = {name for name, cls in REGISTRY.items() if cls.__module__.startswith("nagraph.")}  # the docs' examples register some too
+    assert met >= ours
 
 
 @pytest.mark.parametrize("name", ONE_NODE)

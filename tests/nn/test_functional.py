@@ -66,7 +66,7 @@ def test_second_derivative(name: str) -> None:
 def test_vmap_is_a_loop(name: str) -> None:
     fn, x = REGIONS[name]
     many = np.stack([x, 2 * x, -x])
-    np.testing.assert_allclose(ng.vmap(fn)(many), [ng.jit(fn)(each) for each in many], rtol=1e-12)
+    np.testing.assert_allclose(ng.vmap(fn)(many), [ng.jit(fn)(each) for each in many], rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(ng.vmap(ng.grad(fn))(many), [ng.grad(fn)(each) for each in many], rtol=1e-9, atol=1e-12)
 
 
@@ -81,12 +81,12 @@ def test_softmax_of_large_numbers_and_masked_rows() -> None:
 
 def test_activations_at_known_points() -> None:
     x = np.array([-1.0, 0.0, 1.0])
-    np.testing.assert_allclose(F.gelu(x), [-0.15865525393145707, 0, 0.8413447460685429], rtol=1e-12)
-    np.testing.assert_allclose(F.gelu_tanh(x), [-0.15880800939172324, 0, 0.8411919906082768], rtol=1e-12)
-    np.testing.assert_allclose(F.silu(x), [-0.2689414213699951, 0, 0.7310585786300049], rtol=1e-12)
+    np.testing.assert_allclose(F.gelu(x), [-0.15865525393145707, 0, 0.8413447460685429], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(F.gelu_tanh(x), [-0.15880800939172324, 0, 0.8411919906082768], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(F.silu(x), [-0.2689414213699951, 0, 0.7310585786300049], rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(F.leaky_relu(x), [-0.01, 0, 1])
     np.testing.assert_allclose(F.elu(x), [np.exp(-1) - 1, 0, 1])
-    np.testing.assert_allclose(F.softplus(x), [0.31326168751822286, np.log(2), 1.3132616875182228], rtol=1e-12)
+    np.testing.assert_allclose(F.softplus(x), [0.31326168751822286, np.log(2), 1.3132616875182228], rtol=1e-12, atol=1e-12)
 
 
 def test_rope_turns_each_pair_by_its_angle() -> None:
@@ -94,7 +94,7 @@ def test_rope_turns_each_pair_by_its_angle() -> None:
     cos, sin = F.rope_tables(8, 4, dtype=np.float64)
     x, y = np.tile(Q[0, 0, 0], (8, 1)), np.tile(Q[0, 0, 1], (8, 1))
     a, b = F.rope(x, cos, sin), F.rope(y, cos, sin)
-    np.testing.assert_allclose(np.linalg.norm(a, axis=-1), np.linalg.norm(x, axis=-1), rtol=1e-12)
-    np.testing.assert_allclose(a[3] @ b[1], a[7] @ b[5], rtol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(a, axis=-1), np.linalg.norm(x, axis=-1), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(a[3] @ b[1], a[7] @ b[5], rtol=1e-12, atol=1e-12)
     np.testing.assert_array_equal(a[0], x[0])
     assert F.rope_tables(8, 4)[0].dtype == np.float32

@@ -96,11 +96,11 @@ def test_embedding_looks_up_and_scatters_back() -> None:
 def test_norms() -> None:
     x, w, b = rng.normal(size=(3, 8)) + 2, rng.normal(size=8), rng.normal(size=8)
     unit = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
-    np.testing.assert_allclose(nn.LayerNorm(w, b)(x), unit * w + b, rtol=1e-12)
-    np.testing.assert_allclose(nn.RMSNorm(w)(x), x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-6) * w, rtol=1e-12)
+    np.testing.assert_allclose(nn.LayerNorm(w, b)(x), unit * w + b, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(nn.RMSNorm(w)(x), x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-6) * w, rtol=1e-12, atol=1e-12)
     grouped = x.reshape(3, 4, 2)
     unit = (grouped - grouped.mean(-1, keepdims=True)) / np.sqrt(grouped.var(-1, keepdims=True) + 1e-5)
-    np.testing.assert_allclose(nn.GroupNorm(w, b, 4)(x), unit.reshape(3, 8) * w + b, rtol=1e-12)
+    np.testing.assert_allclose(nn.GroupNorm(w, b, 4)(x), unit.reshape(3, 8) * w + b, rtol=1e-12, atol=1e-12)
 
 
 def correlate(x: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -116,11 +116,12 @@ def test_conv(layer: Any, space: tuple[int, ...]) -> None:
     conv = layer.init(KEY, 3, 4, 2, dtype=f64)
     x = rng.normal(size=(2, 3, *space))
     expected = correlate(x, conv.weight) + conv.bias.reshape(-1, *(1,) * len(space))
-    np.testing.assert_allclose(conv(x), expected, rtol=1e-12)
+    np.testing.assert_allclose(conv(x), expected, rtol=1e-12, atol=1e-12)
     padded = np.pad(x, ((0, 0), (0, 0), *((1, 1),) * len(space)))
-    np.testing.assert_allclose(conv.replace(padding=1, bias=None)(x), correlate(padded, conv.weight), rtol=1e-12)
+    np.testing.assert_allclose(conv.replace(padding=1, bias=None)(x), correlate(padded, conv.weight), rtol=1e-12, atol=1e-12)
     strided = conv.replace(stride=2, bias=None)(x)
-    np.testing.assert_allclose(strided, correlate(x, conv.weight)[(slice(None),) * 2 + (slice(None, None, 2),) * len(space)], rtol=1e-12)
+    every_second = (slice(None),) * 2 + (slice(None, None, 2),) * len(space)
+    np.testing.assert_allclose(strided, correlate(x, conv.weight)[every_second], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("forward, back, space", [
@@ -133,7 +134,7 @@ def test_transposed_conv_is_the_transpose(forward: Any, back: Any, space: tuple[
     y = rng.normal(size=conv(x).shape)
     transposed = back(conv.weight, None, **options)(y)
     assert transposed.shape == x.shape
-    np.testing.assert_allclose(np.vdot(conv(x), y), np.vdot(x, transposed), rtol=1e-12)
+    np.testing.assert_allclose(np.vdot(conv(x), y), np.vdot(x, transposed), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("make, message", [
@@ -155,7 +156,7 @@ def test_pooling() -> None:
     x = rng.normal(size=(2, 3, 6))
     pairs = x.reshape(2, 3, 3, 2)
     np.testing.assert_array_equal(nn.MaxPool1d(2)(x), pairs.max(-1))
-    np.testing.assert_allclose(nn.AvgPool1d(2)(x), pairs.mean(-1), rtol=1e-14)
+    np.testing.assert_allclose(nn.AvgPool1d(2)(x), pairs.mean(-1), rtol=1e-14, atol=1e-14)
     ones = np.ones((1, 1, 4))
     np.testing.assert_allclose(nn.AvgPool1d(3, 1, 1)(ones), [[[2 / 3, 1, 1, 2 / 3]]])
     np.testing.assert_allclose(nn.AvgPool1d(3, 1, 1, count_padding=False)(ones), np.ones((1, 1, 4)))
@@ -182,7 +183,7 @@ def test_attention_formula() -> None:
         g = h // 2  # two query heads share one key head
         p = softmax(q[..., 2 * h:2 * h + 2] @ k[..., 2 * g:2 * g + 2].swapaxes(1, 2) / np.sqrt(2))
         heads.append(p @ v[..., 2 * g:2 * g + 2])
-    np.testing.assert_allclose(layer(x, c), layer.output(np.concatenate(heads, -1)), rtol=1e-12)
+    np.testing.assert_allclose(layer(x, c), layer.output(np.concatenate(heads, -1)), rtol=1e-12, atol=1e-12)
 
 
 def test_attention_row_without_anything_to_see_is_zero() -> None:
@@ -208,7 +209,7 @@ def test_rnn_step_by_step() -> None:
         h = np.tanh(x[:, t] @ layer.input_weight + layer.input_bias + h @ layer.hidden_weight + layer.hidden_bias)
         expected.append(h)
     ys, last = layer(x)
-    np.testing.assert_allclose(ys, np.stack(expected, 1), rtol=1e-12)
+    np.testing.assert_allclose(ys, np.stack(expected, 1), rtol=1e-12, atol=1e-12)
     np.testing.assert_array_equal(last, ys[:, -1])
 
 
@@ -220,8 +221,8 @@ def test_lstm_step_by_step() -> None:
         c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
         h = sigmoid(o) * np.tanh(c)
     ys, last = layer(x)
-    np.testing.assert_allclose(ys[:, -1], h, rtol=1e-12)
-    np.testing.assert_allclose(last[1], c, rtol=1e-12)
+    np.testing.assert_allclose(ys[:, -1], h, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(last[1], c, rtol=1e-12, atol=1e-12)
 
 
 def test_gru_step_by_step() -> None:
@@ -231,7 +232,7 @@ def test_gru_step_by_step() -> None:
         a, u = x[:, t] @ layer.input_weight + layer.input_bias, h @ layer.hidden_weight + layer.hidden_bias
         r, z = sigmoid(a[:, :4] + u[:, :4]), sigmoid(a[:, 4:8] + u[:, 4:8])
         h = (1 - z) * np.tanh(a[:, 8:] + r * u[:, 8:]) + z * h
-    np.testing.assert_allclose(layer(x)[1], h, rtol=1e-12)
+    np.testing.assert_allclose(layer(x)[1], h, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
@@ -241,9 +242,9 @@ def test_recurrent_state_carries_on(kind: Any) -> None:
     whole, last = layer(x)
     first, middle = layer(x[:, :2])
     second, end = layer(x[:, 2:], middle)
-    np.testing.assert_allclose(np.concatenate([first, second], 1), whole, rtol=1e-12)
+    np.testing.assert_allclose(np.concatenate([first, second], 1), whole, rtol=1e-12, atol=1e-12)
     for a, b in zip(ng.tree.leaves(end), ng.tree.leaves(last), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-12)
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
 def test_relu_has_slope_zero_at_zero_and_keeps_nan() -> None:

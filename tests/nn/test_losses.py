@@ -60,9 +60,9 @@ CASES: dict[str, tuple[Any, np.ndarray, np.ndarray]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_formula_and_reductions(name: str) -> None:
     loss, x, expected = CASES[name]
-    np.testing.assert_allclose(loss(x, reduction="none"), expected, rtol=1e-10)
-    np.testing.assert_allclose(ng.jit(lambda x: loss(x, reduction="sum"))(x), expected.sum(), rtol=1e-10)
-    np.testing.assert_allclose(loss(x), expected.mean(), rtol=1e-10)
+    np.testing.assert_allclose(loss(x, reduction="none"), expected, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(ng.jit(lambda x: loss(x, reduction="sum"))(x), expected.sum(), rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(loss(x), expected.mean(), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -86,7 +86,7 @@ def test_cross_entropy_of_large_logits_is_exact() -> None:
 
 def test_cross_entropy_gradient_is_softmax_minus_target() -> None:
     expected = (np.exp(LOG_P) - np.eye(3)[LABELS]) / 4
-    np.testing.assert_allclose(ng.grad(lambda x: losses.cross_entropy(x, LABELS))(LOGITS), expected, rtol=1e-12)
+    np.testing.assert_allclose(ng.grad(lambda x: losses.cross_entropy(x, LABELS))(LOGITS), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_binary_cross_entropy_at_the_ends() -> None:
@@ -109,7 +109,7 @@ def test_binary_cross_entropy_of_large_logits() -> None:
 
 def test_focal_without_focus_is_binary_cross_entropy() -> None:
     np.testing.assert_allclose(losses.focal(X, BITS, gamma=0, alpha=None),
-                               losses.binary_cross_entropy_with_logits(X, BITS), rtol=1e-12)
+                               losses.binary_cross_entropy_with_logits(X, BITS), rtol=1e-12, atol=1e-12)
 
 
 def test_kl_divergence_of_zero_probability() -> None:
