@@ -1,0 +1,241 @@
+"""Lanes: the scalar builder of the LLVM backend. A scalar becomes a vector of lanes, or one register if the width is 1."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+
+from nagraph.backends.llvm.code import Code, Reg, constant, vector, vector_parts
+from nagraph.ir.types import BOOL, DTYPES, INTEGERS, SIGNED, DType
+from nagraph.kernel.scalar import F32, F64, I32, I64, U32, Scalar, ScalarBuilder
+
+F16, BF16 = DTYPES["f16"], DTYPES["bf16"]
+NARROW = frozenset((F16, BF16))
+
+COMPARE_FLOAT = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}
+ROUND = {"floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "roundeven"}
+
+
+def element_type(dtype: DType) -> str:
+    """How a lane of the dtype is held: 16-bit floats by their bits, bools by one bit."""
+    if dtype == BOOL:
+        return "i1"
+    if dtype in NARROW:
+        return "i16"
+    if dtype == F32:
+        return "float"
+    if dtype == F64:
+        return "double"
+    return f"i{8 * dtype.itemsize}"
+
+
+def memory_type(dtype: DType) -> str:
+    """How memory holds it: bools take a byte."""
+    return "i8" if dtype == BOOL else element_type(dtype)
+
+
+def literal(value: Any, dtype: DType) -> str:
+    """The text of a constant."""
+    if dtype == BOOL:
+        return "true" if value else "false"
+    if dtype in NARROW:
+        return str(int(np.asarray(value, dtype).view(np.uint16)))
+    if dtype in (F32, F64):
+        with np.errstate(all="ignore"):
+            bits = struct.pack(">d", float(np.asarray(value, dtype)))
+        return f"0x{bits.hex().upper()}"
+    bits = 8 * dtype.itemsize
+    wrapped = int(value) % (1 << bits)
+    return str(wrapped - (1 << bits) if wrapped >> (bits - 1) else wrapped)
+
+
+class Lanes(ScalarBuilder):
+    """Writes into `code`, `width` lanes at a time."""
+
+    def __init__(self, code: Code, width: int):
+        self.code = code
+        self.width = width
+
+    def type(self, dtype: DType) -> str:
+        return vector(self.width, element_type(dtype))
+
+    def scalar(self, dtype: DType, raw: Reg) -> Scalar:
+        return Scalar(self, dtype, raw)
+
+    def constant(self, value: Any, dtype: DType) -> Scalar:
+        return Scalar(self, dtype, constant(self.type(dtype), literal(value, dtype)))
+
+    def splat(self, x: Scalar) -> Scalar:
+        """A value of one lane in every lane."""
+        if self.width == 1:
+            return Scalar(self, x.dtype, x.raw)
+        kind = self.type(x.dtype)
+        if x.raw.text.lstrip("-").isdigit() or x.raw.text.startswith("0x") or x.raw.text in ("true", "false"):
+            return Scalar(self, x.dtype, constant(kind, x.raw.text))
+        first = self.code.emit(kind, f"insertelement {kind} poison, {x.raw}, i64 0")
+        return Scalar(self, x.dtype, self.code.emit(kind, f"shufflevector {first}, {kind} poison, <{self.width} x i32> zeroinitializer"))
+
+    # -- arithmetic -----------------------------------------------------------------------------------------
+
+    def _binary(self, floating: str, integral: str, x: Scalar, y: Scalar) -> Scalar:
+        name = integral if x.dtype in INTEGERS else floating
+        return Scalar(self, x.dtype, self.code.binary(name, x.raw, y.raw))
+
+    def add(self, x: Scalar, y: Scalar) -> Scalar:
+        return self._binary("fadd", "add", x, y)
+
+    def sub(self, x: Scalar, y: Scalar) -> Scalar:
+        return self._binary("fsub", "sub", x, y)
+
+    def mul(self, x: Scalar, y: Scalar) -> Scalar:
+        return self._binary("fmul", "mul", x, y)
+
+    def div(self, x: Scalar, y: Scalar) -> Scalar:
+        return self._binary("fdiv", "sdiv" if x.dtype in SIGNED else "udiv", x, y)
+
+    def rem(self, x: Scalar, y: Scalar) -> Scalar:
+        return Scalar(self, x.dtype, self.code.binary("srem" if x.dtype in SIGNED else "urem", x.raw, y.raw))
+
+    def neg(self, x: Scalar) -> Scalar:
+        if x.dtype in INTEGERS:
+            return self.sub(self.constant(0, x.dtype), x)
+        return Scalar(self, x.dtype, self.code.unary("fneg", x.raw))
+
+    def abs(self, x: Scalar) -> Scalar:
+        if x.dtype not in INTEGERS:
+            return self._call("fabs", x)
+        if x.dtype not in SIGNED:
+            return x
+        return Scalar(self, x.dtype, self.code.intrinsic("abs", x.raw.type, x.raw, Reg("i1", "false")))
+
+    def fma(self, x: Scalar, y: Scalar, z: Scalar) -> Scalar:
+        return self._call("fma", x, y, z)
+
+    def sqrt(self, x: Scalar) -> Scalar:
+        return self._call("sqrt", x)
+
+    def round(self, how: str, x: Scalar) -> Scalar:
+        return self._call(ROUND[how], x)
+
+    def copysign(self, x: Scalar, y: Scalar) -> Scalar:
+        return self._call("copysign", x, y)
+
+    def _call(self, name: str, x: Scalar, *others: Scalar) -> Scalar:
+        return Scalar(self, x.dtype, self.code.intrinsic(name, x.raw.type, x.raw, *(o.raw for o in others)))
+
+    # -- choice and bits --------------------------------------------------------------------------------------
+
+    def compare(self, how: str, x: Scalar, y: Scalar) -> Scalar:
+        if x.dtype in (F32, F64):
+            name = f"fcmp {COMPARE_FLOAT[how]}"
+        elif how in ("eq", "ne"):
+            name = f"icmp {how}"
+        else:
+            name = f"icmp {'s' if x.dtype in SIGNED else 'u'}{how}"
+        return Scalar(self, BOOL, self.code.compare(name, x.raw, y.raw))
+
+    def select(self, condition: Scalar, x: Scalar, y: Scalar) -> Scalar:
+        return Scalar(self, x.dtype, self.code.select(condition.raw, x.raw, y.raw))
+
+    def bits(self, how: str, x: Scalar, y: Scalar) -> Scalar:
+        return Scalar(self, x.dtype, self.code.binary(how, x.raw, y.raw))
+
+    def shift(self, how: str, x: Scalar, y: Scalar) -> Scalar:
+        name = "shl" if how == "left" else "ashr" if x.dtype in SIGNED else "lshr"
+        return Scalar(self, x.dtype, self.code.binary(name, x.raw, y.raw))
+
+    # -- conversion ---------------------------------------------------------------------------------------------
+
+    def bitcast(self, x: Scalar, dtype: DType) -> Scalar:
+        kind = self.type(dtype)
+        return Scalar(self, dtype, x.raw if x.raw.type == kind else self.code.convert("bitcast", x.raw, kind))
+
+    def cast(self, x: Scalar, dtype: DType) -> Scalar:
+        if x.dtype == dtype:
+            return x
+        if x.dtype in NARROW:
+            wide = self._widen_half(x) if x.dtype == F16 else self._widen_bfloat(x)
+            return self.cast(wide, dtype)
+        if dtype == BOOL:
+            return self.compare("ne", x, self.constant(0, x.dtype))
+        if dtype == F16:
+            return self._to_half(self._odd_float(x) if x.dtype == F64 else self.cast(x, F32))
+        if dtype == BF16:
+            return self._to_bfloat(self.cast(x, F32))
+        return Scalar(self, dtype, self._convert(x, dtype))
+
+    def _convert(self, x: Scalar, dtype: DType) -> Reg:
+        """Between bools, integers, float32 and float64."""
+        kind = self.type(dtype)
+        if x.dtype in (F32, F64):
+            if dtype in (F32, F64):
+                return self.code.convert("fpext" if dtype == F64 else "fptrunc", x.raw, kind)
+            if dtype == DTYPES["u64"]:
+                return self._to_u64(x)
+            # Narrower integers by way of wider ones, which wraps around as NumPy does.
+            way = I32 if dtype in SIGNED and dtype.itemsize < 4 else dtype if dtype in SIGNED else I64
+            whole = self.code.convert("fptosi", x.raw, self.type(way))
+            return whole if self.type(way) == kind else self.code.convert("trunc", whole, kind)
+        if dtype in (F32, F64):
+            return self.code.convert("sitofp" if x.dtype in SIGNED else "uitofp", x.raw, kind)
+        here, there = vector_parts(x.raw.type)[1], element_type(dtype)
+        if here == there:
+            return x.raw
+        if int(here[1:]) > int(there[1:]):
+            return self.code.convert("trunc", x.raw, kind)
+        return self.code.convert("sext" if x.dtype in SIGNED else "zext", x.raw, kind)
+
+    def _to_u64(self, x: Scalar) -> Reg:
+        """Negative numbers wrap around."""
+        kind = self.type(I64)
+        negative = self.compare("lt", x, self.constant(0, x.dtype))
+        return self.code.select(negative.raw, self.code.convert("fptosi", x.raw, kind), self.code.convert("fptoui", x.raw, kind))
+
+    # 16-bit floats by integer arithmetic: the same bits on every CPU.
+
+    def _widen_bfloat(self, x: Scalar) -> Scalar:
+        bits = self.code.convert("zext", x.raw, self.type(U32))
+        return self.bitcast(Scalar(self, U32, bits) << 16, F32)
+
+    def _to_bfloat(self, x: Scalar) -> Scalar:
+        """Round to nearest, halves to even; nan stays a quiet nan with its sign."""
+        bits = self.bitcast(x, U32)
+        rounded = (bits + (((bits >> 16) & 1) + 0x7FFF)) >> 16
+        nan = ((bits >> 16) & 0x8000) | 0x7FC0
+        return self._low_half(self.select(self.is_nan(x), nan, rounded), BF16)
+
+    def _widen_half(self, x: Scalar) -> Scalar:
+        bits = Scalar(self, U32, self.code.convert("zext", x.raw, self.type(U32)))
+        sign = (bits & 0x8000) << 16
+        rest = bits & 0x7FFF
+        normal = (rest << 13) + (112 << 23)
+        special = (rest << 13) | (255 << 23)
+        # A subnormal is its integer times 2^-24, exactly.
+        small = self.bitcast(self.cast(self.bitcast(rest, I32), F32) * 2.0**-24, U32)
+        chosen = self.select(rest >= 0x7C00, special, self.select(rest >= 0x0400, normal, small))
+        return self.bitcast(chosen | sign, F32)
+
+    def _to_half(self, x: Scalar) -> Scalar:
+        """Round to nearest, halves to even. Source of the method: the addition of a power of two rounds subnormals."""
+        bits = self.bitcast(x, U32)
+        sign = (bits >> 16) & 0x8000
+        rest = bits & 0x7FFFFFFF
+        normal = (rest + (((rest >> 13) & 1) + 0xFFF) - (112 << 23)) >> 13
+        small = self.bitcast(self.bitcast(rest, F32) + 0.5, U32) - 0x3F000000
+        special = self.select(rest > 0x7F800000, ((rest >> 13) & 0x3FF) | 0x7E00, self.constant(0x7C00, U32))
+        chosen = self.select(rest >= 0x47800000, special, self.select(rest >= 0x38800000, normal, small))
+        return self._low_half(chosen | sign, F16)
+
+    def _low_half(self, bits: Scalar, dtype: DType) -> Scalar:
+        return Scalar(self, dtype, self.code.convert("trunc", bits.raw, self.type(dtype)))
+
+    def _odd_float(self, x: Scalar) -> Scalar:
+        """float64 to float32 rounded to odd, so that a second rounding to fewer bits is as good as one."""
+        nearest = self.cast(x, F32)
+        back = self.cast(nearest, F64)
+        bits = self.bitcast(nearest, U32)
+        beyond = self.select(self.abs(back) > self.abs(x), bits - 1, bits) | 1
+        inexact = (self.ne(back, x)) & ~self.is_nan(x) & (self.abs(x) < 1e6)
+        return self.bitcast(self.select(inexact, beyond, bits), F32)

@@ -1,0 +1,82 @@
+"""Machine code: LLVM text compiled for this CPU, object code loaded, addresses of functions."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterable
+
+import llvmlite.binding as llvm
+
+_LOCK = threading.Lock()
+
+
+@functools.cache
+def _target() -> llvm.Target:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_default_triple()
+
+
+@functools.cache
+def cpu() -> tuple[str, str]:
+    """The CPU's name and features, as LLVM writes them."""
+    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+
+@functools.cache
+def vector_nbytes() -> int:
+    """Bytes of the widest vector register."""
+    _target()
+    features = llvm.get_host_cpu_features()
+    return 64 if features.get("avx512f") and features.get("avx512vl") else 32 if features.get("avx2") else 16
+
+
+@functools.cache
+def vector_registers() -> int:
+    """The number of vector registers that hold it."""
+    return 32 if vector_nbytes() == 64 or not llvm.get_default_triple().startswith("x86") else 16
+
+
+def _machine() -> llvm.TargetMachine:
+    """A target machine; engines may not share one."""
+    name, features = cpu()
+    return _target().create_target_machine(cpu=name, features=features, opt=2, jit=True)
+
+
+def object_code(text: str) -> bytes:
+    """LLVM text as object code for this CPU, by code generation alone."""
+    with _LOCK:
+        module = llvm.parse_assembly(text)
+        module.verify()
+        machine = _machine()
+        made: bytes = machine.emit_object(module)
+        return made
+
+
+def assembly(text: str) -> str:
+    """LLVM text as assembly for this CPU."""
+    with _LOCK:
+        module = llvm.parse_assembly(text)
+        shown: str = _machine().emit_assembly(module)
+        return shown
+
+
+class Library:
+    """Loaded object code; it must live as long as anyone calls its functions."""
+
+    def __init__(self, code: bytes):
+        with _LOCK:
+            self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
+            self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+            self._engine.finalize_object()
+
+    def address(self, name: str) -> int:
+        with _LOCK:
+            found: int = self._engine.get_function_address(name)
+        if not found:
+            raise KeyError(name)
+        return found
+
+    def addresses(self, names: Iterable[str]) -> list[int]:
+        return [self.address(n) for n in names]
