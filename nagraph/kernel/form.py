@@ -1,0 +1,162 @@
+"""The kernel form: parallel axes, and for each of their points a straight list of stages.
+
+A stage is a loop nest around scalar instructions. What one stage leaves for a later one stands in a
+tile: memory for one point of the parallel axes. Vector widths, tile sizes in registers, threads and
+memory spaces are no part of the form: they are decisions of the machine that lowers it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Union
+
+from nagraph.ir.op import Op
+from nagraph.ir.types import BOOL, DTYPES, DType
+from nagraph.kernel.affine import Affine
+
+I64 = DTYPES["i64"]
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A constant."""
+
+    value: Any
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The value of an affine expression, as an i64."""
+
+    index: Affine
+
+    dtype = I64
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Whether 0 <= index < size and `step` divides the index; and `also`, an earlier bool, if there is one."""
+
+    index: Affine
+    size: int
+    step: int = 1
+    also: int | None = None
+
+    dtype = BOOL
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Element `index` of an operand; where the bool `mask` is false nothing is read and the value is 0."""
+
+    operand: int
+    index: Affine
+    dtype: DType
+    mask: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Element `index` of a tile that an earlier stage wrote."""
+
+    tile: int
+    index: Affine
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """An elementwise op of the graph, by its scalar rule, on earlier values."""
+
+    op: Op
+    arguments: tuple[int, ...]
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The value of a fold of this stage after the point in hand: running sums are made of it."""
+
+    fold: int
+    dtype: DType
+
+
+Instruction = Union[Number, Position, Within, Load, Read, Apply, Running]
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Values combined over the stage's reduced axes into a tile over its other axes.
+
+    op: a reduction, whose `start` and `combine` say how; or None for a sum of products of two values by fused
+    multiply-adds. `values`: what is combined; of argmax and argmin the element and its index.
+    """
+
+    op: Op | None
+    values: tuple[int, ...]
+    tile: int
+    index: Affine
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A value into element `index` of a tile."""
+
+    tile: int
+    index: Affine
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A value into element `index` of an operand."""
+
+    operand: int
+    index: Affine
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """for loops (axes, outermost first): body; folds; writes; stores. Reduced axes are the innermost loops."""
+
+    loops: tuple[int, ...]
+    reduced: int
+    body: tuple[Instruction, ...]
+    folds: tuple[Fold, ...] = ()
+    writes: tuple[Write, ...] = ()
+    stores: tuple[Store, ...] = ()
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The loops over which folds keep their results apart."""
+        return self.loops[:len(self.loops) - self.reduced]
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Memory for one point of the grid: `size` elements."""
+
+    dtype: DType
+    size: int
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """for each point of the first `grid` axes, in any order: stage after stage.
+
+    axes: extents. operands: dtypes of the arrays that it reads and writes; the last `outputs` are written.
+    """
+
+    axes: tuple[int, ...]
+    grid: int
+    operands: tuple[DType, ...]
+    outputs: int
+    tiles: tuple[Tile, ...]
+    stages: tuple[Stage, ...]
+
+    def __str__(self) -> str:
+        from nagraph.kernel.printer import format_kernel
+
+        return format_kernel(self)

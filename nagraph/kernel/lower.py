@@ -1,0 +1,267 @@
+"""Lowering: from a graph, usually a fused region, to a kernel.
+
+Row-local graphs become one kernel: its grid runs over rows, and what a row needs is folded, kept in
+tiles, and stored, stage after stage. Movement disappears into the indices of loads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from nagraph.errors import NagraphError
+from nagraph.ir.constant import Constant
+from nagraph.ir.graph import Graph, Node, Value
+from nagraph.kernel.affine import Affine, atom, refine, strides, total
+from nagraph.kernel.collapse import collapse
+from nagraph.kernel.elements import Elements
+from nagraph.kernel.form import Fold, Kernel, Running, Stage, Store, Tile, Write
+from nagraph.ops.base import Elementwise
+
+
+class NotRowLocal(NagraphError):
+    """The graph can't be one kernel with this number of rows."""
+
+
+class Layout(NamedTuple):
+    """Where the elements of an array stand: offset + sum of index * stride, in elements."""
+
+    offset: int
+    strides: tuple[int, ...]
+
+
+def row_major(shape: Sequence[int]) -> Layout:
+    return Layout(0, strides(shape))
+
+
+#: A value that several stages use is kept in a tile if computing it again costs more operations than this.
+RECOMPUTE = 5
+
+
+def lower(graph: Graph, layouts: Sequence[Layout] | None = None) -> Kernel:
+    """The kernel of a graph. `layouts`: where the elements of its inputs stand; row-major if not given.
+
+    Its operands are the graph's inputs, its constants of more than one element, and its outputs.
+    Raises NotRowLocal if no number of rows makes one kernel of it.
+    """
+    given = tuple(layouts) if layouts is not None else tuple(row_major(v.shape) for v in graph.inputs)
+    last: NotRowLocal | None = None
+    for rows in row_candidates(graph):
+        try:
+            return collapse(_Lowering(graph, given, rows).kernel())
+        except NotRowLocal as error:
+            last = error
+    raise last or NotRowLocal(f"{graph.name} has no elements")
+
+
+def array_constants(graph: Graph) -> list[Value]:
+    """The constants that a kernel reads from memory: those of more than one element."""
+    return [n.result for n in graph.nodes if isinstance(n.op, Constant) and n.result.type.size > 1]
+
+
+def row_candidates(graph: Graph) -> list[int]:
+    """Numbers of rows to try, the most first: products of leading axes of the first output that all outputs share."""
+    found = [1]
+    product = 1
+    for size in graph.outputs[0].shape:
+        product *= size
+        found.append(product)
+    sizes = [v.type.size for v in graph.outputs] + [r.type.size for n in graph.nodes if n.op.folds for r in n.results]
+    limit = min((n.op.most_rows(*(v.type for v in n.operands)) for n in graph.nodes if n.op.folds), default=product)
+    return [r for r in dict.fromkeys(reversed(found)) if r and r <= limit and all(s % r == 0 for s in sizes)]
+
+
+#: Stages by what they loop over: (depth, size of a row, size of what is reduced, a mark that keeps others out).
+Group = tuple[int, int, int, int]
+
+
+class _Lowering:
+    def __init__(self, graph: Graph, layouts: Sequence[Layout], rows: int):
+        self.graph, self.layouts, self.rows = graph, layouts, rows
+        self.producers = graph.producers
+        self.depth: dict[Value, int] = {v: 0 for v in graph.inputs}
+        self.weight: dict[Value, int] = {}
+        self.members: dict[Group, list[Node]] = {}
+        self.group_of: dict[Value, Group] = {}
+        self.tile_of: dict[Value, int] = {}
+        self.tiles: list[Tile] = []
+        self.stages: list[Stage] = []
+        self.built: dict[Group, bool] = {}
+        self.extents: list[int] = []
+        self._pools: dict[tuple[str, int], tuple[int, ...]] = {}
+        arrays = array_constants(graph)
+        self.operands = {v: i for i, v in enumerate((*graph.inputs, *arrays))}
+        self.layouts = (*layouts, *(row_major(v.shape) for v in arrays))
+        self._arrange_folds()
+        self.row_axes = self._new_axes(self._row_shapes())
+        self.row = self._flat(self.row_axes)
+
+    def kernel(self) -> Kernel:
+        self._keep_in_tiles()
+        for v in self.graph.outputs:
+            self._build(self.group_of[v] if v in self.group_of and v not in self.tile_of else self._home(v))
+        order = (*self.operands, *self.graph.outputs)
+        return Kernel(tuple(self.extents), len(self.row_axes), tuple(v.dtype for v in order), len(self.graph.outputs),
+                      tuple(self.tiles), tuple(self.stages))
+
+    # -- rows, inner sizes, axes ----------------------------------------------------------------------------
+
+    def inner(self, v: Value) -> int:
+        """The size of one row of v."""
+        size, rest = divmod(v.type.size, self.rows)
+        if rest:
+            raise NotRowLocal(f"{v.type} has no {self.rows} rows")
+        return size
+
+    def _row_shapes(self) -> list[tuple[int, ...]]:
+        return [s for v in self._anchors() if (s := _prefix(v.shape, self.rows)) is not None]
+
+    def _anchors(self) -> list[Value]:
+        return [*self.graph.outputs, *(r for g in self.members.values() for n in g for r in n.results)]
+
+    def _new_axes(self, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
+        extents = refine(shapes)
+        if extents is None:
+            extents = refine(shapes[:1])
+        assert extents is not None
+        first = len(self.extents)
+        self.extents += extents
+        return tuple(range(first, len(self.extents)))
+
+    def _flat(self, axes: tuple[int, ...]) -> Affine:
+        """The number of a point of these axes, row-major."""
+        steps = strides([self.extents[a] for a in axes])
+        return total((atom(a), s) for a, s in zip(axes, steps))
+
+    def axes(self, role: str, size: int) -> tuple[int, ...]:
+        """The axes that run over `size` elements of a row, or of what is reduced beside one."""
+        if size == 1:
+            return ()
+        key = (role, size)
+        if key not in self._pools:
+            shapes = [s for v in self._all_values() if (s := _suffix(v.shape, size)) is not None]
+            shapes += [e for nodes in self.members.values() for n in nodes
+                       if math.prod(e := n.op.fold_extents(*(v.type for v in n.operands))) == size]
+            self._pools[key] = self._new_axes(shapes or [(size,)])
+        return self._pools[key]
+
+    def _all_values(self) -> list[Value]:
+        return [*self.graph.inputs, *(r for n in self.graph.nodes for r in n.results)]
+
+    # -- which stage computes what ------------------------------------------------------------------------------
+
+    def _arrange_folds(self) -> None:
+        """Depths, and the groups of folds that one loop nest can make together."""
+        for number, node in enumerate(self.graph.nodes):
+            depth = max((self.depth[v] for v in node.operands), default=0)
+            if not node.op.folds:
+                self.depth.update(dict.fromkeys(node.results, depth))
+                own = node.op.weight if isinstance(node.op, Elementwise) else 0
+                self.weight[node.results[0]] = own + sum(self.weight.get(v, 0) for v in node.operands)
+                continue
+            (result,) = node.results
+            extents = node.op.fold_extents(*(v.type for v in node.operands))
+            apart = 0 if node.op.shares_loops else number + 1
+            group = (depth, self.inner(result), math.prod(extents), apart)
+            self.members.setdefault(group, []).append(node)
+            self.group_of[result] = group
+            self.depth[result] = depth + 1
+            self.tile_of[result] = self._tile(result)
+
+    def _tile(self, v: Value) -> int:
+        self.tiles.append(Tile(v.dtype, self.inner(v)))
+        return len(self.tiles) - 1
+
+    def _home(self, v: Value) -> Group:
+        """The stage that computes v for all of its row: one that loops over such rows anyway, or one of its own."""
+        depth, size = self.depth[v], self.inner(v)
+        shared = (depth, 1, size, 0)
+        return shared if size > 1 and shared in self.members else (depth, size, 1, 0)
+
+    def _keep_in_tiles(self) -> None:
+        """Choose the values that several stages need and that cost too much to compute again."""
+        used_in: dict[Value, set[Group]] = {}
+        for v in self.graph.outputs:
+            used_in.setdefault(v, set()).add(self._home(v))
+        for node in reversed(self.graph.nodes):
+            if node.op.folds:
+                here = {self.group_of[node.result]}
+            else:
+                here = set().union(*(used_in.get(r, set()) for r in node.results))
+                v = node.results[0]
+                if len(here) > 1 and self.weight[v] > RECOMPUTE and v.type.size % self.rows == 0:
+                    here = {self._home(v)}
+                    self.group_of[v] = self._home(v)
+                    self.tile_of[v] = self._tile(v)
+                    self.members.setdefault(self._home(v), []).append(node)
+            for v in node.operands:
+                used_in.setdefault(v, set()).update(here)
+
+    # -- stages -----------------------------------------------------------------------------------------------------
+
+    def tile(self, v: Value) -> int:
+        """The tile of v, once the stage that makes it stands."""
+        group = self.group_of[v]
+        self._build(group)
+        return self.tile_of[v]
+
+    def _build(self, group: Group) -> None:
+        if group in self.built:
+            if not self.built[group]:
+                raise NotRowLocal("stages need each other")
+            return
+        self.built[group] = False
+        _, size, reduced, _ = group
+        kept = self.axes("row", size)
+        inner = self.axes("row" if size == 1 else "reduced", reduced)
+        elements = Elements(self, group, self.extents)
+        folds: list[Fold] = []
+        writes: list[Write] = []
+        stores: list[Store] = []
+        nodes = self.members.get(group, [])
+        for node in nodes:
+            if node.op.folds:
+                self._fold(elements, node, kept, inner, folds, writes, stores)
+        every = self._flat((*kept, *inner))
+        for node in nodes:
+            if not node.op.folds:
+                v = node.result
+                writes.append(Write(self.tile_of[v], every, elements.whole(v, every)))
+        for j, v in enumerate(self.graph.outputs):
+            if self._home(v) == group and not self._stored_by_fold(v):
+                index = total([(self.row, self.inner(v)), (every, 1)])
+                stores.append(Store(len(self.operands) + j, index, elements.whole(v, every, reading=v in self.tile_of)))
+        self.built[group] = True
+        self.stages.append(Stage((*kept, *inner), len(inner), tuple(elements.body), tuple(folds), tuple(writes), tuple(stores)))
+
+    def _stored_by_fold(self, v: Value) -> bool:
+        node = self.producers.get(v)
+        return node is not None and node.op.folds and node.op.running
+
+    def _fold(self, elements: Elements, node: Node, kept: tuple[int, ...], inner: tuple[int, ...],
+              folds: list[Fold], writes: list[Write], stores: list[Store]) -> None:
+        v, op = node.result, node.op
+        every = self._flat(kept)
+        index = elements.unflatten(total([(self.row, self.inner(v)), (every, 1)]), v.shape)
+        extents = op.fold_extents(*(x.type for x in node.operands))
+        reduced = elements.unflatten(self._flat(inner), extents)
+        values = op.fold_terms(elements, node.operands, index, reduced)
+        folds.append(Fold(op.fold_op, tuple(values), self.tile_of[v], every))
+
+
+def _prefix(shape: tuple[int, ...], size: int) -> tuple[int, ...] | None:
+    """The leading axes whose product is `size`; None if there are none."""
+    product = 1
+    for p in range(len(shape) + 1):
+        if product == size:
+            return shape[:p]
+        if p < len(shape):
+            product *= shape[p]
+    return None
+
+
+def _suffix(shape: tuple[int, ...], size: int) -> tuple[int, ...] | None:
+    """The last axes whose product is `size`."""
+    found = _prefix(shape[::-1], size)
+    return None if found is None else found[::-1]
