@@ -46,6 +46,8 @@ class Op:
     effect: ClassVar[bool] = False
     #: True where the results may be views of the first operand.
     view: ClassVar[bool] = False
+    #: True where an element of the result combines many of the operands': see `nagraph.ops.folding`.
+    folds: ClassVar[bool] = False
 
     def infer(self, *operands: Any, **_: Any) -> TensorType | tuple[TensorType, ...]:
         """The result types for operands of these types; raises TypeRuleError."""
@@ -75,6 +77,10 @@ class Op:
     def in_place(self, count: int) -> Sequence[int]:
         """Which of `count` operands may share the bytes of the (one) result while `into` writes it."""
         return ()
+
+    def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
+        """The instruction that gives the result's element at an index: how kernels are made (`nagraph.kernel.elements`)."""
+        raise MissingRuleError(f"op {self.name} has no rule for one element, so no kernel can hold it")
 
     def vjp(
         self, cotangents: tuple[Value | None, ...], results: tuple[Value, ...], operands: tuple[Value, ...]

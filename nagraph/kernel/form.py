@@ -8,7 +8,7 @@ memory spaces are no part of the form: they are decisions of the machine that lo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 from nagraph.ir.op import Op
 from nagraph.ir.types import BOOL, DTYPES, DType
@@ -82,7 +82,7 @@ class Running:
     dtype: DType
 
 
-Instruction = Union[Number, Position, Within, Load, Read, Apply, Running]
+Instruction = Number | Position | Within | Load | Read | Apply | Running
 
 
 @dataclass(frozen=True, slots=True)

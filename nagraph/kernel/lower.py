@@ -10,18 +10,15 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from nagraph.errors import NagraphError
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.kernel.affine import Affine, atom, refine, strides, total
 from nagraph.kernel.collapse import collapse
 from nagraph.kernel.elements import Elements
-from nagraph.kernel.form import Fold, Kernel, Running, Stage, Store, Tile, Write
+from nagraph.kernel.elements import NotRowLocal as NotRowLocal
+from nagraph.kernel.form import Fold, Kernel, Stage, Store, Tile, Write
 from nagraph.ops.base import Elementwise
-
-
-class NotRowLocal(NagraphError):
-    """The graph can't be one kernel with this number of rows."""
+from nagraph.ops.folding import Folding
 
 
 class Layout(NamedTuple):
@@ -68,7 +65,7 @@ def row_candidates(graph: Graph) -> list[int]:
         product *= size
         found.append(product)
     sizes = [v.type.size for v in graph.outputs] + [r.type.size for n in graph.nodes if n.op.folds for r in n.results]
-    limit = min((n.op.most_rows(*(v.type for v in n.operands)) for n in graph.nodes if n.op.folds), default=product)
+    limit = min((n.op.most_rows(*(v.type for v in n.operands)) for n in graph.nodes if isinstance(n.op, Folding)), default=product)
     return [r for r in dict.fromkeys(reversed(found)) if r and r <= limit and all(s % r == 0 for s in sizes)]
 
 
@@ -100,7 +97,7 @@ class _Lowering:
     def kernel(self) -> Kernel:
         self._keep_in_tiles()
         for v in self.graph.outputs:
-            self._build(self.group_of[v] if v in self.group_of and v not in self.tile_of else self._home(v))
+            self._build(self.group_of[v] if self._running(v) else self._home(v))
         order = (*self.operands, *self.graph.outputs)
         return Kernel(tuple(self.extents), len(self.row_axes), tuple(v.dtype for v in order), len(self.graph.outputs),
                       tuple(self.tiles), tuple(self.stages))
@@ -142,7 +139,7 @@ class _Lowering:
         if key not in self._pools:
             shapes = [s for v in self._all_values() if (s := _suffix(v.shape, size)) is not None]
             shapes += [e for nodes in self.members.values() for n in nodes
-                       if math.prod(e := n.op.fold_extents(*(v.type for v in n.operands))) == size]
+                       if isinstance(n.op, Folding) and math.prod(e := n.op.fold_extents(*(v.type for v in n.operands))) == size]
             self._pools[key] = self._new_axes(shapes or [(size,)])
         return self._pools[key]
 
@@ -155,13 +152,19 @@ class _Lowering:
         """Depths, and the groups of folds that one loop nest can make together."""
         for number, node in enumerate(self.graph.nodes):
             depth = max((self.depth[v] for v in node.operands), default=0)
-            if not node.op.folds:
+            if not isinstance(node.op, Folding):
                 self.depth.update(dict.fromkeys(node.results, depth))
                 own = node.op.weight if isinstance(node.op, Elementwise) else 0
                 self.weight[node.results[0]] = own + sum(self.weight.get(v, 0) for v in node.operands)
                 continue
             (result,) = node.results
             extents = node.op.fold_extents(*(v.type for v in node.operands))
+            if node.op.running:  # the steps are results: no tile, only stores
+                size = self.inner(result) // max(1, math.prod(extents))
+                self.group_of[result] = (depth, size, math.prod(extents), number + 1)
+                self.members[self.group_of[result]] = [node]
+                self.depth[result] = depth + 1
+                continue
             apart = 0 if node.op.shares_loops else number + 1
             group = (depth, self.inner(result), math.prod(extents), apart)
             self.members.setdefault(group, []).append(node)
@@ -206,48 +209,72 @@ class _Lowering:
         self._build(group)
         return self.tile_of[v]
 
+    def loops(self, group: Group) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The axes of a stage: those over which it keeps results apart, and those that it reduces."""
+        _, size, reduced, _ = group
+        return self.axes("row", size), self.axes("row" if size == 1 else "reduced", reduced)
+
+    def every(self, group: Group) -> Affine:
+        """The number of a stage's point in its loops."""
+        kept, reduced = self.loops(group)
+        return self._flat((*kept, *reduced))
+
     def _build(self, group: Group) -> None:
         if group in self.built:
             if not self.built[group]:
                 raise NotRowLocal("stages need each other")
             return
         self.built[group] = False
-        _, size, reduced, _ = group
-        kept = self.axes("row", size)
-        inner = self.axes("row" if size == 1 else "reduced", reduced)
         elements = Elements(self, group, self.extents)
         folds: list[Fold] = []
         writes: list[Write] = []
         stores: list[Store] = []
-        nodes = self.members.get(group, [])
-        for node in nodes:
-            if node.op.folds:
-                self._fold(elements, node, kept, inner, folds, writes, stores)
-        every = self._flat((*kept, *inner))
-        for node in nodes:
+        every = self.every(group)
+        for node in self.members.get(group, []):
             if not node.op.folds:
-                v = node.result
-                writes.append(Write(self.tile_of[v], every, elements.whole(v, every)))
+                writes.append(Write(self.tile_of[node.result], every, elements.whole(node.result)))
+                continue
+            folds.append(self._fold(elements, node, group))
         for j, v in enumerate(self.graph.outputs):
-            if self._home(v) == group and not self._stored_by_fold(v):
+            if self._running(v):
+                if self.group_of[v] == group:
+                    stores.append(self._store_running(elements, j, v, folds[0]))
+            elif self._home(v) == group:
                 index = total([(self.row, self.inner(v)), (every, 1)])
-                stores.append(Store(len(self.operands) + j, index, elements.whole(v, every, reading=v in self.tile_of)))
+                stores.append(Store(len(self.operands) + j, index, elements.whole(v)))
+        kept, reduced = self.loops(group)
         self.built[group] = True
-        self.stages.append(Stage((*kept, *inner), len(inner), tuple(elements.body), tuple(folds), tuple(writes), tuple(stores)))
+        self.stages.append(Stage((*kept, *reduced), len(reduced), tuple(elements.body), tuple(folds), tuple(writes), tuple(stores)))
 
-    def _stored_by_fold(self, v: Value) -> bool:
+    def _running(self, v: Value) -> bool:
         node = self.producers.get(v)
-        return node is not None and node.op.folds and node.op.running
+        return node is not None and isinstance(node.op, Folding) and node.op.running
 
-    def _fold(self, elements: Elements, node: Node, kept: tuple[int, ...], inner: tuple[int, ...],
-              folds: list[Fold], writes: list[Write], stores: list[Store]) -> None:
+    def _store_running(self, elements: Elements, output: int, v: Value, fold: Fold) -> Store:
+        value = elements.running(0, elements.body[fold.values[0]].dtype, v.dtype)
+        return Store(len(self.operands) + output, self._step(v), value)
+
+    def _step(self, v: Value) -> Affine:
+        """The place of a running fold's step in its result: row, step, what lies behind the axis."""
+        _, size, length, _ = self.group_of[v]
+        kept, inner = self.loops(self.group_of[v])
+        op = self.producers[v].op
+        step = self._flat(inner)
+        turned = total([(step, -1)], length - 1) if getattr(op, "reverse", False) else step
+        return total([(self.row, self.inner(v)), (turned, size), (self._flat(kept), 1)])
+
+    def _fold(self, elements: Elements, node: Node, group: Group) -> Fold:
+        kept, inner = self.loops(group)
         v, op = node.result, node.op
+        assert isinstance(op, Folding)
+        if op.running:
+            index = elements.unflatten(self._step(v), v.shape)
+            return Fold(op.fold_op, op.fold_terms(elements, node.operands, index, ()), -1, Affine())
         every = self._flat(kept)
         index = elements.unflatten(total([(self.row, self.inner(v)), (every, 1)]), v.shape)
-        extents = op.fold_extents(*(x.type for x in node.operands))
-        reduced = elements.unflatten(self._flat(inner), extents)
+        reduced = elements.unflatten(self._flat(inner), op.fold_extents(*(x.type for x in node.operands)))
         values = op.fold_terms(elements, node.operands, index, reduced)
-        folds.append(Fold(op.fold_op, tuple(values), self.tile_of[v], every))
+        return Fold(op.fold_op, tuple(values), self.tile_of[v], every)
 
 
 def _prefix(shape: tuple[int, ...], size: int) -> tuple[int, ...] | None:

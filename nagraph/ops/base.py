@@ -148,6 +148,15 @@ class Elementwise(Primitive):
             raise TypeRuleError(f"{self.name}: {together[0]} has dtype {SHORT_NAMES[dtype]}; it takes {allowed}")
         return TensorType(self.result_dtype(dtype), broadcast_shapes(self.name, *operands))
 
+    def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
+        found: int = k.apply(self, *(k.element(x, k.broadcast(index, x.shape)) for x in operands))
+        return found
+
+    @property
+    def weight(self) -> int:
+        """Roughly the instructions of one element."""
+        return 10 if self.per_element.transcendental else 1
+
     def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
         reference = self.reference
         if isinstance(reference, np.ufunc) and not any(t.dtype in NARROW_FLOATS for t in (*operands, *results)):
@@ -354,6 +363,10 @@ class Cast(Linear):
 
     def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
         return lambda x, y: np.copyto(y, x, casting="unsafe")
+
+    def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
+        found: int = k.cast(k.element(operands[0], index), self.dtype)
+        return found
 
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         (x,) = operands

@@ -14,7 +14,19 @@ from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.operators import FUNCTIONS
 from nagraph.ir.promotion import result_type
 from nagraph.ir.types import TensorType
-from nagraph.ops.base import NARROW_FLOATS, Multilinear, Operand, as_array, convert, dtype_item, multiply, normalize_axes, shape_of
+from nagraph.ops.base import (
+    F32,
+    NARROW_FLOATS,
+    Multilinear,
+    Operand,
+    as_array,
+    convert,
+    dtype_item,
+    multiply,
+    normalize_axes,
+    shape_of,
+)
+from nagraph.ops.folding import Folding
 
 Axes = tuple[int, ...]
 
@@ -32,7 +44,7 @@ def free_axes(rank: int, *taken: Axes) -> Axes:
 
 
 @op
-class DotGeneral(Multilinear):
+class DotGeneral(Folding, Multilinear):
     """Contraction: z[b, i, j] = sum over k of x[b, i, k] y[b, k, j], each letter a group of axes.
 
     `contract` and `batch` are pairs: the axes of x and the axes of y that belong together.
@@ -103,6 +115,28 @@ class DotGeneral(Multilinear):
             np.matmul(x.transpose(x_order).reshape(x_shape), y.transpose(y_order).reshape(y_shape), z.reshape(z_shape))
 
         return write
+
+    def most_rows(self, x: TensorType, y: TensorType) -> int:  # type: ignore[override]
+        """Rows of the product are rows of x: the free axes of y stay together."""
+        return max(1, math.prod(x.shape[a] for a in range(x.rank) if a not in self.contract[0]))
+
+    def fold_extents(self, x: TensorType, y: TensorType) -> Axes:  # type: ignore[override]
+        return tuple(x.shape[a] for a in self.contract[0])
+
+    def fold_terms(self, k: Any, operands: tuple[Value, ...], index: Sequence[Any], reduced: Sequence[Any]) -> tuple[int, ...]:
+        x, y = operands
+        count = len(self.batch_axes[0])
+        x_free, y_free = self.free(x.ndim, y.ndim)
+        found = []
+        for v, side, free, start in ((x, 0, x_free, count), (y, 1, y_free, count + len(x_free))):
+            at = dict(zip(self.batch_axes[side], index)) | dict(zip(self.contract[side], reduced)) | dict(zip(free, index[start:]))
+            value = k.element(v, tuple(at[a] for a in range(v.ndim)))
+            found.append(k.cast(value, F32) if v.dtype in NARROW_FLOATS else value)
+        return tuple(found)
+
+    @property
+    def fold_op(self) -> None:
+        return None
 
     def transpose_in(self, index: int, ct: Value, operands: tuple[Value, ...]) -> Value:
         """The cotangent contracted with the other operand over that operand's free axes."""

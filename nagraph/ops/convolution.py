@@ -12,8 +12,9 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import TensorType
-from nagraph.ops.base import Multilinear, Operand, as_array, broadcast_to, zeros_like
+from nagraph.ops.base import F32, NARROW_FLOATS, Multilinear, Operand, as_array, broadcast_to, zeros_like
 from nagraph.ops.contraction import promoted
+from nagraph.ops.folding import Folding
 
 Axes = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
@@ -30,7 +31,7 @@ def window_count(size: int, window: int, stride: int) -> int:
 
 
 @op
-class ConvGeneral(Multilinear):
+class ConvGeneral(Folding, Multilinear):
     """Cross-correlation: y[n, o, p] = sum over c, k of x[n, c, p * stride + k * dilation - low] w[o, c, k].
 
     x is [N, C, *spatial], w is [O, C / groups, *kernel], y is [N, O, *out]; outside of x are `padding`
@@ -94,6 +95,30 @@ class ConvGeneral(Multilinear):
             seen = padded[whole[:2] + windows].reshape(n, g, c // g, -1)
             y += np.matmul(taps[whole + tap], seen)
         return y.reshape(shape)
+
+    def fold_extents(self, x: TensorType, w: TensorType) -> Axes:  # type: ignore[override]
+        return w.shape[1:]
+
+    def fold_terms(self, k: Any, operands: tuple[Value, ...], index: Sequence[Any], reduced: Sequence[Any]) -> tuple[int, ...]:
+        x, w = operands
+        n, o, *out = index
+        c, *tap = reduced
+        group = k.unflatten(o, (self.groups, w.shape[0] // self.groups))[0]
+        places, mask = [], None
+        for p, t, size, s, (low, _), dil, ld in zip(out, tap, x.shape[2:], self.stride, self.padding, self.dilation, self.lhs_dilation):
+            at = k.sum([(p, s), (t, dil)], -low)
+            if not k.always(at, size, ld):
+                mask = k.within(at, spread(size, ld), ld, mask)
+            places.append(k.quotient(at, ld))
+        where = (n, k.sum([(group, w.shape[1]), (c, 1)]), *places)
+        with k.masked(mask):
+            seen = k.element(x, where)
+        values = [seen, k.element(w, (o, c, *tap))]
+        return tuple(k.cast(v, F32) if x.dtype in NARROW_FLOATS else v for v in values)
+
+    @property
+    def fold_op(self) -> None:
+        return None
 
     def _padded(self, x: Array) -> Array:
         """x with zeros between its elements and around it, or cut where the padding is negative."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -9,17 +10,21 @@ import numpy as np
 
 from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
-from nagraph.ir.op import Array, Cost, op
+from nagraph.ir.op import Array, Cost, Op, op
 from nagraph.ir.types import DType, TensorType
-from nagraph.ops.base import NARROW_FLOATS, Maybe, Primitive, as_array, cast, normalize_axes, shape_of
-from nagraph.ops.reduction import _wide
+from nagraph.ops.base import F32, NARROW_FLOATS, Maybe, as_array, cast, normalize_axes, shape_of
+from nagraph.ops.folding import Folding
+from nagraph.ops.reduction import Max, Min, Prod, Reduction, Sum, _wide
 
 
-class Cumulative(Primitive):
+class Cumulative(Folding):
     """y[i] combines x[0] .. x[i] along an axis, or x[i] .. x[-1] with `reverse`. Shape kept."""
 
     widens = True
+    running = True
     ufunc: ClassVar[Any]
+    #: The reduction whose steps these are.
+    whole: ClassVar[type[Reduction]]
     axis: int
     reverse: bool
 
@@ -43,6 +48,21 @@ class Cumulative(Primitive):
         axis, accumulate = self.axis, self.ufunc.accumulate
         return lambda x, y: accumulate(x, axis, None, y)
 
+    def most_rows(self, x: TensorType) -> int:  # type: ignore[override]
+        return max(1, math.prod(x.shape[:self.axis]))
+
+    def fold_extents(self, x: TensorType) -> tuple[int, ...]:  # type: ignore[override]
+        return (x.shape[self.axis],)
+
+    def fold_terms(self, k: Any, operands: tuple[Value, ...], index: Sequence[Any], reduced: Sequence[Any]) -> tuple[int, ...]:
+        (x,) = operands
+        value = k.element(x, tuple(index))
+        return (k.cast(value, F32 if x.dtype in NARROW_FLOATS else self.result_dtype(x.dtype)),)
+
+    @property
+    def fold_op(self) -> Op:
+        return self.whole((self.axis,))  # type: ignore[call-arg]
+
     def again(self, x: Any, reverse: bool) -> Any:
         return type(self)(self.axis, reverse)(x)  # type: ignore[call-arg]
 
@@ -61,6 +81,7 @@ class Cumsum(Cumulative):
     """Running sum. Linear: its transpose is the running sum from the other end."""
 
     ufunc = np.add
+    whole = Sum
     axis: int
     reverse: bool = False
 
@@ -92,6 +113,7 @@ class Cumprod(Cumulative):
     """Running product. dy[i]/dx[j] is the product of the others up to i, exact where some are zero: O(n²)."""
 
     ufunc = np.multiply
+    whole = Prod
     axis: int
     reverse: bool = False
 
@@ -193,6 +215,7 @@ class Cummax(CumulativeExtremum):
     """Running maximum; nan from the first nan on."""
 
     ufunc = np.maximum
+    whole = Max
     axis: int
     reverse: bool = False
 
@@ -202,6 +225,7 @@ class Cummin(CumulativeExtremum):
     """Running minimum; nan from the first nan on."""
 
     ufunc = np.minimum
+    whole = Min
     axis: int
     reverse: bool = False
 

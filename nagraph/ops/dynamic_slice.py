@@ -41,6 +41,11 @@ class DynamicSlice(Linear):
         shape, sizes = operands[0].shape, self.sizes
         return lambda x, *rest: np.copyto(rest[-1], x[block(shape, sizes, rest[:-1])])
 
+    def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
+        x, *starts = operands
+        first = (k.clamped(k.element(s, ()), n - m + 1) for s, n, m in zip(starts, x.shape, self.sizes))
+        return int(k.element(x, tuple(k.sum([(i, 1), (f, 1)]) for i, f in zip(index, first))))
+
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         x, *starts = operands
         return (DynamicUpdateSlice()(zeros_like(x), ct, *starts),)
@@ -88,6 +93,19 @@ class DynamicUpdateSlice(Linear):
             y[block(x.shape, update.shape, rest[:-1])] = update
 
         return write
+
+    def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
+        x, update, *starts = operands
+        first = (k.clamped(k.element(s, ()), n - m + 1) for s, n, m in zip(starts, x.shape, update.shape))
+        at = tuple(k.sum([(i, 1), (f, -1)]) for i, f in zip(index, first))
+        inside = None
+        for i, m in zip(at, update.shape):
+            inside = k.within(i, m, 1, inside)
+        if inside is None:
+            return int(k.element(update, at))
+        with k.masked(inside):
+            new = k.element(update, at)
+        return int(k.select(inside, new, k.element(x, index)))
 
     def in_place(self, count: int) -> Sequence[int]:
         return (0,)

@@ -133,6 +133,14 @@ class Gather(Linear):
     def scratch(self, *operands: TensorType) -> tuple[TensorType, ...]:
         return (operands[1].with_dtype(I64),) if self._is_take(operands) else ()
 
+    def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
+        x, *indices = operands
+        lead, count = self.axes[0], indices[0].ndim
+        at = index[lead:lead + count]
+        rest = iter((*index[:lead], *index[lead + count:]))
+        where = {a: k.clamped(k.element(i, at), x.shape[a], wraps=True) for a, i in zip(self.axes, indices)}
+        return int(k.element(x, tuple(where[a] if a in where else next(rest) for a in range(x.ndim))))
+
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         x, *indices = operands
         return (Scatter(self.axes, "add")(zeros_like(x), ct, *indices),)

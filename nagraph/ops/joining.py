@@ -51,6 +51,23 @@ class Concatenate(Linear):
         axis = self.axis
         return lambda *arrays: np.concatenate(arrays[:-1], axis, arrays[-1])
 
+    def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
+        found, start = None, sum(x.shape[self.axis] for x in operands)
+        for x in reversed(operands):
+            n = x.shape[self.axis]
+            start -= n
+            at = tuple(k.sum([(i, 1)], -start) if a == self.axis else i for a, i in enumerate(index))
+            if not n:
+                continue
+            if k.always(at[self.axis], n):
+                return int(k.element(x, at))
+            inside = k.within(at[self.axis], n)
+            with k.masked(inside):
+                value = k.element(x, at)
+            found = value if found is None else k.select(inside, value, found)
+        assert found is not None, "an empty result has no elements"
+        return int(found)
+
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         out, start = [], 0
         for x in operands:

@@ -36,6 +36,11 @@ class Reshape(Linear):
         shape = operands[0].shape
         return lambda x, y: np.copyto(y.reshape(shape), x)  # y is contiguous, so its reshape is a view
 
+    def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
+        (x,) = operands
+        found: int = k.element(x, k.unflatten(k.flatten(index, self.shape), x.shape))
+        return found
+
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         return (reshape(ct, operands[0].shape),)
 
@@ -60,6 +65,10 @@ class Transpose(Linear):
 
     def reference(self, x: Array) -> Array:
         return x.transpose(self.axes)
+
+    def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
+        found: int = k.element(operands[0], tuple(index[self.axes.index(i)] for i in range(len(index))))
+        return found
 
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         return (transpose(ct, tuple(int(i) for i in np.argsort(self.axes))),)
@@ -86,6 +95,10 @@ class Broadcast(Linear):
 
     def reference(self, x: Array) -> Array:
         return np.broadcast_to(x, self.shape)
+
+    def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
+        found: int = k.element(operands[0], k.broadcast(index, operands[0].shape))
+        return found
 
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         from nagraph.ops.base import sum_to
@@ -123,6 +136,10 @@ class Slice(Linear):
     def reference(self, x: Array) -> Array:
         result: Array = x[tuple(map(slice, self.start, self.stop, self.step))]
         return result
+
+    def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
+        found: int = k.element(operands[0], tuple(k.sum([(i, s)], a) for i, a, s in zip(index, self.start, self.step)))
+        return found
 
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         high, inner = [], []
@@ -169,6 +186,20 @@ class Pad(Linear):
     def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
         return self._write
 
+    def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
+        (x,) = operands
+        places, mask = [], None
+        for i, n, low, inner in zip(index, x.shape, self.low, self.inner):
+            at = k.sum([(i, 1)], -low)
+            if not k.always(at, n, inner + 1):
+                mask = k.within(at, (n - 1) * (inner + 1) + 1 if n else 0, inner + 1, mask)
+            places.append(k.quotient(at, inner + 1))
+        if mask is None:
+            return int(k.element(x, tuple(places)))
+        with k.masked(mask):
+            inside = k.element(x, tuple(places))
+        return int(k.select(mask, inside, k.number(self.value, x.dtype)))
+
     def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         return (None if tangents[0] is None else Pad(self.low, self.high, self.inner)(tangents[0]),)
 
@@ -196,6 +227,11 @@ class Flip(Linear):
 
     def reference(self, x: Array) -> Array:
         return np.flip(x, self.axes)
+
+    def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
+        (x,) = operands
+        turned = (k.sum([(i, -1)], n - 1) if a in self.axes else i for a, (i, n) in enumerate(zip(index, x.shape)))
+        return int(k.element(x, tuple(turned)))
 
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         return (self(ct),)
@@ -226,6 +262,9 @@ class Iota(NotDifferentiable):
         n = self.shape[self.axis]
         line = np.arange(n).astype(self.dtype).reshape([n if i == self.axis else 1 for i in range(len(self.shape))])
         return np.broadcast_to(line, self.shape)
+
+    def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
+        return int(k.cast(k.position(index[self.axis]), self.dtype))
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         raise AssertionError("iota has no operand that could be batched")

@@ -12,20 +12,23 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.operators import FUNCTIONS
-from nagraph.ir.types import BOOL, DTYPES, TensorType, is_float
+from nagraph.ir.types import DTYPES, TensorType, is_float
 from nagraph.ops.base import (
+    F32,
+    NARROW_FLOATS,
     Linear,
     Maybe,
     NotDifferentiable,
     Operand,
-    Primitive,
     as_array,
     broadcast_to,
     full,
     zeros_like,
 )
 from nagraph.ops.convolution import ConvGeneral, Pairs, pads, per_axis, window_count
+from nagraph.ops.folding import Folding
 from nagraph.ops.indexing import Gather, iota
+from nagraph.ops.reduction import ArgMax, Max, Sum, lowest
 
 Axes = tuple[int, ...]
 
@@ -57,13 +60,31 @@ def windows_of(x: Array, window: Axes, stride: Axes, padding: Pairs, fill: Any) 
     return view[(slice(None),) * lead + tuple(slice(None, None, s) for s in stride)]
 
 
-def lowest(dtype: Any) -> Any:
-    """The least value of a dtype: what padding holds under a maximum."""
-    return -np.inf if is_float(dtype) else False if dtype == BOOL else np.iinfo(dtype).min
+class _Window(Folding):
+    """Folds over windows of the last axes."""
+
+    window: Axes
+    stride: Axes
+    padding: Pairs
+
+    def fold_extents(self, x: TensorType) -> Axes:  # type: ignore[override]
+        return self.window
+
+    def _seen(self, k: Any, x: Value, index: Sequence[Any], reduced: Sequence[Any], fill: Any) -> tuple[int, list[Any]]:
+        """The element of x in the window, `fill` in the padding; and its index on the last axes."""
+        lead = x.ndim - len(self.window)
+        places, mask = [], None
+        for p, t, size, s, (low, _) in zip(index[lead:], reduced, x.shape[lead:], self.stride, self.padding):
+            places.append(k.sum([(p, s), (t, 1)], -low))
+            if not k.always(places[-1], size):
+                mask = k.within(places[-1], size, 1, mask)
+        with k.masked(mask):
+            value = k.element(x, (*index[:lead], *places))
+        return value if mask is None else k.select(mask, value, k.number(fill, x.dtype)), places
 
 
 @op
-class WindowMax(Primitive):
+class WindowMax(_Window):
     """Largest element of each window over the last axes: y[p] = max over k of x[p * stride + k - low].
 
     Shape: leading axes kept, then the windows' numbers. Dtype: kept; nan wins. Padding never wins.
@@ -80,6 +101,14 @@ class WindowMax(Primitive):
         windows = windows_of(x, self.window, self.stride, self.padding, lowest(x.dtype))
         y: Array = np.max(windows, axis=tuple(range(-len(self.window), 0)))
         return y
+
+    def fold_terms(self, k: Any, operands: tuple[Value, ...], index: Sequence[Any], reduced: Sequence[Any]) -> tuple[int, ...]:
+        value, _ = self._seen(k, operands[0], index, reduced, lowest(operands[0].dtype))
+        return (k.cast(value, F32) if operands[0].dtype in NARROW_FLOATS else value,)
+
+    @property
+    def fold_op(self) -> Max:
+        return Max((0,))
 
     def vjp(
         self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]
@@ -106,7 +135,7 @@ class WindowMax(Primitive):
 
 
 @op
-class WindowArgmax(NotDifferentiable):
+class WindowArgmax(_Window, NotDifferentiable):
     """Where `window_max` finds its element: its number among the last axes of x, row-major, the first one of equals."""
 
     window: Axes = (2,)
@@ -129,6 +158,21 @@ class WindowArgmax(NotDifferentiable):
         wide = np.broadcast_to(numbers.reshape(inside.shape), rank.shape)
         y: Array = np.take_along_axis(wide, found, axis=-1)[..., 0]
         return y
+
+    def fold_terms(self, k: Any, operands: tuple[Value, ...], index: Sequence[Any], reduced: Sequence[Any]) -> tuple[int, ...]:
+        (x,) = operands
+        value, places = self._seen(k, x, index, reduced, lowest(x.dtype))
+        inside = None
+        for i, n in zip(places, x.shape[x.ndim - len(places):]):
+            inside = k.within(i, n, 1, inside)
+        number = k.position(k.flatten(places, x.shape[x.ndim - len(places):]))
+        if inside is not None:  # padding never wins, not even where all elements are as low as it
+            number = k.select(inside, number, k.number(np.iinfo(np.int64).max, DTYPES["i64"]))
+        return k.cast(value, F32) if x.dtype in NARROW_FLOATS else value, number
+
+    @property
+    def fold_op(self) -> ArgMax:
+        return ArgMax(0)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         return (self(*operands),)
@@ -199,7 +243,7 @@ def at_maximum(x: Value, t: Value, window: Axes, stride: Axes, padding: Pairs) -
 
 
 @op
-class WindowSum(Linear):
+class WindowSum(_Window, Linear):
     """Sum of each window over the last axes: y[p] = sum over k of x[p * stride + k - low].
 
     Shape: leading axes kept, then the windows' numbers. Dtype: kept; 16-bit floats accumulate in float32.
@@ -216,6 +260,14 @@ class WindowSum(Linear):
     def reference(self, x: Array) -> Array:
         windows = windows_of(x, self.window, self.stride, self.padding, 0)
         return np.sum(windows, axis=tuple(range(-len(self.window), 0)), dtype=x.dtype)
+
+    def fold_terms(self, k: Any, operands: tuple[Value, ...], index: Sequence[Any], reduced: Sequence[Any]) -> tuple[int, ...]:
+        value, _ = self._seen(k, operands[0], index, reduced, 0)
+        return (k.cast(value, F32) if operands[0].dtype in NARROW_FLOATS else value,)
+
+    @property
+    def fold_op(self) -> Sum:
+        return Sum((0,))
 
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         """The input gradient of a convolution with a kernel of ones."""

@@ -12,16 +12,18 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import BOOL, DTYPES, INTEGERS, SIGNED, DType, TensorType, as_dtype, is_float
-from nagraph.ops.base import NARROW_FLOATS, Maybe, Primitive, as_array, cast, normalize_axes, shape_of
+from nagraph.ops.base import F32, NARROW_FLOATS, Maybe, as_array, cast, normalize_axes, shape_of
+from nagraph.ops.folding import Folding
 
 Axes = tuple[int, ...]
 I64, U64, F64 = DTYPES["i64"], DTYPES["u64"], DTYPES["f64"]
 
 
-class Reduction(Primitive):
+class Reduction(Folding):
     """Removes `axes`. Shape: the remaining axes, in order."""
 
     widens = True
+    shares_loops = True
     #: Whether a reduction over no elements has no answer.
     needs_elements: ClassVar[bool] = False
     #: What combines two elements.
@@ -47,6 +49,14 @@ class Reduction(Primitive):
         axes, dtype, reduce = self.axes, results[0].dtype, self.ufunc.reduce
         return lambda x, y: reduce(x, axes, dtype, y)
 
+    def fold_extents(self, x: TensorType) -> Axes:  # type: ignore[override]
+        return tuple(x.shape[a] for a in self.axes)
+
+    def fold_terms(self, k: Any, operands: tuple[Value, ...], index: Sequence[Any], reduced: Sequence[Any]) -> tuple[int, ...]:
+        (x,) = operands
+        value = k.element(x, merged(index, reduced, self.axes))
+        return (k.cast(value, F32 if x.dtype in NARROW_FLOATS else self.result_dtype(x.dtype)),)
+
     def spread(self, y: Value, x: Value) -> Value:
         """A result broadcast back to the shape of the operand."""
         from nagraph.ops.movement import broadcast_to, reshape
@@ -65,6 +75,22 @@ class Reduction(Primitive):
         yield (rng.normal(size=tuple(range(2, 2 + builtins.max(self.axes, default=0) + 1))),)
 
 
+def merged(index: Sequence[Any], reduced: Sequence[Any], axes: Axes) -> tuple[Any, ...]:
+    """The operand's index: that of the result with the reduced ones at `axes`."""
+    kept, gone = iter(index), iter(reduced)
+    return tuple(next(gone) if a in axes else next(kept) for a in range(len(index) + len(reduced)))
+
+
+def lowest(dtype: DType) -> Any:
+    """What no element is less than."""
+    return -np.inf if is_float(dtype) else False if dtype == BOOL else np.iinfo(dtype).min
+
+
+def highest(dtype: DType) -> Any:
+    """What no element is larger than."""
+    return np.inf if is_float(dtype) else True if dtype == BOOL else np.iinfo(dtype).max
+
+
 def _wide(dtype: DType) -> DType:
     """What NumPy sums and multiplies integers in."""
     if dtype == BOOL or dtype in SIGNED:
@@ -78,6 +104,12 @@ class Sum(Reduction):
 
     ufunc = np.add
     axes: Axes
+
+    def start(self, s: Any, dtypes: Sequence[DType]) -> tuple[Any, ...]:
+        return (s.constant(0, dtypes[0]),)
+
+    def combine(self, s: Any, x: tuple[Any, ...], y: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (x[0] + y[0],)
 
     def result_dtype(self, dtype: DType) -> DType:
         return _wide(dtype)
@@ -96,6 +128,12 @@ class Prod(Reduction):
 
     ufunc = np.multiply
     axes: Axes
+
+    def start(self, s: Any, dtypes: Sequence[DType]) -> tuple[Any, ...]:
+        return (s.constant(1, dtypes[0]),)
+
+    def combine(self, s: Any, x: tuple[Any, ...], y: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (x[0] * y[0],)
 
     def result_dtype(self, dtype: DType) -> DType:
         return _wide(dtype)
@@ -160,6 +198,12 @@ class Max(Extremum):
     ufunc = np.maximum
     axes: Axes
 
+    def start(self, s: Any, dtypes: Sequence[DType]) -> tuple[Any, ...]:
+        return (s.constant(lowest(dtypes[0]), dtypes[0]),)
+
+    def combine(self, s: Any, x: tuple[Any, ...], y: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (s.maximum(x[0], y[0]),)
+
 
 @op
 class Min(Extremum):
@@ -167,6 +211,12 @@ class Min(Extremum):
 
     ufunc = np.minimum
     axes: Axes
+
+    def start(self, s: Any, dtypes: Sequence[DType]) -> tuple[Any, ...]:
+        return (s.constant(highest(dtypes[0]), dtypes[0]),)
+
+    def combine(self, s: Any, x: tuple[Any, ...], y: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (s.minimum(x[0], y[0]),)
 
 
 class Quantifier(Reduction):
@@ -192,6 +242,12 @@ class All(Quantifier):
     ufunc = np.logical_and
     axes: Axes
 
+    def start(self, s: Any, dtypes: Sequence[DType]) -> tuple[Any, ...]:
+        return (s.constant(True, BOOL),)
+
+    def combine(self, s: Any, x: tuple[Any, ...], y: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (x[0] & y[0],)
+
 
 @op
 class Any_(Quantifier):
@@ -201,8 +257,14 @@ class Any_(Quantifier):
     ufunc = np.logical_or
     axes: Axes
 
+    def start(self, s: Any, dtypes: Sequence[DType]) -> tuple[Any, ...]:
+        return (s.constant(False, BOOL),)
 
-class ArgExtremum(Primitive):
+    def combine(self, s: Any, x: tuple[Any, ...], y: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (x[0] | y[0],)
+
+
+class ArgExtremum(Folding):
     """The index of the first largest or smallest element on one axis; the first nan if there is one."""
 
     differentiable = False
@@ -214,6 +276,30 @@ class ArgExtremum(Primitive):
         if x.shape[self.axis] == 0:
             raise TypeRuleError(f"{self.name}: {x} has no elements along axis {self.axis}")
         return TensorType(I64, x.shape[:self.axis] + x.shape[self.axis + 1:])
+
+    def fold_extents(self, x: TensorType) -> Axes:  # type: ignore[override]
+        return (x.shape[self.axis],)
+
+    def fold_terms(self, k: Any, operands: tuple[Value, ...], index: Sequence[Any], reduced: Sequence[Any]) -> tuple[int, ...]:
+        (x,) = operands
+        value = k.element(x, merged(index, reduced, (self.axis,)))
+        return k.cast(value, F32) if x.dtype in NARROW_FLOATS else value, k.position(reduced[0])
+
+    def start(self, s: Any, dtypes: Sequence[DType]) -> tuple[Any, ...]:
+        return s.constant(lowest(dtypes[0]), dtypes[0]), s.constant(np.iinfo(I64).max, I64)
+
+    def better(self, s: Any, x: Any, y: Any) -> Any:
+        """Whether y comes before x, wherever it stands."""
+        return y > x
+
+    def combine(self, s: Any, x: tuple[Any, ...], y: tuple[Any, ...]) -> tuple[Any, ...]:
+        """nan comes before all; of equals, or of nans, the first one counts."""
+        wins, ties = self.better(s, x[0], y[0]), s.eq(x[0], y[0])
+        if is_float(x[0].dtype):
+            new, old = s.is_nan(y[0]), s.is_nan(x[0])
+            wins, ties = (wins & ~old) | (new & ~old), ties | (new & old)
+        takes = wins | (ties & (y[1] < x[1]))
+        return s.select(takes, y[0], x[0]), s.select(takes, y[1], x[1])
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         return (type(self)(self.axis + 1)(*operands),)  # type: ignore[call-arg]
@@ -242,6 +328,12 @@ class ArgMin(ArgExtremum):
 
     name = "argmin"
     axis: int
+
+    def start(self, s: Any, dtypes: Sequence[DType]) -> tuple[Any, ...]:
+        return s.constant(highest(dtypes[0]), dtypes[0]), s.constant(np.iinfo(I64).max, I64)
+
+    def better(self, s: Any, x: Any, y: Any) -> Any:
+        return y < x
 
     def reference(self, x: Array) -> Array:
         return np.asarray(np.argmin(x, axis=self.axis))

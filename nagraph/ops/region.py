@@ -181,6 +181,9 @@ class StopGradient(Primitive):
     def reference(self, x: Array) -> Array:
         return x
 
+    def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
+        return int(k.element(operands[0], index))
+
     def vjp(self, cotangents: Any, results: Any, operands: Any) -> tuple[None]:
         return (None,)
 

@@ -1,0 +1,202 @@
+"""Elements: the instructions of a stage, written by asking ops for one element of a value at an affine index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from nagraph.errors import NagraphError
+from nagraph.ir.constant import Constant
+from nagraph.ir.graph import Value
+from nagraph.ir.op import Op
+from nagraph.ir.types import DTYPES, DType, TensorType
+from nagraph.kernel.affine import Affine, atom, bounds, split, strides, total
+from nagraph.kernel.form import Apply, Instruction, Load, Number, Position, Read, Running, Within
+from nagraph.ops.base import Cast
+from nagraph.ops.elementwise import Select, floor_divide, maximum, minimum, remainder
+
+if TYPE_CHECKING:
+    from nagraph.kernel.lower import Group, _Lowering
+
+I64 = DTYPES["i64"]
+
+
+class NotRowLocal(NagraphError):
+    """The graph can't be one kernel with this number of rows."""
+
+
+Index = tuple[Affine, ...]
+
+
+class Elements:
+    """The body of one stage while it is written. Ops call it back from their `element` rules.
+
+    An instruction is named by its number; one that stands already is not written again.
+    """
+
+    def __init__(self, lowering: _Lowering, group: Group, extents: list[int]):
+        self.lowering = lowering
+        self.group = group
+        self.body: list[Instruction] = []
+        self.known: dict[Instruction, int] = {}
+        self.mask: int | None = None
+        #: Extents of atoms: those of axes, and those of integers that instructions compute.
+        self._axes = extents
+        self._dynamic: dict[int, int] = {}
+        self._met: dict[tuple[Value, Index, int | None], int] = {}
+
+    # -- instructions -----------------------------------------------------------------------------------------
+
+    def _add(self, instruction: Instruction) -> int:
+        if instruction not in self.known:
+            self.known[instruction] = len(self.body)
+            self.body.append(instruction)
+        return self.known[instruction]
+
+    def number(self, value: Any, dtype: DType) -> int:
+        return self._add(Number(value, dtype))
+
+    def position(self, index: Affine) -> int:
+        """The value of an affine expression, as i64."""
+        if not index.terms:
+            return self.number(index.offset, I64)
+        if index.offset == 0 and len(index.terms) == 1 and index.terms[0][0] < 0 and index.terms[0][1] == 1:
+            return -1 - index.terms[0][0]  # it is an instruction's value already
+        return self._add(Position(index))
+
+    def within(self, index: Affine, size: int, step: int = 1, also: int | None = None) -> int:
+        """Whether 0 <= index < size and `step` divides it, and `also`, or else whatever masks the elements around."""
+        return self._add(Within(index, size, step, self.mask if also is None else also))
+
+    def running(self, fold: int, dtype: DType, result: DType) -> int:
+        """The state of a fold of this stage after the point in hand."""
+        return self.cast(self._add(Running(fold, dtype)), result)
+
+    def apply(self, op: Op, *arguments: int) -> int:
+        found = op.infer(*(TensorType(self.body[a].dtype, ()) for a in arguments))
+        assert isinstance(found, TensorType)
+        return self._add(Apply(op, arguments, found.dtype))
+
+    def cast(self, value: int, dtype: DType) -> int:
+        return value if self.body[value].dtype == dtype else self.apply(Cast(dtype), value)
+
+    def select(self, condition: int, x: int, y: int) -> int:
+        return self.apply(Select(), condition, x, y)
+
+    # -- indices ----------------------------------------------------------------------------------------------------
+
+    def extents(self) -> dict[int, int]:
+        return {**dict(enumerate(self._axes)), **self._dynamic}
+
+    def dynamic(self, value: int, size: int) -> Affine:
+        """An integer that an instruction computes, known to be from 0 to size - 1, as an atom."""
+        self._dynamic[-1 - value] = size
+        return atom(-1 - value)
+
+    def sum(self, parts: Iterable[tuple[Affine, int]], offset: int = 0) -> Affine:
+        return total(parts, offset)
+
+    def always(self, index: Affine, size: int, step: int = 1) -> bool:
+        """Whether 0 <= index / step < size and `step` divides the index, wherever it is asked for."""
+        low, high = bounds(index, self.extents())
+        whole = not any(part % step for part in (index.offset, *(c for _, c in index.terms)))
+        return low >= 0 and high < size * step and whole
+
+    def quotient(self, index: Affine, step: int) -> Affine:
+        """index / step, where `step` divides it; anything elsewhere."""
+        if step == 1:
+            return index
+        if not any(part % step for part in (index.offset, *(c for _, c in index.terms))):
+            return Affine(index.offset // step, tuple((a, c // step) for a, c in index.terms))
+        _, high = bounds(index, self.extents())
+        return self.dynamic(self.apply(floor_divide, self.position(index), self.number(step, I64)), max(high // step + 1, 1))
+
+    def flatten(self, index: Sequence[Affine], shape: Sequence[int]) -> Affine:
+        return total(zip(index, strides(shape)))
+
+    def unflatten(self, flat: Affine, shape: Sequence[int]) -> Index:
+        """The index into a shape of its element number `flat`: by affine division, else by integer arithmetic."""
+        index: list[Affine] = []
+        rest = flat
+        for size, step in zip(shape, strides(shape)):
+            if size == 1:
+                index.append(Affine())
+                continue
+            parts = split(rest, step, self.extents())
+            if parts is None:
+                number = self.position(rest)
+                by = self.number(step, I64)
+                parts = (self.dynamic(self.apply(floor_divide, number, by), size),
+                         self.dynamic(self.apply(remainder, number, by), step))
+            index.append(parts[0])
+            rest = parts[1]
+        return tuple(index)
+
+    def clamped(self, value: int, size: int, wraps: bool = False) -> Affine:
+        """An integer clipped to 0 ... size - 1, as an index; with `wraps` negative ones count from the end."""
+        if self.body[value].dtype == DTYPES["u64"]:
+            value = self.apply(minimum, value, self.number(max(size - 1, 0), DTYPES["u64"]))
+        value = self.cast(value, I64)
+        zero, last = self.number(0, I64), self.number(max(size - 1, 0), I64)
+        if wraps:
+            from nagraph.ops.comparison import less
+            from nagraph.ops.elementwise import add
+
+            value = self.select(self.apply(less, value, zero), self.apply(add, value, self.number(size, I64)), value)
+        value = self.apply(minimum, self.apply(maximum, value, zero), last)
+        return self.dynamic(value, max(size, 1))
+
+    # -- elements ------------------------------------------------------------------------------------------------------
+
+    def element(self, value: Value, index: Sequence[Affine]) -> int:
+        """The element of a value at an index, computed in this stage or read from where it stands."""
+        key = (value, tuple(index), self.mask)
+        if key not in self._met:
+            self._met[key] = self._element(value, tuple(index))
+        return self._met[key]
+
+    def _element(self, value: Value, index: Index) -> int:
+        low = self.lowering
+        if value in low.tile_of and not self._own(value, index):
+            return self._from_tile(value, index)
+        if value in low.operands:
+            number = low.operands[value]
+            layout = low.layouts[number]
+            return self._add(Load(number, total(zip(index, layout.strides), layout.offset), value.dtype, self.mask))
+        node = low.producers[value]
+        if isinstance(node.op, Constant):
+            return self.number(node.op.array.reshape(-1)[0], value.dtype)
+        found: int = node.op.element(self, node.operands, index)
+        return found
+
+    def _own(self, value: Value, index: Index) -> bool:
+        """Whether this very stage computes the element: the value is written here, and this is the stage's own point."""
+        low = self.lowering
+        if low.group_of[value] != self.group or low.producers[value].op.folds:
+            return False
+        return self.flatten(index, value.shape) == total([(low.row, low.inner(value)), (low.every(self.group), 1)])
+
+    def _from_tile(self, value: Value, index: Index) -> int:
+        low = self.lowering
+        parts = split(self.flatten(index, value.shape), low.inner(value), self.extents())
+        if parts is None or parts[0] != low.row:
+            raise NotRowLocal(f"{value.type} is needed from another row")
+        return self._add(Read(low.tile(value), parts[1], value.dtype))
+
+    def whole(self, value: Value) -> int:
+        """The element of a value at the stage's own point."""
+        low = self.lowering
+        point = total([(low.row, low.inner(value)), (low.every(self.group), 1)])
+        return self.element(value, self.unflatten(point, value.shape))
+
+    @contextmanager
+    def masked(self, mask: int | None) -> Iterator[None]:
+        """What is written inside reads nothing where the bool `mask` is false; None changes nothing."""
+        before, self.mask = self.mask, self.mask if mask is None else mask
+        yield
+        self.mask = before
+
+    def broadcast(self, index: Sequence[Affine], shape: Sequence[int]) -> Index:
+        """The index into an operand of this shape that NumPy's broadcasting makes of a result's."""
+        return tuple(i if n != 1 else Affine() for i, n in zip(index[len(index) - len(shape):], shape))
