@@ -16,12 +16,13 @@ import numpy as np
 from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, op
-from nagraph.ir.types import DTYPES, FLOATS, INTEGERS, SIGNED, TensorType, as_dtype
-from nagraph.ops.base import NotDifferentiable, Operand, as_array, broadcast_to, cast
+from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SIGNED, DType, TensorType, as_dtype
+from nagraph.ops.base import Elementwise, NotDifferentiable, Operand, as_array, broadcast_to, cast
+from nagraph.ops.bits import bitwise_and, right_shift
 from nagraph.ops.indexing import iota
 
 Shape = tuple[int, ...]
-U32, U64, F32, F64 = (DTYPES[n] for n in ("u32", "u64", "f32", "f64"))
+U32, U64, I64, F32, F64 = (DTYPES[n] for n in ("u32", "u64", "i64", "f32", "f64"))
 
 #: The high counter word of derived keys: counters of draws stay below it, so the two never meet.
 DERIVED = np.uint32(0x8000_0000)
@@ -65,6 +66,50 @@ def encipher(k0: Any, k1: Any, x0: Array, x1: Array, turned: Array) -> None:
                 x1 ^= x0
             x0 += schedule[time % 3]
             x1 += schedule[(time + 1) % 3] + np.uint32(time)
+
+
+@op
+class Threefry(Elementwise):
+    """Threefry-2x32 of counters (x0, x1) under keys (k0, k1), element by element: the first word high, the second low.
+
+    Operands: u32, broadcast. Dtype: u64.
+    """
+
+    dtypes = frozenset((U32,))
+    differentiable = False
+    per_element = Cost(flops=100)
+
+    def result_dtype(self, dtype: DType) -> DType:
+        return U64
+
+    def reference(self, k0: Array, k1: Array, x0: Array, x1: Array) -> Array:
+        a, b = threefry2x32(k0, k1, x0, x1)
+        words: Array = np.left_shift(a, np.uint64(32), dtype=np.uint64) | b
+        return words
+
+    @property
+    def weight(self) -> int:
+        return 100
+
+    def scalar(self, s: Any, k0: Any, k1: Any, x0: Any, x1: Any) -> Any:
+        schedule = (k0, k1, k0 ^ k1 ^ int(PARITY))
+        x0, x1 = x0 + k0, x1 + k1
+        for time in range(1, 6):
+            for turn in range(4):
+                by = ROTATIONS[(time - 1) % 2 * 4 + turn]
+                x0 = x0 + x1
+                x1 = ((x1 << by) | (x1 >> 32 - by)) ^ x0
+            x0, x1 = x0 + schedule[time % 3], x1 + schedule[(time + 1) % 3] + time
+        return (s.cast(x0, U64) << 32) | s.cast(x1, U64)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield tuple(rng.integers(0, 2**32, size=(4, 3, 5), dtype=np.uint32))
+
+
+def enciphered(k: Any, key: Value, lead: Sequence[Any], x0: int, x1: int) -> int:
+    """In a kernel: the words of a counter under the key at index `lead` of an array of keys."""
+    words = (k.element(key, (*lead, k.sum((), w))) for w in (0, 1))
+    return int(k.apply(Threefry(), *words, x0, x1))
 
 
 def check_key(name: str, key: TensorType) -> None:
@@ -121,6 +166,19 @@ class RandomBits(NotDifferentiable):
     def scratch(self, *operands: TensorType) -> tuple[TensorType, ...]:
         return (TensorType(U32, (BLOCK,)),) * 3
 
+    def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
+        (key,) = operands
+        lead = key.ndim - 1
+        number = k.position(k.flatten(index[lead:], self.shape))
+        counter = number if self.width == 64 else k.apply(right_shift, number, k.number(1, I64))
+        high, low = k.apply(right_shift, counter, k.number(32, I64)), counter
+        words = enciphered(k, key, index[:lead], k.cast(high, U32), k.cast(low, U32))
+        if self.width == 64:
+            return words
+        odd = k.apply(bitwise_and, number, k.number(1, I64))
+        first = k.apply(right_shift, words, k.number(32, U64))
+        return int(k.cast(k.select(k.cast(odd, BOOL), words, first), U32))
+
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         return (self(*operands),)
 
@@ -148,6 +206,13 @@ class FoldIn(NotDifferentiable):
     def reference(self, key: Array, data: Array) -> Array:
         words: Array = np.stack(threefry2x32(key[..., 0], key[..., 1], np.full_like(data, DERIVED), data), axis=-1)
         return words
+
+    def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
+        key, data = operands
+        *lead, word = index
+        words = enciphered(k, key, lead, k.number(int(DERIVED), U32), k.element(data, tuple(lead)))
+        second = k.cast(k.position(word), BOOL)
+        return int(k.cast(k.select(second, words, k.apply(right_shift, words, k.number(32, U64))), U32))
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         return (self(*(v if b else broadcast_to(v, (size, *v.shape)) for v, b in zip(operands, batched))),)

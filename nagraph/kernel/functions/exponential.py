@@ -1,0 +1,127 @@
+"""exp, expm1, exp2, sigmoid, and tanh, which is a quotient of exponentials.
+
+x = n ln 2 + r with an integer n and |r| <= ln 2 / 2, so eˣ = 2ⁿ eʳ: a polynomial and an addition to the exponent.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from nagraph.ir.types import DType
+from nagraph.kernel.functions.coefficients import EXP_F32, EXP_F64
+from nagraph.kernel.functions.floats import FORMATS, add_exponent, clamp
+from nagraph.kernel.scalar import F32, F64, Scalar, ScalarBuilder
+
+
+class _Range(NamedTuple):
+    """Where the exponential of a dtype is what, and its constants."""
+
+    coefficients: tuple[float, ...]
+    ln2: tuple[float, float]  # the number nearest to ln 2, and the rest
+    zero: float  # e^zero and all below round to 0
+    subnormal: float  # at least from here on results are normal
+    largest: float  # the last x whose exponential is finite
+    one: float  # eˣ - 1 is -1 for x < -one; eˣ / (eˣ + 1) is 1 for x > one
+    room: int  # the power of two that lifts subnormal results among the normal ones
+
+
+RANGES: dict[DType, _Range] = {
+    F32: _Range(EXP_F32, (0.693147182464599609375, -1.904654299957768e-9), -104.0, -87.0, 88.72283172607421875, 18.0, 64),
+    F64: _Range(EXP_F64, (math.log(2), 2.3190468138462996e-17), -746.0, -708.0, 709.782712893384, 40.0, 128),
+}
+
+
+def _reduce(s: ScalarBuilder, x: Scalar) -> tuple[Scalar, Scalar]:
+    """(r, n as an exponent): x = n ln 2 + r."""
+    f, range = FORMATS[x.dtype], RANGES[x.dtype]
+    shifted = s.fma(x, s.constant(1 / math.log(2), x.dtype), s.constant(f.magic, x.dtype))
+    n = shifted - f.magic
+    high, low = range.ln2
+    r = s.fma(n, s.constant(-high, x.dtype), x)  # exact, for r has no bits below those of its two terms
+    r = s.fma(n, s.constant(-low, x.dtype), r)
+    return r, s.bitcast(shifted, f.integer) << f.fraction
+
+
+def _tail(s: ScalarBuilder, r: Scalar) -> Scalar:
+    """(eʳ - 1 - r) / r²."""
+    return s.horner(r, RANGES[r.dtype].coefficients)
+
+
+def _near_zero(s: ScalarBuilder, r: Scalar) -> Scalar:
+    """eʳ - 1, exact near 0."""
+    return s.fma(_tail(s, r) * r, r, r)
+
+
+def _near_one(s: ScalarBuilder, r: Scalar) -> Scalar:
+    """eʳ."""
+    one = s.constant(1, r.dtype)
+    return s.fma(s.fma(_tail(s, r), r, one), r, one)
+
+
+def _scaled(s: ScalarBuilder, p: Scalar, exponent: Scalar, tiny: Scalar) -> Scalar:
+    """p 2ⁿ; where `tiny`, by way of a larger number, so that a subnormal result is rounded once."""
+    range, fraction = RANGES[p.dtype], FORMATS[p.dtype].fraction
+    y = add_exponent(s, p, s.select(tiny, exponent + (range.room << fraction), exponent))
+    return s.select(tiny, y * 2.0**-range.room, y)
+
+
+def _finite_exp(s: ScalarBuilder, x: Scalar) -> Scalar:
+    """eˣ where it does not overflow."""
+    range = RANGES[x.dtype]
+    x = clamp(s, x, low=range.zero)
+    r, exponent = _reduce(s, x)
+    return _scaled(s, _near_one(s, r), exponent, x < range.subnormal)
+
+
+def exp(s: ScalarBuilder, x: Scalar) -> Scalar:
+    """eˣ. Error: below 1 ULP."""
+    # x + inf: infinity, or nan where x is nan.
+    return s.select(x <= RANGES[x.dtype].largest, _finite_exp(s, x), x + math.inf)
+
+
+def half_exp(s: ScalarBuilder, x: Scalar) -> Scalar:
+    """eˣ / 2 for x >= 0, infinite only where that is."""
+    f = FORMATS[x.dtype]
+    r, exponent = _reduce(s, x)
+    y = add_exponent(s, _near_one(s, r), exponent - (1 << f.fraction))
+    return s.select(x < RANGES[x.dtype].largest + math.log(2), y, x + math.inf)
+
+
+def exp2(s: ScalarBuilder, x: Scalar) -> Scalar:
+    """2ˣ: x = n + r, |r| <= 1/2. Error: at most 2 ULP; powers of two are exact."""
+    f = FORMATS[x.dtype]
+    least = 1.0 - f.bias
+    inside = clamp(s, x, low=least - f.fraction - 2)
+    shifted = inside + f.magic
+    p = _near_one(s, (inside - (shifted - f.magic)) * math.log(2))
+    y = _scaled(s, p, s.bitcast(shifted, f.integer) << f.fraction, inside < least + 1)
+    return s.select(x < f.bias + 1.0, y, x + math.inf)
+
+
+def expm1(s: ScalarBuilder, x: Scalar) -> Scalar:
+    """eˣ - 1 = 2ⁿ (eʳ - 1) + (2ⁿ - 1), exact near 0. Error: at most 2 ULP."""
+    f, range = FORMATS[x.dtype], RANGES[x.dtype]
+    r, exponent = _reduce(s, clamp(s, x, low=-range.one))
+    # 2ⁿ may overflow where the result does not: large results are computed halved.
+    large = x > range.one
+    one = s.constant(1, x.dtype)
+    power = s.bitcast(s.select(large, exponent + (f.one - (1 << f.fraction)), exponent + f.one), x.dtype)
+    y = s.fma(power, _near_zero(s, r), power - s.select(large, one * 0.5, one))
+    y = s.copysign(s.select(large, y + y, y), x)
+    return s.select(x <= range.largest, y, x + math.inf)
+
+
+def tanh(s: ScalarBuilder, x: Scalar) -> Scalar:
+    """(e²ˣ - 1) / (e²ˣ + 1) = m / (m + 2) with m = e²ˣ - 1. Error: at most 2 ULP."""
+    one = RANGES[x.dtype].one + 1
+    r, exponent = _reduce(s, clamp(s, x + x, -one, one))
+    power = s.bitcast(exponent + FORMATS[x.dtype].one, x.dtype)
+    m = s.fma(power, _near_zero(s, r), power - 1)
+    return s.copysign(m / (m + 2), x)
+
+
+def sigmoid(s: ScalarBuilder, x: Scalar) -> Scalar:
+    """1 / (1 + e⁻ˣ) = eˣ / (eˣ + 1). Error: at most 2 ULP."""
+    y = _finite_exp(s, clamp(s, x, high=RANGES[x.dtype].one))
+    return y / (y + 1)
