@@ -26,6 +26,8 @@ from nagraph.ops.base import (
     zeros_like,
 )
 from nagraph.ops.convolution import ConvGeneral, Pairs, pads, per_axis, window_count
+from nagraph.ops.comparison import equal, logical_and
+from nagraph.ops.elementwise import floor_divide
 from nagraph.ops.folding import Folding
 from nagraph.ops.indexing import Gather, iota
 from nagraph.ops.reduction import ArgMax, Max, Sum, lowest
@@ -110,17 +112,25 @@ class WindowMax(_Window):
     def fold_op(self) -> Max:
         return Max((0,))
 
+    def _places(self, x: Value) -> Value:
+        found: Value = WindowArgmax(self.window, self.stride, self.padding)(x)
+        return found
+
     def vjp(
         self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]
     ) -> tuple[Maybe, ...]:
         (ct,) = cotangents
-        return (None if ct is None else WindowMaxGrad(self.window, self.stride, self.padding)(operands[0], ct),)
+        (x,) = operands
+        if ct is None:
+            return (None,)
+        put = WindowPut(x.shape[x.ndim - len(self.window):], self.window, self.stride, self.padding)
+        return (put(ct, self._places(x)),)
 
     def jvp(
         self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]
     ) -> tuple[Maybe, ...]:
         (t,) = tangents
-        return (None if t is None else at_maximum(operands[0], t, self.window, self.stride, self.padding),)
+        return (None if t is None else at_places(t, self._places(operands[0]), len(self.window)),)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         return (self(*operands),)
@@ -185,60 +195,82 @@ class WindowArgmax(_Window, NotDifferentiable):
 
 
 @op
-class WindowMaxGrad(Linear):
-    """The cotangent of x under `window_max`: each element of ct is added where its window has its maximum.
+class WindowPut(Folding, Linear):
+    """Elements of windows added where they come from: y[i] = sum of u[p] over the windows p with places[p] = i.
 
-    Operands: x, and ct of the result's type. Linear in ct; its derivative by x is zero almost everywhere.
+    Operands: u, and i64 places as `window_argmax` numbers them, of one shape. Linear in u.
+    Shape: leading axes kept, then `sizes`. It is what carries the cotangent of `window_max` back.
     """
 
-    linear = (1,)
     widens = True
+    sizes: Axes = (4,)
     window: Axes = (2,)
     stride: Axes = (2,)
     padding: Pairs = ((0, 0),)
 
-    def infer(self, x: TensorType, ct: TensorType) -> TensorType:
-        expected = x.with_shape(pooled_shape(self.name, x, self.window, self.stride, self.padding))
-        if ct != expected:
-            raise TypeRuleError(f"{self.name}: ct is {ct}, but the maxima of x {x} are {expected}")
-        return x
+    def infer(self, u: TensorType, places: TensorType) -> TensorType:
+        result = u.with_shape(u.shape[:u.rank - len(self.sizes)] + self.sizes)
+        expected = pooled_shape(self.name, result, self.window, self.stride, self.padding)
+        if places != TensorType(DTYPES["i64"], u.shape) or u.shape != expected:
+            raise TypeRuleError(f"{self.name}: u is {u} and places {places}; windows over {result} have the shape {list(expected)}")
+        return result
 
-    def reference(self, x: Array, ct: Array) -> Array:
-        d = len(self.window)
-        lead = math.prod(x.shape[: x.ndim - d])
-        size = math.prod(x.shape[x.ndim - d:])
-        places = WindowArgmax(self.window, self.stride, self.padding).reference(x).reshape(lead, -1 if lead else 0)
-        offsets = places + size * np.arange(lead)[:, None]
-        sums = np.zeros(lead * size, x.dtype)
-        np.add.at(sums, offsets.reshape(-1), ct.reshape(-1))
-        return sums.reshape(x.shape)
+    def reference(self, u: Array, places: Array) -> Array:
+        d = len(self.sizes)
+        lead, size = math.prod(u.shape[:u.ndim - d]), math.prod(self.sizes)
+        offsets = places.reshape(lead, -1 if lead else 0) + size * np.arange(lead)[:, None]
+        sums = np.zeros(lead * size, u.dtype)
+        np.add.at(sums, offsets.reshape(-1), u.reshape(-1))
+        return sums.reshape(*u.shape[:u.ndim - d], *self.sizes)
+
+    def fold_extents(self, u: TensorType, places: TensorType) -> Axes:  # type: ignore[override]
+        return tuple(-(-w // s) for w, s in zip(self.window, self.stride))
+
+    def fold_terms(self, k: Any, operands: tuple[Value, ...], index: Sequence[Any], reduced: Sequence[Any]) -> tuple[int, ...]:
+        """Element i is in the windows p with p * stride <= i + low < p * stride + window: a few from ⌊(i + low) / stride⌋ down."""
+        u, places = operands
+        lead = u.ndim - len(self.sizes)
+        windows, mask = [], None
+        for i, back, s, count, (low, high), n in zip(index[lead:], reduced, self.stride, u.shape[lead:], self.padding, self.sizes):
+            at = k.sum([(i, 1)], low)
+            last = at if s == 1 else k.dynamic(k.apply(floor_divide, k.position(at), k.number(s, DTYPES["i64"])), (n + low + high) // s + 1)
+            windows.append(k.sum([(last, 1), (back, -1)]))
+            mask = k.within(windows[-1], count, 1, mask)
+        with k.masked(mask):
+            place = k.element(places, (*index[:lead], *windows))
+            value = k.element(u, (*index[:lead], *windows))
+        hit = k.apply(logical_and, mask, k.apply(equal, place, k.position(k.flatten(index[lead:], self.sizes))))
+        chosen = k.select(hit, value, k.number(0, u.dtype))
+        return (k.cast(chosen, F32) if u.dtype in NARROW_FLOATS else chosen,)
+
+    @property
+    def fold_op(self) -> Sum:
+        return Sum((0,))
 
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
-        return (at_maximum(operands[0], ct, self.window, self.stride, self.padding),)
+        return (at_places(ct, operands[1], len(self.sizes)),)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         return (self(*(v if b else broadcast_to(v, (size, *v.shape)) for v, b in zip(operands, batched))),)
 
-    def cost(self, x: TensorType, ct: TensorType) -> Cost:
-        return Cost(flops=ct.size * math.prod(self.window))
+    def cost(self, u: TensorType, places: TensorType) -> Cost:
+        return Cost(flops=u.size * math.prod(self.window))
 
     def samples(self, rng: np.random.Generator) -> Any:
-        forward = WindowMax(self.window, self.stride, self.padding)
-        for (x,) in forward.samples(rng):
-            yield x, forward(x) * 2
+        x = rng.permutation(2 * math.prod(self.sizes)).reshape(2, *self.sizes).astype(np.float64)
+        places = WindowArgmax(self.window, self.stride, self.padding)(x)
+        yield rng.normal(size=places.shape), places
 
 
-def at_maximum(x: Value, t: Value, window: Axes, stride: Axes, padding: Pairs) -> Value:
-    """The elements of t where the windows of x have their maxima."""
+def at_places(t: Value, places: Value, d: int) -> Value:
+    """The elements of t, over the last d axes, that `places` number."""
     from nagraph.ops.movement import reshape
 
-    d = len(window)
-    lead, size = math.prod(x.shape[: x.ndim - d]), math.prod(x.shape[x.ndim - d:])
-    places = WindowArgmax(window, stride, padding)(x)
     if not places.size:
         return full(TensorType(t.dtype, places.shape), 0)
+    lead = math.prod(t.shape[:t.ndim - d])
     flat = reshape(places, (lead, places.size // lead))
-    result: Value = reshape(Gather((0, 1))(reshape(t, (lead, size)), iota(flat.shape, 0), flat), places.shape)
+    result: Value = reshape(Gather((0, 1))(reshape(t, (lead, t.size // lead)), iota(flat.shape, 0), flat), places.shape)
     return result
 
 

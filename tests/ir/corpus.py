@@ -15,7 +15,7 @@ from nagraph.ops.dynamic_slice import DynamicSlice
 from nagraph.ops.indexing import Gather, Scatter
 from nagraph.ops.joining import Concatenate
 from nagraph.ops.movement import Broadcast, Flip, Iota, Pad, Reshape, Slice, Transpose
-from nagraph.ops.pooling import WindowArgmax, WindowMax, WindowMaxGrad, WindowSum
+from nagraph.ops.pooling import WindowArgmax, WindowMax, WindowPut, WindowSum
 from nagraph.ops.random import RandomBits
 from nagraph.ops.reduction import All, Any_, ArgMax, ArgMin, Max, Min, Prod, Sum
 from nagraph.ops.region import Call, DebugPrint
@@ -31,7 +31,7 @@ WITH_ATTRIBUTES: list[Op] = [
     *map(Cast, DTYPES.values()), Iota(DTYPES["u8"], (2, 3), 1), RandomBits((2, 3), 32),
     DotGeneral(((1,), (0,)), ((), ())), ConvGeneral((2,), ((1, 1),), (1,), (1,), 1), Gather((0,)), DynamicSlice((2, 3)),
     Scatter((0,), "add"), Scatter((0,), "set"),
-    *(made(*WINDOW) for made in (WindowArgmax, WindowMax, WindowMaxGrad, WindowSum)),
+    *(made(*WINDOW) for made in (WindowArgmax, WindowMax, WindowSum)), WindowPut((4, 5), *WINDOW),
 ]
 #: Printing is an effect, so its `samples` are none.
 PRINT = DebugPrint("a \"b\" \\ {}\n\u2028 é")

@@ -7,7 +7,7 @@ import pytest
 
 from nagraph.errors import TypeRuleError
 from nagraph.ops.convolution import ConvGeneral, conv, conv_transpose
-from nagraph.ops.pooling import WindowArgmax, WindowMax, WindowMaxGrad, WindowSum, avg_pool, max_pool
+from nagraph.ops.pooling import WindowArgmax, WindowMax, WindowPut, WindowSum, avg_pool, max_pool
 from tests.support import check_batching, check_derivatives
 
 RNG = np.random.default_rng(0)
@@ -101,15 +101,17 @@ def test_pooling_is_its_definition(window, stride, pad):
 
 def test_equal_maxima_send_the_gradient_to_the_first():
     x = np.zeros((1, 4))
-    np.testing.assert_array_equal(WindowMaxGrad((2,), (2,), ((0, 0),))(x, np.ones((1, 2))), [[1, 0, 1, 0]])
+    places = WindowArgmax((2,), (2,), ((0, 0),))(x)
+    np.testing.assert_array_equal(WindowPut((4,), (2,), (2,), ((0, 0),))(np.ones((1, 2)), places), [[1, 0, 1, 0]])
     low = np.full((1, 2), -np.inf)
     np.testing.assert_array_equal(WindowArgmax((2,), (1,), ((1, 1),))(low), [[0, 0, 1]])
 
 
-@pytest.mark.parametrize("kind", [WindowMax, WindowSum, WindowMaxGrad])
+@pytest.mark.parametrize("kind", [WindowMax, WindowSum, WindowPut])
 @pytest.mark.parametrize("window,stride,pad", [((2,), (2,), ((0, 0),)), ((3, 2), (2, 1), ((1, 0), (1, 1)))])
 def test_pooling_rules(kind, window, stride, pad):
-    op = kind(window, stride, pad)
+    sizes = ((7,),) if len(window) == 1 else ((6, 5),)
+    op = kind(*(sizes if kind is WindowPut else ()), window, stride, pad)
     for operands in op.samples(RNG):
         check_batching(op, operands)
         if operands[0].dtype == np.float64:

@@ -67,7 +67,7 @@ def _scaled(s: ScalarBuilder, p: Scalar, exponent: Scalar, tiny: Scalar) -> Scal
 
 
 def _finite_exp(s: ScalarBuilder, x: Scalar) -> Scalar:
-    """eˣ where it does not overflow."""
+    """eˣ where it does not overflow; of nan, anything."""
     range = RANGES[x.dtype]
     x = clamp(s, x, low=range.zero)
     r, exponent = _reduce(s, x)
@@ -113,9 +113,8 @@ def expm1(s: ScalarBuilder, x: Scalar) -> Scalar:
 
 
 def tanh(s: ScalarBuilder, x: Scalar) -> Scalar:
-    """(e²ˣ - 1) / (e²ˣ + 1) = m / (m + 2) with m = e²ˣ - 1. Error: at most 2 ULP."""
-    one = RANGES[x.dtype].one + 1
-    r, exponent = _reduce(s, clamp(s, x + x, -one, one))
+    """±(1 - e⁻ᵗ) / (1 + e⁻ᵗ) = ∓m / (m + 2) with t = 2 |x|, m = e⁻ᵗ - 1. Error: at most 2 ULP."""
+    r, exponent = _reduce(s, clamp(s, s.abs(x) * -2, low=-RANGES[x.dtype].one))
     power = s.bitcast(exponent + FORMATS[x.dtype].one, x.dtype)
     m = s.fma(power, _near_zero(s, r), power - 1)
     return s.copysign(m / (m + 2), x)
@@ -124,4 +123,4 @@ def tanh(s: ScalarBuilder, x: Scalar) -> Scalar:
 def sigmoid(s: ScalarBuilder, x: Scalar) -> Scalar:
     """1 / (1 + e⁻ˣ) = eˣ / (eˣ + 1). Error: at most 2 ULP."""
     y = _finite_exp(s, clamp(s, x, high=RANGES[x.dtype].one))
-    return y / (y + 1)
+    return s.select(s.is_nan(x), x, y / (y + 1))
