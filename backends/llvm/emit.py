@@ -17,7 +17,7 @@ from nagraph.backends.llvm.lanes import NARROW, Lanes, memory_type
 from nagraph.backends.llvm.native import vector_nbytes
 from nagraph.ir.types import BOOL, DType
 from nagraph.kernel.affine import Affine
-from nagraph.kernel.form import Apply, Fold, Instruction, Kernel, Load, Number, Position, Read, Running, Stage, Within
+from nagraph.kernel.form import Apply, Fold, Instruction, Kernel, Load, Number, Position, Read, Running, Stage, Store, Within
 from nagraph.kernel.scalar import F32, I64, Scalar
 from nagraph.ops.base import Elementwise
 from nagraph.plan.plan import aligned
@@ -152,7 +152,9 @@ def _grid_lanes(kernel: Kernel) -> bool:
 
 
 def _lane_axes(stage: Stage) -> list[int]:
-    """The axes of a stage along which lanes may run: not those of running folds."""
+    """The axes of a stage along which lanes may run: not those of running folds, nor of stores that may meet."""
+    if any(a < 0 for s in stage.stores for a, _ in s.index.terms):
+        return []
     kept = list(stage.kept[-1:])
     running = any(isinstance(i, Running) for i in stage.body)
     return kept if running else [*kept, *stage.loops[len(stage.kept):][-1:]]
@@ -465,8 +467,8 @@ class _StageEmission:
     def _instruction(self, n: int, i: Instruction) -> Scalar:
         lanes = self._builder(n)
         match i:
-            case Number(value=value, dtype=dtype):
-                return lanes.constant(value, dtype)
+            case Number():
+                return lanes.constant(i.value, i.dtype)
             case Position(index=index):
                 return self._position(lanes, index)
             case Within():
@@ -602,7 +604,7 @@ class _StageEmission:
         for w in self.stage.writes:
             self._write(w.tile, w.index, self._value(w.value, self._builder_of(w.index, w.value)))
         for s in self.stage.stores:
-            self._store(s.operand, s.index, s.value)
+            self._store(s)
 
     def _builder_of(self, index: Affine, value: int) -> Lanes:
         """Lanes for an access: as many as in use if the index or the value varies with them."""
@@ -625,10 +627,14 @@ class _StageEmission:
         first, _, _ = self._address(index)
         self.code.store(self._to_memory(self.lanes, value), self.code.offset(pointer, kind, first), _align(value.dtype))
 
-    def _store(self, operand: int, index: Affine, n: int) -> None:
-        lanes = self._builder_of(index, n)
+    def _store(self, s: Store) -> None:
+        lanes = self._builder_of(s.index, s.value)
         mask = self.mask if lanes.width > 1 else None
-        self._put(lanes, self.outer.pointers[operand], index, self._value(n, lanes), mask)
+        pointer, value = self.outer.pointers[s.operand], self._value(s.value, lanes)
+        if s.combine is not None:
+            there = self._fetch(lanes, pointer, s.index, value.dtype, mask)
+            value = s.combine.combine(lanes, (there,), (value,))[0]  # type: ignore[attr-defined]
+        self._put(lanes, pointer, s.index, value, mask)
 
     def _put(self, lanes: Lanes, pointer: Reg, index: Affine, value: Scalar, mask: Reg | None) -> None:
         code, element = self.code, memory_type(value.dtype)

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nagraph.errors import NagraphError
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Value
@@ -17,7 +19,7 @@ from nagraph.ops.base import Cast
 from nagraph.ops.elementwise import Select, floor_divide, maximum, minimum, remainder
 
 if TYPE_CHECKING:
-    from nagraph.kernel.lower import Group, _Lowering
+    from nagraph.kernel.lower import Group, Lowering
 
 I64 = DTYPES["i64"]
 
@@ -35,7 +37,7 @@ class Elements:
     An instruction is named by its number; one that stands already is not written again.
     """
 
-    def __init__(self, lowering: _Lowering, group: Group, extents: list[int]):
+    def __init__(self, lowering: Lowering, group: Group, extents: list[int]):
         self.lowering = lowering
         self.group = group
         self.body: list[Instruction] = []
@@ -55,7 +57,7 @@ class Elements:
         return self.known[instruction]
 
     def number(self, value: Any, dtype: DType) -> int:
-        return self._add(Number(value, dtype))
+        return self._add(Number(np.asarray(value).astype(dtype).tobytes(), dtype))
 
     def position(self, index: Affine) -> int:
         """The value of an affine expression, as i64."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from nagraph.ir.op import Op
 from nagraph.ir.types import BOOL, DTYPES, DType
 from nagraph.kernel.affine import Affine
@@ -19,10 +21,14 @@ I64 = DTYPES["i64"]
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A constant."""
+    """A constant, by its bits: 0.0 is not -0.0."""
 
-    value: Any
+    bits: bytes
     dtype: DType
+
+    @property
+    def value(self) -> Any:
+        return np.frombuffer(self.bits, self.dtype)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +116,12 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A value into element `index` of an operand."""
+    """A value into element `index` of an operand; combined with what stands there if `combine` is a reduction."""
 
     operand: int
     index: Affine
     value: int
+    combine: Op | None = None
 
 
 @dataclass(frozen=True, slots=True)

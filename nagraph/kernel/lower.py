@@ -19,6 +19,7 @@ from nagraph.kernel.elements import NotRowLocal as NotRowLocal
 from nagraph.kernel.form import Fold, Kernel, Stage, Store, Tile, Write
 from nagraph.ops.base import Elementwise
 from nagraph.ops.folding import Folding
+from nagraph.ops.indexing import Scatter
 
 
 class Layout(NamedTuple):
@@ -43,10 +44,14 @@ def lower(graph: Graph, layouts: Sequence[Layout] | None = None) -> Kernel:
     Raises NotRowLocal if no number of rows makes one kernel of it.
     """
     given = tuple(layouts) if layouts is not None else tuple(row_major(v.shape) for v in graph.inputs)
+    if any(isinstance(n.op, Scatter) for n in graph.nodes):
+        from nagraph.kernel.scatter import lower_scatter
+
+        return collapse(lower_scatter(graph, given))
     last: NotRowLocal | None = None
     for rows in row_candidates(graph):
         try:
-            return collapse(_Lowering(graph, given, rows).kernel())
+            return collapse(Lowering(graph, given, rows).kernel())
         except NotRowLocal as error:
             last = error
     raise last or NotRowLocal(f"{graph.name} has no elements")
@@ -73,7 +78,9 @@ def row_candidates(graph: Graph) -> list[int]:
 Group = tuple[int, int, int, int]
 
 
-class _Lowering:
+class Lowering:
+    """One kernel in the making, its grid over so many rows."""
+
     def __init__(self, graph: Graph, layouts: Sequence[Layout], rows: int):
         self.graph, self.layouts, self.rows = graph, layouts, rows
         self.producers = graph.producers

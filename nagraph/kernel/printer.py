@@ -38,13 +38,14 @@ def _stage(kernel: Kernel, stage: Stage) -> Iterator[str]:
     for write in stage.writes:
         yield f"  t{write.tile}[{write.index}] = v{write.value}"
     for store in stage.stores:
-        yield f"  p{store.operand}[{store.index}] = v{store.value}"
+        how = f"{store.combine.name} " if store.combine is not None else ""
+        yield f"  p{store.operand}[{store.index}] {how}= v{store.value}"
 
 
 def _instruction(i: Instruction) -> str:
     match i:
-        case Number(value=value):
-            return str(value)
+        case Number():
+            return str(i.value)
         case Position(index=index):
             return f"position({index})"
         case Within(index=index, size=size, step=step, also=also):

@@ -14,7 +14,12 @@ from nagraph.ops.movement import Reshape
 
 
 def view_roots(graph: Graph) -> dict[Value, Value]:
-    """For each value the one whose bytes it shows: itself, unless it can be had as a view.
+    """For each value the one whose bytes it shows: itself, unless it can be had as a view."""
+    return views(graph)[0]
+
+
+def views(graph: Graph) -> tuple[dict[Value, Value], dict[Value, np.ndarray[Any, Any]]]:
+    """For each value the one whose bytes it shows; and for views an array that shows how.
 
     Strides decide that: they are followed through the graph with arrays that have strides but no bytes.
     """
@@ -31,7 +36,7 @@ def view_roots(graph: Graph) -> dict[Value, Value]:
             if view is not None:
                 shown[node.result] = view
                 roots[node.result] = roots[x]
-    return roots
+    return roots, shown
 
 
 def _strided(type: TensorType) -> np.ndarray[Any, Any]:

@@ -30,10 +30,12 @@ def lower(graph: Graph, donations: Mapping[int, int] | None = None) -> Plan:
 
     Nodes run in the graph's order, those that write donated arrays last. O(nodes) but for the placing of buffers.
     """
-    return _Lowering(graph, dict(donations or {})).plan()
+    return Lowering(graph, dict(donations or {})).plan()
 
 
-class _Lowering:
+class Lowering:
+    """A plan in the making. What depends on how nodes are computed, a backend may define anew."""
+
     def __init__(self, graph: Graph, donations: dict[int, int]):
         self.graph = graph
         self.donations = donations
@@ -130,7 +132,7 @@ class _Lowering:
                 self._new(v, Buffer("output", v.type.nbytes, t, len(self.order), index=direct[v]))
             else:
                 self._new(v, Buffer("arena", v.type.nbytes, t, self.last[v]))
-        scratch = tuple(self._scratch(t, s) for s in _scratch_types(node, nested))
+        scratch = tuple(self._scratch(t, s) for s in self._scratch_types(node, nested))
         results = tuple(self.slot_of[v] for v in node.results)
         self.steps.append(Step(node, operands, results, False, tuple(sorted(pairs.items())), nested, scratch, blocks))
 
@@ -192,7 +194,7 @@ class _Lowering:
 
     def _lowered(self, graph: Graph) -> Plan:
         if id(graph) not in self.nested:
-            self.nested[id(graph)] = lower(graph)
+            self.nested[id(graph)] = type(self)(graph, {}).plan()
         return self.nested[id(graph)]
 
     # -- slots and buffers ----------------------------------------------------------------------------
@@ -215,17 +217,16 @@ class _Lowering:
         self.slots.append(Slot(type, len(self.buffers) - 1))
         return len(self.slots) - 1
 
-
-def _scratch_types(node: Node, nested: Sequence[Plan]) -> list[TensorType]:
-    """What a step needs beside its results: arenas of nested plans, second buffers for the carries of loops, an op's own."""
-    if not nested:
-        return list(node.op.scratch(*(v.type for v in node.operands)))
-    types = [TensorType(DTYPES["u8"], (max(p.arena_bytes for p in nested),))]
-    if isinstance(node.op, Scan):
-        types += [r.type for r in node.results[:node.op.carries]]
-    elif isinstance(node.op, WhileLoop):
-        types += [r.type for r in node.results] + [TensorType(DTYPES["bool"], ())]
-    return types
+    def _scratch_types(self, node: Node, nested: Sequence[Plan]) -> list[TensorType]:
+        """What a step needs beside its results: arenas of nested plans, second buffers for the carries of loops, an op's own."""
+        if not nested:
+            return list(node.op.scratch(*(v.type for v in node.operands)))
+        types = [TensorType(DTYPES["u8"], (max(p.arena_bytes for p in nested),))]
+        if isinstance(node.op, Scan):
+            types += [r.type for r in node.results[:node.op.carries]]
+        elif isinstance(node.op, WhileLoop):
+            types += [r.type for r in node.results] + [TensorType(DTYPES["bool"], ())]
+        return types
 
 
 def _constants(graph: Graph) -> dict[Value, np.ndarray[Any, Any]]:

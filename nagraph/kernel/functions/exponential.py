@@ -9,7 +9,7 @@ import math
 from typing import NamedTuple
 
 from nagraph.ir.types import DType
-from nagraph.kernel.functions.coefficients import EXP_F32, EXP_F64
+from nagraph.kernel.functions.coefficients import EXP_F32, EXP_F64, TANH_F32, TANH_F64
 from nagraph.kernel.functions.floats import FORMATS, add_exponent, clamp
 from nagraph.kernel.scalar import F32, F64, Scalar, ScalarBuilder
 
@@ -22,7 +22,7 @@ class _Range(NamedTuple):
     zero: float  # e^zero and all below round to 0
     subnormal: float  # at least from here on results are normal
     largest: float  # the last x whose exponential is finite
-    one: float  # eˣ - 1 is -1 for x < -one; eˣ / (eˣ + 1) is 1 for x > one
+    one: float  # 1 ± eˣ is 1 for x < -one
     room: int  # the power of two that lifts subnormal results among the normal ones
 
 
@@ -113,14 +113,25 @@ def expm1(s: ScalarBuilder, x: Scalar) -> Scalar:
 
 
 def tanh(s: ScalarBuilder, x: Scalar) -> Scalar:
-    """±(1 - e⁻ᵗ) / (1 + e⁻ᵗ) = ∓m / (m + 2) with t = 2 |x|, m = e⁻ᵗ - 1. Error: at most 2 ULP."""
-    r, exponent = _reduce(s, clamp(s, s.abs(x) * -2, low=-RANGES[x.dtype].one))
+    """±(1 - e⁻ᵗ) / (1 + e⁻ᵗ) with t = 2 |x|. Error: at most 2 ULP."""
+    r, exponent = _reduce(s, clamp(s, s.abs(x) * -2, low=-19.0 if x.dtype == F32 else -40.0))
     power = s.bitcast(exponent + FORMATS[x.dtype].one, x.dtype)
-    m = s.fma(power, _near_zero(s, r), power - 1)
-    return s.copysign(m / (m + 2), x)
+    p = _near_zero(s, r)
+    # Both 2ⁿ p + (2ⁿ ± 1), each rounded once.
+    return s.copysign(s.fma(power, p, power - 1) / s.fma(power, p, power + 1), x)
 
 
 def sigmoid(s: ScalarBuilder, x: Scalar) -> Scalar:
-    """1 / (1 + e⁻ˣ) = eˣ / (eˣ + 1). Error: at most 2 ULP."""
-    y = _finite_exp(s, clamp(s, x, high=RANGES[x.dtype].one))
-    return s.select(s.is_nan(x), x, y / (y + 1))
+    """1 / (1 + e⁻ˣ). Error: at most 2 ULP.
+
+    e⁻ˣ = 2ⁿ (1 + r t) is not rounded before it is added: 1 + e⁻ˣ = (1 + 2ⁿ) + 2ⁿ r t.
+    """
+    f, range = FORMATS[x.dtype], RANGES[x.dtype]
+    x = clamp(s, x, range.zero, range.one)
+    r, exponent = _reduce(s, -x)
+    # Where the result is subnormal, 2ⁿ overflows, and the 1 is nothing beside it.
+    tiny, one = x < range.subnormal, s.constant(1, x.dtype)
+    power = s.bitcast(exponent + s.select(tiny, *(s.constant(c, f.integer) for c in (f.one - (range.room << f.fraction), f.one))), x.dtype)
+    total = s.fma(power * r, s.fma(_tail(s, r), r, one), s.select(tiny, power, power + 1))
+    y = one / total
+    return s.select(tiny, y * 2.0**-range.room, y)

@@ -9,10 +9,12 @@ import math
 
 from nagraph.kernel.functions.coefficients import ARTANH_F64, LOG_F32
 from nagraph.kernel.functions.floats import FORMATS
-from nagraph.kernel.scalar import F32, Scalar, ScalarBuilder
+from nagraph.kernel.scalar import F32, F64, Scalar, ScalarBuilder
 
 #: 2/3 as an integer: what is less belongs to the exponent before.
 TWO_THIRDS = {23: 0x3F2AAAAB, 52: 0x3FE5555555555555}
+#: The number nearest to log₁₀ 2, and the rest.
+LOG10_OF_2 = {F32: (0.30103000998497009277, -1.4320989e-8), F64: (math.log10(2), -2.8037281277851704e-18)}
 #: Subnormal numbers are multiplied by two to this power.
 LIFT = 64
 
@@ -71,7 +73,8 @@ def log2(s: ScalarBuilder, x: Scalar) -> Scalar:
 def log10(s: ScalarBuilder, x: Scalar) -> Scalar:
     """log₁₀ x. Error: at most 2 ULP."""
     e, f = split(s, x)
-    return _with_edges(s, x, s.fma(e, s.constant(math.log10(2), x.dtype), near_one(s, f) * (1 / math.log(10))))
+    high, low = (s.constant(c, x.dtype) for c in LOG10_OF_2[x.dtype])
+    return _with_edges(s, x, s.fma(e, high, s.fma(near_one(s, f), s.constant(1 / math.log(10), x.dtype), e * low)))
 
 
 def log1p(s: ScalarBuilder, x: Scalar) -> Scalar:

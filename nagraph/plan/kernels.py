@@ -1,0 +1,129 @@
+"""Plans whose steps are kernels: movement is layout, fused regions are one step, kernels say which bytes they may share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from nagraph.errors import MissingRuleError
+from nagraph.ir.builder import Builder
+from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ir.types import TensorType
+from nagraph.kernel.form import Kernel
+from nagraph.kernel.lower import Layout, array_constants, row_major
+from nagraph.kernel.lower import lower as lower_kernel
+from nagraph.kernel.sharing import may_share
+from nagraph.ops.movement import Broadcast
+from nagraph.ops.region import Call
+from nagraph.plan.live_ranges import views
+from nagraph.plan.lower import Lowering
+from nagraph.plan.plan import Plan
+
+
+class KernelStep(NamedTuple):
+    """A kernel, the values that it reads (whole ones, in the order of its operands), and constants that it reads beside."""
+
+    kernel: Kernel
+    reads: tuple[Value, ...]
+    constants: tuple[np.ndarray, ...]  # type: ignore[type-arg]
+
+
+class KernelLowering(Lowering):
+    """`templates`: names of ops that the backend computes by code of its own, with the scratch that each wants."""
+
+    def __init__(self, graph: Graph, donations: Mapping[int, int]):
+        super().__init__(graph, dict(donations))
+        self.roots, shown = views(graph)
+        self.layouts = {v: _layout(a) for v, a in shown.items()}
+        self.kernels: dict[Node, KernelStep] = {}
+
+    def step_of(self, node: Node) -> KernelStep | None:
+        """The kernel of a node; None for loops, branches and ops without one."""
+        op = node.op
+        if node not in self.kernels:
+            if op.regions and not (isinstance(op, Call) and op.kind == "fused"):
+                return None
+            try:
+                self.kernels[node] = self._kernel(node)
+            except MissingRuleError:
+                return None
+        return self.kernels[node]
+
+    def _kernel(self, node: Node) -> KernelStep:
+        """The node, or the body of a fused region, as a kernel that reads whole values by their layouts."""
+        reads: list[Value] = []
+        layouts: list[Layout] = []
+        with Builder() as builder:
+            given: dict[Value, Value] = {}
+            for v in node.operands:
+                if v in given:
+                    continue
+                known = self.constants.get(v)
+                if known is not None and (known.size == 1 or not any(known.strides)):
+                    number = builder.constant(known.reshape(-1)[:1].reshape(()))
+                    given[v] = number if not v.shape else builder.emit(Broadcast(v.shape), (number,))[0]
+                    continue
+                given[v] = builder.input(v.type)
+                reads.append(v if known is not None else self.roots[v])
+                layouts.append(row_major(v.shape) if known is not None else self.layouts.get(v, row_major(v.shape)))
+            operands = [given[v] for v in node.operands]
+            if isinstance(node.op, Call):
+                inner = dict(zip(node.op.body.inputs, operands))
+                for n in node.op.body.nodes:
+                    inner.update(zip(n.results, builder.emit(n.op, tuple(inner[v] for v in n.operands))))
+                results = [inner[v] for v in node.op.body.outputs]
+            else:
+                results = list(builder.emit(node.op, tuple(operands)))
+            graph = builder.graph("kernel", results)
+        kernel = lower_kernel(graph, layouts)
+        producers = graph.producers
+        constants = tuple(producers[v].op.array for v in array_constants(graph))  # type: ignore[attr-defined]
+        return KernelStep(kernel, tuple(reads), constants)
+
+    # -- what depends on how nodes are computed ---------------------------------------------------------------
+
+    def _nested(self, t: int, node: Node, direct: dict[Value, int]) -> tuple[tuple[Plan, ...], None, dict[int, int]]:
+        if not node.op.regions or (isinstance(node.op, Call) and node.op.kind == "fused"):
+            return (), None, {}
+        return tuple(self._lowered(g) for g in node.op.regions.values()), None, {}
+
+    def _in_place(self, t: int, node: Node, direct: dict[Value, int]) -> dict[int, int]:
+        """For each result the dying operand whose bytes it takes, each operand once."""
+        step = self.step_of(node)
+        pairs: dict[int, int] = {}
+        for r, v in enumerate(node.results):
+            for k, x in enumerate(node.operands):
+                if v in direct or k in pairs.values() or x.type.nbytes != v.type.nbytes or x.dtype != v.dtype:
+                    continue
+                if step is not None and self._dies(t, x) and self._alone(node, x) and may_share(step.kernel, step.reads.index(x), r):
+                    pairs[r] = k
+                    break
+        return pairs
+
+    def _alone(self, node: Node, x: Value) -> bool:
+        """Whether the node sees the bytes of x through x alone."""
+        return all(v is x for v in node.operands if self.roots[v] is self.roots[x])
+
+    def _may_overwrite(self, v: Value, given: Value) -> bool:
+        node = self.graph.producers[v]
+        if given in self.kept or self.last.get(given, -1) > self.places[node]:
+            return False
+        step = self.step_of(node)
+        if step is None:
+            return not any(self.roots[x] is given for x in node.operands)
+        return all(r is not given or may_share(step.kernel, i, node.results.index(v)) for i, r in enumerate(step.reads))
+
+    def _scratch_types(self, node: Node, nested: tuple[Plan, ...]) -> list[TensorType]:  # type: ignore[override]
+        return super()._scratch_types(node, nested) if nested else []
+
+
+def _layout(shown: np.ndarray) -> Layout:  # type: ignore[type-arg]
+    """The layout of a view, from an array that shows it."""
+    base = shown
+    while base.base is not None and isinstance(base.base, np.ndarray):
+        base = base.base
+    size = shown.dtype.itemsize
+    offset = shown.__array_interface__["data"][0] - base.__array_interface__["data"][0]
+    return Layout(offset // size, tuple(s // size for s in shown.strides))
