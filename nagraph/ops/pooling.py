@@ -25,8 +25,8 @@ from nagraph.ops.base import (
     full,
     zeros_like,
 )
-from nagraph.ops.convolution import ConvGeneral, Pairs, pads, per_axis, window_count
 from nagraph.ops.comparison import equal, logical_and
+from nagraph.ops.convolution import ConvGeneral, Pairs, pads, per_axis, window_count
 from nagraph.ops.elementwise import floor_divide
 from nagraph.ops.folding import Folding
 from nagraph.ops.indexing import Gather, iota

@@ -60,7 +60,6 @@ FITS = {
     "ARCTAN": Fit("arctan x = x (1 + z P(z)), z = x² <= 1", *series(mp.atan, mp.mpf(1)), LEAST, mp.mpf(1), {"F32": 8, "F64": 19}),
     "ARCSIN": Fit("arcsin x = x (1 + z P(z)), z = x² <= 1/4", *series(mp.asin, mp.mpf(1)), LEAST, mp.mpf(1) / 4, {"F32": 4, "F64": 11}),
     "SINH": Fit("sinh x = x (1 + z P(z)), z = x² <= 1", *series(mp.sinh, mp.mpf(1)), LEAST, mp.mpf(1), {"F32": 3, "F64": 6}),
-    "TANH": Fit("tanh x = x (1 + z P(z)), z = x² <= 0.3025", *series(mp.tanh, mp.mpf(1)), LEAST, mp.mpf("0.3025"), {"F32": 4, "F64": 10}),
     "ERF": Fit("erf x = x + x P(x²), |x| <= 1.5 in float32, 0.75 in float64", lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1,
                lambda z: mp.sqrt(z) / mp.erf(mp.sqrt(z)), LEAST, mp.mpf("2.25"), {"F32": 7}),
     "ERF_NEAR": Fit("", lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1, lambda z: mp.sqrt(z) / mp.erf(mp.sqrt(z)),

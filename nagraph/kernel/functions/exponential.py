@@ -9,7 +9,7 @@ import math
 from typing import NamedTuple
 
 from nagraph.ir.types import DType
-from nagraph.kernel.functions.coefficients import EXP_F32, EXP_F64, TANH_F32, TANH_F64
+from nagraph.kernel.functions.coefficients import EXP_F32, EXP_F64
 from nagraph.kernel.functions.floats import FORMATS, add_exponent, clamp
 from nagraph.kernel.scalar import F32, F64, Scalar, ScalarBuilder
 

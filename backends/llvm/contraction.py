@@ -1,0 +1,151 @@
+"""Contractions: stages that are matrix products, given to the routine that computes them block by block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from nagraph.backends.llvm.code import Code, Reg, i64
+from nagraph.backends.llvm.frame import Frame
+from nagraph.ir.types import DType
+from nagraph.kernel.affine import Affine
+from nagraph.kernel.form import Kernel, Load, Read, Stage, Store
+from nagraph.kernel.scalar import F32, F64
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """C[rows, n] = A[rows, k] B[k, n], the rows along the last axis of the grid. Steps are strides, in elements."""
+
+    #: Scratch of the routine, behind the tiles.
+    SCRATCH: ClassVar[int] = 1 << 20
+
+    stage: Stage
+    dtype: DType
+    tile: int
+    a: Load | Read
+    b: Load
+    n: int
+    k: int
+    a_row: int
+    a_step: int
+    b_step: int
+    b_column: int
+
+    def blocks(self, extent: int) -> tuple[int, int]:
+        """(rows, columns) of the block of one unit, when a block is a matrix product and nothing else."""
+        columns = self.n
+        if self.k * self.n * self.dtype.itemsize > 1 << 19 and self.n > 64:
+            columns = 64
+        rows = min(extent, 192)
+        panels = -(-self.n // columns)
+        while rows > 12 and -(-extent // rows) * panels < 8:
+            rows = max(12, rows // 2 // 12 * 12)
+        return rows, columns
+
+    def emit(self, frame: Frame, tile: Reg | None, target: Store | None, rows: Reg, column: Reg, columns: int, behind: int) -> None:
+        """Call the routine for `rows` rows from where the grid stands, and `columns` columns from `column`."""
+        code = frame.code
+        name = "gemm_f32" if self.dtype == F32 else "gemm_f64"
+        element = "float" if self.dtype == F32 else "double"
+        last = frame.kernel.grid - 1
+        if isinstance(self.a, Read):
+            a = code.offset(frame.bases[self.a.tile], element, i64(self.a.index.offset))
+        else:
+            a = code.offset(frame.pointers[self.a.operand], element, address(frame, self.a.index))
+        b = code.offset(frame.pointers[self.b.operand], element, address(frame, self.b.index))
+        b = code.offset(b, element, code.mul(column, i64(self.b_column)))
+        if target is not None:
+            c = code.offset(frame.pointers[target.operand], element, address(frame, target.index))
+            c_row = target.index.coefficient(last)
+        else:
+            assert tile is not None
+            c, c_row = tile, self.n
+        c = code.offset(c, element, column)
+        count = _columns(code, column, columns, self.n)
+        null = Reg("ptr", "null")
+        scratch = code.offset(code.arguments[4], "i8", i64(behind))
+        steps = (self.a_row, self.a_step), (self.b_step, self.b_column)
+        code.call(name, "void", a, *map(i64, steps[0]), b, *map(i64, steps[1]), c, i64(c_row), rows, count, i64(self.k), i64(1),
+                  null, null, i64(0), scratch)
+
+
+def _columns(code: Code, column: Reg, columns: int, n: int) -> Reg:
+    if n % columns == 0:
+        return i64(columns)
+    left = code.sub(i64(n), column)
+    return code.emit("i64", f"call i64 @llvm.smin.i64({left}, i64 {columns})")
+
+
+def address(frame: Frame, index: Affine) -> Reg:
+    """An index where the grid stands, loops of the stage at their start."""
+    code, place = frame.code, i64(index.offset)
+    for axis, c in index.terms:
+        if axis < frame.kernel.grid:
+            place = code.add(place, code.mul(frame.at[axis], i64(c)))
+    return place
+
+
+def as_contraction(kernel: Kernel, stage: Stage) -> Contraction | None:
+    """The stage as a matrix product, if it is one."""
+    if len(stage.folds) != 1 or stage.folds[0].op is not None or stage.writes or stage.stores or len(stage.body) != 2:
+        return None
+    (fold,) = stage.folds
+    a, b = (stage.body[v] for v in fold.values) if len(set(fold.values)) == 2 else (None, None)
+    last, kept, reduced = kernel.grid - 1, stage.kept, stage.loops[len(stage.kept):]
+    if not isinstance(a, (Load, Read)) or not isinstance(b, Load) or a.dtype not in (F32, F64):
+        return None
+    if any(isinstance(x, Load) and x.mask is not None for x in (a, b)) or any(t < 0 for x in (a, b) for t, _ in x.index.terms):
+        return None
+    if (kernel.grid and b.index.coefficient(last)) or any(a.index.coefficient(axis) for axis in kept):
+        return None
+    steps = [nested(kernel, x.index, axes) for x, axes in ((a, reduced), (b, reduced), (b, kept), (fold, kept))]
+    if None in steps or steps[3] not in (1, 0):
+        return None
+    a_step, b_step, b_column, _ = (s or 0 for s in steps)
+    n, k = (math.prod(kernel.axes[x] for x in axes) for axes in (kept, reduced))
+    a_row = kernel.tiles[a.tile].size if isinstance(a, Read) else a.index.coefficient(last) if kernel.grid else 0
+    if kernel.tiles[fold.tile].dtype != a.dtype:
+        return None
+    return Contraction(stage, a.dtype, fold.tile, a, b, n, k, a_row, a_step, b_step, b_column)
+
+
+def nested(kernel: Kernel, index: Affine, axes: Sequence[int]) -> int | None:
+    """The step of an index along axes walked through as one, row-major; None if there is no single step."""
+    if not axes:
+        return 0
+    for outer, inner in zip(axes, axes[1:]):
+        if index.coefficient(outer) != index.coefficient(inner) * kernel.axes[inner]:
+            return None
+    return index.coefficient(axes[-1])
+
+
+def direct_output(
+    kernel: Kernel, parts: list[Contraction | Stage]
+) -> tuple[list[Contraction | Stage], dict[int, Store]]:
+    """The parts without stages that only copy a contraction's tile to where it is stored, and these stores by tile."""
+    found: dict[int, Store] = {}
+    kept = list(parts)
+    for part in parts:
+        if not isinstance(part, Contraction):
+            continue
+        readers = [p for p in parts if p is not part and _reads(p, part.tile)]
+        if len(readers) != 1 or isinstance(readers[0], Contraction):
+            continue
+        (copy,) = readers
+        if len(copy.body) != 1 or copy.folds or copy.writes or len(copy.stores) != 1 or copy.loops != part.stage.kept:
+            continue
+        (store,), (read,) = copy.stores, copy.body
+        assert isinstance(read, Read)
+        straight = read.index == part.stage.folds[0].index and nested(kernel, store.index, copy.loops) in (0, 1)
+        if straight and (not copy.loops or nested(kernel, store.index, copy.loops) == 1):
+            found[part.tile] = store
+            kept = [p for p in kept if p is not copy]
+    return kept, found
+
+
+def _reads(part: Contraction | Stage, tile: int) -> bool:
+    stage = part.stage if isinstance(part, Contraction) else part
+    return any(isinstance(i, Read) and i.tile == tile for i in stage.body)

@@ -1,0 +1,67 @@
+"""The frame of a kernel function: its pointers, where each axis stands, the memory and registers of its tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nagraph.backends.llvm.code import Code, Reg
+from nagraph.backends.llvm.lanes import Lanes
+from nagraph.backends.llvm.native import vector_nbytes
+from nagraph.kernel.affine import Affine
+from nagraph.kernel.form import Apply, Kernel, Stage
+from nagraph.kernel.scalar import I64, Scalar
+from nagraph.ops.base import Elementwise
+
+
+class Frame:
+    """What the stages of a kernel share while it is emitted.
+
+    lane: the grid axis along which the lanes run, None if each stage chooses one of its own loops.
+    """
+
+    def __init__(self, kernel: Kernel, code: Code):
+        self.kernel, self.code = kernel, code
+        self.one = Lanes(code, 1)
+        self.lane: int | None = None
+        #: Lanes along that axis, and which of them are active (None: all).
+        self.lanes, self.mask = self.one, None
+        self.pointers: list[Reg] = []
+        #: Where each axis stands: the scalar index; of the lane axis, that of the first lane.
+        self.at: dict[int, Reg] = {}
+        #: Memory of tiles for the point in hand; values of tiles of one element; which of these need memory as well.
+        self.tiles: dict[int, Reg] = {}
+        self.registers: dict[int, Scalar] = {}
+        self.kept: set[int] = set()
+        #: Memory of tiles for the first row of a block.
+        self.bases: dict[int, Reg] = {}
+        self._itemsize = max((d.itemsize for d in kernel.operands if d.itemsize >= 4), default=4)
+
+    def vector(self) -> int:
+        """Lanes of one vector register."""
+        return vector_nbytes() // self._itemsize
+
+    def unroll(self, stages: Sequence[Stage]) -> int:
+        """Vectors side by side: for short bodies, whose operations wait for each other or for memory."""
+        heavy = sum(i.op.weight for s in stages for i in s.body if isinstance(i, Apply) and isinstance(i.op, Elementwise))
+        size = heavy + sum(len(s.body) for s in stages)
+        return 4 if size < 8 else 2 if size < 24 else 1
+
+    def places(self, lanes: Lanes, first: Reg, step: int) -> Scalar:
+        """first, first + step, ... in the lanes, as i64."""
+        base = lanes.splat(Scalar(self.one, I64, first))
+        if lanes.width == 1 or step == 0:
+            return base
+        offsets = ", ".join(f"i64 {i * step}" for i in range(lanes.width))
+        return Scalar(lanes, I64, self.code.binary("add", base.raw, Reg(base.raw.type, f"<{offsets}>")))
+
+
+def liking(index: Affine, axis: int) -> int:
+    """How an access likes to be walked along an axis: 2 for unit stride, 1 for none at all, 0 otherwise."""
+    c = index.coefficient(axis)
+    varies = any(a < 0 for a, _ in index.terms)
+    return 0 if varies else 2 if c == 1 else 1 if c == 0 else 0
+
+
+def power_of_two(n: int) -> int:
+    """The least power of two that is not less than n."""
+    return 1 << max(0, n - 1).bit_length()

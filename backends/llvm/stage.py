@@ -1,0 +1,255 @@
+"""The loops of a stage: over what is kept apart, over what is folded, on blocks of lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from nagraph.backends.llvm.code import Reg, i64, vector
+from nagraph.backends.llvm.frame import power_of_two
+from nagraph.backends.llvm.lanes import Lanes
+from nagraph.backends.llvm.values import StageValues
+from nagraph.ir.types import BOOL
+from nagraph.kernel.form import Apply, Fold
+from nagraph.kernel.scalar import Scalar
+
+
+class StageEmission(StageValues):
+    """Writes the loops of one stage."""
+
+    # -- loops --------------------------------------------------------------------------------------------------
+
+    def emit(self) -> None:
+        self._compute(0)
+        self._keep(0)
+
+    def _keep(self, depth: int) -> None:
+        """The loops over which results are kept apart."""
+        if depth == len(self.kept):
+            self._reduce()
+            return
+        axis = self.kept[depth]
+        for _ in self._turns(axis):
+            with self._scope():
+                self._compute(depth + 1)
+                self._keep(depth + 1)
+
+    def _turns(self, axis: int) -> Iterator[None]:
+        """A loop over an axis; over the lane axis by whole blocks of lanes, then what is left with a mask."""
+        extent = self.kernel.axes[axis]
+        frame = self.frame
+        if axis != self.lane:
+            if extent:
+                with self.code.loop(i64(0), i64(extent)) as loop:
+                    frame.at[axis] = loop.index
+                    yield
+            return
+        for first, stop, width in self._blocks(extent):
+            with self._width(width, stop - first if stop - first < width else None):
+                if stop - first <= width:
+                    frame.at[axis] = i64(first)
+                    yield
+                else:
+                    self._presplat()
+                    with self.code.loop(i64(first), i64(stop), width) as loop:
+                        frame.at[axis] = loop.index
+                        yield
+
+    def _blocks(self, extent: int) -> list[tuple[int, int, int]]:
+        """(first, stop, lanes): whole blocks of lanes, then the rest."""
+        width = min(self.frame.vector() * self.frame.unroll([self.stage]), power_of_two(extent))
+        whole = extent // width * width
+        found = [(0, whole, width)] if whole else []
+        return [*found, (whole, extent, power_of_two(extent - whole))] if whole < extent else found
+
+    @contextmanager
+    def _width(self, width: int, count: int | None) -> Iterator[None]:
+        """Lanes of this width, only the first `count` of them active."""
+        before = self.lanes, self.mask, self.values, self.splats
+        self.lanes = Lanes(self.code, width)
+        self.values, self.splats = dict(self.values), {}
+        self.mask = None if count is None else Reg(vector(width, "i1"), _first_lanes(count, width))
+        yield
+        self.lanes, self.mask, self.values, self.splats = before
+
+    @contextmanager
+    def _scope(self) -> Iterator[None]:
+        """Values that are computed inside are forgotten afterwards."""
+        before = self.values, self.splats
+        self.values, self.splats = dict(self.values), dict(self.splats)
+        yield
+        self.values, self.splats = before
+
+    def _presplat(self) -> None:
+        """Spread over the lanes, before a loop, what the loop will want so."""
+        for i, varies in zip(self.stage.body, self.varies):
+            if varies and isinstance(i, Apply):
+                for a in i.arguments:
+                    if not self.varies[a] and a in self.values:
+                        self._value(a)
+
+    # -- folds ----------------------------------------------------------------------------------------------------
+
+    def _reduce(self) -> None:
+        """The loops over which values are combined; then the results of the folds, writes and stores."""
+        if not self.stage.folds:
+            self._finish_point()
+            return
+        if self.lane in self.reduced:
+            self._reduce_lanes()
+            return
+        states = [self._start(f, self.lanes) for f in self.stage.folds]
+        states = self._reduce_loops(len(self.kept), states)
+        for fold, state in zip(self.stage.folds, states):
+            self._result(fold, state[-1])
+
+    def _reduce_loops(self, depth: int, states: list[tuple[Scalar, ...]]) -> list[tuple[Scalar, ...]]:
+        """Loops over the reduced axes, none of which has the lanes, carrying the states."""
+        if depth == len(self.order):
+            return self._step(states)
+        axis = self.order[depth]
+        if not self.kernel.axes[axis]:
+            return states
+        flat = [x for state in states for x in state]
+        self._presplat()
+        with self.code.loop(i64(0), i64(self.kernel.axes[axis]), 1, [x.raw for x in flat]) as loop, self._scope():
+            self.frame.at[axis] = loop.index
+            inside = _regroup(states, loop.carried)
+            self._compute(depth + 1)
+            loop.carried = [x.raw for state in self._reduce_loops(depth + 1, inside) for x in state]
+        return _regroup(states, loop.carried)
+
+    def _reduce_lanes(self) -> None:
+        """Lanes along the innermost reduced axis: a state for whole blocks and one for the rest, joined at the end."""
+        assert self.lane is not None
+        blocks = self._blocks(self.kernel.axes[self.lane])
+        builders = [Lanes(self.code, width) for _, _, width in blocks]
+        states = [[self._start(f, b) for f in self.stage.folds] for b in builders]
+        states = self._outer_reduced(len(self.kept), blocks, states)
+        for n, fold in enumerate(self.stage.folds):
+            parts = [self._across(fold, state[n]) for state in states] or [self._start(fold, self.frame.one)]
+            whole = parts[0]
+            for part in parts[1:]:
+                whole = self._combine(fold, self.frame.one, whole, part)
+            self._result(fold, whole[-1])
+
+    def _outer_reduced(self, depth: int, blocks: Sequence[tuple[int, int, int]],
+                       states: list[list[tuple[Scalar, ...]]]) -> list[list[tuple[Scalar, ...]]]:
+        axis = self.order[depth]
+        if axis != self.lane:
+            if not self.kernel.axes[axis]:
+                return states
+            flat = [x for group in states for state in group for x in state]
+            with self.code.loop(i64(0), i64(self.kernel.axes[axis]), 1, [x.raw for x in flat]) as loop, self._scope():
+                self.frame.at[axis] = loop.index
+                inside = _regroup_all(states, loop.carried)
+                self._compute(depth + 1)
+                found = self._outer_reduced(depth + 1, blocks, inside)
+                loop.carried = [x.raw for group in found for state in group for x in state]
+            return _regroup_all(states, loop.carried)
+        done = []
+        for (first, stop, width), group in zip(blocks, states):
+            with self._width(width, stop - first if stop - first < width else None):
+                self._presplat()
+                if stop - first <= width:
+                    self.frame.at[axis] = i64(first)
+                    with self._scope():
+                        self._compute(depth + 1)
+                        done.append(self._step(group))
+                    continue
+                flat = [x.raw for state in group for x in state]
+                with self.code.loop(i64(first), i64(stop), width, flat) as loop, self._scope():
+                    self.frame.at[axis] = loop.index
+                    self._compute(depth + 1)
+                    loop.carried = [x.raw for state in self._step(_regroup(group, loop.carried)) for x in state]
+                done.append(_regroup(group, loop.carried))
+        return done
+
+    def _start(self, fold: Fold, lanes: Lanes) -> tuple[Scalar, ...]:
+        dtypes = [self.stage.body[v].dtype for v in fold.values]
+        if fold.op is None:
+            return (lanes.constant(0, dtypes[0]),)
+        made: tuple[Scalar, ...] = fold.op.start(lanes, dtypes)  # type: ignore[attr-defined]
+        return made
+
+    def _step(self, states: list[tuple[Scalar, ...]]) -> list[tuple[Scalar, ...]]:
+        """The states after this point, and what is stored at every point."""
+        new = []
+        for fold, state in zip(self.stage.folds, states):
+            values = tuple(self._value(v) for v in fold.values)
+            if fold.op is None:
+                found: tuple[Scalar, ...] = (multiply_add(self.lanes, *values, state[0]),)
+            else:
+                found = self._combine(fold, self.lanes, state, values)
+            if self.mask is not None and self.lane in self.reduced:
+                found = tuple(Scalar(self.lanes, x.dtype, self.code.select(self.mask, x.raw, old.raw))
+                              for x, old in zip(found, state))
+            new.append(found)
+        self.states = new
+        self._compute_running()
+        self._finish_point()
+        return new
+
+    def _combine(self, fold: Fold, lanes: Lanes, x: tuple[Scalar, ...], y: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
+        if fold.op is None:
+            return (x[0] + y[0] if x[0].dtype != BOOL else x[0] | y[0],)
+        made: tuple[Scalar, ...] = fold.op.combine(lanes, x, y)  # type: ignore[attr-defined]
+        return made
+
+    def _across(self, fold: Fold, state: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
+        """The lanes of a state combined: halves, quarters, ... so that the order depends on the width alone."""
+        width = state[0].s.width  # type: ignore[attr-defined]
+        while width > 1:
+            half = width // 2
+            narrow = Lanes(self.code, half)
+            low, high = (tuple(self._part(narrow, x, width, first) for x in state) for first in (0, half))
+            state, width = self._combine(fold, narrow, low, high), half
+        return state
+
+    def _part(self, narrow: Lanes, x: Scalar, width: int, first: int) -> Scalar:
+        kind = x.raw.type
+        if narrow.width == 1:
+            return Scalar(narrow, x.dtype, self.code.emit(narrow.type(x.dtype), f"extractelement {x.raw}, i64 {first}"))
+        places = ", ".join(f"i32 {first + i}" for i in range(narrow.width))
+        text = f"shufflevector {x.raw}, {kind} poison, <{narrow.width} x i32> <{places}>"
+        return Scalar(narrow, x.dtype, self.code.emit(narrow.type(x.dtype), text))
+
+    def _result(self, fold: Fold, value: Scalar) -> None:
+        """The value of a fold into its tile."""
+        if fold.tile < 0:
+            return
+        tile = self.kernel.tiles[fold.tile]
+        lanes: Any = value.s
+        self._write(fold.tile, fold.index, lanes.cast(value, tile.dtype))
+
+
+def multiply_add(lanes: Lanes, x: Scalar, y: Scalar, z: Scalar) -> Scalar:
+    """x y + z: fused for floats; on bools `or` of `and`."""
+    if x.dtype == BOOL:
+        return (x & y) | z
+    return lanes.fma(x, y, z) if x.dtype.kind == "f" else x * y + z
+
+
+def _regroup(like: Sequence[tuple[Scalar, ...]], registers: Sequence[Reg]) -> list[tuple[Scalar, ...]]:
+    """Registers as states of the shape of others."""
+    found = iter(registers)
+    return [tuple(Scalar(x.s, x.dtype, next(found)) for x in state) for state in like]
+
+
+def _regroup_all(like: Sequence[Sequence[tuple[Scalar, ...]]], registers: Sequence[Reg]) -> list[list[tuple[Scalar, ...]]]:
+    found = list(registers)
+    out = []
+    for group in like:
+        count = sum(map(len, group))
+        out.append(_regroup(group, found[:count]))
+        del found[:count]
+    return out
+
+
+def _first_lanes(count: int, width: int) -> str:
+    """The constant mask of the first lanes."""
+    if width == 1:
+        return "true" if count else "false"
+    listed = ", ".join("i1 true" if i < count else "i1 false" for i in range(width))
+    return f"<{listed}>"

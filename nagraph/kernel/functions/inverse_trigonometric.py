@@ -1,0 +1,73 @@
+"""arctan, arctan2, arcsin, arccos."""
+
+from __future__ import annotations
+
+import math
+
+from nagraph.kernel.functions.coefficients import ARCSIN_F32, ARCSIN_F64, ARCTAN_F32, ARCTAN_F64
+from nagraph.kernel.functions.floats import FORMATS, in_double
+from nagraph.kernel.scalar import F32, F64, Scalar, ScalarBuilder
+
+#: π/2: the number nearest to it, and the rest.
+HALF_PI = {F32: (1.57079637050628662109375, -4.371139000186241e-8), F64: (math.pi / 2, 6.123233995736766e-17)}
+
+
+def _minus(s: ScalarBuilder, halves: int, y: Scalar) -> Scalar:
+    """halves π/2 - y."""
+    high, low = HALF_PI[y.dtype]
+    return halves * high - (y - halves * low)
+
+
+def _arctan(s: ScalarBuilder, x: Scalar) -> Scalar:
+    """Of |x| <= 1."""
+    z = x * x
+    return s.fma(s.horner(z, ARCTAN_F32 if x.dtype == F32 else ARCTAN_F64), z * x, x)
+
+
+def arctan(s: ScalarBuilder, x: Scalar) -> Scalar:
+    """arctan x, of large x as π/2 - arctan(1/x). Error: at most 2 ULP."""
+    size = s.abs(x)
+    large = size > 1
+    y = _arctan(s, s.select(large, 1 / size, size))
+    return s.copysign(s.select(large, _minus(s, 1, y), y), x)
+
+
+@in_double
+def arctan2(s: ScalarBuilder, y: Scalar, x: Scalar) -> Scalar:
+    """The angle of the point (x, y). Error: at most 4 ULP in float64."""
+    across, up = s.abs(x), s.abs(y)
+    steep = up > across
+    short, long = s.select(steep, across, up), s.select(steep, up, across)
+    # 0 / 0 is 0 here, and inf / inf is 1.
+    ratio = s.select(s.eq(short, long), s.select(s.eq(long, 0), long, s.constant(1, x.dtype)), short / long)
+    angle = _arctan(s, ratio)
+    angle = s.select(steep, _minus(s, 1, angle), angle)
+    left = s.bitcast(x, FORMATS[x.dtype].integer) < 0  # -0 is left
+    angle = s.copysign(s.select(left, _minus(s, 2, angle), angle), y)
+    return s.select(s.is_nan(x) | s.is_nan(y), x + y, angle)
+
+
+def _arcsin(s: ScalarBuilder, x: Scalar, z: Scalar) -> Scalar:
+    """Of |x| <= 1/2, z = x²."""
+    return s.fma(s.horner(z, ARCSIN_F32 if x.dtype == F32 else ARCSIN_F64), z * x, x)
+
+
+def _halved(s: ScalarBuilder, x: Scalar) -> tuple[Scalar, Scalar]:
+    """(whether |x| > 1/2, and then arcsin √((1 - |x|) / 2), half of arccos |x|; else arcsin |x|)."""
+    size = s.abs(x)
+    large = size > 0.5
+    z = s.select(large, s.fma(size, s.constant(-0.5, x.dtype), s.constant(0.5, x.dtype)), x * x)
+    return large, _arcsin(s, s.select(large, s.sqrt(z), size), z)
+
+
+def arcsin(s: ScalarBuilder, x: Scalar) -> Scalar:
+    """arcsin x, nan beyond 1. Error: at most 2 ULP."""
+    large, y = _halved(s, x)
+    return s.copysign(s.select(large, _minus(s, 1, y + y), y), x)
+
+
+def arccos(s: ScalarBuilder, x: Scalar) -> Scalar:
+    """arccos x, nan beyond 1. Error: at most 2 ULP."""
+    large, y = _halved(s, x)
+    twice = y + y
+    return s.select(large, s.select(x < 0, _minus(s, 2, twice), twice), _minus(s, 1, s.copysign(y, x)))
