@@ -10,10 +10,11 @@ from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ops.region import Call
 from nagraph.pipeline import graph_pass
+from nagraph.kernel.rows import forms_of, joins
 from nagraph.plan.rows import fusible, node_forms
 
 #: For a number of rows: which values are cut into rows (True) and which are the same for all rows.
-Forms = dict[int, dict[Value, bool]]
+Forms = dict[int, dict[Value, bool | None]]
 
 
 @graph_pass
@@ -32,9 +33,10 @@ class Fuse:
 
     max_nodes: int = 64
     min_nbytes: int = 1 << 16
+    kernels: bool = False
 
     def __call__(self, graph: Graph) -> Graph:
-        regions = [g for g in _grow(graph, self.max_nodes) if self._pays(graph, g)]
+        regions = [g for g in _grow(graph, self.max_nodes, self.kernels) if self._pays(graph, g)]
         return _outline(graph, regions) if regions else graph
 
     def _pays(self, graph: Graph, region: list[Node]) -> bool:
@@ -53,6 +55,7 @@ class _Group:
     nodes: list[Node]
     forms: Forms
     top: int
+    made: set[Value] = field(default_factory=set)
     before: set[_Group] = field(default_factory=set)
     after: set[_Group] = field(default_factory=set)
     merged: _Group | None = None
@@ -65,12 +68,19 @@ class _Group:
         return group
 
 
-def _grow(graph: Graph, max_nodes: int) -> list[list[Node]]:
+def _forms(node: Node, graph: Graph, kernels: bool) -> Forms:
+    """The numbers of rows in which a node may be part of a region."""
+    if kernels:
+        return forms_of(node, graph.producers) if joins(node) else {}
+    return dict(node_forms(node, graph.producers)) if fusible(node.op) else {}
+
+
+def _grow(graph: Graph, max_nodes: int, kernels: bool) -> list[list[Node]]:
     """Groups of fusible nodes, each grown along the graph's order from its producers."""
     group_of: dict[Node, _Group] = {}
     for index, node in enumerate(graph.nodes):
-        forms = node_forms(node, graph.producers) if fusible(node.op) else {}
-        mine = group_of[node] = _Group([node], forms, index)
+        forms = _forms(node, graph, kernels)
+        mine = group_of[node] = _Group([node], forms, index, set(node.results))
         producers = [graph.producers[v] for v in node.operands if v in graph.producers]
         mine.before = {group_of[p].now() for p in producers if not isinstance(p.op, Constant)}
         for g in mine.before:
@@ -82,6 +92,8 @@ def _grow(graph: Graph, max_nodes: int) -> list[list[Node]]:
     place = {n: i for i, n in enumerate(graph.nodes)}
     for g in groups.values():
         members = _without_last_views(graph, sorted(g.nodes, key=place.__getitem__))
+        if kernels:
+            members = _without_first_views(graph, members)
         if len(members) > 1:
             found.append(members)
     return found
@@ -95,11 +107,13 @@ def _try_merge(a: _Group, b: _Group, max_nodes: int) -> None:
     for rows in a.forms.keys() & b.forms.keys():
         x, y = a.forms[rows], b.forms[rows]
         small, large = (x, y) if len(x) < len(y) else (y, x)
-        if all(large.get(v, f) == f for v, f in small.items()):
+        # What one of them computes, the other may not want from outside; what both read from outside, each reads its way.
+        if all(large.get(v, f) == f or not (v in a.made or v in b.made) for v, f in small.items()):
             forms[rows] = {**x, **y}
     if not forms or _path_around(a, b) or _path_around(b, a):
         return
     b.nodes = [*a.nodes, *b.nodes]
+    b.made |= a.made
     b.forms = forms
     b.top = max(a.top, b.top)
     a.merged = b
@@ -135,6 +149,15 @@ def _without_last_views(graph: Graph, nodes: list[Node]) -> list[Node]:
     kept = set(nodes)
     for node in reversed(nodes):
         if node.op.view and not any(u in kept for u in graph.uses[node.result]):
+            kept.discard(node)
+    return [n for n in nodes if n in kept]
+
+
+def _without_first_views(graph: Graph, nodes: list[Node]) -> list[Node]:
+    """The group without views of what comes from outside: a load sees through them, and others may use them as well."""
+    kept = set(nodes)
+    for node in nodes:
+        if node.op.view and not any(graph.producers.get(v) in kept for v in node.operands):
             kept.discard(node)
     return [n for n in nodes if n in kept]
 

@@ -1,0 +1,93 @@
+"""Which nodes may share a kernel: those that compute each row of their results from the same row of what the region computes.
+
+What a region reads from outside may be read anywhere, since a load may have any index.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from nagraph.ir.constant import Constant
+from nagraph.ir.graph import Node, Value
+from nagraph.ir.op import Op
+from nagraph.ir.types import FLOATS
+from nagraph.ops.base import Cast, Elementwise
+from nagraph.ops.contraction import DotGeneral
+from nagraph.ops.indexing import Gather
+from nagraph.ops.joining import Concatenate
+from nagraph.ops.movement import Broadcast, Flip, Iota, Pad, Reshape, Slice, Transpose
+from nagraph.ops.random import FoldIn, RandomBits
+from nagraph.ops.reduction import ArgExtremum, Reduction
+from nagraph.ops.region import StopGradient
+from nagraph.plan.rows import operand_forms, prefix, row_counts
+
+#: Bytes of a row of a matrix product that is not stored at once: with longer rows a block has too few of them.
+LONGEST_ROW = 1 << 13
+
+FUSIBLE = (Elementwise, Cast, StopGradient, Broadcast, Reshape, Transpose, Slice, Flip, Pad, Concatenate, Iota, RandomBits, FoldIn,
+           Gather, Reduction, ArgExtremum, DotGeneral)
+
+#: Of an operand: cut into rows like the result (True), the same for all rows (False), or read from outside alone (None).
+Form = bool | None
+
+
+def fusible(op: Op) -> bool:
+    return isinstance(op, FUSIBLE)
+
+
+def forms_of(node: Node, producers: Mapping[Value, Node]) -> dict[int, dict[Value, Form]]:
+    """For each number of rows in which a node may join a region, the forms of its values. Constants fit everywhere."""
+    found: dict[int, dict[Value, Form]] = {}
+    for rows in row_counts(node.results[0].shape):
+        forms: dict[Value, Form] = {node.result: True}
+        for v, wanted in zip(node.operands, _operands(node, rows)):
+            producer = producers.get(v)
+            if producer is not None and isinstance(producer.op, Constant) and v.type.size == 1:
+                continue
+            if v in forms and forms[v] != wanted:
+                wanted = None
+            forms[v] = wanted
+        found[rows] = forms
+    return found
+
+
+def _operands(node: Node, rows: int) -> Sequence[Form]:
+    op = node.op
+    outside = (None,) * len(node.operands)
+    if isinstance(op, (Elementwise, Cast, StopGradient, Broadcast, Reshape, Transpose, Slice, Reduction)):
+        return operand_forms(node, rows) or outside
+    p = prefix(node.result.shape, rows)
+    if p is None or not node.operands:
+        return outside
+    x = node.operands[0]
+    same = prefix(x.shape, rows) == p and x.shape[:p] == node.result.shape[:p]
+    if isinstance(op, Pad):
+        return (True,) if same and not any((*op.low[:p], *op.high[:p], *op.inner[:p])) else outside
+    if isinstance(op, Flip):
+        return (True,) if same and all(a >= p for a in op.axes) else outside
+    if isinstance(op, Concatenate):
+        return (True,) * len(node.operands) if same and op.axis >= p else outside
+    if isinstance(op, ArgExtremum):
+        return (True,) if same and op.axis >= p else outside
+    if isinstance(op, DotGeneral):
+        return (_left(op, x, p), None)
+    return outside
+
+
+def _left(op: DotGeneral, x: Value, p: int) -> Form:
+    """Whether x of a product may be computed by the region: of a batched one, since every row brings its own y."""
+    count = len(op.batch_axes[0])
+    free, _ = op.free(x.ndim, 0)
+    straight = (*op.batch_axes[0], *free, *op.contract[0]) == tuple(range(x.ndim))
+    return True if count and straight and p <= count + len(free) else None
+
+
+def joins(node: Node) -> bool:
+    """Whether a node may be part of a region at all: products of floats, with rows short enough to be kept."""
+    op = node.op
+    if not isinstance(op, DotGeneral):
+        return fusible(op)
+    x, y = node.operands
+    row = math.prod(node.result.shape[x.ndim - len(op.contract[0]):]) * x.dtype.itemsize
+    return x.dtype in FLOATS and row <= LONGEST_ROW
