@@ -26,7 +26,7 @@ from nagraph.tracing import function_name, signature_of, trace_leaves
 #: The number of signatures after which a warning names the argument that keeps changing.
 MANY_SIGNATURES = 8
 
-BACKENDS = ("numpy",)
+BACKENDS = ("numpy", "llvm")
 
 
 class Executable(Protocol):
@@ -56,13 +56,16 @@ def compile(graph: Graph, *, backend: str | None = None, threads: int | None = N
 def _compile(graph: Graph, backend: str | None, threads: int | None, passes: Any, donations: dict[int, int]) -> Any:
     """`donations`: output number -> number of the input whose array it may take."""
     from nagraph.ir.verify import verify
-    from nagraph.pipeline import Pipeline, default
+    from nagraph.pipeline import DEFAULT, KERNELS, Pipeline
 
-    pipeline = default() if passes is None else Pipeline.parse(passes) if isinstance(passes, str) else passes
+    module = backend_module(backend)
+    if passes is None:
+        passes = KERNELS if backend == "llvm" else DEFAULT
+    pipeline = Pipeline.parse(passes) if isinstance(passes, str) else passes
     planned = pipeline.replace("memory", donations=tuple(sorted(donations.items()))) if donations else pipeline
     optimised = planned(graph)
     verify(optimised)  # once, at the end: whatever a pass did wrong must not reach the backend
-    return backend_module(backend).compile(optimised, donations)
+    return module.compile(optimised, donations, threads)
 
 
 class CacheInfo(NamedTuple):

@@ -32,6 +32,8 @@ MODULES = {
 WHOLE = frozenset(("memory",))
 #: What `compile` runs when nothing else is asked for.
 DEFAULT = "canonicalize,simplify,fold,cse,dce,expand,canonicalize,simplify,fold,cse,dce,fuse,schedule,memory"
+#: The same for a backend that computes by kernels, and plans for itself.
+KERNELS = DEFAULT.replace("fuse,schedule,memory", "fuse{max_nodes=256,min_nbytes=0,kernels=True},schedule")
 
 P = TypeVar("P")
 

@@ -183,9 +183,9 @@ import ctypes  # noqa: E402
 _FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 
 
-def compile(graph: Graph, donations: Mapping[int, int] | None = None) -> Executable:
+def compile(graph: Graph, donations: Mapping[int, int] | None = None, threads: int | None = None) -> Executable:
     """An executable of the graph. `donations`: output number -> number of the input whose array it may take."""
-    return Executable(graph, donations or {})
+    return Executable(graph, donations or {}, threads)
 
 
 __all__ = ["Executable", "Value", "compile", "math"]

@@ -65,6 +65,9 @@ class Executable:
         return tuple(outputs)
 
 
-def compile(graph: Graph, donations: Mapping[int, int] | None = None) -> Executable:
-    """An executable of the graph. `donations`: output number -> number of the input whose array it may take."""
+def compile(graph: Graph, donations: Mapping[int, int] | None = None, threads: int | None = None) -> Executable:
+    """An executable of the graph. `donations`: output number -> number of the input whose array it may take.
+
+    `threads` says nothing here: NumPy's own library has its threads.
+    """
     return Executable(graph, donations or {})

@@ -10,8 +10,8 @@ from nagraph.kernel.functions.floats import in_double
 from nagraph.kernel.functions.logarithm import log1p
 from nagraph.kernel.scalar import F32, F64, Scalar, ScalarBuilder
 
-#: From here on x² + 1 is x².
-LARGE = 2.0**28
+#: From here on neither 1 + x nor x² + 1 is told from x and x².
+LARGE = 2.0**60
 
 
 def cosh(s: ScalarBuilder, x: Scalar) -> Scalar:
@@ -50,7 +50,7 @@ def arccosh(s: ScalarBuilder, x: Scalar) -> Scalar:
     """ln(x + √(x² - 1)), nan below 1. Error: at most 4 ULP in float64."""
     t = x - 1
     small = t + s.sqrt(s.fma(t, t, t + t))
-    return _log1p_of(s, small, x, x > LARGE)
+    return s.select(x < 1, s.constant(math.nan, F64), _log1p_of(s, small, x, x > LARGE))
 
 
 @in_double
