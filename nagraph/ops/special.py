@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import FLOATS, TensorType
 from nagraph.ops.base import NARROW_FLOATS, Elementwise
 from nagraph.ops.elementwise import square
+
+if TYPE_CHECKING:
+    from nagraph.kernel.scalar import Scalar, ScalarBuilder
 
 #: Elements that an approximation of many steps takes at a time.
 BLOCK = 1 << 13
@@ -25,6 +28,13 @@ class Transcendental(Elementwise):
     promotes = "float"
     per_element = Cost(flops=1, transcendental=1)
     domain: tuple[float, float] = (-0.9, 0.9)
+
+    def scalar(self, s: ScalarBuilder, *operands: Scalar) -> Scalar:
+        """The elementary function of the op's name; operands are float32 or float64."""
+        from nagraph.kernel import functions
+
+        rule: Callable[..., Scalar] = getattr(functions, self.name)
+        return rule(s, *operands)
 
     def samples(self, rng: np.random.Generator) -> Any:
         yield (rng.uniform(*self.domain, size=(3, 4)),)

@@ -10,7 +10,7 @@ from nagraph.kernel.functions.exponential import exp, exp2, expm1, sigmoid, tanh
 from nagraph.kernel.functions.hyperbolic import arccosh, arcsinh, arctanh, cosh, sinh
 from nagraph.kernel.functions.inverse_trigonometric import arccos, arcsin, arctan, arctan2
 from nagraph.kernel.functions.logarithm import log, log1p, log2, log10
-from nagraph.kernel.functions.power import cbrt, power, rsqrt, sqrt
+from nagraph.kernel.functions.powers import cbrt, power, rsqrt, sqrt
 from nagraph.kernel.functions.trigonometric import cos, sin, tan
 
 __all__ = [

@@ -27,7 +27,10 @@ def _near(s: ScalarBuilder, x: Scalar) -> Scalar:
 
 
 def _tail(s: ScalarBuilder, t: Scalar) -> Scalar:
-    """erfc t for t >= 0.75: exp(-t²) P(q) / (1 + 2t), q = (t - 4) / (t + 4). Source of this form: Shepherd and Laframboise 1981."""
+    """erfc t = exp(-t²) P(q) / (1 + 2t) with q = (t - 4) / (t + 4), for t >= 0.75.
+
+    Source of this form: Shepherd and Laframboise 1981.
+    """
     t = clamp(s, t, high=28.0)
     square = t * t
     rest = s.fma(t, t, -square)  # t² = square + rest, and exp(-rest) = 1 - rest

@@ -131,7 +131,8 @@ def sigmoid(s: ScalarBuilder, x: Scalar) -> Scalar:
     r, exponent = _reduce(s, -x)
     # Where the result is subnormal, 2ⁿ overflows, and the 1 is nothing beside it.
     tiny, one = x < range.subnormal, s.constant(1, x.dtype)
-    power = s.bitcast(exponent + s.select(tiny, *(s.constant(c, f.integer) for c in (f.one - (range.room << f.fraction), f.one))), x.dtype)
+    lifted = s.select(tiny, exponent - (range.room << f.fraction), exponent)
+    power = s.bitcast(lifted + f.one, x.dtype)
     total = s.fma(power * r, s.fma(_tail(s, r), r, one), s.select(tiny, power, power + 1))
     y = one / total
     return s.select(tiny, y * 2.0**-range.room, y)

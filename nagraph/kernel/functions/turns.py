@@ -118,5 +118,8 @@ def _two_sum(a: Scalar, b: Scalar) -> tuple[Scalar, Scalar]:
 
 
 def quarter_turns(s: ScalarBuilder, x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
-    """(n, r, tail) of |x|: n counts in its two lowest bits; r + tail is the rest in float64. Of infinity and nan it is anything."""
+    """(n, r, tail) of |x|: n counts in its two lowest bits; r + tail is the rest in float64.
+
+    Of infinity and nan they are anything.
+    """
     return _single(s, x) if x.dtype == F32 else _double(s, x)
