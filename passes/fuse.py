@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
+from nagraph.kernel.rows import forms_of, joins
 from nagraph.ops.region import Call
 from nagraph.pipeline import graph_pass
-from nagraph.kernel.rows import forms_of, joins
 from nagraph.plan.rows import fusible, node_forms
 
 #: For a number of rows: which values are cut into rows (True) and which are the same for all rows.

@@ -37,8 +37,8 @@ def row_major(shape: Sequence[int]) -> Layout:
 RECOMPUTE = 5
 
 
-def lower(graph: Graph, layouts: Sequence[Layout] | None = None) -> Kernel:
-    """The kernel of a graph. `layouts`: where the elements of its inputs stand; row-major if not given.
+def lower(graph: Graph, layouts: Sequence[Layout] | None = None, written: Sequence[Layout] | None = None) -> Kernel:
+    """The kernel of a graph. `layouts`, `written`: where the elements of its inputs and outputs stand; row-major if not given.
 
     Its operands are the graph's inputs, its constants of more than one element, and its outputs.
     Raises NotRowLocal if no number of rows makes one kernel of it.
@@ -51,7 +51,7 @@ def lower(graph: Graph, layouts: Sequence[Layout] | None = None) -> Kernel:
     last: NotRowLocal | None = None
     for rows in row_candidates(graph):
         try:
-            return collapse(Lowering(graph, given, rows).kernel())
+            return collapse(Lowering(graph, given, rows, written).kernel())
         except NotRowLocal as error:
             last = error
     raise last or NotRowLocal(f"{graph.name} has no elements")
@@ -81,8 +81,9 @@ Group = tuple[int, int, int, int]
 class Lowering:
     """One kernel in the making, its grid over so many rows."""
 
-    def __init__(self, graph: Graph, layouts: Sequence[Layout], rows: int):
+    def __init__(self, graph: Graph, layouts: Sequence[Layout], rows: int, written: Sequence[Layout] | None = None):
         self.graph, self.layouts, self.rows = graph, layouts, rows
+        self.written = [row_major(v.shape) for v in graph.outputs] if written is None else written
         self.producers = graph.producers
         self.depth: dict[Value, int] = {v: 0 for v in graph.inputs}
         self.weight: dict[Value, int] = {}
@@ -119,7 +120,13 @@ class Lowering:
         return size
 
     def _row_shapes(self) -> list[tuple[int, ...]]:
-        return [s for v in self._anchors() if (s := _prefix(v.shape, self.rows)) is not None]
+        """The shapes of rows: those of results and folds; and of other values, where their cuts go together."""
+        found = [s for v in self._anchors() if (s := _prefix(v.shape, self.rows)) is not None]
+        for v in self._all_values():
+            shape = _prefix(v.shape, self.rows)
+            if shape is not None and shape not in found and refine([*found, shape]) is not None:
+                found.append(shape)
+        return found
 
     def _anchors(self) -> list[Value]:
         return [*self.graph.outputs, *(r for g in self.members.values() for n in g for r in n.results)]
@@ -247,8 +254,8 @@ class Lowering:
                 if self.group_of[v] == group:
                     stores.append(self._store_running(elements, j, v, folds[0]))
             elif self._home(v) == group:
-                index = total([(self.row, self.inner(v)), (every, 1)])
-                stores.append(Store(len(self.operands) + j, index, elements.whole(v)))
+                index = elements.unflatten(total([(self.row, self.inner(v)), (every, 1)]), v.shape)
+                stores.append(self._store(j, index, elements.whole(v)))
         kept, reduced = self.loops(group)
         self.built[group] = True
         self.stages.append(Stage((*kept, *reduced), len(reduced), tuple(elements.body), tuple(folds), tuple(writes), tuple(stores)))
@@ -259,7 +266,11 @@ class Lowering:
 
     def _store_running(self, elements: Elements, output: int, v: Value, fold: Fold) -> Store:
         value = elements.running(0, elements.body[fold.values[0]].dtype, v.dtype)
-        return Store(len(self.operands) + output, self._step(v), value)
+        return self._store(output, elements.unflatten(self._step(v), v.shape), value)
+
+    def _store(self, output: int, index: Sequence[Affine], value: int) -> Store:
+        layout = self.written[output]
+        return Store(len(self.operands) + output, total(zip(index, layout.strides), layout.offset), value)
 
     def _step(self, v: Value) -> Affine:
         """The place of a running fold's step in its result: row, step, what lies behind the axis."""

@@ -39,7 +39,10 @@ def fusible(op: Op) -> bool:
 def forms_of(node: Node, producers: Mapping[Value, Node]) -> dict[int, dict[Value, Form]]:
     """For each number of rows in which a node may join a region, the forms of its values. Constants fit everywhere."""
     found: dict[int, dict[Value, Form]] = {}
-    for rows in row_counts(node.results[0].shape):
+    counts = row_counts(node.results[0].shape)
+    if isinstance(node.op, DotGeneral):  # its rows stay apart: a block of them is a matrix product
+        counts = [r for r in counts if r == node.op.most_rows(*(v.type for v in node.operands))]
+    for rows in counts:
         forms: dict[Value, Form] = {node.result: True}
         for v, wanted in zip(node.operands, _operands(node, rows)):
             producer = producers.get(v)
@@ -55,6 +58,8 @@ def forms_of(node: Node, producers: Mapping[Value, Node]) -> dict[int, dict[Valu
 def _operands(node: Node, rows: int) -> Sequence[Form]:
     op = node.op
     outside = (None,) * len(node.operands)
+    if isinstance(op, Reduction) and op.axes != tuple(range(node.operands[0].ndim - len(op.axes), node.operands[0].ndim)):
+        return outside  # along columns: rows of its operand would be whole matrices
     if isinstance(op, (Elementwise, Cast, StopGradient, Broadcast, Reshape, Transpose, Slice, Reduction)):
         return operand_forms(node, rows) or outside
     p = prefix(node.result.shape, rows)

@@ -9,14 +9,17 @@ import numpy as np
 
 from nagraph.errors import MissingRuleError
 from nagraph.ir.builder import Builder
+from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.types import TensorType
 from nagraph.kernel.form import Kernel
 from nagraph.kernel.lower import Layout, array_constants, row_major
 from nagraph.kernel.lower import lower as lower_kernel
 from nagraph.kernel.sharing import may_share
-from nagraph.ops.movement import Broadcast
+from nagraph.ops.indexing import Scatter
+from nagraph.ops.movement import Broadcast, Transpose
 from nagraph.ops.region import Call
+from nagraph.ops.sorting import Argsort, Sort
 from nagraph.plan.live_ranges import views
 from nagraph.plan.lower import Lowering
 from nagraph.plan.plan import Plan
@@ -35,9 +38,12 @@ class KernelLowering(Lowering):
 
     def __init__(self, graph: Graph, donations: Mapping[int, int]):
         super().__init__(graph, dict(donations))
-        self.roots, shown = views(graph)
-        self.layouts = {v: _layout(a) for v, a in shown.items()}
         self.kernels: dict[Node, KernelStep] = {}
+
+    def _roots(self) -> dict[Value, Value]:
+        roots, shown = views(self.graph, storage_orders(self.graph))
+        self.layouts = {v: _layout(a) for v, a in shown.items()}
+        return roots
 
     def step_of(self, node: Node) -> KernelStep | None:
         """The kernel of a node; None for loops, branches and ops without one."""
@@ -77,7 +83,8 @@ class KernelLowering(Lowering):
             else:
                 results = list(builder.emit(node.op, tuple(operands)))
             graph = builder.graph("kernel", results)
-        kernel = lower_kernel(graph, layouts)
+        written = [self.layouts.get(v, row_major(v.shape)) for v in node.results]
+        kernel = lower_kernel(graph, layouts, written)
         producers = graph.producers
         constants = tuple(producers[v].op.array for v in array_constants(graph))  # type: ignore[attr-defined]
         return KernelStep(kernel, tuple(reads), constants)
@@ -117,6 +124,25 @@ class KernelLowering(Lowering):
 
     def _scratch_types(self, node: Node, nested: tuple[Plan, ...]) -> list[TensorType]:  # type: ignore[override]
         return super()._scratch_types(node, nested) if nested else []
+
+
+def storage_orders(graph: Graph) -> dict[Value, tuple[int, ...]]:
+    """Values that every reader transposes alike, and that order: stored so, their transposition costs nothing.
+
+    It is for results of kernels alone; arguments and results of the graph are row-major.
+    """
+    found: dict[Value, tuple[int, ...]] = {}
+    for node in graph.nodes:
+        if node.op.view or (node.op.regions and not (isinstance(node.op, Call) and node.op.kind == "fused")):
+            continue
+        if isinstance(node.op, (Constant, Scatter, Sort, Argsort)):
+            continue
+        for v in node.results:
+            orders = {u.op.axes if isinstance(u.op, Transpose) else None for u in graph.uses[v]}
+            order = orders.pop() if len(orders) == 1 and v not in graph.outputs else None
+            if order is not None and order != tuple(range(v.ndim)):
+                found[v] = order
+    return found
 
 
 def _layout(shown: np.ndarray) -> Layout:  # type: ignore[type-arg]

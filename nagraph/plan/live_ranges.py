@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,19 @@ def view_roots(graph: Graph) -> dict[Value, Value]:
     return views(graph)[0]
 
 
-def views(graph: Graph) -> tuple[dict[Value, Value], dict[Value, np.ndarray[Any, Any]]]:
-    """For each value the one whose bytes it shows; and for views an array that shows how.
+def views(
+    graph: Graph, stored: Mapping[Value, tuple[int, ...]] = MappingProxyType({})
+) -> tuple[dict[Value, Value], dict[Value, np.ndarray[Any, Any]]]:
+    """For each value the one whose bytes it shows; and for views, and what is not row-major, an array that shows how.
 
     Strides decide that: they are followed through the graph with arrays that have strides but no bytes.
+    `stored`: values whose axes stand in another order in memory, the outermost first.
     """
     roots: dict[Value, Value] = {v: v for v in graph.inputs}
     shown: dict[Value, np.ndarray[Any, Any]] = {}
+    for v, order in stored.items():
+        straight = _strided(v.type.with_shape(tuple(v.shape[a] for a in order)))
+        shown[v] = straight.transpose(np.argsort(order))
     for node in graph.nodes:
         for r in node.results:
             roots[r] = r

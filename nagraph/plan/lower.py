@@ -41,7 +41,7 @@ class Lowering:
         self.donations = donations
         self.constants = _constants(graph)
         self.order = [n for n in _donated_last(graph, donations) if any(r not in self.constants for r in n.results)]
-        self.roots = view_roots(graph)
+        self.roots = self._roots()
         self.last = last_uses(graph, self.order, self.roots)
         self.kept = {self.roots[v] for v in graph.outputs}
         self.slots: list[Slot] = []
@@ -50,6 +50,10 @@ class Lowering:
         self.steps: list[Step] = []
         self.nested: dict[int, Plan] = {}
         self.forms: dict[Node, RowForm | None] = {}
+
+    def _roots(self) -> dict[Value, Value]:
+        """For each value the one whose bytes it shows."""
+        return view_roots(self.graph)
 
     def plan(self) -> Plan:
         for i, v in enumerate(self.graph.inputs):

@@ -11,9 +11,11 @@ from nagraph.kernel.functions.hyperbolic import arccosh, arcsinh, arctanh, cosh,
 from nagraph.kernel.functions.inverse_trigonometric import arccos, arcsin, arctan, arctan2
 from nagraph.kernel.functions.logarithm import log, log1p, log2, log10
 from nagraph.kernel.functions.powers import cbrt, power, rsqrt, sqrt
+from nagraph.kernel.functions.remainders import floor_divide, fmod, remainder
 from nagraph.kernel.functions.trigonometric import cos, sin, tan
 
 __all__ = [
-    "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "cbrt", "cos", "cosh", "erf", "erfc",
-    "exp", "exp2", "expm1", "log", "log10", "log1p", "log2", "power", "rsqrt", "sigmoid", "sin", "sinh", "sqrt", "tan", "tanh",
+    "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "cbrt", "cos", "cosh", "erf", "erfc", "exp", "exp2",
+    "expm1", "floor_divide", "fmod", "log", "log10", "log1p", "log2", "power", "remainder", "rsqrt", "sigmoid", "sin", "sinh",
+    "sqrt", "tan", "tanh",
 ]

@@ -1,0 +1,76 @@
+"""fmod, and what is made of it: the remainder and the quotient of division that rounds down. All exact.
+
+With |x| = a 2^(d + k) and |y| = b 2^k, a and b integers, the rest of x by y is 2^k times that of a 2^d by b. It is
+found as in long division, 50 bits of d at a time: r ← r 2^50 - q b, where q may be off by one without harm, for the
+rest that follows is an integer that float64 holds.
+"""
+
+from __future__ import annotations
+
+import math
+
+from nagraph.kernel.functions.floats import FORMATS
+from nagraph.kernel.scalar import F32, F64, I64, Scalar, ScalarBuilder
+
+_BITS = 50
+#: The most that the exponents of two numbers differ.
+_SPAN = {F32: 128 + 149, F64: 1024 + 1074}
+
+
+def _integer(s: ScalarBuilder, size: Scalar) -> tuple[Scalar, Scalar]:
+    """(m, e): size = m 2^(e - 1075), m an integer below 2^53 in float64."""
+    bits = s.bitcast(size, I64)
+    e, rest = bits >> 52, bits & (1 << 52) - 1
+    tiny = s.eq(e, 0)
+    return s.cast(s.select(tiny, rest, rest | 1 << 52), F64), s.select(tiny, s.constant(1, I64), e)
+
+
+def _power_of_two(s: ScalarBuilder, n: Scalar) -> Scalar:
+    return s.bitcast(n + FORMATS[F64].bias << 52, F64)
+
+
+def _rest(s: ScalarBuilder, a: Scalar, b: Scalar, span: int) -> Scalar:
+    """a modulo b in float64, for 0 < b <= a, both finite."""
+    (r, e), (m, k) = _integer(s, a), _integer(s, b)
+    inverse, distance = 1 / m, e - k
+    for step in range(2 + -(-span // _BITS)):
+        if step >= 2:  # at first, without a shift, r comes below m
+            by = s.select(distance < _BITS, distance, s.constant(_BITS, I64))
+            r, distance = r * _power_of_two(s, by), distance - by
+        r = s.fma(-s.round("rint", r * inverse), m, r)
+    r = s.select(r < 0, r + m, r)
+    # 2^(k - 1075) may be subnormal; its two factors are not.
+    half = k >> 1
+    return r * _power_of_two(s, half - 538) * _power_of_two(s, k - half - 537)
+
+
+def fmod(s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+    """x - trunc(x / y) y, with the sign of x; nan if x is infinite or y is 0. Exact."""
+    a, b = s.abs(x), s.abs(y)
+    rest = s.cast(_rest(s, s.cast(a, F64), s.cast(b, F64), _SPAN[x.dtype]), x.dtype)
+    rest = s.copysign(s.select(a < b, a, rest), x)
+    good = (a < math.inf) & (b > 0)  # false for nan in either
+    return s.select(good, rest, s.constant(math.nan, x.dtype))
+
+
+def _down(s: ScalarBuilder, x: Scalar, y: Scalar) -> tuple[Scalar, Scalar]:
+    """(fmod, whether the quotient rounded down is one less than that rounded to zero)."""
+    rest = fmod(s, x, y)
+    return rest, s.ne(rest, 0) & ((rest < 0) ^ (y < 0))
+
+
+def remainder(s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+    """x - ⌊x / y⌋ y, with the sign of y (Python's %); the sum of fmod and y is rounded."""
+    rest, less = _down(s, x, y)
+    return s.select(s.eq(rest, 0), s.copysign(rest, y), s.select(less, rest + y, rest))
+
+
+def floor_divide(s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+    """⌊x / y⌋ (Python's //), computed as NumPy does: from x less its rest, which y divides."""
+    rest, less = _down(s, x, y)
+    quotient = (x - rest) / y
+    quotient = s.select(less, quotient - 1, quotient)
+    floor = s.round("floor", quotient)
+    floor = s.select(quotient - floor > 0.5, floor + 1, floor)
+    whole = s.select(s.eq(quotient, 0), s.copysign(quotient, x / y), floor)
+    return s.select(s.eq(y, 0), x / y, whole)
