@@ -41,7 +41,7 @@ def emit(module: Module, kernel: Kernel, name: str) -> Emitted:
     module.functions.append(code)
     frame = Frame(kernel, code)
     slots, args, *_ = code.arguments
-    frame.pointers = [_pointer(code, slots, args, i) for i in range(len(kernel.operands))]
+    frame.pointers = [operand_pointer(code, slots, args, i) for i in range(len(kernel.operands))]
     parts = [as_contraction(kernel, s) or s for s in kernel.stages]
     if any(isinstance(p, Contraction) for p in parts):
         emitted = _by_rows(frame, parts)
@@ -53,7 +53,8 @@ def emit(module: Module, kernel: Kernel, name: str) -> Emitted:
     return emitted
 
 
-def _pointer(code: Code, slots: Reg, args: Reg, i: int) -> Reg:
+def operand_pointer(code: Code, slots: Reg, args: Reg, i: int) -> Reg:
+    """The address of operand i of this launch."""
     slot = code.load("i64", code.offset(args, "i64", i64(i)), 8)
     return code.load("ptr", code.offset(slots, "ptr", slot), 8)
 
@@ -106,7 +107,7 @@ def _by_lanes(frame: Frame) -> Emitted:
     last = frame.lane = kernel.grid - 1
     extent = kernel.axes[last]
     width = frame.vector() * frame.unroll(kernel.stages)
-    while width > frame.vector() and (width > extent or extent % width):
+    while width > frame.vector() and -(-extent // width) * width > 1.25 * extent:
         width //= 2
     width = min(width, power_of_two(extent))
     frame.lanes = Lanes(code, width)

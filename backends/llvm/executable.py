@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,12 +13,15 @@ import numpy as np
 from nagraph.backends.llvm.code import Module
 from nagraph.backends.llvm.emit import Emitted, emit
 from nagraph.backends.llvm.native import Library, object_code
+from nagraph.backends.llvm.sorting import emit_sort
 from nagraph.errors import MissingRuleError, SignatureError
 from nagraph.ir.builder import Builder
 from nagraph.ir.graph import Graph, Value
 from nagraph.ir.types import type_of
 from nagraph.kernel.form import Kernel
 from nagraph.kernel.lower import lower as lower_kernel
+from nagraph.kernel.lower import row_major
+from nagraph.ops.sorting import Argsort, Sort
 from nagraph.plan.kernels import KernelLowering, KernelStep
 from nagraph.plan.plan import ALIGNMENT, Plan
 
@@ -45,14 +48,13 @@ _COMPILED: dict[str, Compiled] = {}
 _COMPILING = threading.Lock()
 
 
-def compiled(kernel: Kernel) -> Compiled:
-    """The machine code of a kernel; equal kernels are compiled once."""
-    key = str(kernel)
+def compiled(key: str, write: Callable[[Module, str], Emitted]) -> Compiled:
+    """The machine code of what `write` emits; equal keys are compiled once."""
     with _COMPILING:
         if key not in _COMPILED:
             name = f"k{hashlib.sha256(key.encode()).hexdigest()[:16]}"
             module = Module()
-            emitted = emit(module, kernel, name)
+            emitted = write(module, name)
             text = str(module)
             library = Library(object_code(text))
             _COMPILED[key] = Compiled(library.address(name), emitted, text, library)
@@ -62,7 +64,7 @@ def compiled(kernel: Kernel) -> Compiled:
 class Launch(NamedTuple):
     """A kernel on slots: the numbers of its operands in the program's table of pointers."""
 
-    kernel: Kernel
+    kernel: Kernel | None
     code: Compiled
     slots: tuple[int, ...]
     origin: Any
@@ -96,7 +98,7 @@ class Executable:
 
     @property
     def kernels(self) -> list[Kernel]:
-        return [x.kernel for x in self.launches]
+        return [x.kernel for x in self.launches if x.kernel is not None]
 
     # -- lowering -----------------------------------------------------------------------------------------------
 
@@ -122,16 +124,31 @@ class Executable:
     def _lower_step(self, step: Any) -> None:
         found = self._lowering.step_of(step.node)
         if found is None:
-            raise MissingRuleError(f"op {step.node.op.name} has no native code")
+            self._lower_template(step)
+            return
         slots = [self._slot(self._lowering.slot_of[v]) for v in found.reads]
         slots += [self._constant(c) for c in found.constants]
         slots += [self._slot(s) for s in step.results]
         self._launch(found, tuple(slots), step.node)
 
+    def _lower_template(self, step: Any) -> None:
+        """A step whose code is written by hand."""
+        op = step.node.op
+        if not isinstance(op, (Sort, Argsort)):
+            raise MissingRuleError(f"op {op.name} has no native code")
+        (x,) = step.node.operands
+        layout = self._lowering.layouts.get(x, row_major(x.shape))
+        key = f"{op.name} {x.type} {layout} {op.axis}"
+        code = compiled(key, lambda m, n: emit_sort(m, n, x.dtype, x.shape, layout, op.axis, isinstance(op, Argsort)))
+        if x.type.size:
+            source = self._slot(self._lowering.slot_of[self._lowering.roots[x]])
+            self.launches.append(Launch(None, code, (source, self._slot(step.results[0])), step.node))
+
     def _launch(self, step: KernelStep, slots: tuple[int, ...], origin: Any) -> None:
-        code = compiled(step.kernel)
-        if code.emitted.units and all(step.kernel.axes[:step.kernel.grid]):
-            self.launches.append(Launch(step.kernel, code, slots, origin))
+        kernel = step.kernel
+        code = compiled(str(kernel), lambda module, name: emit(module, kernel, name))
+        if code.emitted.units:
+            self.launches.append(Launch(kernel, code, slots, origin))
 
     def _copy_out(self, output: int, slot: int) -> None:
         """The output as a copy of what the slot shows."""

@@ -48,13 +48,17 @@ def lower(graph: Graph, layouts: Sequence[Layout] | None = None, written: Sequen
         from nagraph.kernel.scatter import lower_scatter
 
         return collapse(lower_scatter(graph, given))
+    if not any(v.type.size for v in graph.outputs):  # nothing to compute
+        values = (*graph.inputs, *array_constants(graph), *graph.outputs)
+        return Kernel((), 0, tuple(v.dtype for v in values), len(graph.outputs), (), ())
     last: NotRowLocal | None = None
     for rows in row_candidates(graph):
         try:
             return collapse(Lowering(graph, given, rows, written).kernel())
         except NotRowLocal as error:
             last = error
-    raise last or NotRowLocal(f"{graph.name} has no elements")
+    assert last is not None
+    raise last
 
 
 def array_constants(graph: Graph) -> list[Value]:

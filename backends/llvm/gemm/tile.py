@@ -1,0 +1,66 @@
+"""The sizes of the matrix product: what a register tile, a strip and a block hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nagraph.backends.llvm.code import vector
+from nagraph.ir.types import DTYPES, DType
+
+F32, F64 = DTYPES["f32"], DTYPES["f64"]
+
+#: Products that one chain of fma adds up, at most. It fixes the order of additions: equal for every machine and layout.
+CHAIN = 256
+#: Bytes of a block of B, which should stay in the second cache: CHAIN rows of it.
+B_BLOCK_NBYTES = 1 << 19
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A dtype on a machine that has `registers` vector registers of `nbytes` each."""
+
+    dtype: DType
+    nbytes: int
+    registers: int
+
+    def __post_init__(self) -> None:
+        if self.dtype not in (F32, F64):
+            raise TypeError(f"matrix products are emitted for f32 and f64, not {self.dtype}")
+
+    @property
+    def suffix(self) -> str:
+        return "f32" if self.dtype == F32 else "f64"
+
+    @property
+    def element(self) -> str:
+        return "float" if self.dtype == F32 else "double"
+
+    @property
+    def size(self) -> int:
+        return self.dtype.itemsize
+
+    @property
+    def lanes(self) -> int:
+        return self.nbytes // self.size
+
+    @property
+    def vector(self) -> str:
+        return vector(self.lanes, self.element)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the largest register tile, two vectors wide: its sums and two vectors of B leave a register or more for A."""
+        return 12 if self.registers >= 32 else 6
+
+    def widest(self, rows: int) -> int:
+        """Vectors of the widest register tile of so many rows: few rows take more, for eight sums keep the fma units busy."""
+        return {1: 8, 2: 4, 3: 4}.get(rows, 2)
+
+    @property
+    def block_rows(self) -> int:
+        """Rows of a block of A: whole register tiles, with CHAIN columns half the bytes of a block of B."""
+        return B_BLOCK_NBYTES // 2 // CHAIN // self.size // self.rows * self.rows
+
+    @property
+    def block_columns(self) -> int:
+        return B_BLOCK_NBYTES // CHAIN // self.size

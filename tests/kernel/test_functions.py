@@ -1,0 +1,113 @@
+"""The elementary functions, compiled, against NumPy in wider arithmetic and the C library."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from nagraph.ir.op import Op
+from nagraph.kernel import functions
+from nagraph.ops import special
+from tests.kernel.compiled import compiled, text
+from tests.kernel.references import BINARY, F32, F64, bound, errors, pairs, reference, samples, specials
+
+WIDTHS = (1, 4, 8, 16)
+NAMES = functions.__all__
+COUNT = 1 << 17
+
+
+def operands(name, dtype, count=COUNT):
+    """Every special value (or pair of such) and `count` others, a multiple of 16 in all."""
+    rng = np.random.default_rng(7)
+    chosen = specials(dtype)
+    if name in BINARY:
+        every, others = [a.ravel() for a in np.meshgrid(chosen, chosen)], pairs(dtype, count, rng)
+        arrays = [np.concatenate(parts) for parts in zip(every, others)]
+    else:
+        arrays = [np.concatenate([chosen, samples(dtype, count, rng)])]
+    return [a[:a.size // 16 * 16] for a in arrays]
+
+
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_error_is_bounded(name, dtype):
+    arrays = operands(name, dtype)
+    y = compiled(getattr(functions, name), dtype, len(arrays))(*arrays)
+    with np.errstate(all="ignore"):
+        found = errors(y, reference(name, dtype)(*arrays))
+    worst = int(np.argmax(found))
+    assert found[worst] <= bound(name, dtype), (found[worst], [a[worst] for a in arrays], y[worst])
+
+
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_bits_at_every_width(name, dtype):
+    arrays = operands(name, dtype, 1 << 12)
+    one, *others = [compiled(getattr(functions, name), dtype, len(arrays), width)(*arrays) for width in WIDTHS]
+    for other in others:
+        np.testing.assert_array_equal(other, one)
+        np.testing.assert_array_equal(np.signbit(other[~np.isnan(other)]), np.signbit(one[~np.isnan(one)]))
+
+
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_called(name, dtype):
+    """Intrinsics that are instructions, and no jumps but the loop's."""
+    written = text(getattr(functions, name), dtype, 2 if name in BINARY else 1)
+    called = {match.split(".")[1] for match in re.findall(r"@(llvm\.[\w.]+)\(", written)}
+    assert called <= {"fma", "fabs", "copysign", "sqrt", "floor", "trunc", "roundeven"}
+    assert not re.search(r"@(?!f\(|llvm\.)", written) and written.count("br ") == 2
+
+
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+def test_exact_values(dtype):
+    """What is exact in NumPy is exact here."""
+    whole = np.arange(-16, 16, dtype=dtype)
+    powers = np.ldexp(dtype.type(1), np.arange(-16, 16)).astype(dtype)
+    zero = np.zeros(16, dtype)
+
+    def run(name, x, *y):
+        return compiled(getattr(functions, name), dtype, 1 + len(y))(x, *y)
+
+    np.testing.assert_array_equal(run("exp2", whole), powers)
+    np.testing.assert_array_equal(run("log2", powers), whole)
+    np.testing.assert_array_equal(run("power", whole, np.full_like(whole, 2)), whole * whole)
+    np.testing.assert_array_equal(run("cbrt", whole**3), whole)
+    for name, at_zero in [("exp", 1), ("cos", 1), ("cosh", 1), ("sigmoid", 0.5), ("erfc", 1), ("sin", 0), ("tanh", 0), ("erf", 0)]:
+        np.testing.assert_array_equal(run(name, zero), at_zero)
+
+
+def test_edges_of_power():
+    nan, inf = np.nan, np.inf
+    cases = [(nan, 0, 1), (1, nan, 1), (-1, inf, 1), (-1, -inf, 1), (0, -1, inf), (-0.0, -1, -inf), (-0.0, -2, inf), (-2, 3, -8),
+             (-2, 0.5, nan), (-inf, 3, -inf), (-inf, -3, -0.0), (0.5, inf, 0), (2, -inf, 0), (-8, 1 / 3, nan), (0, nan, nan), (2, 1, 2)]
+    for dtype in (F32, F64):
+        x, y, z = (np.array(column, dtype) for column in zip(*cases))
+        found = compiled(functions.power, dtype, 2)(x, y)
+        np.testing.assert_array_equal(found, z)
+        assert (np.signbit(found) == np.signbit(z))[~np.isnan(z)].all()
+
+
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+def test_angles_near_quarter_turns(dtype):
+    """Large numbers that lie next to multiples of π/2: there every bit of π counts."""
+    hard = [16367173.0 * 2.0**72] if dtype == F32 else [6381956970095103.0 * 2.0**797, 5319372648326541.0 * 2.0**-48]
+    multiples = np.arange(1, 4000) * (np.pi / 2)
+    near = np.concatenate([[*hard, *(-h for h in hard)], multiples, multiples * 2.0**20]).astype(dtype)
+    x = np.concatenate([near, np.nextafter(near, dtype.type(0)), np.nextafter(near, dtype.type(np.inf))])
+    x = x[:x.size // 16 * 16]
+    for name in ("sin", "cos", "tan"):
+        found = errors(compiled(getattr(functions, name), dtype)(x), reference(name, dtype)(x))
+        assert found.max() <= bound(name, dtype)
+
+
+def test_every_transcendental_op_has_its_function():
+    ops = [v for v in vars(special).values() if isinstance(v, Op)]
+    assert len(ops) > 20
+    for op in ops:
+        for dtype in (F32, F64):
+            arrays = operands(op.name, dtype, 160)
+            rule, function = op.scalar, getattr(functions, op.name)
+            np.testing.assert_array_equal(*(compiled(f, dtype, len(arrays))(*arrays) for f in (rule, function)))
