@@ -368,6 +368,9 @@ class Cast(Linear):
         found: int = k.cast(k.element(operands[0], index), self.dtype)
         return found
 
+    def scalar(self, s: Any, x: Any) -> Any:
+        return s.cast(x, self.dtype)
+
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         (x,) = operands
         return (cast(ct, x.dtype) if is_float(x.dtype) and is_float(self.dtype) else None,)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nagraph.ir.op import Array, op
 from nagraph.ir.operators import FUNCTIONS
-from nagraph.ir.types import BOOL, DType
+from nagraph.ir.types import BOOL, DType, is_float
 from nagraph.ops.base import ANY, Elementwise, convert
+
+if TYPE_CHECKING:
+    from nagraph.kernel.scalar import Scalar, ScalarBuilder
 
 
 class Comparison(Elementwise):
@@ -33,12 +36,18 @@ class Equal(Comparison):
 
     reference = staticmethod(np.equal)
 
+    def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+        return s.compare("eq", x, y)
+
 
 @op
 class NotEqual(Comparison):
     """x ≠ y; nan differs from everything."""
 
     reference = staticmethod(np.not_equal)
+
+    def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+        return s.compare("ne", x, y)
 
 
 @op
@@ -47,12 +56,18 @@ class Less(Comparison):
 
     reference = staticmethod(np.less)
 
+    def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+        return s.compare("lt", x, y)
+
 
 @op
 class LessEqual(Comparison):
     """x ≤ y."""
 
     reference = staticmethod(np.less_equal)
+
+    def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+        return s.compare("le", x, y)
 
 
 @op
@@ -61,12 +76,18 @@ class Greater(Comparison):
 
     reference = staticmethod(np.greater)
 
+    def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+        return s.compare("gt", x, y)
+
 
 @op
 class GreaterEqual(Comparison):
     """x ≥ y."""
 
     reference = staticmethod(np.greater_equal)
+
+    def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+        return s.compare("ge", x, y)
 
 
 class Logical(Comparison):
@@ -88,6 +109,9 @@ class LogicalAnd(Logical):
 
     reference = staticmethod(np.logical_and)
 
+    def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+        return x & y
+
 
 @op
 class LogicalOr(Logical):
@@ -95,12 +119,18 @@ class LogicalOr(Logical):
 
     reference = staticmethod(np.logical_or)
 
+    def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+        return x | y
+
 
 @op
 class LogicalXor(Logical):
     """Exactly one of x and y."""
 
     reference = staticmethod(np.logical_xor)
+
+    def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+        return x ^ y
 
 
 @op
@@ -111,6 +141,9 @@ class LogicalNot(Logical):
 
     def samples(self, rng: np.random.Generator) -> Any:
         yield (rng.normal(size=(3, 4)) > 0,)
+
+    def scalar(self, s: ScalarBuilder, x: Scalar) -> Scalar:
+        return ~x
 
 
 class Question(Comparison):
@@ -128,6 +161,9 @@ class IsNan(Question):
     def reference(self, x: Array) -> Array:
         return np.not_equal(x, x)
 
+    def scalar(self, s: ScalarBuilder, x: Scalar) -> Scalar:
+        return s.is_nan(x)
+
 
 @op
 class IsFinite(Question):
@@ -135,12 +171,18 @@ class IsFinite(Question):
 
     reference = staticmethod(np.isfinite)
 
+    def scalar(self, s: ScalarBuilder, x: Scalar) -> Scalar:
+        return s.abs(x) < float("inf") if is_float(x.dtype) else s.constant(True, BOOL)
+
 
 @op
 class IsInf(Question):
     """Whether x is inf or -inf."""
 
     reference = staticmethod(np.isinf)
+
+    def scalar(self, s: ScalarBuilder, x: Scalar) -> Scalar:
+        return s.eq(s.abs(x), float("inf")) if is_float(x.dtype) else s.constant(False, BOOL)
 
 
 equal, not_equal, less, less_equal = Equal(), NotEqual(), Less(), LessEqual()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,8 +11,11 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, op
 from nagraph.ir.operators import FUNCTIONS
-from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, TensorType, is_float
+from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SIGNED, TensorType, is_float
 from nagraph.ops.base import ANY, NARROW_FLOATS, Elementwise, Maybe, broadcast_to, full, sum_to
+
+if TYPE_CHECKING:
+    from nagraph.kernel.scalar import Scalar, ScalarBuilder
 
 
 class Binary(Elementwise):
@@ -42,6 +45,9 @@ class Add(Binary):
     def partials(self, z: Value, x: Value, y: Value) -> tuple[float, float]:
         return 1, 1
 
+    def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+        return x | y if x.dtype == BOOL else x + y
+
 
 @op
 class Subtract(Binary):
@@ -51,6 +57,9 @@ class Subtract(Binary):
 
     def partials(self, z: Value, x: Value, y: Value) -> tuple[float, float]:
         return 1, -1
+
+    def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+        return x - y
 
 
 @op
@@ -62,6 +71,9 @@ class Multiply(Binary):
 
     def partials(self, z: Value, x: Value, y: Value) -> tuple[Value, Value]:
         return y, x
+
+    def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+        return x & y if x.dtype == BOOL else x * y
 
 
 @op
@@ -82,6 +94,9 @@ class Divide(Binary):
     def partials(self, z: Value, x: Value, y: Value) -> tuple[Value, Value]:
         return 1 / y, -z / y
 
+    def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+        return x / y
+
 
 @op
 class FloorDivide(Binary):
@@ -96,6 +111,13 @@ class FloorDivide(Binary):
         yield rng.normal(size=(3, 4)), rng.uniform(0.5, 2.0, size=(4,))
         yield np.arange(-6, 6), np.array(4)
 
+    def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+        from nagraph.kernel import functions
+
+        if is_float(x.dtype):
+            return functions.floor_divide(s, x, y)
+        return _floor_divmod(s, x, y)[0]
+
 
 @op
 class Remainder(Binary):
@@ -105,6 +127,13 @@ class Remainder(Binary):
 
     def partials(self, z: Value, x: Value, y: Value) -> tuple[float, Value]:
         return 1, -floor_divide(x, y)
+
+    def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+        from nagraph.kernel import functions
+
+        if is_float(x.dtype):
+            return functions.remainder(s, x, y)
+        return _floor_divmod(s, x, y)[1]
 
 
 @op
@@ -117,6 +146,13 @@ class Fmod(Binary):
         from nagraph.ops.rounding import trunc
 
         return 1, -trunc(x / y)
+
+    def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+        from nagraph.kernel import functions
+
+        if is_float(x.dtype):
+            return functions.fmod(s, x, y)
+        return _trunc_divmod(s, x, y)[1]
 
 
 @op
@@ -146,6 +182,18 @@ class Power(Binary):
         yield rng.uniform(0.5, 2.0, size=(3, 4)), rng.normal(size=(4,))
         yield np.arange(1, 7), np.array(2)
 
+    def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+        from nagraph.kernel import functions
+
+        if is_float(x.dtype):
+            return functions.power(s, x, y)
+        # Square and multiply; of negative exponents of integers compiled code leaves something, the reference an error.
+        result = s.constant(1, x.dtype)
+        for bit in range(8 * x.dtype.itemsize):
+            result = s.select(s.ne((y >> bit) & 1, 0), result * x, result)
+            x = x * x
+        return result
+
 
 def _scalar(value: float, like: Value) -> Any:
     return np.asarray(value).astype(like.dtype)
@@ -165,6 +213,9 @@ class Maximum(Binary):
         yield rng.normal(size=(3, 4)), rng.normal(size=(4,))
         yield np.arange(6), np.array(3)
 
+    def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+        return s.maximum(x, y)
+
 
 @op
 class Minimum(Binary):
@@ -179,6 +230,9 @@ class Minimum(Binary):
     def samples(self, rng: np.random.Generator) -> Any:
         yield rng.normal(size=(3, 4)), rng.normal(size=(4,))
         yield np.arange(6), np.array(3)
+
+    def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+        return s.minimum(x, y)
 
 
 def _share(z: Value, x: Value, y: Value) -> Value:
@@ -199,6 +253,9 @@ class Negative(Unary):
     def partials(self, y: Value, x: Value) -> tuple[float]:
         return (-1,)
 
+    def scalar(self, s: ScalarBuilder, x: Scalar) -> Scalar:
+        return -x
+
 
 @op
 class Abs(Unary):
@@ -212,6 +269,9 @@ class Abs(Unary):
 
         return (sign(x),)
 
+    def scalar(self, s: ScalarBuilder, x: Scalar) -> Scalar:
+        return x if x.dtype == BOOL else s.abs(x)
+
 
 @op
 class Square(Unary):
@@ -223,6 +283,9 @@ class Square(Unary):
     def partials(self, y: Value, x: Value) -> tuple[Value]:
         return (2 * x,)
 
+    def scalar(self, s: ScalarBuilder, x: Scalar) -> Scalar:
+        return x * x
+
 
 @op
 class Reciprocal(Unary):
@@ -232,6 +295,9 @@ class Reciprocal(Unary):
 
     def partials(self, y: Value, x: Value) -> tuple[Value]:
         return (-y * y,)
+
+    def scalar(self, s: ScalarBuilder, x: Scalar) -> Scalar:
+        return 1 / x if is_float(x.dtype) else _trunc_divmod(s, s.constant(1, x.dtype), x)[0]
 
 
 @op
@@ -284,6 +350,9 @@ class Select(Elementwise):
         yield rng.normal(size=(3, 4)) > 0, rng.normal(size=(3, 4)), rng.normal(size=(4,))
         yield np.array(True), np.arange(3), np.array(7)
 
+    def scalar(self, s: ScalarBuilder, condition: Scalar, x: Scalar, y: Scalar) -> Scalar:
+        return s.select(condition, x, y)
+
 
 @op
 class Clip(Elementwise):
@@ -311,6 +380,32 @@ class Clip(Elementwise):
 
     def samples(self, rng: np.random.Generator) -> Any:
         yield rng.normal(size=(3, 4)), np.array(-0.5), np.array(0.5)
+
+    def scalar(self, s: ScalarBuilder, x: Scalar, low: Scalar, high: Scalar) -> Scalar:
+        return s.minimum(s.maximum(x, low), high)
+
+
+def _trunc_divmod(s: ScalarBuilder, x: Scalar, y: Scalar) -> tuple[Scalar, Scalar]:
+    """(quotient rounded towards zero, remainder) of integers; by zero both are 0, and the least one by -1 is itself."""
+    by_zero, one = s.eq(y, 0), s.constant(1, y.dtype)
+    safe = s.select(by_zero, one, y)
+    if x.dtype in SIGNED:
+        minus = s.eq(y, -1)
+        safe = s.select(minus, one, safe)
+        quotient = s.select(minus, -x, s.div(x, safe))
+    else:
+        quotient = s.div(x, safe)
+    zero = s.constant(0, x.dtype)
+    return s.select(by_zero, zero, quotient), s.select(by_zero, zero, s.rem(x, safe))
+
+
+def _floor_divmod(s: ScalarBuilder, x: Scalar, y: Scalar) -> tuple[Scalar, Scalar]:
+    """(quotient rounded down, remainder with the sign of y) of integers."""
+    q, r = _trunc_divmod(s, x, y)
+    if x.dtype not in SIGNED:
+        return q, r
+    crosses = s.ne(r, 0) & ((r ^ y) < 0)
+    return s.select(crosses, q - 1, q), s.select(crosses, r + y, r)
 
 
 add, subtract, multiply, divide = Add(), Subtract(), Multiply(), Divide()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nagraph.ir.graph import Value
 from nagraph.ir.op import op
-from nagraph.ir.types import FLOATS, INTEGERS
+from nagraph.ir.types import DTYPES, FLOATS, INTEGERS, is_float
 from nagraph.ops.base import ANY, NUMERIC, Elementwise
+
+if TYPE_CHECKING:
+    from nagraph.kernel.scalar import Scalar, ScalarBuilder
+
+
+F64 = DTYPES["f64"]
 
 
 class Step(Elementwise):
@@ -32,6 +38,9 @@ class Floor(Step):
 
     reference = staticmethod(np.floor)
 
+    def scalar(self, s: ScalarBuilder, x: Scalar) -> Scalar:
+        return s.round("floor", x) if is_float(x.dtype) else x
+
 
 @op
 class Ceil(Step):
@@ -39,12 +48,18 @@ class Ceil(Step):
 
     reference = staticmethod(np.ceil)
 
+    def scalar(self, s: ScalarBuilder, x: Scalar) -> Scalar:
+        return s.round("ceil", x) if is_float(x.dtype) else x
+
 
 @op
 class Trunc(Step):
     """x without its fraction: rounding towards zero. Integers stay."""
 
     reference = staticmethod(np.trunc)
+
+    def scalar(self, s: ScalarBuilder, x: Scalar) -> Scalar:
+        return s.round("trunc", x) if is_float(x.dtype) else x
 
 
 @op
@@ -55,6 +70,9 @@ class Rint(Step):
     promotes = "float"
     reference = staticmethod(np.rint)
 
+    def scalar(self, s: ScalarBuilder, x: Scalar) -> Scalar:
+        return s.round("rint", x)
+
 
 @op
 class Sign(Step):
@@ -62,6 +80,11 @@ class Sign(Step):
 
     dtypes = NUMERIC
     reference = staticmethod(np.sign)
+
+    def scalar(self, s: ScalarBuilder, x: Scalar) -> Scalar:
+        zero = s.constant(0, x.dtype)
+        positive, negative = s.cast(x > zero, x.dtype), s.cast(x < zero, x.dtype)
+        return s.select(s.is_nan(x), x, positive - negative) if is_float(x.dtype) else positive - negative
 
 
 @op
@@ -78,6 +101,18 @@ class NextAfter(Elementwise):
 
     def samples(self, rng: np.random.Generator) -> Any:
         yield rng.normal(size=(3, 4)), np.array(np.inf)
+
+    def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+        bits = DTYPES[f"u{8 * x.dtype.itemsize}"]
+        number, wide = s.bitcast(x, bits), [s.cast(v, F64) for v in (x, y)]
+        # Away from zero the bits count up, towards zero down; from a zero one goes to the least number with the sign of y.
+        away = ~((wide[0] < wide[1]) ^ (wide[0] > 0.0))
+        moved = s.bitcast(s.select(away, number + 1, number - 1), x.dtype)
+        sign = 1 << 8 * x.dtype.itemsize - 1
+        least = s.bitcast((s.bitcast(y, bits) & sign) | 1, x.dtype)
+        moved = s.select(s.eq(wide[0], 0.0), least, moved)
+        moved = s.select(s.eq(*wide), y, moved)
+        return s.select(s.is_nan(wide[0]), x, s.select(s.is_nan(wide[1]), y, moved))
 
 
 @op
@@ -98,6 +133,9 @@ class CopySign(Elementwise):
 
     def samples(self, rng: np.random.Generator) -> Any:
         yield rng.normal(size=(3, 4)), rng.normal(size=(4,))
+
+    def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+        return s.copysign(x, y)
 
 
 floor, ceil, trunc, rint, sign = Floor(), Ceil(), Trunc(), Rint(), Sign()

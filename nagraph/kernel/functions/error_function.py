@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nagraph.kernel.functions.coefficients import ERF_F32, ERF_FAR_F32, ERF_NEAR_F64, ERFC_F64
-from nagraph.kernel.functions.exponential import exp
+from nagraph.kernel.functions.exponential import finite_exp
 from nagraph.kernel.functions.floats import clamp, in_double
 from nagraph.kernel.scalar import F32, Scalar, ScalarBuilder
 
@@ -33,9 +33,9 @@ def _tail(s: ScalarBuilder, t: Scalar) -> Scalar:
     """
     t = clamp(s, t, high=28.0)
     square = t * t
-    rest = s.fma(t, t, -square)  # t² = square + rest, and exp(-rest) = 1 - rest
+    rest = s.fma(t, t, -square)  # t² = square + rest
     p = s.horner((t - 4) / (t + 4), ERFC_F64) / s.fma(t, s.constant(2, t.dtype), s.constant(1, t.dtype))
-    return exp(s, -square) * s.fma(p, -rest, p)
+    return finite_exp(s, -square, -rest) * p
 
 
 def _erf_double(s: ScalarBuilder, x: Scalar) -> Scalar:

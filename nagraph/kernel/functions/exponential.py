@@ -66,18 +66,18 @@ def _scaled(s: ScalarBuilder, p: Scalar, exponent: Scalar, tiny: Scalar) -> Scal
     return s.select(tiny, y * 2.0**-range.room, y)
 
 
-def _finite_exp(s: ScalarBuilder, x: Scalar) -> Scalar:
-    """eˣ where it does not overflow; of nan, anything."""
+def finite_exp(s: ScalarBuilder, x: Scalar, rest: Scalar | None = None) -> Scalar:
+    """eˣ, or e to the power x + rest with a rest below the last bit of x, where it does not overflow; of nan, anything."""
     range = RANGES[x.dtype]
     x = clamp(s, x, low=range.zero)
     r, exponent = _reduce(s, x)
-    return _scaled(s, _near_one(s, r), exponent, x < range.subnormal)
+    return _scaled(s, _near_one(s, r if rest is None else r + rest), exponent, x < range.subnormal)
 
 
 def exp(s: ScalarBuilder, x: Scalar) -> Scalar:
     """eˣ. Error: below 1 ULP."""
     # x + inf: infinity, or nan where x is nan.
-    return s.select(x <= RANGES[x.dtype].largest, _finite_exp(s, x), x + math.inf)
+    return s.select(x <= RANGES[x.dtype].largest, finite_exp(s, x), x + math.inf)
 
 
 def half_exp(s: ScalarBuilder, x: Scalar) -> Scalar:

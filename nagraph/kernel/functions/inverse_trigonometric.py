@@ -47,27 +47,31 @@ def arctan2(s: ScalarBuilder, y: Scalar, x: Scalar) -> Scalar:
     return s.select(s.is_nan(x) | s.is_nan(y), x + y, angle)
 
 
-def _arcsin(s: ScalarBuilder, x: Scalar, z: Scalar) -> Scalar:
-    """Of |x| <= 1/2, z = x²."""
-    return s.fma(s.horner(z, ARCSIN_F32 if x.dtype == F32 else ARCSIN_F64), z * x, x)
+def _arcsin(s: ScalarBuilder, x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
+    """(whether |x| > 1/2, v, w): arcsin |x| = v + w, or where |x| is large, that is half of arccos |x|.
 
-
-def _halved(s: ScalarBuilder, x: Scalar) -> tuple[Scalar, Scalar]:
-    """(whether |x| > 1/2, and then arcsin √((1 - |x|) / 2), half of arccos |x|; else arcsin |x|)."""
+    There arccos |x| = 2 arcsin √((1 - |x|) / 2). |w| is much less than v.
+    """
     size = s.abs(x)
     large = size > 0.5
     z = s.select(large, s.fma(size, s.constant(-0.5, x.dtype), s.constant(0.5, x.dtype)), x * x)
-    return large, _arcsin(s, s.select(large, s.sqrt(z), size), z)
+    v = s.select(large, s.sqrt(z), size)
+    return large, v, s.horner(z, ARCSIN_F32 if x.dtype == F32 else ARCSIN_F64) * (z * v)
 
 
 def arcsin(s: ScalarBuilder, x: Scalar) -> Scalar:
     """arcsin x, nan beyond 1. Error: at most 2 ULP."""
-    large, y = _halved(s, x)
-    return s.copysign(s.select(large, _minus(s, 1, y + y), y), x)
+    large, v, w = _arcsin(s, x)
+    high, low = HALF_PI[x.dtype]
+    twice = v + v
+    total = high - twice
+    far = total + s.fma(w, s.constant(-2, x.dtype), ((high - total) - twice) + low)
+    return s.copysign(s.select(large, far, v + w), x)
 
 
 def arccos(s: ScalarBuilder, x: Scalar) -> Scalar:
     """arccos x, nan beyond 1. Error: at most 2 ULP."""
-    large, y = _halved(s, x)
+    large, v, w = _arcsin(s, x)
+    y = v + w
     twice = y + y
     return s.select(large, s.select(x < 0, _minus(s, 2, twice), twice), _minus(s, 1, s.copysign(y, x)))
