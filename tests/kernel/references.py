@@ -59,7 +59,7 @@ def errors(y: Array, exact: Array) -> Array:
         distance = np.abs(np.clip(y.astype(exact.dtype), -top, top) - np.clip(exact, -top, top)) / spacing
         wrong = (np.isnan(y) != np.isnan(nearest)) | (np.isinf(exact) & (y != exact)) | (np.signbit(y) != np.signbit(nearest))
         wrong &= ~(np.isnan(y) & np.isnan(nearest))
-    found: Array = np.where(wrong, np.inf, np.where(np.isnan(y), 0, distance)).astype(np.float64)
+    found: Array = np.where(wrong, np.inf, np.where(np.isnan(y) | (y == exact), 0, distance)).astype(np.float64)
     return found
 
 
@@ -69,7 +69,8 @@ def specials(dtype: DType) -> Array:
     positive = np.array([0, np.inf, np.nan, info.smallest_subnormal, info.tiny, info.max, info.eps, 1, 2, 3, 10, 0.5, 1.5, np.pi,
                          np.pi / 2, np.e, 88.0, 88.5, 103.9, 104.5, 127.5, 128, 149, 150, 709.7, 710.3, 745.1, 746, 1023.5, 1024,
                          1074, 1075, 9.1, 20, 6.0, 27.0, 28.0], dtype)
-    steps = np.concatenate([positive, np.nextafter(positive, dtype.type(0)), np.nextafter(positive, dtype.type(np.inf))])
+    with np.errstate(over="ignore"):
+        steps = np.concatenate([positive, np.nextafter(positive, dtype.type(0)), np.nextafter(positive, dtype.type(np.inf))])
     integer = np.uint32 if dtype == F32 else np.uint64
     odd_nan = np.array([1, 12345], integer) + np.array(np.inf, dtype).view(integer)
     every = np.concatenate([steps, odd_nan.view(dtype)])
