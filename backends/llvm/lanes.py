@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import operator
 import struct
 from typing import Any
 
 import numpy as np
 
 from nagraph.backends.llvm.code import Code, Reg, constant, vector, vector_parts
-from nagraph.ir.types import BOOL, DTYPES, INTEGERS, SIGNED, DType
+from nagraph.ir.types import BOOL, DTYPES, INTEGERS, SIGNED, UNSIGNED, DType
 from nagraph.kernel.scalar import F32, F64, I32, I64, U32, Scalar, ScalarBuilder
 
 F16, BF16 = DTYPES["f16"], DTYPES["bf16"]
 NARROW = frozenset((F16, BF16))
 
 COMPARE_FLOAT = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}
+KNOWN = {"zeroinitializer": 0, "false": 0, "true": 1}
 ROUND = {"floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "roundeven"}
 
 
@@ -49,6 +51,16 @@ def literal(value: Any, dtype: DType) -> str:
     bits = 8 * dtype.itemsize
     wrapped = int(value) % (1 << bits)
     return str(wrapped - (1 << bits) if wrapped >> (bits - 1) else wrapped)
+
+
+def known(x: Scalar) -> int | None:
+    """The integer or bool that a constant has in every lane. What guards a constant divisor is decided here and now."""
+    text = x.raw.text.removeprefix("splat (").removesuffix(")").split()[-1]
+    if text in KNOWN:
+        return KNOWN[text]
+    if not text.lstrip("-").isdigit():
+        return None
+    return int(text) % (1 << 8 * x.dtype.itemsize) if x.dtype in UNSIGNED else int(text)
 
 
 class Lanes(ScalarBuilder):
@@ -128,6 +140,8 @@ class Lanes(ScalarBuilder):
     # -- choice and bits --------------------------------------------------------------------------------------
 
     def compare(self, how: str, x: Scalar, y: Scalar) -> Scalar:
+        if x.dtype in INTEGERS and (a := known(x)) is not None and (b := known(y)) is not None:
+            return self.constant(getattr(operator, how)(a, b), BOOL)
         if x.dtype in (F32, F64):
             name = f"fcmp {COMPARE_FLOAT[how]}"
         elif how in ("eq", "ne"):
@@ -137,6 +151,8 @@ class Lanes(ScalarBuilder):
         return Scalar(self, BOOL, self.code.compare(name, x.raw, y.raw))
 
     def select(self, condition: Scalar, x: Scalar, y: Scalar) -> Scalar:
+        if (chosen := known(condition)) is not None:
+            return x if chosen else y
         return Scalar(self, x.dtype, self.code.select(condition.raw, x.raw, y.raw))
 
     def bits(self, how: str, x: Scalar, y: Scalar) -> Scalar:
@@ -174,8 +190,8 @@ class Lanes(ScalarBuilder):
                 return self.code.convert("fpext" if dtype == F64 else "fptrunc", x.raw, kind)
             if dtype == DTYPES["u64"]:
                 return self._to_u64(x)
-            # Narrower integers by way of wider ones, which wraps around as NumPy does.
-            way = I32 if dtype in SIGNED and dtype.itemsize < 4 else dtype if dtype in SIGNED else I64
+            # Other integers by way of wider signed ones, which wraps around as NumPy does.
+            way = I32 if dtype.itemsize < 4 else dtype if dtype in SIGNED else I64
             whole = self.code.convert("fptosi", x.raw, self.type(way))
             return whole if self.type(way) == kind else self.code.convert("trunc", whole, kind)
         if dtype in (F32, F64):

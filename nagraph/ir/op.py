@@ -82,6 +82,10 @@ class Op:
         """The instruction that gives the result's element at an index: how kernels are made (`nagraph.kernel.elements`)."""
         raise MissingRuleError(f"op {self.name} has no rule for one element, so no kernel can hold it")
 
+    def scalar(self, s: Any, *operands: Any, **_: Any) -> Any:
+        """The result for one element of each operand, written with the builder `s` (`nagraph.kernel.scalar`)."""
+        raise MissingRuleError(f"op {self.name} has no scalar form")
+
     def vjp(
         self, cotangents: tuple[Value | None, ...], results: tuple[Value, ...], operands: tuple[Value, ...]
     ) -> tuple[Value | None, ...]:

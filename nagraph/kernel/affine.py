@@ -69,6 +69,9 @@ def strides(shape: Sequence[int]) -> tuple[int, ...]:
 
 def refine(shapes: Iterable[Sequence[int]]) -> tuple[int, ...] | None:
     """The coarsest extents that cut all these shapes of one size; None if their cuts do not nest."""
+    shapes = list(shapes)
+    if any(0 in shape for shape in shapes):
+        return (0,)
     cuts: set[int] = {1}
     for shape in shapes:
         product = 1

@@ -11,7 +11,7 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, op
 from nagraph.ir.operators import FUNCTIONS
-from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SIGNED, TensorType, is_float
+from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, TensorType, is_float
 from nagraph.ops.base import ANY, NARROW_FLOATS, Elementwise, Maybe, broadcast_to, full, sum_to
 
 if TYPE_CHECKING:
@@ -112,11 +112,9 @@ class FloorDivide(Binary):
         yield np.arange(-6, 6), np.array(4)
 
     def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
-        from nagraph.kernel import functions
+        from nagraph.kernel.functions import integers, remainders
 
-        if is_float(x.dtype):
-            return functions.floor_divide(s, x, y)
-        return _floor_divmod(s, x, y)[0]
+        return remainders.floor_divide(s, x, y) if is_float(x.dtype) else integers.floor_divide(s, x, y)
 
 
 @op
@@ -129,11 +127,9 @@ class Remainder(Binary):
         return 1, -floor_divide(x, y)
 
     def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
-        from nagraph.kernel import functions
+        from nagraph.kernel.functions import integers, remainders
 
-        if is_float(x.dtype):
-            return functions.remainder(s, x, y)
-        return _floor_divmod(s, x, y)[1]
+        return remainders.remainder(s, x, y) if is_float(x.dtype) else integers.remainder(s, x, y)
 
 
 @op
@@ -148,11 +144,9 @@ class Fmod(Binary):
         return 1, -trunc(x / y)
 
     def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
-        from nagraph.kernel import functions
+        from nagraph.kernel.functions import integers, remainders
 
-        if is_float(x.dtype):
-            return functions.fmod(s, x, y)
-        return _trunc_divmod(s, x, y)[1]
+        return remainders.fmod(s, x, y) if is_float(x.dtype) else integers.fmod(s, x, y)
 
 
 @op
@@ -183,16 +177,10 @@ class Power(Binary):
         yield np.arange(1, 7), np.array(2)
 
     def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
-        from nagraph.kernel import functions
+        """Compiled code raises no error: of an integer at a negative exponent it gives trunc(x ** y), and 0 of 0."""
+        from nagraph.kernel.functions import integers, powers
 
-        if is_float(x.dtype):
-            return functions.power(s, x, y)
-        # Square and multiply; of negative exponents of integers compiled code leaves something, the reference an error.
-        result = s.constant(1, x.dtype)
-        for bit in range(8 * x.dtype.itemsize):
-            result = s.select(s.ne((y >> bit) & 1, 0), result * x, result)
-            x = x * x
-        return result
+        return powers.power(s, x, y) if is_float(x.dtype) else integers.power(s, x, y)
 
 
 def _scalar(value: float, like: Value) -> Any:
@@ -297,7 +285,9 @@ class Reciprocal(Unary):
         return (-y * y,)
 
     def scalar(self, s: ScalarBuilder, x: Scalar) -> Scalar:
-        return 1 / x if is_float(x.dtype) else _trunc_divmod(s, s.constant(1, x.dtype), x)[0]
+        from nagraph.kernel.functions import integers
+
+        return 1 / x if is_float(x.dtype) else integers.divide(s, s.constant(1, x.dtype), x)
 
 
 @op
@@ -383,29 +373,6 @@ class Clip(Elementwise):
 
     def scalar(self, s: ScalarBuilder, x: Scalar, low: Scalar, high: Scalar) -> Scalar:
         return s.minimum(s.maximum(x, low), high)
-
-
-def _trunc_divmod(s: ScalarBuilder, x: Scalar, y: Scalar) -> tuple[Scalar, Scalar]:
-    """(quotient rounded towards zero, remainder) of integers; by zero both are 0, and the least one by -1 is itself."""
-    by_zero, one = s.eq(y, 0), s.constant(1, y.dtype)
-    safe = s.select(by_zero, one, y)
-    if x.dtype in SIGNED:
-        minus = s.eq(y, -1)
-        safe = s.select(minus, one, safe)
-        quotient = s.select(minus, -x, s.div(x, safe))
-    else:
-        quotient = s.div(x, safe)
-    zero = s.constant(0, x.dtype)
-    return s.select(by_zero, zero, quotient), s.select(by_zero, zero, s.rem(x, safe))
-
-
-def _floor_divmod(s: ScalarBuilder, x: Scalar, y: Scalar) -> tuple[Scalar, Scalar]:
-    """(quotient rounded down, remainder with the sign of y) of integers."""
-    q, r = _trunc_divmod(s, x, y)
-    if x.dtype not in SIGNED:
-        return q, r
-    crosses = s.ne(r, 0) & ((r ^ y) < 0)
-    return s.select(crosses, q - 1, q), s.select(crosses, r + y, r)
 
 
 add, subtract, multiply, divide = Add(), Subtract(), Multiply(), Divide()

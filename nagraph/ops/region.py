@@ -184,6 +184,9 @@ class StopGradient(Primitive):
     def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
         return int(k.element(operands[0], index))
 
+    def scalar(self, s: Any, x: Any) -> Any:
+        return x
+
     def vjp(self, cotangents: Any, results: Any, operands: Any) -> tuple[None]:
         return (None,)
 

@@ -89,7 +89,7 @@ class Sign(Step):
 
 @op
 class NextAfter(Elementwise):
-    """The next representable number after x in the direction of y. No derivative."""
+    """The next representable number after x in the direction of y, y itself if they are equal. No derivative."""
 
     name = "nextafter"
     dtypes = FLOATS

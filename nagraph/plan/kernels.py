@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from nagraph.kernel.form import Kernel
 from nagraph.kernel.lower import Layout, array_constants, row_major
 from nagraph.kernel.lower import lower as lower_kernel
 from nagraph.kernel.sharing import may_share
+from nagraph.ops.control import Scan, WhileLoop
 from nagraph.ops.indexing import Scatter
 from nagraph.ops.movement import Broadcast, Transpose
 from nagraph.ops.region import Call
@@ -34,11 +35,12 @@ class KernelStep(NamedTuple):
 
 
 class KernelLowering(Lowering):
-    """`templates`: names of ops that the backend computes by code of its own, with the scratch that each wants."""
+    """`inner`: the same for the graphs of regions, by their identity."""
 
     def __init__(self, graph: Graph, donations: Mapping[int, int]):
         super().__init__(graph, dict(donations))
         self.kernels: dict[Node, KernelStep] = {}
+        self.inner: dict[int, KernelLowering] = {}
 
     def _roots(self) -> dict[Value, Value]:
         roots, shown = views(self.graph, storage_orders(self.graph))
@@ -67,7 +69,7 @@ class KernelLowering(Lowering):
                 if v in given:
                     continue
                 known = self.constants.get(v)
-                if known is not None and (known.size == 1 or not any(known.strides)):
+                if known is not None and known.size and (known.size == 1 or not any(known.strides)):
                     number = builder.constant(known.reshape(-1)[:1].reshape(()))
                     given[v] = number if not v.shape else builder.emit(Broadcast(v.shape), (number,))[0]
                     continue
@@ -122,8 +124,27 @@ class KernelLowering(Lowering):
             return not any(self.roots[x] is given for x in node.operands)
         return all(r is not given or may_share(step.kernel, i, node.results.index(v)) for i, r in enumerate(step.reads))
 
-    def _scratch_types(self, node: Node, nested: tuple[Plan, ...]) -> list[TensorType]:  # type: ignore[override]
-        return super()._scratch_types(node, nested) if nested else []
+    def _lowered(self, graph: Graph) -> Plan:
+        if id(graph) not in self.inner:
+            self.inner[id(graph)] = KernelLowering(graph, {})
+            self.nested[id(graph)] = self.inner[id(graph)].plan()
+        return self.nested[id(graph)]
+
+    def _scratch_types(self, node: Node, nested: Sequence[Plan]) -> list[TensorType]:
+        """For loops as anywhere; beside it memory for operands that regions can't take as they stand."""
+        if not nested:
+            return []
+        types = super()._scratch_types(node, nested)
+        for v in node.operands:
+            if v not in self.constants and v in self.layouts and self.layouts[v].strides != row_major(v.shape).strides:
+                types.append(v.type)
+        return types
+
+    def spare_count(self, node: Node) -> int:
+        """How many of a step's scratch arrays, the arena left out, are the loop's own."""
+        if isinstance(node.op, Scan):
+            return node.op.carries
+        return len(node.results) + 1 if isinstance(node.op, WhileLoop) else 0
 
 
 def storage_orders(graph: Graph) -> dict[Value, tuple[int, ...]]:

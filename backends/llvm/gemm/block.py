@@ -13,8 +13,11 @@ ARGUMENTS = ("ptr noalias", "i64", "i64", "ptr noalias", "i64", "i64", "ptr noal
 WIDTHS = (1, 2, 4, 8)
 #: Rows of C from which packing B pays where B is not packed by necessity.
 PACK_B_ROWS = 96
+A_MOD=2048
+B_MOD=2048
+A_TN=True
 #: Columns of C from which packing A pays.
-PACK_A_COLUMNS = 256
+PACK_A_COLUMNS = 128
 
 
 def kernel_table(module: Module, tile: Tile) -> list[tuple[int, int, str]]:
@@ -31,7 +34,7 @@ def kernel_table(module: Module, tile: Tile) -> list[tuple[int, int, str]]:
 def scratch_layout(tile: Tile) -> dict[str, int]:
     """Where the parts of scratch begin, in bytes: two tables of offsets, blocks of A and B; and where it ends."""
     a_block = max(tile.block_rows * (CHAIN + 2 * tile.lanes), CHAIN * (tile.block_rows + 2 * tile.lanes))
-    b_block = (CHAIN + tile.lanes) * tile.block_columns
+    b_block = (CHAIN + tile.lanes) * 8 * tile.lanes
     sizes = {"a_table": 8 * CHAIN, "b_table": 8 * CHAIN, "a_block": a_block * tile.size, "b_block": b_block * tile.size}
     starts, end = {}, 0
     for name, nbytes in sizes.items():
@@ -76,28 +79,28 @@ class _Nest:
         # Strips of columns, as wide as the micro-kernels are for so many rows.
         few = [code.compare("icmp slt", self.m, i64(rows)) for rows in (2, 4)]
         self.width = code.select(few[0], i64(8 * tile.lanes), code.select(few[1], i64(4 * tile.lanes), i64(2 * tile.lanes)))
-        strips = ceil_div(code, self.n, self.width)
-        n_blocks = ceil_div(code, strips, code.binary("udiv", i64(tile.block_columns), self.width))
-        n_step = code.mul(ceil_div(code, strips, n_blocks), self.width)
         m_blocks = ceil_div(code, self.m, i64(tile.block_rows))
         self.m_step = ceil_div(code, self.m, m_blocks)
         self.strided = code.compare("icmp ne", self.b_col, i64(1))
-        self.pack_b = code.binary("or", self.strided, code.compare("icmp sge", self.m, i64(PACK_B_ROWS)))
+        thrash = self.conflict(self.b_row, B_MOD)
+        self.pack_b = code.binary("or", self.strided, code.binary("and", thrash, code.compare("icmp sge", self.m, i64(PACK_B_ROWS))))
         wide = code.compare("icmp sge", self.n, i64(PACK_A_COLUMNS))
         self.a_straight = code.compare("icmp eq", self.a_col, i64(1))
-        unit = code.binary("or", self.a_straight, code.compare("icmp eq", self.a_row, i64(1)))
+        unit = code.binary("and", self.a_straight, self.conflict(self.a_row, A_MOD))
+        if A_TN: unit = code.binary("or", unit, code.compare("icmp eq", self.a_row, i64(1)))
         self.pack_a = code.binary("and", wide, unit)
-        # One block of rows reads each strip at once, so that one place, which stays in the first cache, serves all of them.
-        self.strip_step = code.select(code.compare("icmp eq", m_blocks, i64(1)), i64(0), i64(CHAIN))
-        with code.loop(i64(0), self.n, n_step, known=True) as n_loop:
-            with code.loop(i64(0), self.batches, taps, known=True) as t_loop, code.loop(i64(0), self.k, chain, known=True) as k_loop:
-                first = code.compare("icmp eq", code.binary("or", t_loop.index, k_loop.index), i64(0))
-                self.add = code.compare("icmp ne", code.select(first, self.accumulate, i64(1)), i64(0))
-                self.taps = minimum(code, taps, code.sub(self.batches, t_loop.index))
-                self.depth = minimum(code, chain, code.sub(self.k, k_loop.index))
-                self.one_chain(n_loop.index, minimum(code, n_step, code.sub(self.n, n_loop.index)), t_loop.index, k_loop.index)
+        with code.loop(i64(0), self.batches, taps, known=True) as t_loop, code.loop(i64(0), self.k, chain, known=True) as k_loop:
+            first = code.compare("icmp eq", code.binary("or", t_loop.index, k_loop.index), i64(0))
+            self.add = code.compare("icmp ne", code.select(first, self.accumulate, i64(1)), i64(0))
+            self.taps = minimum(code, taps, code.sub(self.batches, t_loop.index))
+            self.depth = minimum(code, chain, code.sub(self.k, k_loop.index))
+            self.one_chain(t_loop.index, k_loop.index)
 
-    def one_chain(self, j0: Reg, n: Reg, t0: Reg, p0: Reg) -> None:
+    def conflict(self, stride, mod):
+        code = self.code
+        return code.compare("icmp eq", code.binary("and", stride, i64(mod // self.tile.size - 1)), i64(0))
+
+    def one_chain(self, t0: Reg, p0: Reg) -> None:
         """Add the products of one chain to n columns of C."""
         code = self.code
         self.p0, self.t0 = p0, t0
@@ -123,22 +126,22 @@ class _Nest:
             blocks = ceil_div(code, m, i64(self.tile.rows))
             rows = code.binary("udiv", m, blocks)
             taller = code.sub(m, code.mul(rows, blocks))
-            first = code.compare("icmp eq", m_loop.index, i64(0))
-            with code.loop(j0, code.add(j0, n), self.width, known=True) as strip:
+            with code.loop(i64(0), self.n, self.width, known=True) as strip:
                 columns = minimum(code, self.width, code.sub(self.n, strip.index))
-                place = self.at(self.b_block, (code.sub(strip.index, j0), self.strip_step))
                 b = self.at(self.b, (strip.index, self.b_col))
-                with code.when(code.binary("and", self.pack_b, first)):
-                    self.pack_strip(b, place, columns)
-                b = code.select(self.pack_b, place, b)
+                ahead = self.at(b, (self.p0, self.b_row), (self.width, i64(1)))
+                ahead_row = code.select(self.strided, i64(0), self.b_row)
+                with code.when(self.pack_b):
+                    self.pack_strip(b, self.b_block, columns)
+                b = code.select(self.pack_b, self.b_block, b)
                 c = self.at(self.c, (m_loop.index, self.c_row), (strip.index, i64(1)))
                 vectors = ceil_div(code, columns, i64(self.tile.lanes))
                 zeros = code.call("llvm.ctlz.i64", "i64", code.sub(vectors, i64(1)), Reg("i1", "false"))
                 width = code.sub(i64(64), zeros)
-                self.call(code.add(rows, i64(1)), width, taller, columns, a, a_row, a_col, b, b_row, c)
+                self.call(code.add(rows, i64(1)), width, taller, columns, a, a_row, a_col, b, b_row, c, ahead, ahead_row)
                 done = code.mul(taller, code.add(rows, i64(1)))
                 a_next, c_next = self.at(a, (done, a_row)), self.at(c, (done, self.c_row))
-                self.call(rows, width, code.sub(blocks, taller), columns, a_next, a_row, a_col, b, b_row, c_next)
+                self.call(rows, width, code.sub(blocks, taller), columns, a_next, a_row, a_col, b, b_row, c_next, ahead, code.select(code.compare('icmp sgt', taller, i64(0)), i64(0), ahead_row))
 
     def source(self, offsets: Reg, tap: Reg, step: Reg) -> Reg:
         """Where the chain begins in the tap's matrix: its offset and p0 steps along k. No table of offsets is zero."""
@@ -171,12 +174,12 @@ class _Nest:
             how = code.select(self.strided, code.select(turned, Reg("ptr", "@transpose"), Reg("ptr", "@gather")), Reg("ptr", "@copy"))
             code.do(f"call void {how.text}({', '.join(map(str, arguments))})")
 
-    def call(self, rows: Reg, width: Reg, blocks: Reg, columns: Reg, a: Reg, a_row: Reg, a_col: Reg, b: Reg, b_row: Reg, c: Reg) -> None:
+    def call(self, rows: Reg, width: Reg, blocks: Reg, columns: Reg, a: Reg, a_row: Reg, a_col: Reg, b: Reg, b_row: Reg, c: Reg, ahead: Reg, ahead_row: Reg) -> None:
         """Run the micro-kernel of so many rows and the width on `blocks` tiles of C."""
         code = self.code
         with code.when(code.compare("icmp sgt", blocks, i64(0))):
             place = code.add(code.mul(rows, i64(len(WIDTHS))), width)
             kernel = code.load("ptr", code.offset(Reg("ptr", "@kernels"), "ptr", place), 8)
             arguments = (a, a_row, a_col, self.a_table, b, b_row, self.b_table, c, self.c_row, blocks, columns, self.depth,
-                         self.taps, self.add)
+                         self.taps, self.add, ahead, ahead_row)
             code.do(f"call void {kernel.text}({', '.join(map(str, arguments))})")

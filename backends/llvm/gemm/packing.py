@@ -22,21 +22,28 @@ def emit_copies(module: Module, tile: Tile) -> None:
 
 
 def _copy(module: Module, tile: Tile) -> None:
+    """Row after row, two vectors at a time."""
     code = module.function("copy", "void", ARGUMENTS, linkage="internal")
     to, to_row, source, source_row, _, rows, columns = code.arguments
     pair = 2 * tile.lanes
-    with code.loop(i64(0), columns, pair, known=True) as across:
-        left = code.sub(columns, across.index)
-        masks = [first_lanes(code, tile.lanes, code.sub(left, i64(start))) for start in (0, tile.lanes)]
-        start = [code.offset(p, tile.element, across.index) for p in (source, to)]
-        with code.loop(i64(0), rows, carried=start, known=True) as down:
-            here, there = down.carried
-            for j, mask in enumerate(masks):
-                place = i64(j * tile.lanes)
-                x = load(code, tile.vector, code.offset(here, tile.element, place), tile.size, mask)
-                code.store(x, code.offset(there, tile.element, place), tile.size)
-            down.carried = [code.offset(here, tile.element, source_row), code.offset(there, tile.element, to_row)]
+    whole = code.binary("and", columns, i64(-pair))
+    masks = [first_lanes(code, tile.lanes, code.sub(columns, code.add(whole, i64(start)))) for start in (0, tile.lanes)]
+    some = code.compare("icmp sgt", columns, whole)
+    with code.loop(i64(0), rows, carried=(source, to), known=True) as down:
+        here, there = down.carried
+        with code.loop(i64(0), whole, pair) as across:
+            _copy_pair(code, tile, here, there, across.index, [None, None])
+        with code.when(some):
+            _copy_pair(code, tile, here, there, whole, masks)
+        down.carried = [code.offset(here, tile.element, source_row), code.offset(there, tile.element, to_row)]
     code.ret()
+
+
+def _copy_pair(code: Code, tile: Tile, source: Reg, to: Reg, start: Reg, masks: list[Reg | None]) -> None:
+    for j, mask in enumerate(masks):
+        place = code.add(start, i64(j * tile.lanes))
+        code.store(load(code, tile.vector, code.offset(source, tile.element, place), tile.size, mask),
+                   code.offset(to, tile.element, place), tile.size)
 
 
 def _transpose(module: Module, tile: Tile) -> None:

@@ -59,7 +59,7 @@ class Tile:
     @property
     def block_rows(self) -> int:
         """Rows of a block of A: whole register tiles, with CHAIN columns half the bytes of a block of B."""
-        return B_BLOCK_NBYTES // 2 // CHAIN // self.size // self.rows * self.rows
+        return B_BLOCK_NBYTES // CHAIN // self.size // self.rows * self.rows
 
     @property
     def block_columns(self) -> int:

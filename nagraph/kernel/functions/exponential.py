@@ -133,6 +133,7 @@ def sigmoid(s: ScalarBuilder, x: Scalar) -> Scalar:
     tiny, one = x < range.subnormal, s.constant(1, x.dtype)
     lifted = s.select(tiny, exponent - (range.room << f.fraction), exponent)
     power = s.bitcast(lifted + f.one, x.dtype)
-    total = s.fma(power * r, s.fma(_tail(s, r), r, one), s.select(tiny, power, power + 1))
-    y = one / total
+    whole = s.select(tiny, power, power + 1)
+    lost = (power - whole) + 1  # by the rounding of 1 + 2ⁿ
+    y = 1 / (whole + s.fma(power * r, s.fma(_tail(s, r), r, one), lost))
     return s.select(tiny, y * 2.0**-range.room, y)

@@ -13,8 +13,8 @@ from nagraph.kernel.scalar import F32, F64, Scalar, ScalarBuilder
 
 #: 2/3 as an integer: what is less belongs to the exponent before.
 TWO_THIRDS = {23: 0x3F2AAAAB, 52: 0x3FE5555555555555}
-#: The number nearest to log₁₀ 2, and the rest.
-LOG10_OF_2 = {F32: (0.30103000998497009277, -1.4320989e-8), F64: (math.log10(2), -2.8037281277851704e-18)}
+#: log₁₀ 2: so many bits of it that times an exponent they are exact, and the rest.
+LOG10_OF_2 = {F32: (0.301025390625, 4.605038981195214e-06), F64: (0.30102999566361177, 3.694239077158931e-13)}
 #: Subnormal numbers are multiplied by two to this power.
 LIFT = 64
 
@@ -41,15 +41,20 @@ def split(s: ScalarBuilder, x: Scalar) -> tuple[Scalar, Scalar]:
     return s.select(tiny, e - LIFT, e), less_exponent(s, x, exponent) - 1
 
 
-def near_one(s: ScalarBuilder, f: Scalar) -> Scalar:
-    """ln(1 + f) for |f| <= 1/3."""
+def bend(s: ScalarBuilder, f: Scalar) -> Scalar:
+    """ln(1 + f) - f for |f| <= 1/3."""
     if f.dtype == F32:
-        return s.fma(f * f, s.horner(f, LOG_F32), f)
+        return s.horner(f, LOG_F32) * (f * f)
     # ln(1 + f) = 2 artanh t = f - (h - t (h + z P(z))), h = f²/2. Source of this order: fdlibm's log.
     t = f / (f + 2)
     z = t * t
     h = f * f * 0.5
-    return f - (h - t * (h + z * s.horner(z, ARTANH_F64)))
+    return t * (h + z * s.horner(z, ARTANH_F64)) - h
+
+
+def near_one(s: ScalarBuilder, f: Scalar) -> Scalar:
+    """ln(1 + f) for |f| <= 1/3."""
+    return s.fma(s.horner(f, LOG_F32), f * f, f) if f.dtype == F32 else f + bend(s, f)
 
 
 def _with_edges(s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
@@ -71,10 +76,18 @@ def log2(s: ScalarBuilder, x: Scalar) -> Scalar:
 
 
 def log10(s: ScalarBuilder, x: Scalar) -> Scalar:
-    """log₁₀ x. Error: at most 2 ULP."""
+    """log₁₀ x = e log₁₀ 2 + f log₁₀ e + ... . Error: at most 2 ULP.
+
+    The first two terms may cancel, so what their product and sum lose is kept.
+    """
     e, f = split(s, x)
+    scale = s.constant(1 / math.log(10), x.dtype)
     high, low = (s.constant(c, x.dtype) for c in LOG10_OF_2[x.dtype])
-    return _with_edges(s, x, s.fma(e, high, s.fma(near_one(s, f), s.constant(1 / math.log(10), x.dtype), e * low)))
+    whole = e * high  # exact
+    part = f * scale
+    total = whole + part
+    lost = ((whole - total) + part) + s.fma(f, scale, -part)
+    return _with_edges(s, x, total + (s.fma(bend(s, f), scale, e * low) + lost))
 
 
 def log1p(s: ScalarBuilder, x: Scalar) -> Scalar:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nagraph.kernel.functions.coefficients import COS_F32, COS_F64, SIN_F32, SIN_F64
 from nagraph.kernel.functions.floats import FORMATS
 from nagraph.kernel.functions.turns import quarter_turns
-from nagraph.kernel.scalar import F32, Scalar, ScalarBuilder
+from nagraph.kernel.scalar import F32, F64, Scalar, ScalarBuilder
 
 
 def _sin_and_cos(s: ScalarBuilder, r: Scalar, tail: Scalar) -> tuple[Scalar, Scalar]:
@@ -26,29 +26,29 @@ def _signed(s: ScalarBuilder, y: Scalar, x: Scalar, signs: Scalar) -> Scalar:
     return s.fma(x, s.constant(0, x.dtype), s.bitcast(s.bitcast(y, f.integer) ^ (signs & lowest), y.dtype))
 
 
-def _wave(s: ScalarBuilder, x: Scalar, ahead: int) -> Scalar:
-    """sin(|x| + ahead π/2)."""
-    n, r, tail = quarter_turns(s, x)
+def _wave(s: ScalarBuilder, x: Scalar, ahead: int) -> tuple[Scalar, Scalar]:
+    """sin(|x| + ahead π/2) but for the sign; an integer with that sign."""
+    n, r, tail = quarter_turns(s, x, x.dtype)
     n = n + ahead
-    sine, cosine = _sin_and_cos(s, s.cast(r, x.dtype), tail)
-    signs = n << FORMATS[x.dtype].integer.itemsize * 8 - 2
-    y = s.select(s.eq(n & 1, 0), sine, cosine)
-    return _signed(s, y, x, signs)
+    sine, cosine = _sin_and_cos(s, r, tail)
+    return s.select(s.eq(n & 1, 0), sine, cosine), n << FORMATS[x.dtype].integer.itemsize * 8 - 2
 
 
 def sin(s: ScalarBuilder, x: Scalar) -> Scalar:
     """sin x. Error: at most 2 ULP, for every x."""
-    return _signed(s, _wave(s, x, 0), x, s.bitcast(x, FORMATS[x.dtype].integer))
+    y, signs = _wave(s, x, 0)
+    return _signed(s, y, x, signs ^ s.bitcast(x, signs.dtype))
 
 
 def cos(s: ScalarBuilder, x: Scalar) -> Scalar:
     """cos x. Error: at most 2 ULP, for every x."""
-    return _wave(s, x, 1)
+    y, signs = _wave(s, x, 1)
+    return _signed(s, y, x, signs)
 
 
 def tan(s: ScalarBuilder, x: Scalar) -> Scalar:
     """tan x = sin r / cos r or -cos r / sin r. Error: at most 4 ULP in float64."""
-    n, r, tail = quarter_turns(s, x)
+    n, r, tail = quarter_turns(s, x, F64)
     sine, cosine = _sin_and_cos(s, r, tail)
     even = s.eq(n & 1, 0)
     y = s.cast(s.select(even, sine, -cosine) / s.select(even, cosine, sine), x.dtype)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
-from nagraph.kernel.functions.floats import FORMATS
-from nagraph.kernel.scalar import F32, F64, U64, Scalar, ScalarBuilder
+from nagraph.ir.types import DType
+from nagraph.kernel.scalar import F32, F64, I32, I64, U32, U64, Scalar, ScalarBuilder
 
 
 def _inverse_turn(bits: int) -> int:
@@ -27,37 +27,52 @@ def _inverse_turn(bits: int) -> int:
     return (unit << bits) // (4 * half_pi)
 
 
-# -- float32, in float64 ---------------------------------------------------------------------------------------
-
-#: 29 bits of 1/2π in each: their products with a float32 are exact in float64.
-_PIECE = 29
-_PIECES = [math.ldexp(_inverse_turn(_PIECE * (k + 1)) % (1 << _PIECE), -_PIECE * (k + 1)) for k in range(7)]
+def _binary(width: int, count: int) -> list[int]:
+    """0, and the bits of 1/2π behind the point: words of a width."""
+    return [0, *(_inverse_turn(width * k) % (1 << width) for k in range(1, count))]
 
 
-def _single(s: ScalarBuilder, x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
-    """The fraction of each product is exact; whole turns go."""
-    wide = s.cast(s.abs(x), F64)
-    fractions = []
-    for piece in _PIECES:
-        turns = wide * piece
-        fractions.append(turns - s.round("rint", turns))
-    total = fractions[0]
-    for fraction in fractions[1:]:
-        total = total + fraction
-    magic = FORMATS[F64].magic
-    shifted = s.fma(total, s.constant(4, F64), s.constant(magic, F64))
-    # Once more, from the large to the small, without the quarters: now nothing is lost where the rest is small.
-    rest = s.fma(shifted - magic, s.constant(-0.25, F64), fractions[0])
-    for fraction in fractions[1:]:
-        rest = rest + fraction
-    return s.cast(s.bitcast(shifted, U64), FORMATS[F32].integer), rest * (2 * math.pi), s.constant(0, F64)
+def _window(s: ScalarBuilder, words: list[int], skip: Scalar, width: int, count: int) -> list[Scalar]:
+    """The words' bits from bit `skip` on, as `count` words of the width; skip is an integer of that width."""
+    chosen = [s.constant(w, skip.dtype) for w in words]
+    whole = width.bit_length() - 1
+    for k in reversed(range((len(words) - count - 1).bit_length())):  # skip ..., 4, 2, 1 whole words
+        step, needed = 1 << k, count + (1 << k)
+        set = s.ne((skip >> whole + k) & 1, 0)
+        chosen = [s.select(set, chosen[i + step], chosen[i]) if i + step < len(chosen) else chosen[i] for i in range(needed)]
+    shift = skip & width - 1
+    rest = (width - 1) - shift
+    return [(a << shift) | ((b >> 1) >> rest) for a, b in zip(chosen, chosen[1:])]
 
 
-# -- float64, in integers --------------------------------------------------------------------------------------
+def _signed(s: ScalarBuilder, turns: Scalar) -> tuple[Scalar, Scalar]:
+    """(n, r) of a fraction of a turn, in units of 2^-64: the nearest quarter, and what is left in those units, signed."""
+    quarter = (turns + (1 << 61)) >> 62
+    return quarter, s.bitcast(turns - (quarter << 62), I64)
 
-_WORDS = 20
-#: 0 and the bits of 1/2π behind the point, in words of 64.
-_BITS = [0, *((_inverse_turn(64 * (_WORDS - 1)) >> 64 * k) % (1 << 64) for k in reversed(range(_WORDS - 1)))]
+
+# -- float32 ---------------------------------------------------------------------------------------------------
+
+_SINGLE = _binary(32, 8)
+
+
+def _single(s: ScalarBuilder, x: Scalar, dtype: DType) -> tuple[Scalar, Scalar, Scalar]:
+    """|x| = m 2^(e - 150) with an integer m of 24 bits: m times the 96 bits of 1/2π that matter for it."""
+    size = s.abs(x)
+    bits = s.bitcast(size, U32)
+    small = size < 0.78  # these are their own rest
+    skip = s.select(small, s.constant(0, U32), (bits >> 23) - 118)
+    m = s.cast((bits & (1 << 23) - 1) | (1 << 23), U64)
+    high, middle, low = (m * s.cast(w, U64) for w in _window(s, _SINGLE, skip, 32, 3))
+    quarter, rest = _signed(s, (high << 32) + middle + (low >> 32))
+    r = s.cast(s.cast(rest, F64) * (2 * math.pi * 2.0**-64), dtype)
+    number = s.select(small, s.constant(0, I32), s.cast(quarter, I32))
+    return number, s.select(small, s.cast(size, dtype), r), s.constant(0, dtype)
+
+
+# -- float64 ---------------------------------------------------------------------------------------------------
+
+_DOUBLE = _binary(64, 20)
 _LOW = (1 << 32) - 1
 #: 2π less the number nearest to it.
 _TURN_REST = 2.4492935982947064e-16
@@ -69,14 +84,8 @@ def _double(s: ScalarBuilder, x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
     bits = s.bitcast(size, U64)
     m = (bits & (1 << 52) - 1) | (1 << 52)
     small = size < 0.78  # these are their own rest
-    skip = s.select(small, s.constant(0, U64), (bits >> 52) - 1011)  # of _BITS, for this x
-    words = [s.constant(w, U64) for w in _BITS]
-    for k in reversed(range(5)):  # skip whole words: 16, 8, 4, 2, 1 of them
-        step, needed = 1 << k, 3 + (1 << k)
-        set = s.ne((skip >> 6 + k) & 1, 0)
-        words = [s.select(set, words[i + step], words[i]) if i + step < len(words) else words[i] for i in range(needed)]
-    shift = skip & 63
-    window = [(a << shift) | ((b >> 1) >> (63 - shift)) for a, b in zip(words, words[1:])]
+    skip = s.select(small, s.constant(0, U64), (bits >> 52) - 1011)  # of _DOUBLE
+    window = _window(s, _DOUBLE, skip, 64, 3)
 
     # m times the window modulo 2^192, in digits of 32 bits; v[0] is the highest digit of the window.
     low, high = m & _LOW, m >> 32
@@ -93,14 +102,11 @@ def _double(s: ScalarBuilder, x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
             digit = product & _LOW
         digits.append(digit)
     *_, d3, d2, d1, d0 = digits
-    first = d0 << 32 | d1
-
-    quarter = (first + (1 << 61)) >> 62
-    signed = s.bitcast(first - (quarter << 62), FORMATS[F64].integer)
+    quarter, signed = _signed(s, d0 << 32 | d1)
     # The three terms are exact, and each is below the last bit of the one before.
     a = s.cast(signed >> 32, F64) * 2.0**-32
-    b = s.cast(s.bitcast(first & _LOW, FORMATS[F64].integer), F64) * 2.0**-64
-    c = s.cast(s.bitcast(d2 << 21 | d3 >> 11, FORMATS[F64].integer), F64) * 2.0**-117
+    b = s.cast(signed & _LOW, F64) * 2.0**-64
+    c = s.cast(s.bitcast(d2 << 21 | d3 >> 11, I64), F64) * 2.0**-117
     top, rest = _two_sum(a, b)
     top, rest = _two_sum(top, rest + c)
     turn = s.constant(2 * math.pi, F64)
@@ -108,7 +114,7 @@ def _double(s: ScalarBuilder, x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
     tail = s.fma(top, turn, -r) + s.fma(top, s.constant(_TURN_REST, F64), rest * turn)
     zero = s.constant(0, F64)
     number = s.select(small, s.constant(0, U64), quarter)
-    return s.bitcast(number, FORMATS[F64].integer), s.select(small, size, r), s.select(small, zero, tail)
+    return s.bitcast(number, I64), s.select(small, size, r), s.select(small, zero, tail)
 
 
 def _two_sum(a: Scalar, b: Scalar) -> tuple[Scalar, Scalar]:
@@ -117,9 +123,9 @@ def _two_sum(a: Scalar, b: Scalar) -> tuple[Scalar, Scalar]:
     return total, (a - total) + b
 
 
-def quarter_turns(s: ScalarBuilder, x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
-    """(n, r, tail) of |x|: n counts in its two lowest bits; r + tail is the rest in float64.
+def quarter_turns(s: ScalarBuilder, x: Scalar, dtype: DType) -> tuple[Scalar, Scalar, Scalar]:
+    """(n, r, tail) of |x|: n counts in its two lowest bits; r + tail is the rest, in float32 or a wider dtype.
 
     Of infinity and nan they are anything.
     """
-    return _single(s, x) if x.dtype == F32 else _double(s, x)
+    return _single(s, x, dtype) if x.dtype == F32 else _double(s, x)

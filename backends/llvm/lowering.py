@@ -1,0 +1,326 @@
+"""From a plan to a program: kernels in phases, loops and branches as instructions, every pointer a number in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nagraph.backends.llvm.emit import emit
+from nagraph.backends.llvm.functions import compiled
+from nagraph.backends.llvm.program import Commit, Decide, End, Function, Instruction, Jump, Launch, Loop, Phase, Point, Swap
+from nagraph.backends.llvm.sorting import emit_sort
+from nagraph.errors import MissingRuleError
+from nagraph.ir.builder import Builder
+from nagraph.ir.graph import Node, Value
+from nagraph.kernel.form import Kernel
+from nagraph.kernel.lower import Layout, row_major
+from nagraph.kernel.lower import lower as lower_kernel
+from nagraph.ops.control import Cond, Scan, WhileLoop
+from nagraph.ops.region import Call
+from nagraph.ops.sorting import Argsort, Sort
+from nagraph.plan.kernels import KernelLowering
+from nagraph.plan.plan import Plan, Step
+
+Array = np.ndarray[Any, Any]
+
+
+class Place(NamedTuple):
+    """Where a pointer of the table comes from: the arena (number is an offset), an input, an output, a constant, or Points."""
+
+    kind: str
+    number: int
+    nbytes: int
+
+
+class Lowered:
+    """The instructions of a plan, the table's places, constant arrays, and the pairs of places that a phase may not mix."""
+
+    def __init__(self, lowering: KernelLowering, plan: Plan):
+        self.instructions: list[Instruction] = []
+        self.table: list[Place] = []
+        self.constants: list[Array] = []
+        self.functions: dict[str, Function] = {}
+        self._numbers: dict[Place, int] = {}
+        self._loops = 0
+        self._open: list[Launch] = []
+        inputs = [self._number(Place("input", i, v.type.nbytes)) for i, v in enumerate(plan.graph.inputs)]
+        outputs = [self._number(Place("output", j, v.type.nbytes)) for j, v in enumerate(plan.graph.outputs)]
+        _PlanLowering(self, lowering, plan, 0, inputs, outputs).lower()
+        self.flush()
+
+    @property
+    def scratch_nbytes(self) -> int:
+        return max((f.emitted.scratch_nbytes for f in self.functions.values()), default=0)
+
+    def _number(self, place: Place) -> int:
+        if place not in self._numbers:
+            self._numbers[place] = len(self.table)
+            self.table.append(place)
+        return self._numbers[place]
+
+    def arena(self, offset: int, nbytes: int) -> int:
+        return self._number(Place("arena", offset, nbytes))
+
+    def constant(self, array: Array) -> int:
+        self.constants.append(np.ascontiguousarray(array))
+        return self._number(Place("constant", len(self.constants) - 1, array.nbytes))
+
+    def moving(self) -> int:
+        """A new pointer that instructions set."""
+        self.table.append(Place("moving", len(self.table), 0))
+        return len(self.table) - 1
+
+    def loop(self) -> int:
+        self._loops += 1
+        return self._loops - 1
+
+    # -- instructions -----------------------------------------------------------------------------------------
+
+    def add(self, instruction: Instruction) -> int:
+        self.flush()
+        self.instructions.append(instruction)
+        return len(self.instructions) - 1
+
+    def flush(self) -> None:
+        """End the phase in the making."""
+        if self._open:
+            self.instructions.append(Phase(tuple(self._open)))
+            self._open = []
+
+    def launch(self, launch: Launch) -> None:
+        """One more launch: in the phase in the making, unless it needs to wait for a launch there."""
+        self.functions[launch.function.key] = launch.function
+        if any(self._conflict(launch, other) for other in self._open):
+            self.flush()
+        self._open.append(launch)
+
+    def _conflict(self, a: Launch, b: Launch) -> bool:
+        """Whether one writes what the other reads or writes."""
+        for x, y in ((a, b), (b, a)):
+            written = x.slots[len(x.slots) - x.outputs:]
+            if any(self._meet(w, s) for w in written for s in y.slots):
+                return True
+        return False
+
+    def _meet(self, a: int, b: int) -> bool:
+        p, q = self.table[a], self.table[b]
+        if a == b or "moving" in (p.kind, q.kind):
+            return True
+        if p.kind == q.kind == "arena":
+            return p.number < q.number + q.nbytes and q.number < p.number + p.nbytes
+        # A donated input may be the array of an output.
+        return {p.kind, q.kind} == {"input", "output"}
+
+    def patch(self, at: int, target: int) -> None:
+        """Let the jump at an instruction lead to another."""
+        old = self.instructions[at]
+        assert isinstance(old, (Decide, Jump))
+        self.instructions[at] = Decide(old.slot, target) if isinstance(old, Decide) else Jump(target)
+
+    def here(self) -> int:
+        self.flush()
+        return len(self.instructions)
+
+
+class _PlanLowering:
+    """One plan, possibly that of a region: `base` is where its arena begins, `inputs` and `outputs` are its pointers."""
+
+    def __init__(self, program: Lowered, lowering: KernelLowering, plan: Plan, base: int, inputs: Sequence[int], outputs: Sequence[int]):
+        self.program, self.lowering, self.plan, self.base = program, lowering, plan, base
+        self.inputs, self.outputs = inputs, outputs
+        self._constants: dict[int, int] = {}
+
+    def lower(self) -> None:
+        donated = set(self.plan.donations)
+        committed = not donated
+        for step in self.plan.steps:
+            if step.view:
+                continue
+            if not committed and any(self._kind(s) == "output" and self._buffer(s).index in donated for s in step.results):
+                committed = True
+                self.program.add(Commit())
+            self._step(step)
+        for j, (slot, copied) in enumerate(self.plan.results):
+            if copied:
+                self._copy_out(j, slot)
+
+    def _buffer(self, slot: int) -> Any:
+        return self.plan.buffers[self.plan.slots[slot].buffer]
+
+    def _kind(self, slot: int) -> str:
+        kind: str = self._buffer(slot).kind
+        return kind
+
+    def pointer(self, slot: int) -> int:
+        """The pointer of a whole value's slot."""
+        b = self._buffer(slot)
+        if b.kind == "input":
+            return self.inputs[b.index]
+        if b.kind == "output":
+            return self.outputs[b.index]
+        if b.kind == "arena":
+            return self.program.arena(self.base + b.offset, b.nbytes)
+        if slot not in self._constants:
+            self._constants[slot] = self.program.constant(self.plan.constants[slot])
+        return self._constants[slot]
+
+    def whole(self, v: Value) -> int:
+        return self.pointer(self.lowering.slot_of[self.lowering.roots[v] if v not in self.lowering.constants else v])
+
+    # -- steps ----------------------------------------------------------------------------------------------------
+
+    def _step(self, step: Step) -> None:
+        op = step.node.op
+        if step.nested:
+            self._region(step)
+        elif isinstance(op, (Sort, Argsort)):
+            self._sort(step, op)
+        else:
+            found = self.lowering.step_of(step.node)
+            if found is None:
+                raise MissingRuleError(f"op {op.name} has no native code")
+            slots = [self.whole(v) for v in found.reads]
+            slots += [self.program.constant(c) for c in found.constants]
+            slots += [self.pointer(s) for s in step.results]
+            self._launch(found.kernel, slots, step.node)
+
+    def _launch(self, kernel: Kernel, slots: Sequence[int], node: Node | None) -> None:
+        function = compiled(str(kernel), lambda module, name: emit(module, kernel, name))
+        if function.emitted.units:
+            self.program.launch(Launch(function, tuple(slots), kernel.outputs, kernel, node))
+
+    def _sort(self, step: Step, op: Sort | Argsort) -> None:
+        (x,) = step.node.operands
+        layout = self._layout(x)
+        key = f"{op} {x.type} {layout}"
+        indices = isinstance(op, Argsort)
+        function = compiled(key, lambda module, name: emit_sort(module, name, x.dtype, x.shape, layout, op.axis, indices))
+        if x.type.size:
+            self.program.launch(Launch(function, (self.whole(x), self.pointer(step.results[0])), 1, None, step.node))
+
+    def _layout(self, v: Value) -> Layout:
+        return self.lowering.layouts.get(v, row_major(v.shape)) if v not in self.lowering.constants else row_major(v.shape)
+
+    def _copy(self, v: Value, source: int, layout: Layout, target: int) -> None:
+        """A value, as it stands at a pointer, row-major to another."""
+        with Builder() as builder:
+            graph = builder.graph("copy", [builder.input(v.type)])
+        self._launch(lower_kernel(graph, [layout]), (source, target), None)
+
+    def _copy_out(self, output: int, slot: int) -> None:
+        v = self.plan.graph.outputs[output]
+        self._copy(v, self.whole(v), self._layout(v), self.outputs[output])
+
+    # -- regions ----------------------------------------------------------------------------------------------------
+
+    def _region(self, step: Step) -> None:
+        op = step.node.op
+        arena, *spare = step.scratch
+        base = self.base + self._buffer(arena).offset
+        extra = spare[self.lowering.spare_count(step.node):]
+        spare = spare[:len(spare) - len(extra)]
+        operands = self._row_major_operands(step, list(extra))
+        results = [self.pointer(s) for s in step.results]
+        bodies = [_Body(self, base, plan, graph) for plan, graph in zip(step.nested, op.regions.values())]
+        others = [self.pointer(s) for s in spare]
+        if isinstance(op, Scan):
+            self._scan(op, bodies[0], step.node, operands, results, others)
+        elif isinstance(op, WhileLoop):
+            self._while(op, bodies, step.node, operands, results, others)
+        elif isinstance(op, Cond):
+            self._cond(bodies, operands, results)
+        elif isinstance(op, Call):
+            bodies[0].lower(operands, results)
+        else:
+            raise MissingRuleError(f"op {op.name} has no native code")
+
+    def _row_major_operands(self, step: Step, extra: list[int]) -> list[int]:
+        """Pointers to the operands as regions take them: views that are not row-major are copied."""
+        found = []
+        for v in step.node.operands:
+            source, layout = self.whole(v), self._layout(v)
+            if layout == row_major(v.shape):
+                found.append(source)
+            elif layout.strides == row_major(v.shape).strides:
+                found.append(self.program.moving())
+                self.program.add(Point(found[-1], source, layout.offset * v.dtype.itemsize))
+            else:
+                found.append(self.pointer(extra.pop(0)))
+                self._copy(v, source, layout, found[-1])
+        return found
+
+    def _scan(self, op: Scan, body: _Body, node: Node, operands: list[int], results: list[int], others: list[int]) -> None:
+        """The carries go back and forth between the results' memory and another, and end in the results'."""
+        program = self.program
+        consts, start, xs = op._split(operands)
+        final, ys = results[:op.carries], results[op.carries:]
+        if not op.length:
+            for v, a, b in zip(node.operands[op.consts:], start, final):
+                self._copy(v, a, row_major(v.shape), b)
+            return
+        loop = program.loop()
+        even = op.length % 2 == 0
+        moves = [self._rotation(*three) for three in zip(start, others if even else final, final if even else others)]
+        x_at, y_at = ([program.moving() for _ in pointers] for pointers in (xs, ys))
+        program.add(Loop(loop, op.length))
+        for at, pointer, v in zip((*x_at, *y_at), (*xs, *ys), (*node.operands[len(operands) - len(xs):], *node.results[op.carries:])):
+            nbytes = v.type.nbytes // op.length
+            program.add(Point(at, pointer, 0, nbytes, loop, op.length, op.reverse))
+        body.lower([*consts, *(m[0] for m in moves), *x_at], [*(m[1] for m in moves), *y_at])
+        self._rotate(moves)
+        program.add(End(loop))
+
+    def _while(self, op: WhileLoop, bodies: list[_Body], node: Node, operands: list[int], results: list[int], spare: list[int]) -> None:
+        program = self.program
+        *others, flag = spare
+        consts, start = operands[:op.consts], operands[op.consts:]
+        moves = [self._rotation(*three) for three in zip(start, results, others)]
+        loop = program.loop()
+        limit = op.max_steps if op.max_steps is not None else 1 << 62
+        program.add(Loop(loop, limit))
+        sources = [m[0] for m in moves]
+        bodies[0].lower([*consts, *sources], [flag])
+        leave = program.add(Decide(flag, -1))
+        bodies[1].lower([*consts, *sources], [m[1] for m in moves])
+        self._rotate(moves)
+        program.add(End(loop))
+        program.patch(leave, program.here())
+        for v, source, result in zip(node.results, sources, results):
+            self._copy(v, source, row_major(v.shape), result)
+
+    def _rotation(self, start: int, first: int, second: int) -> tuple[int, int, int]:
+        """Pointers (read, written, third) of a carry that is read at `start`, then written to two places by turns."""
+        read, written, third = (self.program.moving() for _ in range(3))
+        for target, source in ((read, start), (written, first), (third, second)):
+            self.program.add(Point(target, source))
+        return read, written, third
+
+    def _rotate(self, moves: list[tuple[int, int, int]]) -> None:
+        for read, written, third in moves:
+            self.program.add(Point(read, written))
+            self.program.add(Swap(written, third))
+
+    def _cond(self, bodies: list[_Body], operands: list[int], results: list[int]) -> None:
+        program = self.program
+        predicate, *rest = operands
+        otherwise = program.add(Decide(predicate, -1))
+        bodies[0].lower(rest, results)
+        done = program.add(Jump(-1))
+        program.patch(otherwise, program.here())
+        bodies[1].lower(rest, results)
+        program.patch(done, program.here())
+
+
+class _Body(NamedTuple):
+    """A region's plan, to be written once its pointers are known."""
+
+    outer: _PlanLowering
+    base: int
+    plan: Plan
+    graph: Any
+
+    def lower(self, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+        inner = self.outer.lowering.inner[id(self.graph)]
+        _PlanLowering(self.outer.program, inner, self.plan, self.base, inputs, outputs).lower()
