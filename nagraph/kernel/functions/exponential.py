@@ -114,7 +114,7 @@ def expm1(s: ScalarBuilder, x: Scalar) -> Scalar:
 
 def tanh(s: ScalarBuilder, x: Scalar) -> Scalar:
     """±(1 - e⁻ᵗ) / (1 + e⁻ᵗ) with t = 2 |x|. Error: at most 2 ULP."""
-    r, exponent = _reduce(s, clamp(s, s.abs(x) * -2, low=-19.0 if x.dtype == F32 else -40.0))
+    r, exponent = _reduce(s, clamp(s, s.abs(x) * -2, low=-RANGES[x.dtype].one))
     power = s.bitcast(exponent + FORMATS[x.dtype].one, x.dtype)
     p = _near_zero(s, r)
     # Both 2ⁿ p + (2ⁿ ± 1), each rounded once.

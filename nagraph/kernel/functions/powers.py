@@ -6,7 +6,7 @@ import math
 
 from nagraph.kernel.functions.coefficients import ARTANH_FROM_FIFTH_F64, EXP_F64
 from nagraph.kernel.functions.exponential import exp2
-from nagraph.kernel.functions.floats import FORMATS, add_exponent, in_double
+from nagraph.kernel.functions.floats import FORMATS, add_exponent, clamp, in_double
 from nagraph.kernel.functions.logarithm import log2, split
 from nagraph.kernel.scalar import F32, F64, I64, Scalar, ScalarBuilder
 
@@ -94,7 +94,10 @@ def _constant(s: ScalarBuilder, pair: tuple[float, float]) -> Pair:
 
 
 def _log2(s: ScalarBuilder, x: Scalar) -> Pair:
-    """log₂ x of positive finite x to about 2^-66 of it: 2 artanh t = 2 t (1 + z/3 + z² P(z)), t = f / (2 + f), z = t²."""
+    """log₂ x of positive finite x to about 2^-63 of it.
+
+    ln(1 + f) = 2 artanh t = 2 t (1 + z/3 + z² P(z)) with t = f / (2 + f), z = t².
+    """
     e, f = split(s, x)
     below = f + 2
     near = f / below
@@ -114,11 +117,9 @@ def _double(s: ScalarBuilder, size: Scalar, y: Scalar) -> Scalar:
     log = _log2(s, size)
     high = y * log[0]
     rest = s.fma(y, log[0], -high) + y * log[1]
-    # Far beyond what a float64 holds; so the magic number works, and inf · 0 below makes no nan.
-    limit = 1100.0
-    far = ~(s.abs(high) < limit)
-    high = s.select(high > limit, s.constant(limit, F64), s.select(high < -limit, s.constant(-limit, F64), high))
-    rest = s.select(far, s.constant(0, F64), rest)
+    # Beyond 1100 the result is 0 or infinite; there the rest, which may be inf - inf, is of no account.
+    rest = s.select(s.abs(high) < 1100, rest, s.constant(0, F64))
+    high = clamp(s, high, -1100, 1100)
     shifted = high + f.magic
     r = (high - (shifted - f.magic)) + rest
     r = r * math.log(2) + r * _LN2_REST
