@@ -29,10 +29,11 @@ BLOCK_ROWS = 96
 
 
 class Emitted(NamedTuple):
-    """How to launch a kernel: how many units its grid has, and the bytes of scratch that a thread needs."""
+    """How to launch a kernel: its units, the bytes of scratch that a thread needs, and roughly the time of a unit."""
 
     units: int
     scratch_nbytes: int
+    unit_ns: float = 100.0
 
 
 def emit(module: Module, kernel: Kernel, name: str) -> Emitted:

@@ -9,13 +9,13 @@ import numpy as np
 
 from nagraph.backends.llvm.lowering import Lowered
 from nagraph.backends.llvm.program import Launch, Phase
-from nagraph.backends.llvm.serial import run_serially
+from nagraph.backends.llvm.runtime.native_program import NativeProgram, aligned_bytes
 from nagraph.errors import SignatureError
 from nagraph.ir.graph import Graph
 from nagraph.ir.types import type_of
 from nagraph.kernel.form import Kernel
 from nagraph.plan.kernels import KernelLowering
-from nagraph.plan.plan import ALIGNMENT, Plan
+from nagraph.plan.plan import Plan
 
 Array = np.ndarray[Any, Any]
 
@@ -36,6 +36,7 @@ class Executable:
         lowering = KernelLowering(graph, donations)
         self.plan: Plan = lowering.plan()
         self.program = Lowered(lowering, self.plan)
+        self._native = NativeProgram(self.program.instructions, len(self.program.table), self.program.scratch_nbytes, threads)
 
     @property
     def memory(self) -> Memory:
@@ -68,14 +69,13 @@ class Executable:
         later = [j for j in donated if self.plan.results[j][1]]  # what is copied out must not meet what is still read
         outputs = [donated[j] if j in donated and j not in later else np.empty(v.shape, v.dtype)
                    for j, v in enumerate(self.graph.outputs)]
-        arena = np.empty(self.plan.arena_bytes + ALIGNMENT, np.uint8)
-        scratch = np.empty(self.program.scratch_nbytes + ALIGNMENT, np.uint8)
-        base = -(-arena.ctypes.data // ALIGNMENT) * ALIGNMENT
+        arena, base = aligned_bytes(self.plan.arena_bytes)
         kinds: dict[str, Any] = {"arena": lambda o: base + o, "input": lambda i: arrays[i].ctypes.data, "moving": lambda i: 0,
                                  "output": lambda j: outputs[j].ctypes.data,
                                  "constant": lambda c: self.program.constants[c].ctypes.data}
         table = np.array([kinds[p.kind](p.number) for p in self.program.table], np.int64)
-        run_serially(self.program.instructions, table, -(-scratch.ctypes.data // ALIGNMENT) * ALIGNMENT)
+        self._native.run(table)
+        del arena
         for j in later:
             np.copyto(donated[j], outputs[j])
         return tuple(donated[j] if j in donated else a for j, a in enumerate(outputs))

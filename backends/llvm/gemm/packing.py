@@ -8,6 +8,8 @@ from nagraph.backends.llvm.gemm.vectors import first_lanes, load, minimum
 
 #: to, to_row, source, source_row, source_col, rows, columns
 ARGUMENTS = ("ptr noalias", "i64", "ptr noalias", "i64", "i64", "i64", "i64")
+#: to, to_row, source, source_col, rows, columns
+SQUARE_ARGUMENTS = ("ptr noalias", "i64", "ptr noalias", "i64", "i64", "i64")
 
 
 def emit_copies(module: Module, tile: Tile) -> None:
@@ -17,6 +19,7 @@ def emit_copies(module: Module, tile: Tile) -> None:
     `lanes` - 1 elements behind a row of the target, and so many rows behind the last one, are overwritten.
     """
     _copy(module, tile)
+    _square(module, tile)
     _transpose(module, tile)
     _gather(module, tile)
 
@@ -47,30 +50,29 @@ def _copy_pair(code: Code, tile: Tile, source: Reg, to: Reg, start: Reg, masks: 
 
 
 def _transpose(module: Module, tile: Tile) -> None:
-    """Squares of `lanes` rows and columns, transposed in registers."""
     code = module.function("transpose", "void", ARGUMENTS, linkage="internal")
     to, to_row, source, _, source_col, rows, columns = code.arguments
-    lanes = tile.lanes
-    with code.loop(i64(0), columns, lanes, known=True) as across:
-        last = code.sub(columns, i64(1))  # columns past the last one repeat it: the copy is not read there
-        order = [minimum(code, code.add(across.index, i64(j)), last) for j in range(lanes)]
-        sources = [code.offset(source, tile.element, code.mul(j, source_col)) for j in order]
-        target = code.offset(to, tile.element, across.index)
-        whole = code.binary("and", rows, i64(-lanes))
-        with code.loop(i64(0), whole, lanes, carried=(target,)) as down:
-            (target,) = down.carried
-            _square(code, tile, sources, down.index, target, to_row, None)
-            down.carried = [code.offset(target, tile.element, code.mul(to_row, i64(lanes)))]
-        rest = code.sub(rows, whole)
-        with code.when(code.compare("icmp sgt", rest, i64(0))):
-            _square(code, tile, sources, whole, down.carried[0], to_row, first_lanes(code, lanes, rest))
+    with code.loop(i64(0), columns, tile.lanes, known=True) as across, code.loop(i64(0), rows, tile.lanes, known=True) as down:
+        there = code.offset(to, tile.element, code.add(across.index, code.mul(down.index, to_row)))
+        here = code.offset(source, tile.element, code.add(down.index, code.mul(across.index, source_col)))
+        code.call("square", "void", there, to_row, here, source_col, code.sub(rows, down.index), code.sub(columns, across.index))
     code.ret()
 
 
-def _square(code: Code, tile: Tile, sources: list[Reg], start: Reg, to: Reg, to_row: Reg, mask: Reg | None) -> None:
-    """Exchange blocks off the diagonal, of half the size, of a quarter, ..., of one element (Eklundh 1972)."""
-    lanes = tile.lanes
-    square = [load(code, tile.vector, code.offset(p, tile.element, start), tile.size, mask) for p in sources]
+def _square(module: Module, tile: Tile) -> None:
+    """The first rows and columns of `transpose`, `lanes` of each at most, in registers.
+
+    Blocks off the diagonal are exchanged, of half the size, of a quarter, ..., of one element. Source: Eklundh 1972.
+    Columns past the last one repeat it, so that no other memory is read: nobody reads the copies.
+    """
+    code = module.function("square", "void", SQUARE_ARGUMENTS, linkage="internal")
+    to, to_row, source, source_col, rows, columns = code.arguments
+    lanes, last = tile.lanes, code.sub(columns, i64(1))
+    mask = first_lanes(code, lanes, rows)
+    square = []
+    for j in range(lanes):
+        place = code.mul(minimum(code, i64(j), last), source_col) if j else i64(0)
+        square.append(load(code, tile.vector, code.offset(source, tile.element, place), tile.size, mask))
     half = lanes // 2
     while half:
         low = [lanes + j - half if j & half else j for j in range(lanes)]
@@ -80,8 +82,10 @@ def _square(code: Code, tile: Tile, sources: list[Reg], start: Reg, to: Reg, to_
                 x, y = square[i], square[i + half]
                 square[i], square[i + half] = _shuffle(code, x, y, low), _shuffle(code, x, y, high)
         half //= 2
-    for i, x in enumerate(square):
-        code.store(x, code.offset(to, tile.element, code.mul(to_row, i64(i))), tile.size)
+    for x in square:
+        code.store(x, to, tile.size)
+        to = code.offset(to, tile.element, to_row)
+    code.ret()
 
 
 def _shuffle(code: Code, x: Reg, y: Reg, order: list[int]) -> Reg:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nagraph.backends.llvm.code import Code, Module, Reg, constant, i64
-from nagraph.backends.llvm.gemm.block import ARGUMENTS, blocked, kernel_table, scratch_layout
+from nagraph.backends.llvm.gemm.block import ARGUMENTS, blocked, kernel_name, kernel_table, scratch_layout
 from nagraph.backends.llvm.gemm.microkernel import microkernel
 from nagraph.backends.llvm.gemm.packing import emit_copies
 from nagraph.backends.llvm.gemm.tile import Tile
@@ -15,8 +15,10 @@ NARROW_STEP = 1024
 
 def emit_routine(tile: Tile) -> str:
     module = Module()
-    for rows, vectors, name in kernel_table(module, tile):
-        microkernel(module, tile, name, rows, vectors)
+    kernel_table(module, tile)
+    for rows in tile.heights:
+        for vectors in tile.widths(rows):
+            microkernel(module, tile, kernel_name(rows, vectors), rows, vectors)
     emit_copies(module, tile)
     blocked(module, tile, "blocked")
     _entry(module, tile)

@@ -52,9 +52,14 @@ class Tile:
         """Rows of the largest register tile, two vectors wide: its sums and two vectors of B leave a register or more for A."""
         return 12 if self.registers >= 32 else 6
 
-    def widest(self, rows: int) -> int:
-        """Vectors of the widest register tile of so many rows: few rows take more, for eight sums keep the fma units busy."""
-        return {1: 8, 2: 4, 3: 4}.get(rows, 2)
+    @property
+    def heights(self) -> tuple[int, ...]:
+        """Rows of the register tiles: the largest, and the powers of two that make up what it leaves over."""
+        return (12, 8, 4, 2, 1) if self.rows == 12 else (6, 4, 2, 1)
+
+    def widths(self, rows: int) -> tuple[int, ...]:
+        """Vectors of the register tiles of so many rows. Few rows go with wide ones: eight sums keep the fma units busy."""
+        return tuple(w for w in (1, 2, 4, 8) if w <= max(2, 8 // rows))
 
     @property
     def block_rows(self) -> int:

@@ -1,0 +1,108 @@
+"""A program that runs: its words, memory for the threads, and calls."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nagraph.backends.llvm.program import Instruction
+from nagraph.backends.llvm.runtime import driver
+from nagraph.backends.llvm.runtime.encoding import encode
+from nagraph.backends.llvm.runtime.pool import Pool, default_threads, native, pool
+
+ALIGNMENT = 64
+_POLL = ctypes.CFUNCTYPE(ctypes.c_int64)
+
+
+def aligned_bytes(nbytes: int) -> tuple[Any, int]:
+    """Memory, and the address in it from which on `nbytes` bytes are aligned."""
+    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    return raw, -(-raw.ctypes.data // ALIGNMENT) * ALIGNMENT
+
+
+class _Memory:
+    """What the threads of a call need beside the arrays: a table each, and scratch."""
+
+    def __init__(self, slots: int, scratch_nbytes: int, threads: int):
+        self.table_step = -(-max(slots, 1) * 8 // ALIGNMENT) * ALIGNMENT
+        self.scratch_step = -(-max(scratch_nbytes, 1) // ALIGNMENT) * ALIGNMENT + ALIGNMENT
+        self.threads = threads
+        self._tables, self.tables = aligned_bytes(self.table_step * threads)
+        self._scratch, self.scratch = aligned_bytes(self.scratch_step * threads)
+
+
+class NativeProgram:
+    """run(table) runs the program on pointers, by the pool's threads if it is free, else by the caller's alone."""
+
+    def __init__(self, program: Sequence[Instruction], slots: int, scratch_nbytes: int, threads: int | None = None):
+        self.code, self.arguments = encode(program)
+        self.slots, self.scratch_nbytes = slots, scratch_nbytes
+        self.threads = threads or default_threads()
+        self._memory: _Memory | None = None
+        self._lock = threading.Lock()
+        self._pool: Pool | None = None
+
+    def __del__(self) -> None:
+        if self._pool is not None:
+            self._pool.retire((self.code, self.arguments, self._memory))
+
+    def run(self, table: Any) -> None:
+        """`table`: int64 addresses, which the program may change. Raises what a signal handler raised meanwhile."""
+        asked = _Asked() if threading.current_thread() is threading.main_thread() else None
+        poll = asked.pointer if asked else None
+        if self.threads > 1:
+            crew = pool()
+            if crew.lock.acquire(blocking=False):
+                try:
+                    left = self._together(crew, table, poll)
+                finally:
+                    crew.lock.release()
+                if left and asked:
+                    raise asked.raised
+                return
+        memory = _Memory(1, self.scratch_nbytes, 1)
+        left = native().alone(self.code.ctypes.data, self.arguments.ctypes.data, table.ctypes.data, memory.scratch, poll)
+        if left and asked:
+            raise asked.raised
+
+    def _together(self, crew: Pool, table: Any, poll: Any) -> int:
+        self._pool = crew
+        crew.grow(self.threads)
+        if self._memory is None:
+            self._memory = _Memory(self.slots, self.scratch_nbytes, self.threads)
+        memory, context = self._memory, crew.context
+        base = int(context[driver.NEXT])
+        decided = int(context[driver.DECIDED]) + (1 << 32)
+        context[driver.GENERATION] += 1  # odd: a call is being written
+        context[driver.CODE:driver.LIMIT + 1] = (
+            self.code.ctypes.data, self.arguments.ctypes.data, table.ctypes.data, self.slots, memory.tables, memory.table_step,
+            memory.scratch, memory.scratch_step, base, decided, self.threads)
+        own = memory.tables
+        ctypes.memmove(own, table.ctypes.data, self.slots * 8)
+        context[driver.GENERATION] += 1
+        crew.native.wake(crew.address)
+        left: int = crew.native.drive(crew.address, self.code.ctypes.data, self.arguments.ctypes.data, own, memory.scratch,
+                                      base, decided, poll)
+        return left
+
+
+class _Asked:
+    """Whether the call is to be abandoned: Python runs signal handlers when it is entered, and one may raise."""
+
+    def __init__(self) -> None:
+        self.raised: BaseException = KeyboardInterrupt()
+        self._function = _POLL(self._ask)
+        self.pointer = ctypes.cast(self._function, ctypes.c_void_p)
+
+    def _ask(self) -> int:
+        try:
+            for _ in range(2):  # handlers run between two steps of Python code
+                pass
+        except BaseException as error:  # noqa: BLE001 - whatever the handler raised, the caller shall get it
+            self.raised = error
+            return 1
+        return 0
