@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from nagraph.backends.llvm.code import Code, Reg, i64
 from nagraph.backends.llvm.frame import Frame
+from nagraph.backends.llvm.gemm import scratch_nbytes
 from nagraph.ir.types import DType
 from nagraph.kernel.affine import Affine
 from nagraph.kernel.form import Kernel, Load, Read, Stage, Store
@@ -18,9 +18,6 @@ from nagraph.kernel.scalar import F32, F64
 @dataclass(frozen=True)
 class Contraction:
     """C[rows, n] = A[rows, k] B[k, n], the rows along the last axis of the grid. Steps are strides, in elements."""
-
-    #: Scratch of the routine, behind the tiles.
-    SCRATCH: ClassVar[int] = 1 << 20
 
     stage: Stage
     dtype: DType
@@ -33,6 +30,11 @@ class Contraction:
     a_step: int
     b_step: int
     b_column: int
+
+    @property
+    def scratch(self) -> int:
+        """Bytes that the routine wants, behind the tiles."""
+        return scratch_nbytes(self.dtype)
 
     def blocks(self, extent: int) -> tuple[int, int]:
         """(rows, columns) of the block of one unit, when a block is a matrix product and nothing else."""

@@ -184,7 +184,7 @@ def _by_rows(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
                     frame.tiles[i] = code.offset(base, memory_type(tile.dtype), code.mul(row.index, i64(tile.size)))
                 for stage in group:
                     StageEmission(frame, stage).emit()
-    return Emitted(math.prod(extents) * panels, aligned(nbytes) + Contraction.SCRATCH)
+    return Emitted(math.prod(extents) * panels, aligned(nbytes) + max(p.scratch for p in parts if isinstance(p, Contraction)))
 
 
 def _groups(parts: list[Contraction | Stage]) -> list[Contraction | list[Stage]]:

@@ -80,3 +80,8 @@ class Library:
 
     def addresses(self, names: Iterable[str]) -> list[int]:
         return [self.address(n) for n in names]
+
+
+def publish(name: str, address: int) -> None:
+    """Let code that is loaded from now on call a function by its name."""
+    llvm.add_symbol(name, address)

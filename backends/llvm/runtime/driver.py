@@ -104,8 +104,8 @@ def _interpreter(name: str) -> str:
     if shared:
         carried = ("  %base.n = phi i64 [ %base, %step ], [ %base2, %phase ], [ %base3, %decide ]\n"
                    "  %dec.n = phi i64 [ %dec, %step ], [ %dec, %phase ], [ %dec3, %decide ]\n")
-        counters = f"%base = phi i64 [ %base0, %entry ], [ %base.n, %next ]"
-        decided = f"%dec = phi i64 [ %decided0, %entry ], [ %dec.n, %next ]"
+        counters = "%base = phi i64 [ %base0, %entry ], [ %base.n, %next ]"
+        decided = "%dec = phi i64 [ %decided0, %entry ], [ %dec.n, %next ]"
     asks = "%ask = phi ptr [ %poll, %entry ], [ %ask.n, %next ]"
     return f"""
 define i64 @{name}({arguments}) nounwind {{
