@@ -48,9 +48,9 @@ def literal(value: Any, dtype: DType) -> str:
         with np.errstate(all="ignore"):
             bits = struct.pack(">d", float(np.asarray(value, dtype)))
         return f"0x{bits.hex().upper()}"
-    bits = 8 * dtype.itemsize
-    wrapped = int(value) % (1 << bits)
-    return str(wrapped - (1 << bits) if wrapped >> (bits - 1) else wrapped)
+    width = 8 * dtype.itemsize
+    wrapped = int(value) % (1 << width)
+    return str(wrapped - (1 << width) if wrapped >> (width - 1) else wrapped)
 
 
 def known(x: Scalar) -> int | None:
@@ -196,9 +196,10 @@ class Lanes(ScalarBuilder):
             return whole if self.type(way) == kind else self.code.convert("trunc", whole, kind)
         if dtype in (F32, F64):
             return self.code.convert("sitofp" if x.dtype in SIGNED else "uitofp", x.raw, kind)
-        here, there = vector_parts(x.raw.type)[1], element_type(dtype)
+        raw: Reg = x.raw
+        here, there = vector_parts(raw.type)[1], element_type(dtype)
         if here == there:
-            return x.raw
+            return raw
         if int(here[1:]) > int(there[1:]):
             return self.code.convert("trunc", x.raw, kind)
         return self.code.convert("sext" if x.dtype in SIGNED else "zext", x.raw, kind)

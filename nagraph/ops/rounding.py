@@ -9,13 +9,10 @@ import numpy as np
 from nagraph.ir.graph import Value
 from nagraph.ir.op import op
 from nagraph.ir.types import DTYPES, FLOATS, INTEGERS, is_float
-from nagraph.ops.base import ANY, NUMERIC, Elementwise
+from nagraph.ops.base import ANY, F32, NARROW_FLOATS, NUMERIC, Elementwise
 
 if TYPE_CHECKING:
     from nagraph.kernel.scalar import Scalar, ScalarBuilder
-
-
-F64 = DTYPES["f64"]
 
 
 class Step(Elementwise):
@@ -103,8 +100,9 @@ class NextAfter(Elementwise):
         yield rng.normal(size=(3, 4)), np.array(np.inf)
 
     def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
+        """By the bits, which 16-bit floats keep; they are compared in float32."""
         bits = DTYPES[f"u{8 * x.dtype.itemsize}"]
-        number, wide = s.bitcast(x, bits), [s.cast(v, F64) for v in (x, y)]
+        number, wide = s.bitcast(x, bits), [s.cast(v, F32) if x.dtype in NARROW_FLOATS else v for v in (x, y)]
         # Away from zero the bits count up, towards zero down; from a zero one goes to the least number with the sign of y.
         away = ~((wide[0] < wide[1]) ^ (wide[0] > 0.0))
         moved = s.bitcast(s.select(away, number + 1, number - 1), x.dtype)
