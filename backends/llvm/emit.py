@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from nagraph.backends.llvm.code import Code, Module, Reg, i64
 from nagraph.backends.llvm.contraction import Contraction, as_contraction, direct_output
+from nagraph.backends.llvm.cost import stage_ns
 from nagraph.backends.llvm.frame import Frame, liking, power_of_two
 from nagraph.backends.llvm.lanes import Lanes, memory_type
 from nagraph.backends.llvm.stage import StageEmission
@@ -122,7 +123,9 @@ def _by_lanes(frame: Frame) -> Emitted:
             frame.mask = frame.lanes.compare("lt", places, frame.lanes.constant(extent, I64)).raw
         for stage in kernel.stages:
             StageEmission(frame, stage).emit()
-    return Emitted(math.prod(extents), nbytes)
+    vectors = max(1, width // frame.vector())
+    cost = sum(stage_ns(kernel, s, 1, False) for s in kernel.stages) * vectors
+    return Emitted(math.prod(extents), nbytes, cost)
 
 
 # -- point after point ------------------------------------------------------------------------------------------------
@@ -136,7 +139,7 @@ def _by_points(frame: Frame) -> Emitted:
         _place(frame, loop.index, extents)
         for stage in kernel.stages:
             StageEmission(frame, stage).emit()
-    return Emitted(math.prod(extents), nbytes)
+    return Emitted(math.prod(extents), nbytes, sum(stage_ns(kernel, s, frame.vector(), False) for s in kernel.stages))
 
 
 # -- blocks of rows -----------------------------------------------------------------------------------------------------
@@ -184,7 +187,9 @@ def _by_rows(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
                     frame.tiles[i] = code.offset(base, memory_type(tile.dtype), code.mul(row.index, i64(tile.size)))
                 for stage in group:
                     StageEmission(frame, stage).emit()
-    return Emitted(math.prod(extents) * panels, aligned(nbytes) + max(p.scratch for p in parts if isinstance(p, Contraction)))
+    cost = sum(stage_ns(kernel, p.stage, 1, True) if isinstance(p, Contraction) else stage_ns(kernel, p, frame.vector(), False)
+               for p in parts) * rows / panels
+    return Emitted(math.prod(extents) * panels, aligned(nbytes) + max(p.scratch for p in parts if isinstance(p, Contraction)), cost)
 
 
 def _groups(parts: list[Contraction | Stage]) -> list[Contraction | list[Stage]]:

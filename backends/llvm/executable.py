@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -27,6 +28,19 @@ class Memory(NamedTuple):
     lower_bound: int
 
 
+class _Arena:
+    """The arena's bytes, and the table of pointers with all that is known before a call."""
+
+    def __init__(self, plan: Plan, program: Lowered):
+        self._bytes, base = aligned_bytes(plan.arena_bytes)
+        self.table = np.zeros(len(program.table), np.int64)
+        for at, p in enumerate(program.table):
+            if p.kind == "arena":
+                self.table[at] = base + p.number
+            elif p.kind == "constant":
+                self.table[at] = program.constants[p.number].ctypes.data
+
+
 class Executable:
     """exe(*arrays) -> tuple of arrays: fresh ones, never aliases of arguments, of one another or of the arena."""
 
@@ -36,6 +50,10 @@ class Executable:
         lowering = KernelLowering(graph, donations)
         self.plan: Plan = lowering.plan()
         self.program = Lowered(lowering, self.plan)
+        self._inputs, self._outputs = ([(at, p.number) for at, p in enumerate(self.program.table) if p.kind == kind]
+                                       for kind in ("input", "output"))
+        self._lock = threading.Lock()
+        self._arena: _Arena | None = None
         self._native = NativeProgram(self.program.instructions, len(self.program.table), self.program.scratch_nbytes, threads)
 
     @property
@@ -69,13 +87,22 @@ class Executable:
         later = [j for j in donated if self.plan.results[j][1]]  # what is copied out must not meet what is still read
         outputs = [donated[j] if j in donated and j not in later else np.empty(v.shape, v.dtype)
                    for j, v in enumerate(self.graph.outputs)]
-        arena, base = aligned_bytes(self.plan.arena_bytes)
-        kinds: dict[str, Any] = {"arena": lambda o: base + o, "input": lambda i: arrays[i].ctypes.data, "moving": lambda i: 0,
-                                 "output": lambda j: outputs[j].ctypes.data,
-                                 "constant": lambda c: self.program.constants[c].ctypes.data}
-        table = np.array([kinds[p.kind](p.number) for p in self.program.table], np.int64)
-        self._native.run(table)
-        del arena
+        mine = self._lock.acquire(blocking=False)
+        try:
+            if not mine:  # another thread is in the arena: this call gets one of its own
+                arena = _Arena(self.plan, self.program)
+            elif self._arena is None:
+                arena = self._arena = _Arena(self.plan, self.program)
+            else:
+                arena = self._arena
+            table = arena.table.copy()
+            for numbers, given in ((self._inputs, arrays), (self._outputs, outputs)):
+                for at, i in numbers:
+                    table[at] = given[i].__array_interface__["data"][0]
+            self._native.run(table)
+        finally:
+            if mine:
+                self._lock.release()
         for j in later:
             np.copyto(donated[j], outputs[j])
         return tuple(donated[j] if j in donated else a for j, a in enumerate(outputs))

@@ -193,12 +193,13 @@ class _PlanLowering:
 
     def _sort(self, step: Step, op: Sort | Argsort) -> None:
         (x,) = step.node.operands
+        if not x.type.size:
+            return
         layout = self._layout(x)
         key = f"{op} {x.type} {layout}"
         indices = isinstance(op, Argsort)
         function = compiled(key, lambda module, name: emit_sort(module, name, x.dtype, x.shape, layout, op.axis, indices))
-        if x.type.size:
-            self.program.launch(Launch(function, (self.whole(x), self.pointer(step.results[0])), 1, None, step.node))
+        self.program.launch(Launch(function, (self.whole(x), self.pointer(step.results[0])), 1, None, step.node))
 
     def _layout(self, v: Value) -> Layout:
         return self.lowering.layouts.get(v, row_major(v.shape)) if v not in self.lowering.constants else row_major(v.shape)

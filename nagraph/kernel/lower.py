@@ -17,9 +17,11 @@ from nagraph.kernel.collapse import collapse
 from nagraph.kernel.elements import Elements
 from nagraph.kernel.elements import NotRowLocal as NotRowLocal
 from nagraph.kernel.form import Fold, Kernel, Stage, Store, Tile, Write
-from nagraph.ops.base import Elementwise
+from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.folding import Folding
 from nagraph.ops.indexing import Scatter
+from nagraph.ops.movement import Broadcast, Flip, Reshape, Slice, Transpose
+from nagraph.ops.region import StopGradient
 
 
 class Layout(NamedTuple):
@@ -78,6 +80,9 @@ def row_candidates(graph: Graph) -> list[int]:
     return [r for r in dict.fromkeys(reversed(found)) if r and r <= limit and all(s % r == 0 for s in sizes)]
 
 
+#: Ops whose elements are elements of their operand, so that nothing is gained by keeping them.
+MOVEMENT = (Broadcast, Reshape, Transpose, Slice, Flip, StopGradient)
+
 #: Stages by what they loop over: (depth, size of a row, size of what is reduced, a mark that keeps others out).
 Group = tuple[int, int, int, int]
 
@@ -97,6 +102,7 @@ class Lowering:
         self.tiles: list[Tile] = []
         self.stages: list[Stage] = []
         self.built: dict[Group, bool] = {}
+        self.homes: dict[Value, Group] = {}
         self.extents: list[int] = []
         self._pools: dict[tuple[str, int], tuple[int, ...]] = {}
         arrays = array_constants(graph)
@@ -172,7 +178,7 @@ class Lowering:
             depth = max((self.depth[v] for v in node.operands), default=0)
             if not isinstance(node.op, Folding):
                 self.depth.update(dict.fromkeys(node.results, depth))
-                own = node.op.weight if isinstance(node.op, Elementwise) else 0
+                own = getattr(node.op, "weight", 0)
                 self.weight[node.results[0]] = own + sum(self.weight.get(v, 0) for v in node.operands)
                 continue
             (result,) = node.results
@@ -196,6 +202,8 @@ class Lowering:
 
     def _home(self, v: Value) -> Group:
         """The stage that computes v for all of its row: one that loops over such rows anyway, or one of its own."""
+        if v in self.homes:
+            return self.homes[v]
         depth, size = self.depth[v], self.inner(v)
         shared = (depth, 1, size, 0)
         return shared if size > 1 and shared in self.members else (depth, size, 1, 0)
@@ -203,21 +211,38 @@ class Lowering:
     def _keep_in_tiles(self) -> None:
         """Choose the values that several stages need and that cost too much to compute again."""
         used_in: dict[Value, set[Group]] = {}
-        for v in self.graph.outputs:
-            used_in.setdefault(v, set()).add(self._home(v))
+        outputs = set(self.graph.outputs)
+        factors = {x for n in self.graph.nodes if isinstance(n.op, DotGeneral) for x in n.operands[:1] if self._computed(x)}
         for node in reversed(self.graph.nodes):
             if node.op.folds:
                 here = {self.group_of[node.result]}
             else:
-                here = set().union(*(used_in.get(r, set()) for r in node.results))
                 v = node.results[0]
-                if len(here) > 1 and self.weight[v] > RECOMPUTE and v.type.size % self.rows == 0:
+                here = used_in.get(v, set())
+                if v in outputs:
+                    self._settle(v, here)
+                    here = here | {self._home(v)}
+                wanted = len(here) > 1 and self.weight[v] > RECOMPUTE
+                if (wanted or v in factors) and v.type.size % self.rows == 0:
                     here = {self._home(v)}
                     self.group_of[v] = self._home(v)
                     self.tile_of[v] = self._tile(v)
                     self.members.setdefault(self._home(v), []).append(node)
             for v in node.operands:
                 used_in.setdefault(v, set()).update(here)
+
+    def _settle(self, v: Value, used_in: set[Group]) -> None:
+        """An output is stored where it is computed anyway: in the first stage of those that use it and loop over its row."""
+        size = self.inner(v)
+        fitting = [g for g in used_in if g[1:] in ((1, size, 0), (size, 1, 0))]
+        if fitting:
+            self.homes[v] = min(fitting)
+
+    def _computed(self, v: Value) -> bool:
+        """Whether a value is computed in the kernel, not merely read."""
+        while v in self.producers and isinstance(self.producers[v].op, MOVEMENT):
+            v = self.producers[v].operands[0]
+        return v in self.producers and not isinstance(self.producers[v].op, (Constant, *MOVEMENT))
 
     # -- stages -----------------------------------------------------------------------------------------------------
 

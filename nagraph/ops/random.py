@@ -78,6 +78,7 @@ class Threefry(Elementwise):
     dtypes = frozenset((U32,))
     differentiable = False
     per_element = Cost(flops=100)
+    weight = 100
 
     def result_dtype(self, dtype: DType) -> DType:
         return U64
@@ -86,10 +87,6 @@ class Threefry(Elementwise):
         a, b = threefry2x32(k0, k1, x0, x1)
         words: Array = np.left_shift(a, np.uint64(32), dtype=np.uint64) | b
         return words
-
-    @property
-    def weight(self) -> int:
-        return 100
 
     def scalar(self, s: Any, k0: Any, k1: Any, x0: Any, x1: Any) -> Any:
         schedule = (k0, k1, k0 ^ k1 ^ int(PARITY))
@@ -125,6 +122,8 @@ class RandomBits(NotDifferentiable):
     Operand: u32[..., 2]. Shape: the axes of the keys, then `shape`. Dtype: u32 or u64.
     """
 
+    #: Roughly the instructions of one element.
+    weight = 100
     shape: Shape = ()
     width: int = 32
 

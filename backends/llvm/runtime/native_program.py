@@ -42,7 +42,9 @@ class NativeProgram:
         self.code, self.arguments = encode(program)
         self.slots, self.scratch_nbytes = slots, scratch_nbytes
         self.threads = threads or default_threads()
+        #: Memory of calls by the pool, and of a call by its caller alone.
         self._memory: _Memory | None = None
+        self._solo: _Memory | None = None
         self._lock = threading.Lock()
         self._pool: Pool | None = None
 
@@ -64,8 +66,15 @@ class NativeProgram:
                 if left and asked:
                     raise asked.raised
                 return
-        memory = _Memory(1, self.scratch_nbytes, 1)
-        left = native().alone(self.code.ctypes.data, self.arguments.ctypes.data, table.ctypes.data, memory.scratch, poll)
+        mine = self._lock.acquire(blocking=False)
+        try:
+            if mine and self._solo is None:
+                self._solo = _Memory(1, self.scratch_nbytes, 1)
+            memory = self._solo if mine and self._solo is not None else _Memory(1, self.scratch_nbytes, 1)
+            left = native().alone(self.code.ctypes.data, self.arguments.ctypes.data, table.ctypes.data, memory.scratch, poll)
+        finally:
+            if mine:
+                self._lock.release()
         if left and asked:
             raise asked.raised
 
