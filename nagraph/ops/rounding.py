@@ -79,9 +79,9 @@ class Sign(Step):
     reference = staticmethod(np.sign)
 
     def scalar(self, s: ScalarBuilder, x: Scalar) -> Scalar:
-        zero = s.constant(0, x.dtype)
-        positive, negative = s.cast(x > zero, x.dtype), s.cast(x < zero, x.dtype)
-        return s.select(s.is_nan(x), x, positive - negative) if is_float(x.dtype) else positive - negative
+        minus, zero, plus = (s.constant(v, x.dtype) for v in (-1, 0, 1))
+        sign = s.select(x > 0, plus, s.select(x < 0, minus, zero))
+        return s.select(s.is_nan(x), x, sign) if is_float(x.dtype) else sign
 
 
 @op
