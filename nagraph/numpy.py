@@ -13,6 +13,7 @@ import nagraph.ops  # noqa: F401 - fills the operators
 from nagraph.ir.builder import active as _active
 from nagraph.ir.graph import Value as _Value
 from nagraph.ir.types import as_dtype as _as_dtype
+from nagraph.ops.arg_extremum import argmax, argmin  # noqa: F401
 from nagraph.ops.base import cast as astype  # noqa: F401
 from nagraph.ops.bits import bitwise_and, bitwise_not, bitwise_or, bitwise_xor, invert, left_shift, right_shift  # noqa: F401
 from nagraph.ops.comparison import (  # noqa: F401
@@ -59,26 +60,22 @@ from nagraph.ops.elementwise import (  # noqa: F401
 )
 from nagraph.ops.indexing import take, take_along_axis  # noqa: F401
 from nagraph.ops.joining import array_split, concat, concatenate, hstack, repeat, roll, split, stack, tile, vstack  # noqa: F401
+from nagraph.ops.matrices import diagonal, one_hot, trace, tril, triu  # noqa: F401
 from nagraph.ops.movement import (  # noqa: F401
     broadcast_arrays,
     broadcast_to,
-    diagonal,
     expand_dims,
     flip,
     moveaxis,
-    one_hot,
     pad,
     permute_dims,
     ravel,
     reshape,
     squeeze,
     swapaxes,
-    trace,
     transpose,
-    tril,
-    triu,
 )
-from nagraph.ops.reduction import all, amax, amin, any, argmax, argmin, max, mean, min, prod, std, sum, var  # noqa: F401
+from nagraph.ops.reduction import all, amax, amin, any, max, mean, min, prod, std, sum, var  # noqa: F401
 from nagraph.ops.rounding import ceil, copysign, fix, floor, nextafter, rint, round, sign, trunc  # noqa: F401
 from nagraph.ops.sorting import argsort, sort, top_k  # noqa: F401
 from nagraph.ops.special import (  # noqa: F401

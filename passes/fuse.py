@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
-from nagraph.kernel.rows import forms_of, joins
 from nagraph.ops.region import Call
 from nagraph.pipeline import graph_pass
+from nagraph.plan.regions import forms_of, joins
 from nagraph.plan.rows import fusible, node_forms
 
 #: For a number of rows: which values are cut into rows (True) and which are the same for all rows.
@@ -72,7 +72,7 @@ def _forms(node: Node, graph: Graph, kernels: bool) -> Forms:
     """The numbers of rows in which a node may be part of a region."""
     if kernels:
         return forms_of(node, graph.producers) if joins(node) else {}
-    return dict(node_forms(node, graph.producers)) if fusible(node.op) else {}
+    return {rows: {**forms} for rows, forms in node_forms(node, graph.producers).items()} if fusible(node.op) else {}
 
 
 def _grow(graph: Graph, max_nodes: int, kernels: bool) -> list[list[Node]]:

@@ -10,6 +10,7 @@ from nagraph.errors import NagraphError
 from nagraph.ir.builder import Builder, build
 from nagraph.ir.graph import Graph
 from nagraph.ir.types import BOOL, DTYPES, TensorType, is_float
+from nagraph.ops.arg_extremum import argmax
 from nagraph.ops.base import cast
 from nagraph.ops.comparison import greater, less, logical_and, logical_not
 from nagraph.ops.contraction import matmul
@@ -19,7 +20,7 @@ from nagraph.ops.elementwise import abs, add, clip, maximum, minimum, multiply, 
 from nagraph.ops.indexing import take
 from nagraph.ops.joining import concatenate, stack
 from nagraph.ops.movement import broadcast_to, expand_dims, flip, iota, pad, reshape, swapaxes, transpose
-from nagraph.ops.reduction import argmax, max, mean, min, sum
+from nagraph.ops.reduction import max, mean, min, sum
 from nagraph.ops.region import Call
 from nagraph.ops.rounding import floor, sign
 from nagraph.ops.sorting import sort

@@ -47,9 +47,11 @@ RULES: dict[str, tuple[str, ...]] = {
     "flow": ("ir", "ops", "tree", "tracing", "transforms"),
     "rewrite": ("ir", "ops"),
     "pipeline": ("ir",),
-    "plan": ("ir", "ops"),
+    "kernel": ("ir", "ops"),
+    "kernel.functions": ("ir",),
+    "plan": ("ir", "ops", "kernel"),
     "passes": ("ir", "ops", "rewrite", "plan", "pipeline"),
-    "backends": ("ir", "ops", "plan"),
+    "backends": ("ir", "ops", "kernel", "plan"),
     "signature": ("ir", "tree", "tracing"),
     "compiler": ("ir", "tree", "tracing", "signature"),
     "cli": ("",),
@@ -64,7 +66,8 @@ RULES: dict[str, tuple[str, ...]] = {
 }
 #: What is imported inside functions beyond that: to break a circle, or so that it loads when it is used.
 LATE: dict[str, tuple[str, ...]] = {
-    "ops": ("autodiff", "batching"),  # derivative and batching of an op with regions are those of its regions
+    # Derivative and batching of an op with regions are those of its regions; scalar rules call elementary functions.
+    "ops": ("autodiff", "batching", "kernel.functions"),
     "protocols": ("numpy",),  # NumPy's functions, on traced values
     "tracing": ("numpy",),
     "transforms": ("compiler", "numpy"),  # outside `jit`, a transform runs as if jitted
@@ -77,7 +80,7 @@ LATE: dict[str, tuple[str, ...]] = {
 #: Who imports modules by names that only the run knows, and from which package.
 BY_NAME = {"": "", "compiler": "backends", "pipeline": "passes", "models": "models", "cli": "cli"}
 #: Packages of others at module level, and inside functions, and who may import them.
-PACKAGES = {"numpy": ("",), "ml_dtypes": ("ir",), "click": ("cli",), "rich": ("cli",)}
+PACKAGES = {"numpy": ("",), "ml_dtypes": ("ir",), "llvmlite": ("backends.llvm",), "click": ("cli",), "rich": ("cli",)}
 LATE_PACKAGES = {"safetensors": ("storage",), "matplotlib": ("cli",)}
 #: What unpickles, which is to run what a file says.
 PICKLES = {"pickle", "_pickle", "cPickle", "marshal", "shelve", "dbm", "dill", "cloudpickle", "joblib", "copyreg"}

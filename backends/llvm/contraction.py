@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from nagraph.backends.llvm.code import Code, Reg, i64
 from nagraph.backends.llvm.frame import Frame
 from nagraph.backends.llvm.gemm import scratch_nbytes
+from nagraph.ir.scalar import F32, F64
 from nagraph.ir.types import DType
 from nagraph.kernel.affine import Affine
 from nagraph.kernel.form import Kernel, Load, Read, Stage, Store
-from nagraph.kernel.scalar import F32, F64
 
 
 @dataclass(frozen=True)

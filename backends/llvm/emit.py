@@ -17,8 +17,8 @@ from nagraph.backends.llvm.frame import Frame, liking, power_of_two
 from nagraph.backends.llvm.lanes import Lanes, memory_type
 from nagraph.backends.llvm.stage import StageEmission
 from nagraph.backends.llvm.values import lane_axes
+from nagraph.ir.scalar import I64
 from nagraph.kernel.form import Apply, Kernel, Number, Read, Running, Stage
-from nagraph.kernel.scalar import I64
 from nagraph.plan.plan import aligned
 
 #: What a kernel function takes: the thread's table of pointers, which of them are its operands, its units, its scratch.

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from nagraph.backends.llvm.code import Code, Reg
 from nagraph.backends.llvm.lanes import Lanes
 from nagraph.backends.llvm.native import vector_nbytes
+from nagraph.ir.scalar import I64, Scalar
 from nagraph.kernel.affine import Affine
 from nagraph.kernel.form import Apply, Kernel, Stage
-from nagraph.kernel.scalar import I64, Scalar
 from nagraph.ops.base import Elementwise
 
 

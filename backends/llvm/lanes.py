@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from nagraph.backends.llvm.code import Code, Reg, constant, vector, vector_parts
+from nagraph.ir.scalar import F32, F64, I32, I64, U32, Scalar, ScalarBuilder
 from nagraph.ir.types import BOOL, DTYPES, INTEGERS, SIGNED, UNSIGNED, DType
-from nagraph.kernel.scalar import F32, F64, I32, I64, U32, Scalar, ScalarBuilder
 
 F16, BF16 = DTYPES["f16"], DTYPES["bf16"]
 NARROW = frozenset((F16, BF16))

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from nagraph.backends.llvm.code import Code, Module, Reg, i64
 from nagraph.backends.llvm.emit import ARGUMENTS, Emitted, operand_pointer
 from nagraph.backends.llvm.lanes import NARROW, Lanes, memory_type
+from nagraph.ir.scalar import F32, Scalar
 from nagraph.ir.types import BOOL, FLOATS, DType
 from nagraph.kernel.affine import strides
 from nagraph.kernel.lower import Layout
-from nagraph.kernel.scalar import F32, Scalar
 from nagraph.plan.plan import aligned
 
 

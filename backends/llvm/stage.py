@@ -10,9 +10,9 @@ from nagraph.backends.llvm.code import Reg, i64, vector
 from nagraph.backends.llvm.frame import power_of_two
 from nagraph.backends.llvm.lanes import Lanes
 from nagraph.backends.llvm.values import StageValues
+from nagraph.ir.scalar import Scalar
 from nagraph.ir.types import BOOL
 from nagraph.kernel.form import Apply, Fold
-from nagraph.kernel.scalar import Scalar
 
 
 class StageEmission(StageValues):

@@ -7,10 +7,10 @@ from typing import Any
 from nagraph.backends.llvm.code import Reg, i64, suffix, vector
 from nagraph.backends.llvm.frame import Frame, liking
 from nagraph.backends.llvm.lanes import NARROW, Lanes, memory_type
+from nagraph.ir.scalar import F32, I64, Scalar
 from nagraph.ir.types import BOOL, DType
 from nagraph.kernel.affine import Affine
 from nagraph.kernel.form import Apply, Instruction, Load, Number, Position, Read, Running, Stage, Store, Within
-from nagraph.kernel.scalar import F32, I64, Scalar
 
 
 class StageValues:

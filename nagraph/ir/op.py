@@ -83,7 +83,7 @@ class Op:
         raise MissingRuleError(f"op {self.name} has no rule for one element, so no kernel can hold it")
 
     def scalar(self, s: Any, *operands: Any, **_: Any) -> Any:
-        """The result for one element of each operand, written with the builder `s` (`nagraph.kernel.scalar`)."""
+        """The result for one element of each operand, written with the builder `s` (`nagraph.ir.scalar`)."""
         raise MissingRuleError(f"op {self.name} has no scalar form")
 
     def vjp(

@@ -1,5 +1,6 @@
 """The ops: each one class with all its rules, and the functions that emit them. Importing this fills the registry."""
 
+from nagraph.ops import arg_extremum as arg_extremum
 from nagraph.ops import bits as bits
 from nagraph.ops import comparison as comparison
 from nagraph.ops import contraction as contraction
@@ -11,6 +12,7 @@ from nagraph.ops import einsum as einsum
 from nagraph.ops import elementwise as elementwise
 from nagraph.ops import indexing as indexing
 from nagraph.ops import joining as joining
+from nagraph.ops import matrices as matrices
 from nagraph.ops import movement as movement
 from nagraph.ops import pooling as pooling
 from nagraph.ops import random as random

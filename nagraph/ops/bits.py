@@ -12,7 +12,7 @@ from nagraph.ir.types import BOOL, INTEGERS, SIGNED
 from nagraph.ops.base import Elementwise
 
 if TYPE_CHECKING:
-    from nagraph.kernel.scalar import Scalar, ScalarBuilder
+    from nagraph.ir.scalar import Scalar, ScalarBuilder
 
 
 class Bits(Elementwise):

@@ -12,7 +12,7 @@ from nagraph.ir.types import BOOL, DType, is_float
 from nagraph.ops.base import ANY, Elementwise, convert
 
 if TYPE_CHECKING:
-    from nagraph.kernel.scalar import Scalar, ScalarBuilder
+    from nagraph.ir.scalar import Scalar, ScalarBuilder
 
 
 class Comparison(Elementwise):

@@ -169,9 +169,9 @@ class CumulativeExtremum(Cumulative):
 
     def _first(self, y: Value, x: Value) -> Value:
         """[..., i, j] bool: x[j] is the first element equal to y[i] among those up to i (axis last)."""
+        from nagraph.ops.arg_extremum import argmax
         from nagraph.ops.comparison import equal, logical_and
         from nagraph.ops.movement import expand_dims, flip, iota, moveaxis
-        from nagraph.ops.reduction import argmax
 
         if self.reverse:
             x, y = flip(x, self.axis), flip(y, self.axis)

@@ -15,7 +15,7 @@ from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, TensorType, is_floa
 from nagraph.ops.base import ANY, NARROW_FLOATS, Elementwise, Maybe, broadcast_to, full, sum_to
 
 if TYPE_CHECKING:
-    from nagraph.kernel.scalar import Scalar, ScalarBuilder
+    from nagraph.ir.scalar import Scalar, ScalarBuilder
 
 
 class Binary(Elementwise):

@@ -12,7 +12,7 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, op
 from nagraph.ir.types import BOOL, INTEGERS, DType, TensorType, as_dtype, type_of
-from nagraph.ops.base import Linear, Maybe, NotDifferentiable, as_array, normalize_axes, shape_of
+from nagraph.ops.base import Linear, Maybe, NotDifferentiable, normalize_axes, shape_of
 
 Shape = tuple[int, ...]
 
@@ -417,57 +417,3 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float =
 def iota(dtype: Any, shape: Sequence[int], axis: int = 0) -> Any:
     """The index along one axis, as a tensor of this shape."""
     return Iota(as_dtype(dtype), tuple(int(s) for s in shape), axis)()
-
-
-def _band(x: Any, k: int, upper: bool) -> Any:
-    from nagraph.ops.comparison import greater_equal
-    from nagraph.ops.elementwise import where
-
-    shape = shape_of(x)[-2:]
-    if len(shape) != 2:
-        raise TypeRuleError("tril and triu need at least 2 axes")
-    rows, columns = np.arange(shape[0])[:, None], np.arange(shape[1])
-    inside = columns - rows >= k if upper else columns - rows <= k
-    x = x if isinstance(x, Value) else as_array(x)
-    if isinstance(x, Value):
-        row, column = iota("int32", shape, 0), iota("int32", shape, 1)
-        inside = greater_equal(column, row + np.int32(k)) if upper else greater_equal(row + np.int32(k), column)
-    return where(inside, x, np.zeros((), x.dtype))
-
-
-def tril(x: Any, k: int = 0) -> Any:
-    """x with zeros above the k-th diagonal of its last two axes."""
-    return _band(x, k, upper=False)
-
-
-def triu(x: Any, k: int = 0) -> Any:
-    """x with zeros below the k-th diagonal of its last two axes."""
-    return _band(x, k, upper=True)
-
-
-def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    """The offset-th diagonal of two axes, as the last axis of the result."""
-    from nagraph.ops.indexing import take
-
-    y = moveaxis(x, (axis1, axis2), (-2, -1))
-    n, m = shape_of(y)[-2:]
-    rows = np.arange(max(0, -offset), max(max(0, -offset), min(n, m - offset)))
-    flat = reshape(y, (*shape_of(y)[:-2], n * m))
-    return take(flat, rows * m + rows + offset, axis=-1)
-
-
-def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    """The sum of a diagonal."""
-    from nagraph.ops.reduction import sum
-
-    return sum(diagonal(x, offset, axis1, axis2), axis=-1)
-
-
-def one_hot(labels: Any, classes: int, dtype: Any = np.float32) -> Any:
-    """y[..., c] = 1 where labels[...] = c, else 0."""
-    from nagraph.ops.base import cast
-    from nagraph.ops.comparison import equal
-
-    shape = (*shape_of(labels), classes)
-    index = iota("int64", shape, len(shape) - 1) if isinstance(labels, Value) else np.arange(classes)
-    return cast(equal(index, cast(reshape(labels, (*shape[:-1], 1)), "int64")), dtype)

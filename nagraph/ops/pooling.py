@@ -13,6 +13,7 @@ from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.operators import FUNCTIONS
 from nagraph.ir.types import DTYPES, TensorType, is_float
+from nagraph.ops.arg_extremum import ArgMax
 from nagraph.ops.base import (
     F32,
     NARROW_FLOATS,
@@ -30,7 +31,7 @@ from nagraph.ops.convolution import ConvGeneral, Pairs, pads, per_axis, window_c
 from nagraph.ops.elementwise import floor_divide
 from nagraph.ops.folding import Folding
 from nagraph.ops.indexing import Gather, iota
-from nagraph.ops.reduction import ArgMax, Max, Sum, lowest
+from nagraph.ops.reduction import Max, Sum, lowest
 
 Axes = tuple[int, ...]
 

@@ -317,7 +317,7 @@ def categorical(key: Operand, logits: Operand, axis: int = -1, shape: int | Sequ
 
     `shape` (that of logits without `axis` where None) may have further axes in front.
     """
-    from nagraph.ops.reduction import argmax
+    from nagraph.ops.arg_extremum import argmax
 
     logits = logits if isinstance(logits, Value) else as_array(logits)
     rank = len(logits.shape)

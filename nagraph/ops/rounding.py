@@ -12,7 +12,7 @@ from nagraph.ir.types import DTYPES, FLOATS, INTEGERS, is_float
 from nagraph.ops.base import ANY, F32, NARROW_FLOATS, NUMERIC, Elementwise
 
 if TYPE_CHECKING:
-    from nagraph.kernel.scalar import Scalar, ScalarBuilder
+    from nagraph.ir.scalar import Scalar, ScalarBuilder
 
 
 class Step(Elementwise):

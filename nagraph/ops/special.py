@@ -15,7 +15,7 @@ from nagraph.ops.base import NARROW_FLOATS, Elementwise
 from nagraph.ops.elementwise import square
 
 if TYPE_CHECKING:
-    from nagraph.kernel.scalar import Scalar, ScalarBuilder
+    from nagraph.ir.scalar import Scalar, ScalarBuilder
 
 #: Elements that an approximation of many steps takes at a time.
 BLOCK = 1 << 13

@@ -46,12 +46,16 @@ def exact(name: str, dtype: Any) -> Any:
         f = getattr(mp, name)
 
         def slowly(x: Array) -> Array:
-            high = np.array([f(mp.mpf(float(v))) if np.isfinite(v) else v for v in x])
-            first = high.astype(np.float64)
-            rest = np.array([h - mp.mpf(float(v)) if mp.isfinite(h) else 0 for h, v in zip(high, first)]).astype(np.float64)
+            high = [f(mp.mpf(float(v))) for v in x]
+            first = np.array([float(h) for h in high])
+            rest = np.array([float(h - mp.mpf(float(v))) for h, v in zip(high, first)])
             return first.astype(np.longdouble) + rest
 
-        return lambda x: np.where(np.isnan(x), x, slowly(np.where(np.isnan(x), 1, x)))
+        def wide(x: Array) -> Array:
+            y = slowly(np.clip(np.nan_to_num(x), -30, 30))  # beyond 30 both are what they are there
+            return np.where(np.isnan(x), x, np.copysign(y, x) if name == "erf" else y)
+
+        return wide
     return reference(name, dtype)
 
 

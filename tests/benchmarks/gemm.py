@@ -9,6 +9,7 @@ the time of Python's calls is left out. The last column is np.matmul, which has 
 from __future__ import annotations
 
 import ctypes
+import math
 import statistics
 import sys
 import time
@@ -19,19 +20,20 @@ from typing import Any
 import numpy as np
 
 from nagraph.backends.llvm import native
-from nagraph.backends.llvm.code import Module, Reg, constant, i64
+from nagraph.backends.llvm.code import Module, constant, i64
 from nagraph.backends.llvm.gemm import gemm_module, scratch_nbytes
 from nagraph.backends.llvm.gemm.tile import Tile
 from nagraph.backends.llvm.gemm.vectors import fma
-from nagraph.ir.types import DTYPES
+from nagraph.ir.types import DTYPES, DType
 
-SIZES = [(64, 64, 64), (128, 384, 128), (128, 128, 32), (128, 32, 128), (256, 256, 256), (2048, 384, 128), (2048, 128, 128), (2048, 512, 128),
-         (2048, 128, 512), (1024, 1024, 1024), (512, 2304, 768), (512, 768, 3072), (4160, 512, 128), (2080, 256, 256), (65, 65, 32),
-         (65, 32, 65), (128, 784, 512), (2048, 576, 192), (2048, 1024, 192), (2048, 192, 512), (128, 512, 2048), (784, 512, 128),
-         (37, 53, 29), (1000, 10, 256), (1, 1000, 512), (7, 300, 90), (1000, 1, 512), (96, 512, 512), (256, 256, 16384)]
-ROUNDS = 9
+SIZES = [(64, 64, 64), (128, 384, 128), (128, 128, 32), (128, 32, 128), (256, 256, 256), (2048, 384, 128), (2048, 128, 128),
+         (2048, 512, 128), (2048, 128, 512), (1024, 1024, 1024), (512, 2304, 768), (512, 768, 3072), (4160, 512, 128), (2080, 256, 256),
+         (65, 65, 32), (65, 32, 65), (128, 784, 512), (2048, 576, 192), (2048, 1024, 192), (2048, 192, 512), (128, 512, 2048),
+         (784, 512, 128), (96, 512, 512), (256, 256, 16384), (37, 53, 29), (1000, 10, 256), (7, 300, 90), (1, 1000, 512), (1000, 1, 512)]
+ROUNDS = 12
 SECONDS = 0.004  # of one measurement
 CHAINS = 16
+ALIGN = 64
 ENUMS = {"N": 111, "T": 112}  # CBLAS's names of layouts
 
 Timed = Callable[[int], float]
@@ -87,8 +89,8 @@ class Bench:
 
     def matrix(self, rows: int, columns: int, layout: str) -> np.ndarray[Any, Any]:
         """Of small whole numbers, so that all sums are exact."""
-        shape = (rows, columns) if layout == "N" else (columns, rows)
-        made = self.rng.integers(-3, 4, shape).astype(self.dtype)
+        made = aligned((rows, columns) if layout == "N" else (columns, rows), self.dtype)
+        made[:] = self.rng.integers(-3, 4, made.shape)
         return made if layout == "N" else made.T
 
     def peak(self) -> Timed:
@@ -117,7 +119,7 @@ class Bench:
     def row(self, m: int, n: int, k: int, layouts: str) -> tuple[float, float, float]:
         """(share of the peak, ratio to OpenBLAS, ratio to np.matmul)."""
         a, b = self.matrix(m, k, layouts[0]), self.matrix(k, n, layouts[1])
-        c, d, e = (np.zeros((m, n), self.dtype) for _ in range(3))
+        c, d, e = (aligned((m, n), self.dtype) for _ in range(3))
         turns = 2 * m * n * k / (2 * CHAINS * self.tile.lanes)
         found = compare(self.ours(a, b, c), self.theirs(a, b, d, layouts), timed(lambda n: repeat(n, lambda: np.matmul(a, b, out=e))),
                         self.peak(), counts=(1, 1, 1, turns))
@@ -127,13 +129,21 @@ class Bench:
     def convolution(self) -> float:
         """Nine taps of 64 channels, 32 pixels of 64 channels: its share of the peak."""
         k, m, n, taps, line = 64, 32, 64, 9, 34
-        x, w, c = self.matrix(3 * line, k, "N"), self.matrix(taps * k, n, "N"), np.zeros((m, n), self.dtype)
+        x, w, c = self.matrix(3 * line, k, "N"), self.matrix(taps * k, n, "N"), aligned((m, n), self.dtype)
         offsets = (np.array([(i * line + j) * k for i in range(3) for j in range(3)]), np.arange(taps) * k * n)
         run = self.ours(x[:m], w[:k], c, taps, offsets)
         found = compare(run, self.peak(), counts=(1, 2 * m * n * k * taps / (2 * CHAINS * self.tile.lanes)))
         windows = [x[o // k:o // k + m] @ w[t * k:t * k + k] for t, o in enumerate(offsets[0])]
         assert (c == sum(windows)).all()
         return found[0]
+
+
+def aligned(shape: tuple[int, ...], dtype: DType) -> np.ndarray[Any, Any]:
+    """Zeros that begin where a cache line does, as those that the backend allocates."""
+    nbytes = math.prod(shape) * dtype.itemsize
+    raw = np.zeros(nbytes + ALIGN, np.uint8)
+    start = -raw.ctypes.data % ALIGN
+    return raw[start:start + nbytes].view(dtype).reshape(shape)
 
 
 def foreign(address: int) -> Any:
@@ -155,7 +165,7 @@ def timed(run: Callable[[int], object]) -> Timed:
 
 
 def compare(first: Timed, *others: Timed, counts: tuple[float, ...]) -> list[float]:
-    """How much longer the others take than the first: medians over rounds, each with all of them in turn."""
+    """How much longer the others take than the first: medians over rounds, each with all in turn, begun by another one."""
     every = (first, *others)
     turns = []
     for run in every:
@@ -163,7 +173,12 @@ def compare(first: Timed, *others: Timed, counts: tuple[float, ...]) -> list[flo
         while run(n) * n < SECONDS / 2:
             n *= 2
         turns.append(n)
-    rounds = [[run(n) * count for run, n, count in zip(every, turns, counts)] for _ in range(ROUNDS)]
+    rounds = []
+    for start in range(ROUNDS):
+        found = {}
+        for i in (*range(start % len(every), len(every)), *range(start % len(every))):
+            found[i] = every[i](turns[i]) * counts[i]
+        rounds.append(found)
     return [statistics.median(r[i] / r[0] for r in rounds) for i in range(1, len(every))]
 
 

@@ -6,6 +6,7 @@ import nagraph as ng
 import nagraph.ops  # noqa: F401 - fills the registry
 from nagraph.ir import REGISTRY, Builder, Constant, Graph, Op, build, spec
 from nagraph.ir.types import DTYPES, bfloat16
+from nagraph.ops.arg_extremum import ArgMax, ArgMin
 from nagraph.ops.base import Cast
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.control import Cond, Scan, WhileLoop
@@ -17,7 +18,7 @@ from nagraph.ops.joining import Concatenate
 from nagraph.ops.movement import Broadcast, Flip, Iota, Pad, Reshape, Slice, Transpose
 from nagraph.ops.pooling import WindowArgmax, WindowMax, WindowPut, WindowSum
 from nagraph.ops.random import RandomBits
-from nagraph.ops.reduction import All, Any_, ArgMax, ArgMin, Max, Min, Prod, Sum
+from nagraph.ops.reduction import All, Any_, Max, Min, Prod, Sum
 from nagraph.ops.region import Call, DebugPrint
 from nagraph.ops.sorting import Argsort, Sort
 from tests.support import graph_of

@@ -11,8 +11,8 @@ import numpy as np
 from nagraph.backends.llvm.code import Module, i64, vector
 from nagraph.backends.llvm.lanes import Lanes, memory_type
 from nagraph.backends.llvm.native import Library, assembly, object_code
+from nagraph.ir.scalar import Scalar
 from nagraph.ir.types import DType
-from nagraph.kernel.scalar import Scalar
 
 Rule = Callable[..., Scalar]
 

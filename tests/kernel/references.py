@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from nagraph.ir.scalar import F32, F64
 from nagraph.ir.types import DType
-from nagraph.kernel.scalar import F32, F64
 from nagraph.ops.numerics.erf import erf, erfc
 
 Array = np.ndarray[Any, Any]
@@ -66,9 +66,9 @@ def errors(y: Array, exact: Array) -> Array:
 def specials(dtype: DType) -> Array:
     """Zeros, infinities, nans of several kinds, subnormals, edges of ranges, small integers; both signs."""
     info = np.finfo(dtype)
-    positive = np.array([0, np.inf, np.nan, info.smallest_subnormal, info.tiny, info.max, info.eps, 1, 2, 3, 10, 0.5, 1.5, np.pi,
-                         np.pi / 2, np.e, 88.0, 88.5, 103.9, 104.5, 127.5, 128, 149, 150, 709.7, 710.3, 745.1, 746, 1023.5, 1024,
-                         1074, 1075, 9.1, 20, 6.0, 27.0, 28.0], dtype)
+    positive = np.array([0, np.inf, np.nan, info.smallest_subnormal, info.tiny, info.max, info.eps, 1, 2, 3, 10, 0.5, 1.5, np.e,
+                         np.pi, np.pi / 2, 6, 9.1, 20, 27, 28, 88.0, 88.5, 88.72283, 89.415985, 103.9, 104.5, 127.5, 128, 149,
+                         150, 709.7, 709.782712893384, 710.3, 710.475860073944, 745.1, 746, 1023.5, 1024, 1074, 1075], dtype)
     with np.errstate(over="ignore"):
         steps = np.concatenate([positive, np.nextafter(positive, dtype.type(0)), np.nextafter(positive, dtype.type(np.inf))])
     integer = np.uint32 if dtype == F32 else np.uint64

@@ -6,11 +6,12 @@ import pytest
 import nagraph.ops  # noqa: F401 - fills the registry
 from nagraph.ir import REGISTRY
 from nagraph.ir.types import DTYPES, bfloat16, is_float, type_of
+from nagraph.ops.arg_extremum import ArgMax, ArgMin
 from nagraph.ops.base import Cast, Elementwise, as_array
 from nagraph.ops.cumulative import Cummax, Cummin, Cumprod, Cumsum
 from nagraph.ops.joining import Concatenate
 from nagraph.ops.movement import Broadcast, Flip, Pad, Reshape, Slice, Transpose
-from nagraph.ops.reduction import All, Any_, ArgMax, ArgMin, Max, Min, Prod, Sum
+from nagraph.ops.reduction import All, Any_, Max, Min, Prod, Sum
 from nagraph.ops.sorting import Argsort, Sort
 from tests.support import check_batching, check_derivatives, evaluate, graph_of
 

@@ -2,6 +2,21 @@
 
     void gemm_f32(ptr a, i64 a_row, i64 a_col, ptr b, i64 b_row, i64 b_col, ptr c, i64 c_row, i64 m, i64 n, i64 k,
                   i64 batches, ptr a_offsets, ptr b_offsets, i64 accumulate, ptr scratch)
+
+    C[i, j] (+)= Σₜ Σₚ a[a_offsets[t] + i a_row + p a_col] b[b_offsets[t] + p b_row + j b_col]
+
+gemm_f64 alike. One thread runs it; i < m, j < n, p < k, t < batches. Strides and offsets count elements and may be
+zero or negative; a null table of offsets stands for zeros. C has rows c_row apart with contiguous columns, and shares
+no memory with A, B and scratch; nothing else of it is written. Without terms (k or batches zero) C becomes zero, or
+stays if accumulate is not zero. scratch is memory of the thread's own.
+
+The order of additions depends on k and batches alone. The terms of an element are cut into chains: a matrix of k up to
+CHAIN goes whole, and several of them make up a chain; a deeper one is cut along k. Each chain is summed by fma from
+zero, over t and then p; the chains' sums are added in order, to C first if accumulating. So an element has the same
+bits whatever m, n, strides, addresses and vector width it is computed with, and NaN and inf go where fma takes them.
+
+Source: Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication (2008); Georganas et al.,
+High-Performance Deep Learning via a Single Building Block (2019).
 """
 
 from __future__ import annotations
@@ -13,10 +28,15 @@ from nagraph.ir.types import DType
 
 
 def gemm_module(dtype: DType, vector_nbytes: int | None = None, vector_registers: int | None = None) -> str:
+    """The LLVM text that defines gemm_f32 or gemm_f64, for this machine's vector registers unless others are given.
+
+    Raises TypeError for other dtypes.
+    """
     return emit_routine(_tile(dtype, vector_nbytes, vector_registers))
 
 
 def scratch_nbytes(dtype: DType, vector_nbytes: int | None = None, vector_registers: int | None = None) -> int:
+    """The bytes of scratch that the routine needs, whatever the product: less than a MiB."""
     return scratch_size(_tile(dtype, vector_nbytes, vector_registers))
 
 

@@ -14,10 +14,11 @@ ARGUMENTS = ("ptr noalias", "i64", "i64", "ptr noalias", "i64", "i64", "ptr noal
 #: Vectors of the widest micro-kernel.
 WIDEST = 8
 #: Memory whose rows are a multiple of so many bytes apart falls into few sets of a cache.
-CONFLICT_NBYTES = 2048
-#: Rows of C from which packing such a B pays, and columns of C from which packing such an A does.
-PACK_B_ROWS = 96
-PACK_A_COLUMNS = 128
+CONFLICT_NBYTES = 4096
+#: Rows of C from which packing such a B pays, columns of C from which packing such an A does, and an A with unit rows.
+PACK_B_ROWS = 256
+PACK_A_COLUMNS = 256
+PACK_TURNED_A_COLUMNS = 128
 
 
 def kernel_name(rows: int, vectors: int) -> str:
@@ -35,8 +36,9 @@ def scratch_layout(tile: Tile) -> dict[str, int]:
     pad = 2 * tile.lanes
     a_block = max(tile.block_rows * (CHAIN + pad), CHAIN * (tile.block_rows + pad))
     b_strip = (CHAIN + tile.lanes) * WIDEST * tile.lanes
+    sizes = {"a_table": 8 * CHAIN, "b_table": 8 * CHAIN, "a_block": a_block * tile.size, "b_strip": b_strip * tile.size}
     starts, end = {}, 0
-    for name, nbytes in {"a_table": 8 * CHAIN, "b_table": 8 * CHAIN, "a_block": a_block * tile.size, "b_strip": b_strip * tile.size}.items():
+    for name, nbytes in sizes.items():
         starts[name] = end
         end += -(-nbytes // 64) * 64
     return {**starts, "end": end}
@@ -73,7 +75,8 @@ class _Nest:
         self.choose_packing()
         # Strips are as wide as the micro-kernels for so many rows.
         alone, few = (code.compare("icmp slt", self.m, i64(rows)) for rows in (2, 4))
-        self.width = code.select(alone, i64(8 * tile.lanes), code.select(few, i64(4 * tile.lanes), i64(2 * tile.lanes)))
+        width = code.select(alone, i64(8 * tile.lanes), code.select(few, i64(4 * tile.lanes), i64(2 * tile.lanes)))
+        self.width = code.select(self.is_row, self.n, width)
         # Chains: several batches in one where k is short, several in a batch where it is long. They depend on k and batches alone.
         groups = ceil_div(code, self.batches, code.call("llvm.smax.i64", "i64", code.binary("udiv", i64(CHAIN), self.k), i64(1)))
         taps = ceil_div(code, self.batches, groups)
@@ -99,9 +102,14 @@ class _Nest:
             self.columns = minimum(code, self.width, code.sub(self.n, j))
             b = self.at(self.b, (j, self.b_col))
             self.ahead = self.at(b, (self.p, self.b_row), (self.width, i64(1)))
-            with code.when(self.pack_b):
-                self.pack_strip(b)
-            self.strip(a, code.select(self.pack_b, self.b_strip, b), self.at(self.c, (i, self.c_row), (j, i64(1))))
+            c = self.at(self.c, (i, self.c_row), (j, i64(1)))
+            with code.when(self.is_row):
+                code.call("row_product", "void", a, self.kernel_a_col, self.a_table, b, self.b_col, self.b_table, c, self.columns,
+                          self.depth, self.taps, self.add)
+            with code.when(code.binary("xor", self.is_row, Reg("i1", "true"))):
+                with code.when(self.pack_b):
+                    self.pack_strip(b)
+                self.strip(a, code.select(self.pack_b, self.b_strip, b), c)
 
     # -- packing ------------------------------------------------------------------------------------------
 
@@ -109,11 +117,15 @@ class _Nest:
         """B without unit columns is packed; so are A and B whose rows conflict, and A with unit rows, if C is large enough."""
         code, tile = self.code, self.tile
         self.strided = code.compare("icmp ne", self.b_col, i64(1))
+        turned = code.compare("icmp eq", self.b_row, i64(1))
+        self.is_row = code.binary("and", code.binary("and", self.strided, turned), code.compare("icmp eq", self.m, i64(1)))
         tall = code.compare("icmp sge", self.m, i64(PACK_B_ROWS))
-        self.pack_b = code.binary("or", self.strided, code.binary("and", tall, self.conflicts(self.b_row)))
+        packed = code.binary("or", self.strided, code.binary("and", tall, self.conflicts(self.b_row)))
+        self.pack_b = code.select(self.is_row, Reg("i1", "false"), packed)
         self.b_step = code.select(self.strided, i64(0), self.b_row)
-        wide = code.compare("icmp sge", self.n, i64(PACK_A_COLUMNS))
         self.straight = code.compare("icmp eq", self.a_col, i64(1))
+        columns = code.select(self.straight, i64(PACK_A_COLUMNS), i64(PACK_TURNED_A_COLUMNS))
+        wide = code.binary("and", code.compare("icmp sge", self.n, columns), code.compare("icmp sge", self.m, i64(tile.rows)))
         worth = code.select(self.straight, self.conflicts(self.a_row), code.compare("icmp eq", self.a_row, i64(1)))
         self.pack_a = code.binary("and", wide, worth)
         # Where A is packed, the axis with unit steps keeps them; along the other one the block has these.
@@ -168,19 +180,23 @@ class _Nest:
     # -- micro-kernels --------------------------------------------------------------------------------------
 
     def strip(self, a: Reg, b: Reg, c: Reg) -> None:
-        """All rows of the block: tiles of the largest height, and one of each smaller height whose bit is set in what is left."""
+        """All rows of the block: the largest tiles; of what is left, a tile of 8 and one of 4 rows, and one of the rest."""
         code, tile = self.code, self.tile
         vectors = ceil_div(code, self.columns, i64(tile.lanes))
-        zeros = code.call("llvm.ctlz.i64", "i64", code.sub(vectors, i64(1)), Reg("i1", "false"))
-        width = code.sub(i64(64), zeros)
+        width = code.sub(i64(64), code.call("llvm.ctlz.i64", "i64", code.sub(vectors, i64(1)), Reg("i1", "false")))
         whole = code.binary("udiv", self.rows, i64(tile.rows))
         left = code.sub(self.rows, code.mul(whole, i64(tile.rows)))
-        for n, height in enumerate(tile.heights):
-            tiles = code.binary("and", code.binary("lshr", left, i64(height.bit_length() - 1)), i64(1)) if n else whole
-            with code.when(code.compare("icmp ne", tiles, i64(0))):
-                place = code.offset(Reg("ptr", "@kernels"), "ptr", code.add(width, i64(4 * n)))
+        some, rest = code.compare("icmp ne", whole, i64(0)), code.binary("and", left, i64(3))
+        every = [(some, i64(0), whole, i64(tile.rows))]
+        for n, height in enumerate(tile.heights[1:-3], 1):
+            some = code.compare("icmp ne", code.binary("and", left, i64(height)), i64(0))
+            every.append((some, i64(n), i64(1), i64(height)))
+        every.append((code.compare("icmp ne", rest, i64(0)), code.sub(i64(len(tile.heights)), rest), i64(1), rest))
+        for some, n, tiles, height in every:
+            with code.when(some):
+                kernel = code.load("ptr", self.code.offset(Reg("ptr", "@kernels"), "ptr", code.add(code.mul(n, i64(4)), width)), 8)
                 arguments = (a, self.kernel_a_row, self.kernel_a_col, self.a_table, b, self.kernel_b_row, self.b_table, c, self.c_row,
                              tiles, self.columns, self.depth, self.taps, self.add, self.ahead, self.b_step)
-                code.do(f"call void {code.load('ptr', place, 8).text}({', '.join(map(str, arguments))})")
-            done = code.mul(tiles, i64(height))
+                code.do(f"call void {kernel.text}({', '.join(map(str, arguments))})")
+            done = code.select(some, code.mul(tiles, height), i64(0))
             a, c = self.at(a, (done, self.kernel_a_row)), self.at(c, (done, self.c_row))

@@ -10,9 +10,9 @@ from nagraph.ir.types import DTYPES, DType
 F32, F64 = DTYPES["f32"], DTYPES["f64"]
 
 #: Products that one chain of fma adds up, at most. It fixes the order of additions: equal for every machine and layout.
-CHAIN = 256
-#: Bytes of a block of B, which should stay in the second cache: CHAIN rows of it.
-B_BLOCK_NBYTES = 1 << 19
+CHAIN = 512
+#: Bytes of a block of A, CHAIN columns wide: it should stay in the second cache, and leave it room.
+A_BLOCK_NBYTES = 384 << 10
 
 
 @dataclass(frozen=True)
@@ -54,18 +54,14 @@ class Tile:
 
     @property
     def heights(self) -> tuple[int, ...]:
-        """Rows of the register tiles: the largest, and the powers of two that make up what it leaves over."""
-        return (12, 8, 4, 2, 1) if self.rows == 12 else (6, 4, 2, 1)
+        """Rows of the register tiles: the largest, powers of two and their rest, of which some make up what it leaves over."""
+        return (self.rows, *(h for h in (8, 4) if h < self.rows), 3, 2, 1)
 
     def widths(self, rows: int) -> tuple[int, ...]:
         """Vectors of the register tiles of so many rows. Few rows go with wide ones: eight sums keep the fma units busy."""
-        return tuple(w for w in (1, 2, 4, 8) if w <= max(2, 8 // rows))
+        return tuple(w for w in (1, 2, 4, 8) if w <= (8 if rows == 1 else 4 if rows < 4 else 2))
 
     @property
     def block_rows(self) -> int:
-        """Rows of a block of A: whole register tiles, with CHAIN columns half the bytes of a block of B."""
-        return B_BLOCK_NBYTES // CHAIN // self.size // self.rows * self.rows
-
-    @property
-    def block_columns(self) -> int:
-        return B_BLOCK_NBYTES // CHAIN // self.size
+        """Rows of a block of A: whole register tiles."""
+        return A_BLOCK_NBYTES // CHAIN // self.size // self.rows * self.rows

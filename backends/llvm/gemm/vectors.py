@@ -46,3 +46,11 @@ def store(code: Code, value: Reg, pointer: Reg, align: int, mask: Reg | None) ->
         code.store(value, pointer, align)
     else:
         code.call(f"llvm.masked.store.{suffix(value.type)}.p0", "void", value, pointer, Reg("i32", str(align)), mask)
+
+
+def prefetch(code: Code, pointer: Reg, nbytes: int, write: bool = False) -> None:
+    """Ask for cache lines: those to be written for the first cache, others for the second. Any address will do."""
+    code.module.declare("llvm.prefetch.p0", "void", ["ptr", "i32", "i32", "i32"])
+    for start in range(0, nbytes, 64):
+        place = code.emit("ptr", f"getelementptr i8, {pointer}, i64 {start}") if start else pointer
+        code.do(f"call void @llvm.prefetch.p0({place}, i32 {int(write)}, i32 {3 if write else 2}, i32 1)")

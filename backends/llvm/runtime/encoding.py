@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nagraph.backends.llvm.program import Commit, Decide, End, Instruction, Jump, Launch, Loop, Phase, Point, Swap
-from nagraph.backends.llvm.runtime import driver
+from nagraph.backends.llvm.runtime import context
 
 #: The work of a chunk, in nanoseconds: long beside the cost of handing it out, short beside what a call takes.
 CHUNK_NS = 15_000
@@ -45,23 +45,23 @@ def encode(program: Sequence[Instruction]) -> Encoded:
             case Phase(launches=launches):
                 words += _phase(launches, arguments)
             case Point():
-                words += [driver.POINT, i.target, i.source, i.offset, i.step, max(i.loop, 0), i.length, int(i.reverse)]
+                words += [context.POINT, i.target, i.source, i.offset, i.step, max(i.loop, 0), i.length, int(i.reverse)]
                 if i.loop < 0:
                     words[-4:-2] = [0, 0]
             case Swap(a=a, b=b):
-                words += [driver.SWAP, a, b]
+                words += [context.SWAP, a, b]
             case Loop(loop=loop, turns=turns):
-                words += [driver.LOOP, loop, turns, starts[ends[loop] + 1]]
+                words += [context.LOOP, loop, turns, starts[ends[loop] + 1]]
             case End(loop=loop):
                 begin, turns = begins[loop]
-                words += [driver.END, loop, turns, starts[begin + 1]]
+                words += [context.END, loop, turns, starts[begin + 1]]
             case Decide(slot=slot, otherwise=otherwise):
-                words += [driver.DECIDE, slot, starts[otherwise]]
+                words += [context.DECIDE, slot, starts[otherwise]]
             case Jump(target=target):
-                words += [driver.JUMP, starts[target]]
+                words += [context.JUMP, starts[target]]
             case Commit():
-                words += [driver.COMMIT]
-    return Encoded(np.array([*words, driver.HALT], np.int64), np.array(arguments or [0], np.int64))
+                words += [context.COMMIT]
+    return Encoded(np.array([*words, context.HALT], np.int64), np.array(arguments or [0], np.int64))
 
 
 _LENGTH: dict[type, int] = {Point: 8, Swap: 3, Loop: 4, End: 4, Decide: 3, Jump: 2, Commit: 1}
@@ -75,4 +75,4 @@ def _phase(launches: Sequence[Launch], arguments: list[int]) -> list[int]:
         words += [x.function.address, units, size, chunks, len(arguments)]
         arguments += x.slots
         total += chunks
-    return [driver.PHASE, len(launches), total, *words]
+    return [context.PHASE, len(launches), total, *words]

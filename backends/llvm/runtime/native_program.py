@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from nagraph.backends.llvm.program import Instruction
-from nagraph.backends.llvm.runtime import driver
 from nagraph.backends.llvm.runtime.encoding import encode
 from nagraph.backends.llvm.runtime.pool import Pool, default_threads, native, pool
 
@@ -50,7 +49,7 @@ class NativeProgram:
 
     def __del__(self) -> None:
         if self._pool is not None:
-            self._pool.retire((self.code, self.arguments, self._memory))
+            self._pool.retire((self.code, self.arguments, self._memory, self._start))
 
     def run(self, table: Any) -> None:
         """`table`: int64 addresses, which the program may change. Raises what a signal handler raised meanwhile."""
@@ -83,19 +82,12 @@ class NativeProgram:
         crew.grow(self.threads)
         if self._memory is None:
             self._memory = _Memory(self.slots, self.scratch_nbytes, self.threads)
-        memory, context = self._memory, crew.context
-        base = int(context[driver.NEXT])
-        decided = int(context[driver.DECIDED]) + (1 << 32)
-        context[driver.GENERATION] += 1  # odd: a call is being written
-        context[driver.CODE:driver.LIMIT + 1] = (
-            self.code.ctypes.data, self.arguments.ctypes.data, table.ctypes.data, self.slots, memory.tables, memory.table_step,
-            memory.scratch, memory.scratch_step, base, decided, self.threads)
-        own = memory.tables
-        ctypes.memmove(own, table.ctypes.data, self.slots * 8)
-        context[driver.GENERATION] += 1
-        crew.native.wake(crew.address)
-        left: int = crew.native.drive(crew.address, self.code.ctypes.data, self.arguments.ctypes.data, own, memory.scratch,
-                                      base, decided, poll)
+            memory = self._memory
+            self._start = np.empty(self.slots, np.int64)
+            self._job = np.array([self.code.ctypes.data, self.arguments.ctypes.data, self._start.ctypes.data, self.slots, memory.tables, memory.table_step,
+                                  memory.scratch, memory.scratch_step, 0, 0, self.threads], np.int64)
+        np.copyto(self._start, table)  # workers may look at it even when the caller's is gone
+        left: int = crew.native.conduct(crew.address, self._job.ctypes.data, poll)
         return left
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.backends.llvm.native import Library, object_code
-from nagraph.backends.llvm.runtime import driver
+from nagraph.backends.llvm.runtime import context, driver
 
 _I, _P = ctypes.c_int64, ctypes.c_void_p
 
@@ -22,7 +22,7 @@ class Native:
 
     def __init__(self) -> None:
         self._library = Library(object_code(driver.driver_text()))
-        self.drive = ctypes.CFUNCTYPE(_I, *[_P] * 5, _I, _I, _P)(self._library.address("drive"))
+        self.conduct = ctypes.CFUNCTYPE(_I, _P, _P, _P)(self._library.address("conduct"))
         self.alone = ctypes.CFUNCTYPE(_I, *[_P] * 5)(self._library.address("alone"))
         self.wake = ctypes.CFUNCTYPE(None, _P)(self._library.address("wake"))
         self.work = ctypes.CFUNCTYPE(None, _P, _I)(self._library.address("work"))
@@ -46,13 +46,13 @@ class Pool:
     def __init__(self) -> None:
         self.native = native()
         self.lock = threading.Lock()
-        raw = np.zeros(driver.WORDS + 8, np.int64)
+        raw = np.zeros(context.WORDS + 8, np.int64)
         self._raw = raw
-        self.context = raw[-(raw.ctypes.data // 8) % 8:][:driver.WORDS]
+        self.context = raw[-(raw.ctypes.data // 8) % 8:][:context.WORDS]
         self.address = self.context.ctypes.data
         libc = ctypes.CDLL(None)
-        libc.pthread_mutex_init(_P(self.address + 8 * driver.MUTEX), None)
-        libc.pthread_cond_init(_P(self.address + 8 * driver.CONDITION), None)
+        libc.pthread_mutex_init(_P(self.address + 8 * context.MUTEX), None)
+        libc.pthread_cond_init(_P(self.address + 8 * context.CONDITION), None)
         self.workers: list[threading.Thread] = []
         #: What workers may still look at: freed once none of them is in a call.
         self.retired: list[Any] = []
@@ -67,7 +67,7 @@ class Pool:
 
     def idle(self) -> bool:
         """Whether no worker is inside a call."""
-        return int(self.context[driver.BUSY]) == 0
+        return int(self.context[context.BUSY]) == 0
 
     def retire(self, memory: Any) -> None:
         """Free some memory when no worker can look at it any more."""
@@ -77,7 +77,7 @@ class Pool:
             self.retired.append(memory)
 
     def stop(self) -> None:
-        self.context[driver.STOP] = 1
+        self.context[context.STOP] = 1
         self.native.wake(self.address)
         for w in self.workers:
             w.join()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from nagraph.ir.scalar import F32, Scalar, ScalarBuilder
 from nagraph.kernel.functions.coefficients import ERF_F32, ERF_FAR_F32, ERF_NEAR_F64, ERFC_F64
 from nagraph.kernel.functions.exponential import finite_exp
 from nagraph.kernel.functions.floats import clamp, in_double
-from nagraph.kernel.scalar import F32, Scalar, ScalarBuilder
 
 
 def erf(s: ScalarBuilder, x: Scalar) -> Scalar:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from nagraph.ir.scalar import F32, F64, Scalar, ScalarBuilder
 from nagraph.ir.types import DType
 from nagraph.kernel.functions.coefficients import EXP_F32, EXP_F64
 from nagraph.kernel.functions.floats import FORMATS, add_exponent, clamp
-from nagraph.kernel.scalar import F32, F64, Scalar, ScalarBuilder
 
 
 class _Range(NamedTuple):
@@ -22,13 +22,16 @@ class _Range(NamedTuple):
     zero: float  # e^zero and all below round to 0
     subnormal: float  # at least from here on results are normal
     largest: float  # the last x whose exponential is finite
+    largest_half: float  # and whose half is
     one: float  # 1 ± eˣ is 1 for x < -one
     room: int  # the power of two that lifts subnormal results among the normal ones
 
 
 RANGES: dict[DType, _Range] = {
-    F32: _Range(EXP_F32, (0.693147182464599609375, -1.904654299957768e-9), -104.0, -87.0, 88.72283172607421875, 18.0, 64),
-    F64: _Range(EXP_F64, (math.log(2), 2.3190468138462996e-17), -746.0, -708.0, 709.782712893384, 40.0, 128),
+    F32: _Range(EXP_F32, (0.693147182464599609375, -1.904654299957768e-9), -104.0, -87.0, 88.72283172607421875,
+                89.41598510742188, 18.0, 64),
+    F64: _Range(EXP_F64, (math.log(2), 2.3190468138462996e-17), -746.0, -708.0, 709.782712893384,
+                710.4758600739439, 40.0, 128),
 }
 
 
@@ -85,7 +88,7 @@ def half_exp(s: ScalarBuilder, x: Scalar) -> Scalar:
     f = FORMATS[x.dtype]
     r, exponent = _reduce(s, x)
     y = add_exponent(s, _near_one(s, r), exponent - (1 << f.fraction))
-    return s.select(x < RANGES[x.dtype].largest + math.log(2), y, x + math.inf)
+    return s.select(x <= RANGES[x.dtype].largest_half, y, x + math.inf)
 
 
 def exp2(s: ScalarBuilder, x: Scalar) -> Scalar:

@@ -6,8 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
+from nagraph.ir.scalar import F32, F64, I32, I64, Scalar, ScalarBuilder
 from nagraph.ir.types import DType
-from nagraph.kernel.scalar import F32, F64, I32, I64, Scalar, ScalarBuilder
 
 
 class Format(NamedTuple):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from nagraph.ir.scalar import Scalar, ScalarBuilder
 from nagraph.ir.types import SIGNED
-from nagraph.kernel.scalar import Scalar, ScalarBuilder
 
 
 def _divided(s: ScalarBuilder, x: Scalar, y: Scalar) -> tuple[Scalar, Scalar]:

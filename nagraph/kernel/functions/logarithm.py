@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 
+from nagraph.ir.scalar import F32, F64, Scalar, ScalarBuilder
 from nagraph.kernel.functions.coefficients import ARTANH_F64, LOG_F32
 from nagraph.kernel.functions.floats import FORMATS
-from nagraph.kernel.scalar import F32, F64, Scalar, ScalarBuilder
 
 #: 2/3 as an integer: what is less belongs to the exponent before.
 TWO_THIRDS = {23: 0x3F2AAAAB, 52: 0x3FE5555555555555}

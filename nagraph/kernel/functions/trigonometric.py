@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from nagraph.ir.scalar import F32, F64, Scalar, ScalarBuilder
 from nagraph.kernel.functions.coefficients import COS_F32, COS_F64, SIN_F32, SIN_F64
 from nagraph.kernel.functions.floats import FORMATS
 from nagraph.kernel.functions.turns import quarter_turns
-from nagraph.kernel.scalar import F32, F64, Scalar, ScalarBuilder
 
 
 def _sin_and_cos(s: ScalarBuilder, r: Scalar, tail: Scalar) -> tuple[Scalar, Scalar]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
+from nagraph.ir.scalar import F32, F64, I32, I64, U32, U64, Scalar, ScalarBuilder
 from nagraph.ir.types import DType
-from nagraph.kernel.scalar import F32, F64, I32, I64, U32, U64, Scalar, ScalarBuilder
 
 
 def _inverse_turn(bits: int) -> int:

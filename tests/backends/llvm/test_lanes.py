@@ -17,8 +17,8 @@ from nagraph.backends.llvm.native import Library, object_code
 from nagraph.errors import MissingRuleError
 from nagraph.ir import REGISTRY
 from nagraph.ir.op import Op
+from nagraph.ir.scalar import F32, F64, I64, U32, U64
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SHORT_NAMES, SIGNED
-from nagraph.kernel.scalar import F32, F64, I64, U32, U64
 from nagraph.ops.base import Cast, Elementwise
 from nagraph.ops.region import stop_gradient
 

@@ -12,13 +12,14 @@ from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Node, Value
 from nagraph.ir.op import Op
 from nagraph.ir.types import FLOATS
+from nagraph.ops.arg_extremum import ArgExtremum
 from nagraph.ops.base import Cast, Elementwise
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.indexing import Gather
 from nagraph.ops.joining import Concatenate
 from nagraph.ops.movement import Broadcast, Flip, Iota, Pad, Reshape, Slice, Transpose
 from nagraph.ops.random import FoldIn, RandomBits
-from nagraph.ops.reduction import ArgExtremum, Reduction
+from nagraph.ops.reduction import Reduction
 from nagraph.ops.region import StopGradient
 from nagraph.plan.rows import operand_forms, prefix, row_counts
 

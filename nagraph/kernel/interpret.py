@@ -1,0 +1,168 @@
+"""The kernel form in NumPy: slow, and plain enough to be believed. Lowering and code generation are tested against it.
+
+Every instruction is computed for all points of the grid and of its stage's loops at once: its value is an array with
+an axis for each axis of the kernel, of length 1 where it does not depend on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nagraph.ir.types import BOOL
+from nagraph.kernel.affine import Affine
+from nagraph.kernel.form import Apply, Fold, Instruction, Kernel, Load, Number, Position, Read, Running, Stage, Store, Within
+from nagraph.ops.base import Primitive
+
+Array = np.ndarray[Any, Any]
+
+
+def interpret_kernel(kernel: Kernel, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
+    """Run a kernel on flat arrays, writing into `outputs`."""
+    state = _State(kernel, [*(a.reshape(-1) for a in inputs), *(a.reshape(-1) for a in outputs)])
+    if 0 in kernel.axes[:kernel.grid]:
+        return
+    with np.errstate(all="ignore"):
+        for stage in kernel.stages:
+            state.run(stage)
+
+
+class _State:
+    def __init__(self, kernel: Kernel, memory: list[Array]):
+        self.kernel, self.memory = kernel, memory
+        grid = kernel.axes[:kernel.grid]
+        #: A tile is [*grid, element].
+        self.tiles = [np.zeros((*grid, t.size), t.dtype) for t in kernel.tiles]
+        self.values: list[Array] = []
+        #: Axes that stand at one place.
+        self.fixed: dict[int, int] = {}
+
+    def axis(self, a: int) -> Array:
+        """0 ... extent - 1 along an axis."""
+        if a in self.fixed:
+            return np.full([1] * len(self.kernel.axes), self.fixed[a])
+        shape = [1] * len(self.kernel.axes)
+        shape[a] = self.kernel.axes[a]
+        return np.arange(self.kernel.axes[a]).reshape(shape)
+
+    def index(self, x: Affine) -> Array:
+        total = np.full([1] * len(self.kernel.axes), x.offset)
+        for atom, c in x.terms:
+            total = total + c * (self.axis(atom) if atom >= 0 else self.values[-1 - atom])
+        return total
+
+    def full(self, stage: Stage, x: Array) -> Array:
+        """A value spread over all points of the grid and the stage's loops."""
+        kept = (*range(self.kernel.grid), *stage.loops)
+        return np.broadcast_to(x, [n if a in kept else 1 for a, n in enumerate(self.kernel.axes)])
+
+    def run(self, stage: Stage) -> None:
+        if any(s.combine is not None or any(a < 0 for a, _ in s.index.terms) for s in stage.stores):
+            self._in_order(stage)
+            return
+        self.values = []
+        for i in stage.body:
+            self.values.append(self._running(stage, i) if isinstance(i, Running) else self.value(i))
+        for fold in stage.folds:
+            if fold.tile >= 0:
+                self.keep(fold.tile, fold.index, self.fold(stage, fold))
+        for w in stage.writes:
+            self.keep(w.tile, w.index, self.full(stage, self.values[w.value]))
+        for s in stage.stores:
+            self._store(stage, s)
+
+    def _store(self, stage: Stage, s: Store) -> None:
+        places, value = (self.full(stage, x).reshape(-1) for x in (self.index(s.index), self.values[s.value]))
+        self.memory[s.operand][places] = value
+
+    def _in_order(self, stage: Stage) -> None:
+        """Stores that may meet: the points of the loops one after another."""
+        axes = self.kernel.axes
+        for point in np.ndindex(*(axes[a] for a in stage.loops)):
+            self.values, self.fixed = [], dict(zip(stage.loops, point))
+            for i in stage.body:
+                self.values.append(self.value(i))
+            for s in stage.stores:
+                grid = [n if a < self.kernel.grid else 1 for a, n in enumerate(axes)]
+                places, value = (np.broadcast_to(x, grid).reshape(-1) for x in (self.index(s.index), self.values[s.value]))
+                if s.combine is not None:
+                    value = s.combine.ufunc(self.memory[s.operand][places], value)  # type: ignore[attr-defined]
+                self.memory[s.operand][places] = value
+        self.fixed = {}
+
+    # -- values -----------------------------------------------------------------------------------------------
+
+    def value(self, i: Instruction) -> Array:
+        match i:
+            case Number():
+                return np.full([1] * len(self.kernel.axes), i.value, i.dtype)
+            case Position(index=index):
+                return self.index(index)
+            case Within(index=index, size=size, step=step, also=also):
+                place = self.index(index)
+                inside: Array = (place >= 0) & (place < size) & (place % step == 0)
+                return inside if also is None else inside & self.values[also]
+            case Load(operand=operand, index=index, mask=mask):
+                source, places = self.memory[operand], self.index(index)
+                if mask is None:
+                    return source[places]
+                if not source.size:
+                    return np.zeros(np.broadcast_shapes(places.shape, self.values[mask].shape), i.dtype)
+                return np.where(self.values[mask], source[np.clip(places, 0, source.size - 1)], np.zeros((), i.dtype))
+            case Read(tile=tile, index=index):
+                where = [self.axis(a) for a in range(self.kernel.grid)]
+                found: Array = self.tiles[tile][(*where, self.index(index))]
+                return found
+            case Apply(op=op, arguments=arguments):
+                assert isinstance(op, Primitive)
+                made: Array = op.evaluate(*np.broadcast_arrays(*(self.values[a] for a in arguments)))
+                return made
+        raise AssertionError(i)
+
+    def fold(self, stage: Stage, fold: Fold) -> Array:
+        """The values combined over the reduced axes, which keep length 1."""
+        reduced = stage.loops[len(stage.kept):]
+        values = [self.full(stage, self.values[v]) for v in fold.values]
+        if fold.op is None:
+            if values[0].dtype == BOOL:
+                return np.any(values[0] & values[1], axis=reduced, keepdims=True)
+            total: Array = np.sum(values[0] * values[1], axis=reduced, keepdims=True, dtype=values[0].dtype)
+            return total
+        if len(values) == 2:
+            return self._extremum(fold, values, reduced)
+        start = _start(fold, values[0].dtype)
+        result: Array = fold.op.ufunc.reduce(values[0], axis=reduced, keepdims=True, initial=start)  # type: ignore[attr-defined]
+        return result
+
+    def _extremum(self, fold: Fold, values: list[Array], reduced: tuple[int, ...]) -> Array:
+        x, places = values
+        best = x.max(axis=reduced, keepdims=True) if fold.op.name == "argmax" else x.min(axis=reduced, keepdims=True)  # type: ignore[union-attr]
+        hit = (x == best) | ((x != x) & (best != best))
+        first: Array = np.where(hit, places, np.iinfo(np.int64).max).min(axis=reduced, keepdims=True)
+        return first
+
+    def _running(self, stage: Stage, i: Running) -> Array:
+        """The state of a fold after each step along its one reduced axis."""
+        fold = stage.folds[i.fold]
+        (axis,) = stage.loops[len(stage.kept):] or (0,)
+        value = self.full(stage, self.values[fold.values[0]])
+        if len(stage.kept) == len(stage.loops):
+            return value
+        steps: Array = fold.op.ufunc.accumulate(value, axis=axis)  # type: ignore[union-attr]
+        return steps
+
+    def keep(self, tile: int, index: Affine, value: Array) -> None:
+        """A value of shape [*grid, loops...] into a tile."""
+        where = [self.axis(a) for a in range(self.kernel.grid)]
+        places = (*where, self.index(index))
+        self.tiles[tile][places] = np.broadcast_to(value, np.broadcast_shapes(value.shape, *(p.shape for p in places)))
+
+
+def _start(fold: Fold, dtype: Any) -> Any:
+    """The value that a fold begins with."""
+    from nagraph.ops.reduction import highest, lowest
+
+    name = fold.op.name  # type: ignore[union-attr]
+    return {"sum": 0, "prod": 1, "max": lowest(dtype), "min": highest(dtype), "all": True, "any": False}[name]

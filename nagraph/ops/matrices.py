@@ -1,0 +1,60 @@
+"""Triangles, diagonals and one-hot rows, written with iota, comparison and choice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nagraph.errors import TypeRuleError
+from nagraph.ir.graph import Value
+from nagraph.ops.base import as_array, cast, shape_of
+from nagraph.ops.comparison import equal, greater_equal
+from nagraph.ops.elementwise import where
+from nagraph.ops.indexing import take
+from nagraph.ops.movement import iota, moveaxis, reshape
+from nagraph.ops.reduction import sum
+
+
+def _band(x: Any, k: int, upper: bool) -> Any:
+    shape = shape_of(x)[-2:]
+    if len(shape) != 2:
+        raise TypeRuleError("tril and triu need at least 2 axes")
+    rows, columns = np.arange(shape[0])[:, None], np.arange(shape[1])
+    inside = columns - rows >= k if upper else columns - rows <= k
+    x = x if isinstance(x, Value) else as_array(x)
+    if isinstance(x, Value):
+        row, column = iota("int32", shape, 0), iota("int32", shape, 1)
+        inside = greater_equal(column, row + np.int32(k)) if upper else greater_equal(row + np.int32(k), column)
+    return where(inside, x, np.zeros((), x.dtype))
+
+
+def tril(x: Any, k: int = 0) -> Any:
+    """x with zeros above the k-th diagonal of its last two axes."""
+    return _band(x, k, upper=False)
+
+
+def triu(x: Any, k: int = 0) -> Any:
+    """x with zeros below the k-th diagonal of its last two axes."""
+    return _band(x, k, upper=True)
+
+
+def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    """The offset-th diagonal of two axes, as the last axis of the result."""
+    y = moveaxis(x, (axis1, axis2), (-2, -1))
+    n, m = shape_of(y)[-2:]
+    rows = np.arange(max(0, -offset), max(max(0, -offset), min(n, m - offset)))
+    flat = reshape(y, (*shape_of(y)[:-2], n * m))
+    return take(flat, rows * m + rows + offset, axis=-1)
+
+
+def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    """The sum of a diagonal."""
+    return sum(diagonal(x, offset, axis1, axis2), axis=-1)
+
+
+def one_hot(labels: Any, classes: int, dtype: Any = np.float32) -> Any:
+    """y[..., c] = 1 where labels[...] = c, else 0."""
+    shape = (*shape_of(labels), classes)
+    index = iota("int64", shape, len(shape) - 1) if isinstance(labels, Value) else np.arange(classes)
+    return cast(equal(index, cast(reshape(labels, (*shape[:-1], 1)), "int64")), dtype)
