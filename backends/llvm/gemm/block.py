@@ -187,16 +187,15 @@ class _Nest:
         whole = code.binary("udiv", self.rows, i64(tile.rows))
         left = code.sub(self.rows, code.mul(whole, i64(tile.rows)))
         some, rest = code.compare("icmp ne", whole, i64(0)), code.binary("and", left, i64(3))
-        every = [(some, i64(0), whole, i64(tile.rows))]
+        parts = [(some, i64(0), whole, i64(tile.rows))]
         for n, height in enumerate(tile.heights[1:-3], 1):
-            some = code.compare("icmp ne", code.binary("and", left, i64(height)), i64(0))
-            every.append((some, i64(n), i64(1), i64(height)))
-        every.append((code.compare("icmp ne", rest, i64(0)), code.sub(i64(len(tile.heights)), rest), i64(1), rest))
-        for some, n, tiles, height in every:
+            parts.append((code.compare("icmp ne", code.binary("and", left, i64(height)), i64(0)), i64(n), i64(1), i64(height)))
+        parts.append((code.compare("icmp ne", rest, i64(0)), code.sub(i64(len(tile.heights)), rest), i64(1), rest))
+        for some, row, tiles, rows in parts:
             with code.when(some):
-                kernel = code.load("ptr", self.code.offset(Reg("ptr", "@kernels"), "ptr", code.add(code.mul(n, i64(4)), width)), 8)
+                kernel = code.load("ptr", code.offset(Reg("ptr", "@kernels"), "ptr", code.add(code.mul(row, i64(4)), width)), 8)
                 arguments = (a, self.kernel_a_row, self.kernel_a_col, self.a_table, b, self.kernel_b_row, self.b_table, c, self.c_row,
                              tiles, self.columns, self.depth, self.taps, self.add, self.ahead, self.b_step)
                 code.do(f"call void {kernel.text}({', '.join(map(str, arguments))})")
-            done = code.select(some, code.mul(tiles, height), i64(0))
+            done = code.select(some, code.mul(tiles, rows), i64(0))
             a, c = self.at(a, (done, self.kernel_a_row)), self.at(c, (done, self.c_row))
