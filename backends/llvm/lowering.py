@@ -44,6 +44,7 @@ class Lowered:
         self.functions: dict[str, Function] = {}
         self._numbers: dict[Place, int] = {}
         self._loops = 0
+        self._donates = bool(plan.donations)
         self._open: list[Launch] = []
         inputs = [self._number(Place("input", i, v.type.nbytes)) for i, v in enumerate(plan.graph.inputs)]
         outputs = [self._number(Place("output", j, v.type.nbytes)) for j, v in enumerate(plan.graph.outputs)]
@@ -111,7 +112,7 @@ class Lowered:
         if p.kind == q.kind == "arena":
             return p.number < q.number + q.nbytes and q.number < p.number + p.nbytes
         # A donated input may be the array of an output.
-        return {p.kind, q.kind} == {"input", "output"}
+        return self._donates and {p.kind, q.kind} == {"input", "output"}
 
     def patch(self, at: int, target: int) -> None:
         """Let the jump at an instruction lead to another."""

@@ -127,7 +127,8 @@ class _State:
         values = [self.full(stage, self.values[v]) for v in fold.values]
         if fold.op is None:
             if values[0].dtype == BOOL:
-                return np.any(values[0] & values[1], axis=reduced, keepdims=True)
+                met: Array = np.any(values[0] & values[1], axis=reduced, keepdims=True)
+                return met
             total: Array = np.sum(values[0] * values[1], axis=reduced, keepdims=True, dtype=values[0].dtype)
             return total
         if len(values) == 2:

@@ -11,8 +11,6 @@ from nagraph.backends.llvm.gemm.vectors import ceil_div, minimum
 #: a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch
 ARGUMENTS = ("ptr noalias", "i64", "i64", "ptr noalias", "i64", "i64", "ptr noalias", "i64", "i64", "i64", "i64", "i64",
              "ptr noalias", "ptr noalias", "i64", "ptr noalias")
-#: Vectors of the widest micro-kernel.
-WIDEST = 8
 #: Memory whose rows are a multiple of so many bytes apart falls into few sets of a cache.
 CONFLICT_NBYTES = 4096
 #: Rows of C from which packing such a B pays, columns of C from which packing such an A does, and an A with unit rows.
@@ -21,13 +19,17 @@ PACK_A_COLUMNS = 256
 PACK_TURNED_A_COLUMNS = 128
 
 
-def kernel_name(rows: int, vectors: int) -> str:
-    return f"kernel_{rows}x{vectors}"
+def kernel_name(rows: int, width: int) -> str:
+    return f"kernel_{rows}x{width}"
 
 
 def kernel_table(module: Module, tile: Tile) -> None:
-    """@kernels: the micro-kernels by rows, in the order of tile.heights, and by the logarithm of their vectors."""
-    entries = [f"ptr @{kernel_name(rows, w)}" if w in tile.widths(rows) else "ptr null" for rows in tile.heights for w in (1, 2, 4, 8)]
+    """@kernels: for each of tile.heights and of tile.slots the micro-kernel that takes so many rows and columns."""
+    entries = []
+    for rows in tile.heights:
+        for slot in tile.slots:
+            name = next((f"@{kernel_name(rows, w)}" for w in tile.widths(rows) if w >= slot), "null")
+            entries.append(f"ptr {name}")
     module.declarations["kernels"] = f"@kernels = internal constant [{len(entries)} x ptr] [{', '.join(entries)}]"
 
 
@@ -35,7 +37,7 @@ def scratch_layout(tile: Tile) -> dict[str, int]:
     """Where the parts of scratch begin, in bytes: two tables of offsets, a block of A and a strip of B; and where it ends."""
     pad = 2 * tile.lanes
     a_block = max(tile.block_rows * (CHAIN + pad), CHAIN * (tile.block_rows + pad))
-    b_strip = (CHAIN + tile.lanes) * WIDEST * tile.lanes
+    b_strip = (CHAIN + tile.lanes) * tile.slots[-1]
     sizes = {"a_table": 8 * CHAIN, "b_table": 8 * CHAIN, "a_block": a_block * tile.size, "b_strip": b_strip * tile.size}
     starts, end = {}, 0
     for name, nbytes in sizes.items():
@@ -75,8 +77,7 @@ class _Nest:
         self.choose_packing()
         # Strips are as wide as the micro-kernels for so many rows.
         alone, few = (code.compare("icmp slt", self.m, i64(rows)) for rows in (2, 4))
-        width = code.select(alone, i64(8 * tile.lanes), code.select(few, i64(4 * tile.lanes), i64(2 * tile.lanes)))
-        self.width = code.select(self.is_row, self.n, width)
+        self.width = code.select(alone, i64(8 * tile.lanes), code.select(few, i64(4 * tile.lanes), i64(2 * tile.lanes)))
         # Chains: several batches in one where k is short, several in a batch where it is long. They depend on k and batches alone.
         groups = ceil_div(code, self.batches, code.call("llvm.smax.i64", "i64", code.binary("udiv", i64(CHAIN), self.k), i64(1)))
         taps = ceil_div(code, self.batches, groups)
@@ -103,13 +104,16 @@ class _Nest:
             b = self.at(self.b, (j, self.b_col))
             self.ahead = self.at(b, (self.p, self.b_row), (self.width, i64(1)))
             c = self.at(self.c, (i, self.c_row), (j, i64(1)))
-            with code.when(self.is_row):
-                code.call("row_product", "void", a, self.kernel_a_col, self.a_table, b, self.b_col, self.b_table, c, self.columns,
-                          self.depth, self.taps, self.add)
-            with code.when(code.binary("xor", self.is_row, Reg("i1", "true"))):
-                with code.when(self.pack_b):
-                    self.pack_strip(b)
-                self.strip(a, code.select(self.pack_b, self.b_strip, b), c)
+            with code.when(self.pack_b):
+                self.pack_strip(b)
+            # A vector and up to half of one take less time apart than as two vectors.
+            both = code.compare("icmp sle", self.columns, i64(3 * tile.lanes // 2))
+            apart = code.binary("and", both, code.compare("icmp sgt", self.columns, i64(tile.lanes)))
+            part = code.select(apart, i64(tile.lanes), self.columns)
+            b = code.select(self.pack_b, self.b_strip, b)
+            x = loops.enter_context(code.loop(i64(0), self.columns, part, known=True)).index
+            columns = minimum(code, part, code.sub(self.columns, x))
+            self.tiles(a, self.at(b, (x, i64(1))), self.at(c, (x, i64(1))), columns)
 
     # -- packing ------------------------------------------------------------------------------------------
 
@@ -117,11 +121,8 @@ class _Nest:
         """B without unit columns is packed; so are A and B whose rows conflict, and A with unit rows, if C is large enough."""
         code, tile = self.code, self.tile
         self.strided = code.compare("icmp ne", self.b_col, i64(1))
-        turned = code.compare("icmp eq", self.b_row, i64(1))
-        self.is_row = code.binary("and", code.binary("and", self.strided, turned), code.compare("icmp eq", self.m, i64(1)))
         tall = code.compare("icmp sge", self.m, i64(PACK_B_ROWS))
-        packed = code.binary("or", self.strided, code.binary("and", tall, self.conflicts(self.b_row)))
-        self.pack_b = code.select(self.is_row, Reg("i1", "false"), packed)
+        self.pack_b = code.binary("or", self.strided, code.binary("and", tall, self.conflicts(self.b_row)))
         self.b_step = code.select(self.strided, i64(0), self.b_row)
         self.straight = code.compare("icmp eq", self.a_col, i64(1))
         columns = code.select(self.straight, i64(PACK_A_COLUMNS), i64(PACK_TURNED_A_COLUMNS))
@@ -179,23 +180,21 @@ class _Nest:
 
     # -- micro-kernels --------------------------------------------------------------------------------------
 
-    def strip(self, a: Reg, b: Reg, c: Reg) -> None:
-        """All rows of the block: the largest tiles; of what is left, a tile of 8 and one of 4 rows, and one of the rest."""
+    def tiles(self, a: Reg, b: Reg, c: Reg, columns: Reg) -> None:
+        """All rows of the block: tiles of the largest height, then of four rows, then one of the rest."""
         code, tile = self.code, self.tile
-        vectors = ceil_div(code, self.columns, i64(tile.lanes))
-        width = code.sub(i64(64), code.call("llvm.ctlz.i64", "i64", code.sub(vectors, i64(1)), Reg("i1", "false")))
+        halves = ceil_div(code, columns, i64(tile.slots[0]))
+        slot = code.sub(i64(64), code.call("llvm.ctlz.i64", "i64", code.sub(halves, i64(1)), Reg("i1", "false")))
         whole = code.binary("udiv", self.rows, i64(tile.rows))
         left = code.sub(self.rows, code.mul(whole, i64(tile.rows)))
-        some, rest = code.compare("icmp ne", whole, i64(0)), code.binary("and", left, i64(3))
-        parts = [(some, i64(0), whole, i64(tile.rows))]
-        for n, height in enumerate(tile.heights[1:-3], 1):
-            parts.append((code.compare("icmp ne", code.binary("and", left, i64(height)), i64(0)), i64(n), i64(1), i64(height)))
-        parts.append((code.compare("icmp ne", rest, i64(0)), code.sub(i64(len(tile.heights)), rest), i64(1), rest))
-        for some, row, tiles, rows in parts:
-            with code.when(some):
-                kernel = code.load("ptr", code.offset(Reg("ptr", "@kernels"), "ptr", code.add(code.mul(row, i64(4)), width)), 8)
+        fours, rest = code.binary("lshr", left, i64(2)), code.binary("and", left, i64(3))
+        last = minimum(code, rest, i64(1)), code.sub(i64(len(tile.heights)), rest), rest
+        for count, place, rows in ((whole, i64(0), i64(tile.rows)), (fours, i64(1), i64(4)), last):
+            with code.when(code.compare("icmp ne", count, i64(0))):
+                place = code.add(code.mul(place, i64(len(tile.slots))), slot)
+                kernel = code.load("ptr", code.offset(Reg("ptr", "@kernels"), "ptr", place), 8)
                 arguments = (a, self.kernel_a_row, self.kernel_a_col, self.a_table, b, self.kernel_b_row, self.b_table, c, self.c_row,
-                             tiles, self.columns, self.depth, self.taps, self.add, self.ahead, self.b_step)
+                             count, columns, self.depth, self.taps, self.add, self.ahead, self.b_step)
                 code.do(f"call void {kernel.text}({', '.join(map(str, arguments))})")
-            done = code.select(some, code.mul(tiles, rows), i64(0))
+            done = code.mul(count, rows)
             a, c = self.at(a, (done, self.kernel_a_row)), self.at(c, (done, self.c_row))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nagraph.backends.llvm.code import Code, Module, Reg, constant, i64
+from nagraph.backends.llvm.code import Code, Module, Reg, constant, i64, vector
 from nagraph.backends.llvm.gemm.tile import Tile
 from nagraph.backends.llvm.gemm.vectors import first_lanes, fma, load, prefetch, splat, store
 
@@ -15,26 +15,25 @@ AHEAD_ROWS = 4
 POINTER_ROWS = 3
 
 
-def microkernel(module: Module, tile: Tile, name: str, rows: int, vectors: int) -> None:
-    """C (+)= Σₜ AₜBₜ for `blocks` tiles of C one below another, each of so many rows and vectors; each sum is a chain of fma.
+def microkernel(module: Module, tile: Tile, name: str, rows: int, width: int) -> None:
+    """C (+)= Σₜ AₜBₜ for `blocks` tiles of C one below another, each of so many rows and columns; each sum is a chain of fma.
 
-    B has unit steps along its rows. Columns from `columns` on are left alone: a call has more columns than half the
-    vectors hold, so that the upper half alone needs masks. While the first tile is computed, memory at `ahead`, in
+    B has unit steps along its rows. Columns from `columns` on are left alone: there are more of them than half the width,
+    so that of several vectors the upper half alone needs masks. While the first tile is computed, memory at `ahead`, in
     steps of `ahead_row`, is brought into the second cache: it holds what the next call reads of B.
     """
     code = module.function(name, "void", ARGUMENTS, linkage="internal")
     a, a_row, a_col, a_offsets, b, b_row, b_offsets, c, c_row, blocks, columns, k, batches, add, ahead, ahead_row = code.arguments
-    masks = [first_lanes(code, tile.lanes, code.sub(columns, i64(j * tile.lanes))) if j >= vectors // 2 else None
-             for j in range(vectors)]
+    row = _Row(code, tile, width, columns)
     steps = [code.mul(a_row, i64(i)) for i in range(POINTER_ROWS)]
     starts = [code.mul(a_row, i64(i)) for i in range(0, rows, POINTER_ROWS)]
     a_tile, c_tile = code.mul(a_row, i64(rows)), code.mul(c_row, i64(rows))
-    zeros = [constant(tile.vector, "0")] * (rows * vectors)
+    zeros = [constant(row.kind, "0")] * (rows * len(row.masks))
     with code.loop(i64(0), blocks, carried=(a, c, ahead, ahead_row), known=True) as down:
         a, c, ahead, ahead_row = down.carried
         places = [code.offset(c, tile.element, code.mul(c_row, i64(i))) for i in range(rows)]
         for place in places:
-            prefetch(code, place, vectors * tile.nbytes, write=True)
+            prefetch(code, place, width * tile.size, write=True)
         with code.loop(i64(0), batches, carried=[ahead, *zeros], known=True) as batch:
             a_tap = code.offset(a, tile.element, code.load("i64", code.offset(a_offsets, "i64", batch.index), 8))
             b_tap = code.offset(b, tile.element, code.load("i64", code.offset(b_offsets, "i64", batch.index), 8))
@@ -42,15 +41,35 @@ def microkernel(module: Module, tile: Tile, name: str, rows: int, vectors: int) 
             with code.loop(i64(0), k, carried=[*pointers, *batch.carried], known=True) as along:
                 b_here, *a_here, ahead = along.carried[:len(pointers) + 1]
                 if rows >= AHEAD_ROWS:
-                    prefetch(code, ahead, vectors * tile.nbytes)
+                    prefetch(code, ahead, width * tile.size)
                 factors = [code.offset(a_here[i // POINTER_ROWS], tile.element, steps[i % POINTER_ROWS]) for i in range(rows)]
-                sums = _outer(code, tile, factors, b_here, masks, along.carried[len(pointers) + 1:])
+                sums = _outer(code, tile, factors, row, b_here, along.carried[len(pointers) + 1:])
                 along.carried = [_next(code, tile, b_here, b_row), *(_next(code, tile, p, a_col) for p in a_here),
                                  _next(code, tile, ahead, ahead_row), *sums]
             batch.carried = along.carried[len(pointers):]
-        _put(code, tile, batch.carried[1:], places, masks, add)
+        _put(code, batch.carried[1:], row, places, add)
         down.carried = [_next(code, tile, a, a_tile), _next(code, tile, c, c_tile), b, i64(0)]
     code.ret()
+
+
+class _Row:
+    """A row of B or C as vectors, of which the last ones are masked."""
+
+    def __init__(self, code: Code, tile: Tile, width: int, columns: Reg):
+        lanes = min(width, tile.lanes)
+        self.code, self.tile, self.kind = code, tile, vector(lanes, tile.element)
+        self.starts = [i64(j) for j in range(0, width, lanes)]
+        sure = len(self.starts) // 2
+        self.masks = [None] * sure + [first_lanes(code, lanes, code.sub(columns, j)) for j in self.starts[sure:]]
+
+    def load(self, pointer: Reg) -> list[Reg]:
+        places = [self.code.offset(pointer, self.tile.element, j) for j in self.starts]
+        return [load(self.code, self.kind, p, self.tile.size, mask) for p, mask in zip(places, self.masks)]
+
+    def store(self, values: list[Reg], pointer: Reg) -> None:
+        places = [self.code.offset(pointer, self.tile.element, j) for j in self.starts]
+        for x, p, mask in zip(values, places, self.masks):
+            store(self.code, x, p, self.tile.size, mask)
 
 
 def _next(code: Code, tile: Tile, pointer: Reg, step: Reg) -> Reg:
@@ -58,28 +77,27 @@ def _next(code: Code, tile: Tile, pointer: Reg, step: Reg) -> Reg:
     return code.offset(pointer, tile.element, code.unary("freeze", step))
 
 
-def _outer(code: Code, tile: Tile, factors: list[Reg], b: Reg, masks: list[Reg | None], sums: list[Reg]) -> list[Reg]:
+def _outer(code: Code, tile: Tile, factors: list[Reg], row: _Row, b: Reg, sums: list[Reg]) -> list[Reg]:
     """Each row's sums plus the row's factor times a row of B."""
     found = []
-    across = [load(code, tile.vector, code.offset(b, tile.element, i64(j * tile.lanes)), tile.size, mask)
-              for j, mask in enumerate(masks)]
+    across = row.load(b)
     for i, pointer in enumerate(factors):
-        factor = splat(code, code.load(tile.element, pointer, tile.size), tile.vector)
+        factor = splat(code, code.load(tile.element, pointer, tile.size), row.kind)
         found += [fma(code, factor, x, sums[i * len(across) + j]) for j, x in enumerate(across)]
     return found
 
 
-def _put(code: Code, tile: Tile, sums: list[Reg], places: list[Reg], masks: list[Reg | None], add: Reg) -> None:
+def _put(code: Code, sums: list[Reg], row: _Row, places: list[Reg], add: Reg) -> None:
     """C = sums, or C + sums."""
-    every = [(code.offset(place, tile.element, i64(j * tile.lanes)), mask) for place in places for j, mask in enumerate(masks)]
+    rows = [(sums[i * len(row.masks):(i + 1) * len(row.masks)], place) for i, place in enumerate(places)]
     adding, storing, done = code.fresh("add"), code.fresh("store"), code.fresh("done")
     code.branch(add, adding, storing)
     code.label(adding)
-    for x, (place, mask) in zip(sums, every):
-        store(code, code.binary("fadd", load(code, tile.vector, place, tile.size, mask), x), place, tile.size, mask)
+    for values, place in rows:
+        row.store([code.binary("fadd", before, x) for before, x in zip(row.load(place), values)], place)
     code.jump(done)
     code.label(storing)
-    for x, (place, mask) in zip(sums, every):
-        store(code, x, place, tile.size, mask)
+    for values, place in rows:
+        row.store(values, place)
     code.jump(done)
     code.label(done)

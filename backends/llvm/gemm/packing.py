@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nagraph.backends.llvm.code import Code, Module, Reg, i64
 from nagraph.backends.llvm.gemm.tile import Tile
 from nagraph.backends.llvm.gemm.vectors import first_lanes, load, minimum
@@ -42,7 +44,7 @@ def _copy(module: Module, tile: Tile) -> None:
     code.ret()
 
 
-def _copy_pair(code: Code, tile: Tile, source: Reg, to: Reg, start: Reg, masks: list[Reg | None]) -> None:
+def _copy_pair(code: Code, tile: Tile, source: Reg, to: Reg, start: Reg, masks: Sequence[Reg | None]) -> None:
     for j, mask in enumerate(masks):
         place = code.add(start, i64(j * tile.lanes))
         code.store(load(code, tile.vector, code.offset(source, tile.element, place), tile.size, mask),

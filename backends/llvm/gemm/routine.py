@@ -1,4 +1,4 @@
-"""The whole routine as a module: products without terms, those of few columns, and all others, which go by blocks."""
+"""The whole routine as a module: most products go by blocks, those of few columns may be computed transposed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from nagraph.backends.llvm.code import Code, Module, Reg, constant, i64
 from nagraph.backends.llvm.gemm.block import ARGUMENTS, blocked, kernel_name, kernel_table, scratch_layout
 from nagraph.backends.llvm.gemm.microkernel import microkernel
 from nagraph.backends.llvm.gemm.packing import emit_copies
-from nagraph.backends.llvm.gemm.row_product import row_product
 from nagraph.backends.llvm.gemm.tile import Tile
 from nagraph.backends.llvm.gemm.vectors import minimum
 
-#: Columns of Cᵀ that a product of few columns computes at a time.
+#: Columns of Cᵀ that are computed at a time.
 TURNED_COLUMNS = 1024
 
 
@@ -18,41 +17,61 @@ def emit_routine(tile: Tile) -> str:
     module = Module()
     kernel_table(module, tile)
     for rows in tile.heights:
-        for vectors in tile.widths(rows):
-            microkernel(module, tile, kernel_name(rows, vectors), rows, vectors)
+        for width in tile.widths(rows):
+            microkernel(module, tile, kernel_name(rows, width), rows, width)
     emit_copies(module, tile)
-    row_product(module, tile, "row_product")
     blocked(module, tile, "blocked")
     _entry(module, tile, f"gemm_{tile.suffix}")
     return str(module)
 
 
 def scratch_size(tile: Tile) -> int:
-    """Bytes of scratch: what the blocks need, and behind it Cᵀ of a product of few columns, with whole squares to turn C."""
+    """Bytes of scratch: what the blocks need, and behind it Cᵀ of few columns, with room for whole squares to turn C."""
     return scratch_layout(tile)["end"] + tile.lanes * TURNED_COLUMNS * tile.size
 
 
 def _entry(module: Module, tile: Tile, name: str) -> None:
+    """Cᵀ (+)= Σₜ BₜᵀAₜᵀ has the same products in the same order. It is better for few columns if Aᵀ has unit columns, whose
+
+    vectors then are full; and for one row if B has unit rows, which need no packing as rows of Bᵀ.
+    """
     code = module.function(name, "void", ARGUMENTS)
     a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch = code.arguments
-    empty, some, few, many, done = (code.fresh(block) for block in ("empty", "some", "few", "many", "done"))
     with code.when(code.compare("icmp sgt", minimum(code, m, n), i64(0))):
+        empty, some, turned, other, row, straight, done = (
+            code.fresh(block) for block in ("empty", "some", "turned", "other", "row", "straight", "done"))
         code.branch(code.compare("icmp sgt", minimum(code, k, batches), i64(0)), some, empty)
         code.label(empty)
         with code.when(code.compare("icmp eq", accumulate, i64(0))):
             _clear(code, tile, c, c_row, m, n)
         code.jump(done)
         code.label(some)
-        narrow = code.compare("icmp sle", n, i64(3 * tile.lanes // 8)), code.compare("icmp sge", m, i64(tile.lanes))
-        code.branch(code.binary("and", *narrow), few, many)
-        code.label(few)
+        b_col = code.select(code.compare("icmp eq", n, i64(1)), i64(1), b_col)
+        few, tall = code.compare("icmp sle", n, i64(tile.lanes // 4)), code.compare("icmp sge", m, i64(tile.lanes))
+        code.branch(_all(code, few, tall, code.compare("icmp eq", a_row, i64(1))), turned, other)
+        code.label(turned)
         _turned(code, tile)
         code.jump(done)
-        code.label(many)
-        code.call("blocked", "void", *code.arguments)
+        code.label(other)
+        unit, strided = code.compare("icmp eq", b_row, i64(1)), code.compare("icmp ne", b_col, i64(1))
+        code.branch(_all(code, code.compare("icmp eq", m, i64(1)), unit, strided), row, straight)
+        code.label(row)
+        code.call("blocked", "void", b, b_col, b_row, a, a_col, i64(1), c, i64(1), n, m, k, batches, b_offsets, a_offsets, accumulate,
+                  scratch)
+        code.jump(done)
+        code.label(straight)
+        code.call("blocked", "void", a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate,
+                  scratch)
         code.jump(done)
         code.label(done)
     code.ret()
+
+
+def _all(code: Code, *conditions: Reg) -> Reg:
+    found, *rest = conditions
+    for condition in rest:
+        found = code.binary("and", found, condition)
+    return found
 
 
 def _clear(code: Code, tile: Tile, c: Reg, c_row: Reg, m: Reg, n: Reg) -> None:
@@ -62,14 +81,14 @@ def _clear(code: Code, tile: Tile, c: Reg, c_row: Reg, m: Reg, n: Reg) -> None:
 
 
 def _turned(code: Code, tile: Tile) -> None:
-    """Cᵀ (+)= Σₜ BₜᵀAₜᵀ, whose rows fill vectors where those of C would not; the products and their order are the same."""
+    """Cᵀ in scratch, some of its columns after another."""
     a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch = code.arguments
-    turned, columns = code.offset(scratch, "i8", i64(scratch_layout(tile)["end"])), i64(TURNED_COLUMNS)
+    turned, step = code.offset(scratch, "i8", i64(scratch_layout(tile)["end"])), i64(TURNED_COLUMNS)
     with code.loop(i64(0), m, TURNED_COLUMNS, known=True) as down:
-        rows = minimum(code, columns, code.sub(m, down.index))
+        columns = minimum(code, step, code.sub(m, down.index))
         a_here, c_here = (code.offset(p, tile.element, code.mul(down.index, row)) for p, row in ((a, a_row), (c, c_row)))
         with code.when(code.compare("icmp ne", accumulate, i64(0))):
-            code.call("transpose", "void", turned, columns, c_here, i64(1), c_row, n, rows)
-        code.call("blocked", "void", b, b_col, b_row, a_here, a_col, a_row, turned, columns, n, rows, k, batches, b_offsets, a_offsets,
+            code.call("transpose", "void", turned, step, c_here, i64(1), c_row, n, columns)
+        code.call("blocked", "void", b, b_col, b_row, a_here, a_col, a_row, turned, step, n, columns, k, batches, b_offsets, a_offsets,
                   accumulate, scratch)
-        code.call("gather", "void", c_here, c_row, turned, i64(1), columns, rows, n)
+        code.call("gather", "void", c_here, c_row, turned, i64(1), step, columns, n)

@@ -54,12 +54,18 @@ class Tile:
 
     @property
     def heights(self) -> tuple[int, ...]:
-        """Rows of the register tiles: the largest, powers of two and their rest, of which some make up what it leaves over."""
-        return (self.rows, *(h for h in (8, 4) if h < self.rows), 3, 2, 1)
+        """Rows of the register tiles: the largest, and those of which two or three make up what it leaves over."""
+        return self.rows, 4, 3, 2, 1
+
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """Columns of the register tiles: half a vector, which takes half the time where vectors are long, one, two, ..., eight."""
+        return tuple(self.lanes // 2 << i for i in range(5))
 
     def widths(self, rows: int) -> tuple[int, ...]:
-        """Vectors of the register tiles of so many rows. Few rows go with wide ones: eight sums keep the fma units busy."""
-        return tuple(w for w in (1, 2, 4, 8) if w <= (8 if rows == 1 else 4 if rows < 4 else 2))
+        """Columns of the register tiles of so many rows. Few rows go with wide ones: eight sums keep the fma units busy."""
+        narrow, wide = self.lanes // 2 if self.nbytes >= 64 else self.lanes, {1: 8, 2: 4, 3: 4}.get(rows, 2) * self.lanes
+        return tuple(w for w in self.slots if narrow <= w <= wide)
 
     @property
     def block_rows(self) -> int:

@@ -62,7 +62,7 @@ def interpreter(name: str) -> str:
         phase = """
   %total = load i64, ptr %w2
   %base2 = add i64 %base, %total
-  %gone = call i64 @share(ptr %ctx, ptr %at, ptr %args, ptr %table, ptr %scratch, i64 %base, i64 %base2, ptr %ask)
+  %gone = call i64 @share(ptr %ctx, ptr %at, ptr %args, ptr %table, ptr %scratch, i64 %base, i64 %base2, ptr %ask, ptr %clock)
   %left = icmp ne i64 %gone, 0
   %count = load i64, ptr %w1
   %words = mul i64 %count, 5
@@ -75,7 +75,7 @@ def interpreter(name: str) -> str:
   %dslot = load i64, ptr %w1
   %dpp = getelementptr inbounds ptr, ptr %table, i64 %dslot
   %dp = load ptr, ptr %dpp
-  %answer = call i64 @agree(ptr %ctx, ptr %dp, i64 %base, i64 %dec, ptr %ask)
+  %answer = call i64 @agree(ptr %ctx, ptr %dp, i64 %base, i64 %dec, ptr %ask, ptr %clock)
   %lost = icmp sgt i64 %answer, 1
   %other = load i64, ptr %w2
   %straight = add i64 %pc, 3
@@ -84,7 +84,7 @@ def interpreter(name: str) -> str:
   br i1 %lost, label %abandoned, label %next"""
     else:
         phase = """
-  %gone = call i64 @serve(ptr %at, ptr %args, ptr %table, ptr %scratch, ptr %ask)
+  %gone = call i64 @serve(ptr %at, ptr %args, ptr %table, ptr %scratch, ptr %ask, ptr %clock)
   %left = icmp ne i64 %gone, 0
   %count = load i64, ptr %w1
   %words = mul i64 %count, 5
@@ -112,6 +112,9 @@ def interpreter(name: str) -> str:
 define i64 @{name}({arguments}) nounwind {{
 entry:
   %turns = alloca i64, i64 {LOOPS}, align 64
+  %clock = alloca i64
+  %began = call i64 @llvm.readcyclecounter()
+  store i64 %began, ptr %clock
   br label %fetch
 fetch:
   %pc = phi i64 [ 0, %entry ], [ %pc.n, %next ]

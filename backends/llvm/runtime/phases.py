@@ -58,11 +58,8 @@ no:
 }}
 
 ; A phase on one thread.
-define internal i64 @serve(ptr %phase, ptr %args, ptr %table, ptr %scratch, ptr %poll) nounwind {{
+define internal i64 @serve(ptr %phase, ptr %args, ptr %table, ptr %scratch, ptr %poll, ptr %clock) nounwind {{
 entry:
-  %clock = alloca i64
-  %begin = call i64 @llvm.readcyclecounter()
-  store i64 %begin, ptr %clock
   %p2 = {word("%phase", 2)}
   %total = load i64, ptr %p2
   br label %loop
@@ -129,11 +126,8 @@ out:
 }}
 
 ; A phase on all threads: chunks from number %base up to %end.
-define internal i64 @share(ptr %ctx, ptr %phase, ptr %args, ptr %table, ptr %scratch, i64 %base, i64 %end, ptr %poll) nounwind {{
+define internal i64 @share(ptr %ctx, ptr %phase, ptr %args, ptr %table, ptr %scratch, i64 %base, i64 %end, ptr %poll, ptr %clock) nounwind {{
 entry:
-  %clock = alloca i64
-  %begin = call i64 @llvm.readcyclecounter()
-  store i64 %begin, ptr %clock
   %pdone = {word("%ctx", DONE)}
   br label %take
 take:
@@ -161,11 +155,8 @@ wait:
 }}
 
 ; One decision for all threads: who gets its number reads the bool and writes it down; 0, 1, or 2 if it has been overwritten.
-define internal i64 @agree(ptr %ctx, ptr %flag, i64 %base, i64 %number, ptr %poll) nounwind {{
+define internal i64 @agree(ptr %ctx, ptr %flag, i64 %base, i64 %number, ptr %poll, ptr %clock) nounwind {{
 entry:
-  %clock = alloca i64
-  %begin = call i64 @llvm.readcyclecounter()
-  store i64 %begin, ptr %clock
   %ring = {word("%ctx", RING)}
   %place = urem i64 %number, {DECISIONS}
   %entry.p = getelementptr inbounds i64, ptr %ring, i64 %place
