@@ -17,6 +17,8 @@ CONFLICT_NBYTES = 4096
 PACK_B_ROWS = 256
 PACK_A_COLUMNS = 256
 PACK_TURNED_A_COLUMNS = 128
+#: A block of A that is not packed may be so much larger: B is packed anew for every block.
+UNPACKED_BLOCKS = 2
 
 
 def kernel_name(rows: int, width: int) -> str:
@@ -82,7 +84,8 @@ class _Nest:
         groups = ceil_div(code, self.batches, code.call("llvm.smax.i64", "i64", code.binary("udiv", i64(CHAIN), self.k), i64(1)))
         taps = ceil_div(code, self.batches, groups)
         depth = code.binary("and", code.add(ceil_div(code, self.k, ceil_div(code, self.k, i64(CHAIN))), i64(15)), i64(-16))
-        blocks = ceil_div(code, self.m, i64(tile.block_rows))
+        most = code.select(self.pack_a, i64(tile.block_rows), i64(UNPACKED_BLOCKS * tile.block_rows))
+        blocks = ceil_div(code, self.m, most)
         rows = code.mul(ceil_div(code, ceil_div(code, self.m, blocks), i64(tile.rows)), i64(tile.rows))
         with ExitStack() as loops:
             t, p = (loops.enter_context(code.loop(i64(0), stop, step, known=True)).index

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 #: Places in a context, in 64-bit words. What different threads write stands in different cache lines.
-NEXT, DONE, GENERATION, FINISHED, SLEEPING, STOP, BUSY = 0, 8, 16, 24, 32, 33, 40
+NEXT, DONE, GENERATION, MADE, SLEEPING, STOP, BUSY = 0, 8, 16, 24, 32, 33, 40
 #: The call in hand: program, arguments, the table to copy and its length, the threads' tables, their step, scratch, its step,
 #: the counters' and the decisions' start, how many threads may take part.
 CODE, ARGS, TABLE, SLOTS, TABLES, TABLE_STEP, SCRATCH, SCRATCH_STEP, BASE, DECIDED, LIMIT = range(48, 59)

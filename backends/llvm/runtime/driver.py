@@ -22,6 +22,9 @@ declare i32 @pthread_mutex_unlock(ptr)
 declare i32 @pthread_cond_wait(ptr, ptr)
 declare i32 @pthread_cond_broadcast(ptr)
 declare i64 @llvm.readcyclecounter()
+declare ptr @PyEval_SaveThread()
+declare void @PyEval_RestoreThread(ptr)
+declare i32 @PyErr_CheckSignals()
 declare PAUSING
 """
 
@@ -33,14 +36,31 @@ def _pause() -> str:
     return "call void @llvm.aarch64.hint(i32 1)"
 
 
+def _unlocked(name: str, function: str, count: int) -> str:
+    """A function that calls another with the interpreter's lock released, and a place for the thread's state behind its arguments."""
+    given = ", ".join(f"ptr %a{i}" for i in range(count))
+    return f"""
+define i64 @{name}({given}) nounwind {{
+  %cell = alloca ptr
+  %state = call ptr @PyEval_SaveThread()
+  store ptr %state, ptr %cell
+  %left = call i64 @{function}({given}, ptr %cell)
+  %last = load ptr, ptr %cell
+  call void @PyEval_RestoreThread(ptr %last)
+  ret i64 %left
+}}
+"""
+
+
 def driver_text() -> str:
     """The LLVM text of the driver.
 
-    i64 drive(ptr context, ptr code, ptr args, ptr table, ptr scratch, i64 base, i64 decided, ptr poll): runs a program; 0, or 1
-    if the call was abandoned. `poll` is asked now and then whether to abandon it; null does not ask.
-    i64 alone(ptr code, ptr args, ptr table, ptr scratch, ptr poll): the same on one thread, without counters.
+    i64 together(ptr context, ptr job): runs a program by all threads; 0, or 1 if a signal's handler raised and it was abandoned.
+    i64 single(ptr code, ptr args, ptr table, ptr scratch): the same on one thread, without counters.
+    These two are entered with the interpreter's lock held, and release it while they work.
     void work(ptr context, i64 number): what a worker does, until the context's stop is set.
     void wake(ptr context): lets sleeping workers look for work.
     """
-    text = DECLARATIONS + PHASES + MOVES + interpreter("drive") + interpreter("alone") + WORKER
+    calls = _unlocked("together", "conduct", 2) + _unlocked("single", "alone", 4)
+    text = calls + DECLARATIONS + PHASES + MOVES + interpreter("drive") + interpreter("alone") + WORKER
     return text.replace("PAUSING", _pause()[5:].replace("i32 1", "i32")).replace("PAUSE", _pause())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +13,6 @@ from nagraph.backends.llvm.runtime.encoding import encode
 from nagraph.backends.llvm.runtime.pool import Pool, default_threads, native, pool
 
 ALIGNMENT = 64
-_POLL = ctypes.CFUNCTYPE(ctypes.c_int64)
 
 
 def aligned_bytes(nbytes: int) -> tuple[Any, int]:
@@ -53,57 +51,33 @@ class NativeProgram:
 
     def run(self, table: Any) -> None:
         """`table`: int64 addresses, which the program may change. Raises what a signal handler raised meanwhile."""
-        asked = _Asked() if threading.current_thread() is threading.main_thread() else None
-        poll = asked.pointer if asked else None
         if self.threads > 1:
             crew = pool()
             if crew.lock.acquire(blocking=False):
                 try:
-                    left = self._together(crew, table, poll)
+                    self._together(crew, table)
                 finally:
                     crew.lock.release()
-                if left and asked:
-                    raise asked.raised
                 return
         mine = self._lock.acquire(blocking=False)
         try:
             if mine and self._solo is None:
                 self._solo = _Memory(1, self.scratch_nbytes, 1)
             memory = self._solo if mine and self._solo is not None else _Memory(1, self.scratch_nbytes, 1)
-            left = native().alone(self.code.ctypes.data, self.arguments.ctypes.data, table.ctypes.data, memory.scratch, poll)
+            native().single(self.code.ctypes.data, self.arguments.ctypes.data, table.ctypes.data, memory.scratch)
         finally:
             if mine:
                 self._lock.release()
-        if left and asked:
-            raise asked.raised
 
-    def _together(self, crew: Pool, table: Any, poll: Any) -> int:
+    def _together(self, crew: Pool, table: Any) -> None:
         self._pool = crew
         crew.grow(self.threads)
         if self._memory is None:
             self._memory = _Memory(self.slots, self.scratch_nbytes, self.threads)
             memory = self._memory
             self._start = np.empty(self.slots, np.int64)
-            self._job = np.array([self.code.ctypes.data, self.arguments.ctypes.data, self._start.ctypes.data, self.slots, memory.tables, memory.table_step,
-                                  memory.scratch, memory.scratch_step, 0, 0, self.threads], np.int64)
+            arrays = (x.ctypes.data for x in (self.code, self.arguments, self._start))
+            self._job = np.array([*arrays, self.slots, memory.tables, memory.table_step, memory.scratch, memory.scratch_step, 0, 0,
+                                  self.threads], np.int64)
         np.copyto(self._start, table)  # workers may look at it even when the caller's is gone
-        left: int = crew.native.conduct(crew.address, self._job.ctypes.data, poll)
-        return left
-
-
-class _Asked:
-    """Whether the call is to be abandoned: Python runs signal handlers when it is entered, and one may raise."""
-
-    def __init__(self) -> None:
-        self.raised: BaseException = KeyboardInterrupt()
-        self._function = _POLL(self._ask)
-        self.pointer = ctypes.cast(self._function, ctypes.c_void_p)
-
-    def _ask(self) -> int:
-        try:
-            for _ in range(2):  # handlers run between two steps of Python code
-                pass
-        except BaseException as error:  # noqa: BLE001 - whatever the handler raised, the caller shall get it
-            self.raised = error
-            return 1
-        return 0
+        crew.native.together(crew.address, self._job.ctypes.data)

@@ -38,7 +38,8 @@ found:
   ret void
 }}
 
-; Ask whether to abandon the call, if there is anybody to ask and some time has passed.
+; Ask whether to abandon the call, if some time has passed: let Python handle signals, which may raise.
+; %poll: where the thread state of Python is kept that released the interpreter's lock; null asks nobody.
 define internal i64 @asked(ptr %poll, ptr %clock) nounwind {{
 entry:
   %none = icmp eq ptr %poll, null
@@ -51,7 +52,13 @@ look:
   br i1 %soon, label %no, label %ask
 ask:
   store i64 %now, ptr %clock
-  %answer = call i64 %poll()
+  %state = load ptr, ptr %poll
+  call void @PyEval_RestoreThread(ptr %state)
+  %raised = call i32 @PyErr_CheckSignals()
+  %released = call ptr @PyEval_SaveThread()
+  store ptr %released, ptr %poll
+  %bad = icmp ne i32 %raised, 0
+  %answer = zext i1 %bad to i64
   ret i64 %answer
 no:
   ret i64 0
@@ -126,7 +133,8 @@ out:
 }}
 
 ; A phase on all threads: chunks from number %base up to %end.
-define internal i64 @share(ptr %ctx, ptr %phase, ptr %args, ptr %table, ptr %scratch, i64 %base, i64 %end, ptr %poll, ptr %clock) nounwind {{
+define internal i64 @share(ptr %ctx, ptr %phase, ptr %args, ptr %table, ptr %scratch, i64 %base, i64 %end, ptr %poll,
+                           ptr %clock) nounwind {{
 entry:
   %pdone = {word("%ctx", DONE)}
   br label %take

@@ -11,19 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from nagraph.backends.llvm.native import Library, object_code
+from nagraph.backends.llvm.native import Library, object_code, publish
 from nagraph.backends.llvm.runtime import context, driver
 
 _I, _P = ctypes.c_int64, ctypes.c_void_p
 
 
 class Native:
-    """The driver's functions. They run without the lock of the interpreter."""
+    """The driver's functions."""
 
     def __init__(self) -> None:
+        for name in ("PyEval_SaveThread", "PyEval_RestoreThread", "PyErr_CheckSignals"):
+            publish(name, ctypes.cast(getattr(ctypes.pythonapi, name), _P).value or 0)
         self._library = Library(object_code(driver.driver_text()))
-        self.conduct = ctypes.CFUNCTYPE(_I, _P, _P, _P)(self._library.address("conduct"))
-        self.alone = ctypes.CFUNCTYPE(_I, *[_P] * 5)(self._library.address("alone"))
+        # Entered with the interpreter's lock, which they release; what a signal's handler raised is raised by them.
+        self.together = ctypes.PYFUNCTYPE(_I, _P, _P)(self._library.address("together"))
+        self.single = ctypes.PYFUNCTYPE(_I, *[_P] * 4)(self._library.address("single"))
         self.wake = ctypes.CFUNCTYPE(None, _P)(self._library.address("wake"))
         self.work = ctypes.CFUNCTYPE(None, _P, _I)(self._library.address("work"))
 

@@ -9,9 +9,9 @@ from nagraph.backends.llvm.runtime.context import (
     CODE,
     CONDITION,
     DECIDED,
-    FINISHED,
     GENERATION,
     LIMIT,
+    MADE,
     MUTEX,
     SCRATCH,
     SCRATCH_STEP,
@@ -38,7 +38,7 @@ define i64 @conduct(ptr %ctx, ptr %job, ptr %poll) nounwind {{
   %base = load atomic i64, ptr %ctx seq_cst, align 8
   %pbase = {word("%ctx", BASE)}
   store i64 %base, ptr %pbase
-  %plast = {word("%ctx", FINISHED)}
+  %plast = {word("%ctx", MADE)}
   %last = load i64, ptr %plast
   %dec = add i64 %last, {1 << 32}
   store i64 %dec, ptr %plast

@@ -210,7 +210,9 @@ def test_idle_workers_sleep():
 LONG = """
 import os, signal, threading, time
 import numpy as np, nagraph as ng
-f = ng.jit(lambda x: ng.while_loop(lambda c: c[0] < 10**9, lambda c: (c[0] + 1, np.tanh(c[1] + 1)), (np.int64(0), x)), backend="llvm", threads={threads})
+def endless(x):
+    return ng.while_loop(lambda c: c[0] < 10**9, lambda c: (c[0] + 1, np.tanh(c[1] + 1)), (np.int64(0), x))
+f = ng.jit(endless, backend="llvm", threads={threads})
 short = ng.jit(lambda x: x + 1, backend="llvm", threads={threads})
 x = np.ones(1000)
 f.lower(x)
