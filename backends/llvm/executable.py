@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nagraph.backends.llvm.lowering import Lowered
+from nagraph.backends.llvm.native import assembly
+from nagraph.backends.llvm.profile import Profile, profile
 from nagraph.backends.llvm.program import Launch, Phase
 from nagraph.backends.llvm.runtime.native_program import NativeProgram, aligned_bytes
 from nagraph.errors import SignatureError
@@ -71,7 +73,30 @@ class Executable:
 
     # -- calls ------------------------------------------------------------------------------------------------------
 
+    def source(self, form: str = "llvm") -> str:
+        """The code of every kernel: "kernel" (the kernel form), "llvm" or "asm"."""
+        if form == "kernel":
+            return "\n\n".join(dict.fromkeys(map(str, self.kernels)))
+        if form not in ("llvm", "asm"):
+            raise SignatureError(f"there is no source {form!r}; there is kernel, llvm and asm")
+        texts = (f.text for f in self.program.functions.values())
+        return "\n\n".join(texts if form == "llvm" else map(assembly, texts))
+
+    def profile(self, *arrays: Any, repeats: int = 5) -> Profile:
+        """Where the time goes: every kernel timed by itself on one thread, the best of some runs."""
+        given = self._given(arrays)
+        outputs = [np.empty(v.shape, v.dtype) for v in self.graph.outputs]
+        memory, scratch = aligned_bytes(self.program.scratch_nbytes)
+        arena = _Arena(self.plan, self.program)
+        found = profile(self.program.instructions, self._pointers(arena, given, outputs), scratch, repeats)
+        del memory
+        return found
+
     def __call__(self, *arrays: Any) -> tuple[Array, ...]:
+        return self.run(self._given(arrays), {})
+
+    def _given(self, arrays: tuple[Any, ...]) -> list[Array]:
+        """The arguments as row-major arrays of the inputs' types."""
         inputs = self.graph.inputs
         if len(arrays) != len(inputs):
             raise SignatureError(f"{self.graph.name} takes {len(inputs)} arrays, got {len(arrays)}")
@@ -80,7 +105,14 @@ class Executable:
             if a.dtype.newbyteorder("=") != v.dtype or a.shape != v.shape:
                 shown = type_of(a) if a.dtype.kind in "biuf" else f"{a.dtype}{list(a.shape)}"
                 raise SignatureError(f"{self.graph.name}: input {v.name or '?'} is {v.type}, got {shown}")
-        return self.run([np.asarray(a, dtype=v.dtype, order="C") for v, a in zip(inputs, given)], {})
+        return [np.asarray(a, dtype=v.dtype, order="C") for v, a in zip(inputs, given)]
+
+    def _pointers(self, arena: _Arena, arrays: list[Array], outputs: list[Array]) -> Any:
+        table = arena.table.copy()
+        for numbers, given in ((self._inputs, arrays), (self._outputs, outputs)):
+            for at, i in numbers:
+                table[at] = given[i].__array_interface__["data"][0]
+        return table
 
     def run(self, arrays: list[Array], donated: Mapping[int, Array]) -> tuple[Array, ...]:
         """The outputs for row-major arrays of the inputs' types; output j goes into the array donated[j] if there is one."""
@@ -95,11 +127,7 @@ class Executable:
                 arena = self._arena = _Arena(self.plan, self.program)
             else:
                 arena = self._arena
-            table = arena.table.copy()
-            for numbers, given in ((self._inputs, arrays), (self._outputs, outputs)):
-                for at, i in numbers:
-                    table[at] = given[i].__array_interface__["data"][0]
-            self._native.run(table)
+            self._native.run(self._pointers(arena, arrays, outputs))
         finally:
             if mine:
                 self._lock.release()

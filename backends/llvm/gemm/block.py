@@ -17,8 +17,6 @@ CONFLICT_NBYTES = 4096
 PACK_B_ROWS = 256
 PACK_A_COLUMNS = 256
 PACK_TURNED_A_COLUMNS = 128
-#: A block of A that is not packed may be so much larger: B is packed anew for every block.
-UNPACKED_BLOCKS = 2
 
 
 def kernel_name(rows: int, width: int) -> str:
@@ -39,7 +37,7 @@ def scratch_layout(tile: Tile) -> dict[str, int]:
     """Where the parts of scratch begin, in bytes: two tables of offsets, a block of A and a strip of B; and where it ends."""
     pad = 2 * tile.lanes
     a_block = max(tile.block_rows * (CHAIN + pad), CHAIN * (tile.block_rows + pad))
-    b_strip = (CHAIN + tile.lanes) * tile.slots[-1]
+    b_strip = (CHAIN + tile.lanes) * 4 * tile.lanes
     sizes = {"a_table": 8 * CHAIN, "b_table": 8 * CHAIN, "a_block": a_block * tile.size, "b_strip": b_strip * tile.size}
     starts, end = {}, 0
     for name, nbytes in sizes.items():
@@ -77,15 +75,15 @@ class _Nest:
     def emit(self) -> None:
         code, tile = self.code, self.tile
         self.choose_packing()
-        # Strips are as wide as the micro-kernels for so many rows.
-        alone, few = (code.compare("icmp slt", self.m, i64(rows)) for rows in (2, 4))
+        # Strips are as wide as the micro-kernels for so many rows, or half as wide for one row if they are packed.
+        few, alone = code.compare("icmp slt", self.m, i64(4)), code.compare("icmp eq", self.m, i64(1))
+        alone = code.binary("and", alone, code.binary("xor", self.pack_b, Reg("i1", "true")))
         self.width = code.select(alone, i64(8 * tile.lanes), code.select(few, i64(4 * tile.lanes), i64(2 * tile.lanes)))
         # Chains: several batches in one where k is short, several in a batch where it is long. They depend on k and batches alone.
         groups = ceil_div(code, self.batches, code.call("llvm.smax.i64", "i64", code.binary("udiv", i64(CHAIN), self.k), i64(1)))
         taps = ceil_div(code, self.batches, groups)
         depth = code.binary("and", code.add(ceil_div(code, self.k, ceil_div(code, self.k, i64(CHAIN))), i64(15)), i64(-16))
-        most = code.select(self.pack_a, i64(tile.block_rows), i64(UNPACKED_BLOCKS * tile.block_rows))
-        blocks = ceil_div(code, self.m, most)
+        blocks = ceil_div(code, self.m, i64(tile.block_rows))
         rows = code.mul(ceil_div(code, ceil_div(code, self.m, blocks), i64(tile.rows)), i64(tile.rows))
         with ExitStack() as loops:
             t, p = (loops.enter_context(code.loop(i64(0), stop, step, known=True)).index

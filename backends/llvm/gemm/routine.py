@@ -10,7 +10,7 @@ from nagraph.backends.llvm.gemm.tile import Tile
 from nagraph.backends.llvm.gemm.vectors import minimum
 
 #: Columns of Cᵀ that are computed at a time.
-TURNED_COLUMNS = 1024
+TURNED_COLUMNS = 512
 
 
 def emit_routine(tile: Tile) -> str:

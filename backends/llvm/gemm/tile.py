@@ -11,8 +11,8 @@ F32, F64 = DTYPES["f32"], DTYPES["f64"]
 
 #: Products that one chain of fma adds up, at most. It fixes the order of additions: equal for every machine and layout.
 CHAIN = 512
-#: Bytes of a block of A, CHAIN columns wide: it should stay in the second cache, and leave it room.
-A_BLOCK_NBYTES = 384 << 10
+#: Bytes of a block of A, CHAIN columns wide: it should stay in the second cache. All of scratch is less than a MiB.
+A_BLOCK_NBYTES = 768 << 10
 
 
 @dataclass(frozen=True)

@@ -234,3 +234,24 @@ def test_the_interpreter_ends_while_workers_sleep():
     code = "import numpy as np, nagraph as ng; print(ng.jit(lambda x: x @ x, backend='llvm', threads=3)(np.eye(300)).sum())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     assert (done.stdout, done.returncode) == ("300.0\n", 0), done.stderr
+
+
+# -- looking at it ------------------------------------------------------------------------------------------
+
+
+def test_sources_show_every_kernel():
+    exe = compile(Pipeline.parse(KERNELS)(ng.trace(block, *BLOCK)))
+    assert exe.source("kernel").count("kernel (") == len(set(map(str, exe.kernels)))
+    assert exe.source("llvm").count("define void @k") == len(exe.program.functions)
+    assert "ret" in exe.source("asm")
+
+
+def test_profiles_time_every_launch():
+    def fn(x):
+        return ng.scan(lambda c, w: (np.tanh(c @ w), c.sum()), x, np.ones((5, 32, 32), np.float32))
+
+    x = RNG.normal(size=(32, 32)).astype("f4")
+    exe = compile(Pipeline.parse(KERNELS)(ng.trace(fn, x)))
+    found = exe.profile(x, repeats=2)
+    assert sum(r.flops for r in found) == 5 * 2 * 32**3
+    assert all(r.seconds > 0 for r in found) and "GFLOP/s" in str(found) and "test_executable.py" in str(found)
