@@ -83,7 +83,9 @@ class _Nest:
         groups = ceil_div(code, self.batches, code.call("llvm.smax.i64", "i64", code.binary("udiv", i64(CHAIN), self.k), i64(1)))
         taps = ceil_div(code, self.batches, groups)
         depth = code.binary("and", code.add(ceil_div(code, self.k, ceil_div(code, self.k, i64(CHAIN))), i64(15)), i64(-16))
-        blocks = ceil_div(code, self.m, i64(tile.block_rows))
+        # Measured: an A with unit rows, whose columns are copied, likes smaller blocks.
+        turned = code.binary("and", self.pack_a, code.binary("xor", self.straight, Reg("i1", "true")))
+        blocks = ceil_div(code, self.m, code.select(turned, i64(tile.block_rows // 2), i64(tile.block_rows)))
         rows = code.mul(ceil_div(code, ceil_div(code, self.m, blocks), i64(tile.rows)), i64(tile.rows))
         with ExitStack() as loops:
             t, p = (loops.enter_context(code.loop(i64(0), stop, step, known=True)).index
