@@ -283,8 +283,7 @@ class Lowering:
                 if self.group_of[v] == group:
                     stores.append(self._store_running(elements, j, v, folds[0]))
             elif self._home(v) == group:
-                index = elements.unflatten(total([(self.row, self.inner(v)), (every, 1)]), v.shape)
-                stores.append(self._store(j, index, elements.whole(v)))
+                stores.append(self._store(elements, j, total([(self.row, self.inner(v)), (every, 1)]), elements.whole(v)))
         kept, reduced = self.loops(group)
         self.built[group] = True
         self.stages.append(Stage((*kept, *reduced), len(reduced), tuple(elements.body), tuple(folds), tuple(writes), tuple(stores)))
@@ -295,11 +294,16 @@ class Lowering:
 
     def _store_running(self, elements: Elements, output: int, v: Value, fold: Fold) -> Store:
         value = elements.running(0, elements.body[fold.values[0]].dtype, v.dtype)
-        return self._store(output, elements.unflatten(self._step(v), v.shape), value)
+        return self._store(elements, output, self._step(v), value)
 
-    def _store(self, output: int, index: Sequence[Affine], value: int) -> Store:
-        layout = self.written[output]
-        return Store(len(self.operands) + output, total(zip(index, layout.strides), layout.offset), value)
+    def _store(self, elements: Elements, output: int, place: Affine, value: int) -> Store:
+        """A value into the element of an output whose row-major number is `place`."""
+        shape, layout = self.graph.outputs[output].shape, self.written[output]
+        if layout != row_major(shape):
+            place = total(zip(elements.unflatten(place, shape), layout.strides), layout.offset)
+            if any(a < 0 for a, _ in place.terms):
+                raise NotRowLocal("an output stands in an order that its rows do not follow")
+        return Store(len(self.operands) + output, place, value)
 
     def _step(self, v: Value) -> Affine:
         """The place of a running fold's step in its result: row, step, what lies behind the axis."""

@@ -8,7 +8,7 @@
 gemm_f64 alike. One thread runs it; i < m, j < n, p < k, t < batches. Strides and offsets count elements and may be
 zero or negative; a null table of offsets stands for zeros. C has rows c_row apart with contiguous columns, and shares
 no memory with A, B and scratch; nothing else of it is written. Without terms (k or batches zero) C becomes zero, or
-stays if accumulate is not zero. scratch is memory of the thread's own.
+stays if accumulate is not zero. scratch is memory of the thread's own, aligned to a cache line.
 
 The order of additions depends on k and batches alone. The terms of an element are cut into chains: a matrix of k up to
 CHAIN goes whole, and several of them make up a chain; a deeper one is cut along k. Each chain is summed by fma from

@@ -17,8 +17,8 @@ SQUARE_ARGUMENTS = ("ptr noalias", "i64", "ptr noalias", "i64", "i64", "i64")
 def emit_copies(module: Module, tile: Tile) -> None:
     """The functions copy, transpose and gather: to[p, j] = source[p, j] for p < rows, j < columns; the target has unit columns.
 
-    copy takes a source with unit columns, transpose one with unit rows, gather any. Vectors are written whole: up to
-    `lanes` - 1 elements behind a row of the target, and so many rows behind the last one, are overwritten.
+    copy takes a source with unit columns, transpose one with unit rows, gather any. The first two write whole vectors:
+    copy up to 2 lanes - 1 elements behind a row of the target, transpose up to lanes - 1, and so many rows more.
     """
     _copy(module, tile)
     _square(module, tile)

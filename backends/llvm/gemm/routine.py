@@ -31,9 +31,10 @@ def scratch_size(tile: Tile) -> int:
 
 
 def _entry(module: Module, tile: Tile, name: str) -> None:
-    """Cᵀ (+)= Σₜ BₜᵀAₜᵀ has the same products in the same order. It is better for few columns if Aᵀ has unit columns, whose
+    """Cᵀ (+)= Σₜ BₜᵀAₜᵀ has the same products in the same order. It is computed instead of C
 
-    vectors then are full; and for one row if B has unit rows, which need no packing as rows of Bᵀ.
+    for few columns if A has unit rows: then those of Cᵀ fill vectors, and nothing needs packing;
+    for one row if B has unit rows: then they are the rows of Bᵀ, which need no packing either.
     """
     code = module.function(name, "void", ARGUMENTS)
     a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch = code.arguments
@@ -81,7 +82,7 @@ def _clear(code: Code, tile: Tile, c: Reg, c_row: Reg, m: Reg, n: Reg) -> None:
 
 
 def _turned(code: Code, tile: Tile) -> None:
-    """Cᵀ in scratch, some of its columns after another."""
+    """Cᵀ in scratch, so many columns at a time, and C from it."""
     a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch = code.arguments
     turned, step = code.offset(scratch, "i8", i64(scratch_layout(tile)["end"])), i64(TURNED_COLUMNS)
     with code.loop(i64(0), m, TURNED_COLUMNS, known=True) as down:

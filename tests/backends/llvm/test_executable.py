@@ -48,6 +48,17 @@ def test_every_op(op, i, operands, dtype):
     assert_close(compile(graph)(*arrays), interpret(graph, arrays))
 
 
+def steadiness(graph, arrays, want):
+    """Which elements of the results hardly change when the arguments change a little: not those next to a jump (floor, sign, ...)."""
+    steady = [np.ones(b.shape, bool) for b in want]
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        moved = [a * (1 + rng.uniform(-1e-6, 1e-6, a.shape)).astype(a.dtype) if a.dtype.kind == "f" else a for a in arrays]
+        for s, a, b in zip(steady, interpret(graph, moved), want):
+            s &= (a == b) if a.dtype.kind != "f" else np.isclose(a, b, rtol=1e-3, atol=1e-3, equal_nan=True)
+    return steady
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(graph=graphs())
 def test_random_graphs(graph):
@@ -57,7 +68,10 @@ def test_random_graphs(graph):
         exe = compile(Pipeline.parse(passes)(graph))
         check(exe.plan)
         for _ in range(2):  # the second call finds what the first one left in the arena
-            assert_close(exe(*arrays), want, 1e-4)
+            got = exe(*arrays)
+            for a, b, steady in zip(got, want, steadiness(graph, arrays, want)):
+                assert a.shape == b.shape
+                assert_close([a[steady]], [b[steady]], 1e-4)
 
 
 # -- control flow -----------------------------------------------------------------------------------------
@@ -255,3 +269,11 @@ def test_profiles_time_every_launch():
     found = exe.profile(x, repeats=2)
     assert sum(r.flops for r in found) == 5 * 2 * 32**3
     assert all(r.seconds > 0 for r in found) and "GFLOP/s" in str(found) and "test_executable.py" in str(found)
+
+
+def test_programs_may_go_while_workers_are_still_on_their_way():
+    """A worker that comes late finds the call closed, not the memory of a program that is gone."""
+    for n in range(200):
+        exe = compile(ng.trace(lambda x: np.tanh(x) + 1, ng.spec((64, 64 + n % 3), "f4")), threads=4)
+        exe(np.zeros((64, 64 + n % 3), np.float32))
+        del exe
