@@ -1,4 +1,4 @@
-"""Matrix products on one core beside OpenBLAS, and as shares of the peak that a loop of fma reaches in the same run.
+"""Matrix products on one core beside OpenBLAS, and as shares of the peak that fma reaches in a loop of the same run.
 
     OPENBLAS_NUM_THREADS=1 taskset -c 1 python tests/benchmarks/gemm.py [f32|f64] [NN|NT|TN ...]
 
@@ -27,9 +27,10 @@ from nagraph.backends.llvm.gemm.vectors import fma
 from nagraph.ir.types import DTYPES, DType
 
 SIZES = [(64, 64, 64), (128, 384, 128), (128, 128, 32), (128, 32, 128), (256, 256, 256), (2048, 384, 128), (2048, 128, 128),
-         (2048, 512, 128), (2048, 128, 512), (1024, 1024, 1024), (512, 2304, 768), (512, 768, 3072), (4160, 512, 128), (2080, 256, 256),
-         (65, 65, 32), (65, 32, 65), (128, 784, 512), (2048, 576, 192), (2048, 1024, 192), (2048, 192, 512), (128, 512, 2048),
-         (784, 512, 128), (96, 512, 512), (256, 256, 16384), (37, 53, 29), (1000, 10, 256), (7, 300, 90), (1, 1000, 512), (1000, 1, 512)]
+         (2048, 512, 128), (2048, 128, 512), (1024, 1024, 1024), (512, 2304, 768), (512, 768, 3072), (4160, 512, 128),
+         (2080, 256, 256), (65, 65, 32), (65, 32, 65), (128, 784, 512), (2048, 576, 192), (2048, 1024, 192), (2048, 192, 512),
+         (128, 512, 2048), (784, 512, 128), (96, 512, 512), (256, 256, 16384), (37, 53, 29), (1000, 10, 256), (7, 300, 90),
+         (1, 1000, 512), (1000, 1, 512)]
 ROUNDS = 12
 SECONDS = 0.004  # of one measurement
 CHAINS = 16
@@ -80,7 +81,8 @@ class Bench:
         text = gemm_module(self.dtype)
         middle = time.process_time()
         code = native.object_code(text)
-        print(f"{short}: text {1e3 * (middle - start):.0f} ms, code {1e3 * (time.process_time() - middle):.0f} ms, {len(code)} bytes")
+        times = middle - start, time.process_time() - middle
+        print(f"{short}: text {1e3 * times[0]:.0f} ms, code {1e3 * times[1]:.0f} ms, {len(code)} bytes")
         self.library, self.loops = native.Library(code), native.Library(native.object_code(driver(self.tile)))
         self.routine = self.library.address(f"gemm_{self.tile.suffix}")
         self.blas = openblas("sgemm" if short == "f32" else "dgemm")
@@ -104,8 +106,8 @@ class Bench:
         tables = [o.ctypes.data for o in offsets] if offsets else [None, None]
         call = foreign(self.loops.address("gemm"))
         steps = [s // size for s in (*a.strides, *b.strides, c.strides[0])]
-        return timed(lambda reps: call(self.routine, reps, a.ctypes.data, *steps[:2], b.ctypes.data, *steps[2:4], c.ctypes.data, steps[4],
-                                       m, n, k, batches, *tables, 0, self.scratch.ctypes.data))
+        fixed = (a.ctypes.data, *steps[:2], b.ctypes.data, *steps[2:4], c.ctypes.data, steps[4], m, n, k, batches, *tables, 0)
+        return timed(lambda reps: call(self.routine, reps, *fixed, self.scratch.ctypes.data))
 
     def theirs(self, a: Any, b: Any, c: Any, layouts: str) -> Timed:
         (m, k), n, size = a.shape, b.shape[1], self.dtype.itemsize
@@ -113,16 +115,17 @@ class Bench:
         real = ctypes.c_float if size == 4 else ctypes.c_double
         p, i, w = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
         call = ctypes.CFUNCTYPE(None, p, w, i, i, i, w, w, w, real, p, w, p, w, real, p, w)(self.loops.address("blas"))
-        return timed(lambda reps: call(self.blas, reps, 101, *(ENUMS[x] for x in layouts), m, n, k, 1.0, a.ctypes.data, leading[0],
-                                       b.ctypes.data, leading[1], 0.0, c.ctypes.data, leading[2]))
+        fixed = (101, *(ENUMS[x] for x in layouts), m, n, k, 1.0, a.ctypes.data, leading[0], b.ctypes.data, leading[1], 0.0,
+                 c.ctypes.data, leading[2])
+        return timed(lambda reps: call(self.blas, reps, *fixed))
 
     def row(self, m: int, n: int, k: int, layouts: str) -> tuple[float, float, float]:
         """(share of the peak, ratio to OpenBLAS, ratio to np.matmul)."""
         a, b = self.matrix(m, k, layouts[0]), self.matrix(k, n, layouts[1])
         c, d, e = (aligned((m, n), self.dtype) for _ in range(3))
         turns = 2 * m * n * k / (2 * CHAINS * self.tile.lanes)
-        found = compare(self.ours(a, b, c), self.theirs(a, b, d, layouts), timed(lambda n: repeat(n, lambda: np.matmul(a, b, out=e))),
-                        self.peak(), counts=(1, 1, 1, turns))
+        numpy = timed(lambda reps: repeat(reps, lambda: np.matmul(a, b, out=e)))
+        found = compare(self.ours(a, b, c), self.theirs(a, b, d, layouts), numpy, self.peak(), counts=(1, 1, 1, turns))
         assert (c == d).all() and (c == e).all(), (m, n, k, layouts)
         return found[2], found[0], found[1]
 

@@ -79,7 +79,7 @@ class _Nest:
         few, alone = code.compare("icmp slt", self.m, i64(4)), code.compare("icmp eq", self.m, i64(1))
         alone = code.binary("and", alone, code.binary("xor", self.pack_b, Reg("i1", "true")))
         self.width = code.select(alone, i64(8 * tile.lanes), code.select(few, i64(4 * tile.lanes), i64(2 * tile.lanes)))
-        # Chains: several batches in one where k is short, several in a batch where it is long. They depend on k and batches alone.
+        # Chains: several batches in one where k is short, several in a batch where it is long; whatever m and n.
         groups = ceil_div(code, self.batches, code.call("llvm.smax.i64", "i64", code.binary("udiv", i64(CHAIN), self.k), i64(1)))
         taps = ceil_div(code, self.batches, groups)
         depth = code.binary("and", code.add(ceil_div(code, self.k, ceil_div(code, self.k, i64(CHAIN))), i64(15)), i64(-16))
@@ -135,7 +135,8 @@ class _Nest:
         # Where A is packed, the axis with unit steps keeps them; along the other one the block has these.
         self.packed_step = code.select(self.straight, i64(CHAIN + 2 * tile.lanes), i64(tile.block_rows + 2 * tile.lanes))
         a_row, a_col = (code.select(self.straight, x, y) for x, y in ((self.packed_step, i64(1)), (i64(1), self.packed_step)))
-        self.kernel_a_row, self.kernel_a_col = (code.select(self.pack_a, x, y) for x, y in ((a_row, self.a_row), (a_col, self.a_col)))
+        self.kernel_a_row = code.select(self.pack_a, a_row, self.a_row)
+        self.kernel_a_col = code.select(self.pack_a, a_col, self.a_col)
 
     def conflicts(self, step: Reg) -> Reg:
         code = self.code
@@ -196,8 +197,8 @@ class _Nest:
             with code.when(code.compare("icmp ne", count, i64(0))):
                 place = code.add(code.mul(place, i64(len(tile.slots))), slot)
                 kernel = code.load("ptr", code.offset(Reg("ptr", "@kernels"), "ptr", place), 8)
-                arguments = (a, self.kernel_a_row, self.kernel_a_col, self.a_table, b, self.kernel_b_row, self.b_table, c, self.c_row,
-                             count, columns, self.depth, self.taps, self.add, self.ahead, self.b_step)
+                arguments = (a, self.kernel_a_row, self.kernel_a_col, self.a_table, b, self.kernel_b_row, self.b_table,
+                             c, self.c_row, count, columns, self.depth, self.taps, self.add, self.ahead, self.b_step)
                 code.do(f"call void {kernel.text}({', '.join(map(str, arguments))})")
             done = code.mul(count, rows)
             a, c = self.at(a, (done, self.kernel_a_row)), self.at(c, (done, self.c_row))

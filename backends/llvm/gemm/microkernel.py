@@ -16,7 +16,7 @@ POINTER_ROWS = 3
 
 
 def microkernel(module: Module, tile: Tile, name: str, rows: int, width: int) -> None:
-    """C (+)= Σₜ AₜBₜ for `blocks` tiles of C one below another, each of so many rows and columns; each sum is a chain of fma.
+    """C (+)= Σₜ AₜBₜ for `blocks` tiles of C one below another, of so many rows and columns; each sum is a chain of fma.
 
     B has unit steps along its rows. Columns from `columns` on are left alone: there are more of them than half the width,
     so that of several vectors the upper half alone needs masks. While the first tile is computed, memory at `ahead`, in

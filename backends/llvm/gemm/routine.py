@@ -57,12 +57,12 @@ def _entry(module: Module, tile: Tile, name: str) -> None:
         unit, strided = code.compare("icmp eq", b_row, i64(1)), code.compare("icmp ne", b_col, i64(1))
         code.branch(_all(code, code.compare("icmp eq", m, i64(1)), unit, strided), row, straight)
         code.label(row)
-        code.call("blocked", "void", b, b_col, b_row, a, a_col, i64(1), c, i64(1), n, m, k, batches, b_offsets, a_offsets, accumulate,
-                  scratch)
+        code.call("blocked", "void", b, b_col, b_row, a, a_col, i64(1), c, i64(1), n, m, k, batches, b_offsets, a_offsets,
+                  accumulate, scratch)
         code.jump(done)
         code.label(straight)
-        code.call("blocked", "void", a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate,
-                  scratch)
+        code.call("blocked", "void", a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets,
+                  accumulate, scratch)
         code.jump(done)
         code.label(done)
     code.ret()
@@ -90,6 +90,6 @@ def _turned(code: Code, tile: Tile) -> None:
         a_here, c_here = (code.offset(p, tile.element, code.mul(down.index, row)) for p, row in ((a, a_row), (c, c_row)))
         with code.when(code.compare("icmp ne", accumulate, i64(0))):
             code.call("transpose", "void", turned, step, c_here, i64(1), c_row, n, columns)
-        code.call("blocked", "void", b, b_col, b_row, a_here, a_col, a_row, turned, step, n, columns, k, batches, b_offsets, a_offsets,
-                  accumulate, scratch)
+        code.call("blocked", "void", b, b_col, b_row, a_here, a_col, a_row, turned, step, n, columns, k, batches, b_offsets,
+                  a_offsets, accumulate, scratch)
         code.call("gather", "void", c_here, c_row, turned, i64(1), step, columns, n)

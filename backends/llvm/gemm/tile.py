@@ -59,7 +59,7 @@ class Tile:
 
     @property
     def slots(self) -> tuple[int, ...]:
-        """Columns of the register tiles: half a vector, which takes half the time where vectors are long, one, two, ..., eight."""
+        """Columns of the register tiles: half a vector, which takes half the time if it is long, one, two, four, eight."""
         return tuple(self.lanes // 2 << i for i in range(5))
 
     def widths(self, rows: int) -> tuple[int, ...]:

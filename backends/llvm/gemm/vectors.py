@@ -37,7 +37,8 @@ def load(code: Code, kind: str, pointer: Reg, align: int, mask: Reg | None) -> R
     """A vector; with a mask only its lanes, zeros elsewhere."""
     if mask is None:
         return code.load(kind, pointer, align)
-    return code.call(f"llvm.masked.load.{suffix(kind)}.p0", kind, pointer, Reg("i32", str(align)), mask, Reg(kind, "zeroinitializer"))
+    aligned, zeros = Reg("i32", str(align)), Reg(kind, "zeroinitializer")
+    return code.call(f"llvm.masked.load.{suffix(kind)}.p0", kind, pointer, aligned, mask, zeros)
 
 
 def store(code: Code, value: Reg, pointer: Reg, align: int, mask: Reg | None) -> None:
