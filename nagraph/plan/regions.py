@@ -61,9 +61,11 @@ def _operands(node: Node, rows: int) -> Sequence[Form]:
     outside = (None,) * len(node.operands)
     if isinstance(op, Reduction) and op.axes != tuple(range(node.operands[0].ndim - len(op.axes), node.operands[0].ndim)):
         return outside  # along columns: rows of its operand would be whole matrices
-    if isinstance(op, (Elementwise, Cast, StopGradient, Broadcast, Reshape, Transpose, Slice, Reduction)):
-        return operand_forms(node, rows) or outside
     p = prefix(node.result.shape, rows)
+    if isinstance(op, (Elementwise, Cast, StopGradient, Broadcast)) and p is not None:
+        return [_broadcast(v.shape, node.result.shape, p) for v in node.operands]
+    if isinstance(op, (Reshape, Transpose, Slice, Reduction)):
+        return operand_forms(node, rows) or outside
     if p is None or not node.operands:
         return outside
     x = node.operands[0]
@@ -79,6 +81,12 @@ def _operands(node: Node, rows: int) -> Sequence[Form]:
     if isinstance(op, DotGeneral):
         return (_left(op, x, p), None)
     return outside
+
+
+def _broadcast(shape: tuple[int, ...], result: tuple[int, ...], p: int) -> Form:
+    """An operand that broadcasts to a result whose first p axes are its rows."""
+    lead = ((1,) * (len(result) - len(shape)) + shape)[:p]
+    return True if lead == result[:p] else False if all(size == 1 for size in lead) else None
 
 
 def _left(op: DotGeneral, x: Value, p: int) -> Form:
