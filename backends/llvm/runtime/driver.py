@@ -1,66 +1,35 @@
 """The driver: native code in which all threads of a call interpret its program, synchronised on finished chunks.
 
-A phase is cut into chunks. A thread takes the number of the next chunk from the counter `next`, computes it, and adds 1
-to the counter `done`; the phase is over when all its chunks are done, whoever did them. So a thread that comes late, or
-that a busy machine keeps from running, holds nobody up: it finds all numbers taken and skips ahead. Both counters only
-ever grow, from call to call as well: even a thread that wakes up in a call long ended can do no harm.
+A phase is cut into chunks, numbered on from the phase before. A thread takes the next number from the counter `next`,
+does that chunk, and adds it to the counter `done`; the phase is over when `done` has come to its end, whoever did the
+chunks. So a thread that comes late, or that a busy machine keeps from running, holds nobody up: it finds all numbers
+taken and skips ahead. Both counters only grow, from call to call as well: a thread that wakes up in a call long ended
+finds no chunk there, sees that the generation is another, and leaves.
+
+    next   0 1 2 3 | 4 | 5 6 7 8 9          chunks of three phases
+                         ^ next = 6: 5 is taken, 6 is free
+    done = 5: the first two phases are over, nobody waits there any more
+
+`%p->field` is a word of memory: see `nagraph.backends.llvm.runtime.layout`.
 """
 
 from __future__ import annotations
 
-import llvmlite.binding as llvm
-
-from nagraph.backends.llvm.runtime.interpreter import MOVES, interpreter
+from nagraph.backends.llvm.runtime.calls import CALLS
+from nagraph.backends.llvm.runtime.interpreter import INTERPRETER
+from nagraph.backends.llvm.runtime.layout import expand
 from nagraph.backends.llvm.runtime.phases import PHASES
-from nagraph.backends.llvm.runtime.worker import WORKER
-
-DECLARATIONS = """
-declare i32 @sched_yield()
-declare ptr @memcpy(ptr, ptr, i64)
-declare i32 @pthread_mutex_lock(ptr)
-declare i32 @pthread_mutex_unlock(ptr)
-declare i32 @pthread_cond_wait(ptr, ptr)
-declare i32 @pthread_cond_broadcast(ptr)
-declare i64 @llvm.readcyclecounter()
-declare ptr @PyEval_SaveThread()
-declare void @PyEval_RestoreThread(ptr)
-declare i32 @PyErr_CheckSignals()
-declare PAUSING
-"""
-
-
-def _pause() -> str:
-    """What a waiting thread does, in a way that leaves the core to its sibling."""
-    if llvm.get_default_triple().startswith("x86_64"):
-        return "call void @llvm.x86.sse2.pause()"
-    return "call void @llvm.aarch64.hint(i32 1)"
-
-
-def _unlocked(name: str, function: str, count: int) -> str:
-    """A function that calls another with the interpreter's lock released, and a place for the thread's state behind its arguments."""
-    given = ", ".join(f"ptr %a{i}" for i in range(count))
-    return f"""
-define i64 @{name}({given}) nounwind {{
-  %cell = alloca ptr
-  %state = call ptr @PyEval_SaveThread()
-  store ptr %state, ptr %cell
-  %left = call i64 @{function}({given}, ptr %cell)
-  %last = load ptr, ptr %cell
-  call void @PyEval_RestoreThread(ptr %last)
-  ret i64 %left
-}}
-"""
+from nagraph.backends.llvm.runtime.signals import SIGNALS
+from nagraph.backends.llvm.runtime.waiting import WAITING, pause
 
 
 def driver_text() -> str:
-    """The LLVM text of the driver.
+    """The driver's functions that others may call.
 
-    i64 together(ptr context, ptr job): runs a program by all threads; 0, or 1 if a signal's handler raised and it was abandoned.
-    i64 single(ptr code, ptr args, ptr table, ptr scratch): the same on one thread, without counters.
-    These two are entered with the interpreter's lock held, and release it while they work.
-    void work(ptr context, i64 number): what a worker does, until the context's stop is set.
-    void wake(ptr context): lets sleeping workers look for work.
+    void call(ptr context, ptr record, i64 signals): a call, from Python with its lock held, which is released meanwhile.
+    It takes the context if that is there and free, else the record's own. If `signals`, Python's signals are asked for.
+    void work(ptr context, i64 number): what worker `number` (1, 2, ...) does until the context's `stop` is set.
+    void wake(ptr context): makes sleeping workers look.
+    i64 quiet(ptr context): 1 if no worker is looking at the record of a call that has ended.
     """
-    calls = _unlocked("together", "conduct", 2) + _unlocked("single", "alone", 4)
-    text = calls + DECLARATIONS + PHASES + MOVES + interpreter("drive") + interpreter("alone") + WORKER
-    return text.replace("PAUSING", _pause()[5:].replace("i32 1", "i32")).replace("PAUSE", _pause())
+    return expand(pause() + WAITING + SIGNALS + PHASES + INTERPRETER + CALLS)

@@ -2,183 +2,120 @@
 
 from __future__ import annotations
 
-from nagraph.backends.llvm.runtime.context import COMMIT, DECIDE, END, JUMP, LOOP, LOOPS, PHASE, POINT, SWAP, word
+from nagraph.backends.llvm.runtime.layout import Op
 
-MOVES = f"""
-define internal void @point(ptr %at, ptr %table, ptr %turns) nounwind {{
-  %p1 = {word("%at", 1)}
-  %p2 = {word("%at", 2)}
-  %p3 = {word("%at", 3)}
-  %p4 = {word("%at", 4)}
-  %p5 = {word("%at", 5)}
-  %p6 = {word("%at", 6)}
-  %p7 = {word("%at", 7)}
-  %target = load i64, ptr %p1
-  %source = load i64, ptr %p2
-  %offset = load i64, ptr %p3
-  %stride = load i64, ptr %p4
-  %loop = load i64, ptr %p5
-  %length = load i64, ptr %p6
-  %reverse = load i64, ptr %p7
-  %tp = getelementptr inbounds i64, ptr %turns, i64 %loop
-  %turn = load i64, ptr %tp
-  %last = sub i64 %length, 1
-  %back = sub i64 %last, %turn
-  %isback = icmp ne i64 %reverse, 0
-  %which = select i1 %isback, i64 %back, i64 %turn
-  %moved = mul i64 %which, %stride
-  %add = add i64 %moved, %offset
-  %sp = getelementptr inbounds i64, ptr %table, i64 %source
-  %from = load i64, ptr %sp
-  %to = add i64 %from, %add
-  %dp = getelementptr inbounds i64, ptr %table, i64 %target
-  store i64 %to, ptr %dp
+INTERPRETER = f"""
+; table[target] = table[source] + offset + step * counter
+define internal void @point(ptr %me, ptr %at) nounwind {{
+  %table = load ptr, ptr %me->table
+  %counters = load ptr, ptr %me->counters
+  %target = load i64, ptr %at->1
+  %source = load i64, ptr %at->2
+  %offset = load i64, ptr %at->3
+  %step = load i64, ptr %at->4
+  %counter = load i64, ptr %at->5
+  %c = getelementptr inbounds i64, ptr %counters, i64 %counter
+  %turn = load i64, ptr %c
+  %s = getelementptr inbounds i64, ptr %table, i64 %source
+  %t = getelementptr inbounds i64, ptr %table, i64 %target
+  %from = load i64, ptr %s
+  %moved = mul i64 %step, %turn
+  %further = add i64 %from, %offset
+  %to = add i64 %further, %moved
+  store i64 %to, ptr %t
   ret void
 }}
 
-define internal void @swap(ptr %at, ptr %table) nounwind {{
-  %p1 = {word("%at", 1)}
-  %p2 = {word("%at", 2)}
-  %a = load i64, ptr %p1
-  %b = load i64, ptr %p2
-  %pa = getelementptr inbounds i64, ptr %table, i64 %a
-  %pb = getelementptr inbounds i64, ptr %table, i64 %b
-  %x = load i64, ptr %pa
-  %y = load i64, ptr %pb
-  store i64 %y, ptr %pa
-  store i64 %x, ptr %pb
+define internal void @swap(ptr %me, ptr %at) nounwind {{
+  %table = load ptr, ptr %me->table
+  %i = load i64, ptr %at->1
+  %j = load i64, ptr %at->2
+  %a = getelementptr inbounds i64, ptr %table, i64 %i
+  %b = getelementptr inbounds i64, ptr %table, i64 %j
+  %x = load i64, ptr %a
+  %y = load i64, ptr %b
+  store i64 %y, ptr %a
+  store i64 %x, ptr %b
   ret void
 }}
-"""
 
-
-def interpreter(name: str) -> str:
-    """The loop over instructions; phases and decisions are shared (`drive`) or done alone."""
-    shared = name == "drive"
-    arguments = "ptr %ctx, ptr %code, ptr %args, ptr %table, ptr %scratch, i64 %base0, i64 %decided0, ptr %poll"
-    if not shared:
-        arguments = "ptr %code, ptr %args, ptr %table, ptr %scratch, ptr %poll"
-    if shared:
-        phase = """
-  %total = load i64, ptr %w2
-  %base2 = add i64 %base, %total
-  %gone = call i64 @share(ptr %ctx, ptr %at, ptr %args, ptr %table, ptr %scratch, i64 %base, i64 %base2, ptr %ask, ptr %clock)
-  %left = icmp ne i64 %gone, 0
-  %count = load i64, ptr %w1
-  %words = mul i64 %count, 5
-  %pc2 = add i64 %pc, 3
-  %pc.phase = add i64 %pc2, %words
-  br i1 %left, label %abandoned, label %next"""
-        decide = """
-  %dec3 = add i64 %dec, 1
-  %base3 = add i64 %base, 1
-  %dslot = load i64, ptr %w1
-  %dpp = getelementptr inbounds ptr, ptr %table, i64 %dslot
-  %dp = load ptr, ptr %dpp
-  %answer = call i64 @agree(ptr %ctx, ptr %dp, i64 %base, i64 %dec, ptr %ask, ptr %clock)
-  %lost = icmp sgt i64 %answer, 1
-  %other = load i64, ptr %w2
-  %straight = add i64 %pc, 3
-  %yes = icmp eq i64 %answer, 1
-  %pc.decide = select i1 %yes, i64 %straight, i64 %other
-  br i1 %lost, label %abandoned, label %next"""
-    else:
-        phase = """
-  %gone = call i64 @serve(ptr %at, ptr %args, ptr %table, ptr %scratch, ptr %ask, ptr %clock)
-  %left = icmp ne i64 %gone, 0
-  %count = load i64, ptr %w1
-  %words = mul i64 %count, 5
-  %pc2 = add i64 %pc, 3
-  %pc.phase = add i64 %pc2, %words
-  br i1 %left, label %abandoned, label %next"""
-        decide = """
-  %dslot = load i64, ptr %w1
-  %dpp = getelementptr inbounds ptr, ptr %table, i64 %dslot
-  %dp = load ptr, ptr %dpp
-  %answer = load i8, ptr %dp
-  %other = load i64, ptr %w2
-  %straight = add i64 %pc, 3
-  %yes = icmp ne i8 %answer, 0
-  %pc.decide = select i1 %yes, i64 %straight, i64 %other
-  br label %next"""
-    counters = decided = carried = ""
-    if shared:
-        carried = ("  %base.n = phi i64 [ %base, %step ], [ %base2, %phase ], [ %base3, %decide ]\n"
-                   "  %dec.n = phi i64 [ %dec, %step ], [ %dec, %phase ], [ %dec3, %decide ]\n")
-        counters = "%base = phi i64 [ %base0, %entry ], [ %base.n, %next ]"
-        decided = "%dec = phi i64 [ %decided0, %entry ], [ %dec.n, %next ]"
-    asks = "%ask = phi ptr [ %poll, %entry ], [ %ask.n, %next ]"
-    return f"""
-define i64 @{name}({arguments}) nounwind {{
+; The program, from its first instruction. True: it came to its end; false: this thread left the call.
+define internal i1 @interpret(ptr %me) nounwind {{
 entry:
-  %turns = alloca i64, i64 {LOOPS}, align 64
-  %clock = alloca i64
-  %began = call i64 @llvm.readcyclecounter()
-  store i64 %began, ptr %clock
+  %words = load ptr, ptr %me->words
+  %counters = load ptr, ptr %me->counters
   br label %fetch
 fetch:
-  %pc = phi i64 [ 0, %entry ], [ %pc.n, %next ]
-  {counters}
-  {decided}
-  {asks}
-  %at = getelementptr inbounds i64, ptr %code, i64 %pc
-  %w1 = {word("%at", 1)}
-  %w2 = {word("%at", 2)}
+  %at = phi ptr [ %words, %entry ], [ %next, %on ], [ %aim, %jump ]
   %op = load i64, ptr %at
-  switch i64 %op, label %halt [ i64 {PHASE}, label %phase  i64 {DECIDE}, label %decide  i64 {POINT}, label %point
-    i64 {SWAP}, label %swap  i64 {LOOP}, label %loop  i64 {END}, label %end  i64 {JUMP}, label %jump  i64 {COMMIT}, label %commit ]
-phase:{phase}
-decide:{decide}
+  switch i64 %op, label %stop [
+    i64 {Op.PHASE}, label %phase
+    i64 {Op.CHAIN}, label %chain
+    i64 {Op.POINT}, label %point
+    i64 {Op.SWAP}, label %swap
+    i64 {Op.LOOP}, label %loop
+    i64 {Op.END}, label %end
+    i64 {Op.DECIDE}, label %decide
+    i64 {Op.JUMP}, label %away
+    i64 {Op.COMMIT}, label %commit
+  ]
+phase:
+  %p.length = load i64, ptr %at->1
+  %p.on = call i1 @phase(ptr %me, ptr %at)
+  br i1 %p.on, label %on, label %leave
+chain:
+  %c.length = load i64, ptr %at->1
+  %c.on = call i1 @chain(ptr %me, ptr %at)
+  br i1 %c.on, label %on, label %leave
 point:
-  call void @point(ptr %at, ptr %table, ptr %turns)
-  %pc.point = add i64 %pc, 8
-  br label %step
+  call void @point(ptr %me, ptr %at)
+  br label %on
 swap:
-  call void @swap(ptr %at, ptr %table)
-  %pc.swap = add i64 %pc, 3
-  br label %step
-loop:
-  %n = load i64, ptr %w1
-  %tp = getelementptr inbounds i64, ptr %turns, i64 %n
-  store i64 0, ptr %tp
-  %limit = load i64, ptr %w2
-  %empty = icmp sle i64 %limit, 0
-  %w3 = {word("%at", 3)}
-  %behind = load i64, ptr %w3
-  %inside = add i64 %pc, 4
-  %pc.loop = select i1 %empty, i64 %behind, i64 %inside
-  br label %step
-end:
-  %en = load i64, ptr %w1
-  %ep = getelementptr inbounds i64, ptr %turns, i64 %en
-  %turn = load i64, ptr %ep
-  %turn1 = add i64 %turn, 1
-  store i64 %turn1, ptr %ep
-  %elimit = load i64, ptr %w2
-  %again = icmp slt i64 %turn1, %elimit
-  %ew3 = {word("%at", 3)}
-  %begin = load i64, ptr %ew3
-  %after = add i64 %pc, 4
-  %pc.end = select i1 %again, i64 %begin, i64 %after
-  br label %step
-jump:
-  %pc.jump = load i64, ptr %w1
-  br label %step
+  call void @swap(ptr %me, ptr %at)
+  br label %on
+loop:                                      ; counter, turns, where to go on after the last
+  %l.counter = load i64, ptr %at->1
+  %l.turns = load i64, ptr %at->2
+  %l.behind = load i64, ptr %at->3
+  %l.c = getelementptr inbounds i64, ptr %counters, i64 %l.counter
+  store i64 0, ptr %l.c
+  %l.any = icmp sgt i64 %l.turns, 0
+  br i1 %l.any, label %on, label %jump
+end:                                       ; counter, turns, where the body begins
+  %e.counter = load i64, ptr %at->1
+  %e.turns = load i64, ptr %at->2
+  %e.body = load i64, ptr %at->3
+  %e.c = getelementptr inbounds i64, ptr %counters, i64 %e.counter
+  %e.turn = load i64, ptr %e.c
+  %e.turn1 = add i64 %e.turn, 1
+  store i64 %e.turn1, ptr %e.c
+  %e.more = icmp slt i64 %e.turn1, %e.turns
+  br i1 %e.more, label %jump, label %on
+decide:                                    ; slot, where to go on if not
+  %d.other = load i64, ptr %at->2
+  %d.answer = call i64 @decide(ptr %me, ptr %at)
+  switch i64 %d.answer, label %leave [ i64 0, label %jump  i64 1, label %on ]
+away:
+  %a.target = load i64, ptr %at->1
+  br label %jump
 commit:
-  %pc.commit = add i64 %pc, 1
-  br label %step
-step:
-  %pc.step = phi i64 [ %pc.point, %point ], [ %pc.swap, %swap ], [ %pc.loop, %loop ], [ %pc.end, %end ], [ %pc.jump, %jump ],
-    [ %pc.commit, %commit ]
-  %ask2 = phi ptr [ %ask, %point ], [ %ask, %swap ], [ %ask, %loop ], [ %ask, %end ], [ %ask, %jump ], [ null, %commit ]
-  br label %next
-next:
-  %pc.n = phi i64 [ %pc.step, %step ], [ %pc.phase, %phase ], [ %pc.decide, %decide ]
-  %ask.n = phi ptr [ %ask2, %step ], [ %ask, %phase ], [ %ask, %decide ]
-{carried}  br label %fetch
-halt:
-  ret i64 0
-abandoned:
-  ret i64 1
+  %m.on = call i1 @commit(ptr %me)
+  br i1 %m.on, label %on, label %leave
+on:
+  %length = phi i64 [ %p.length, %phase ], [ %c.length, %chain ], [ 6, %point ], [ 3, %swap ], [ 4, %loop ], [ 4, %end ],
+    [ 3, %decide ], [ 1, %commit ]
+  %next = getelementptr inbounds i64, ptr %at, i64 %length
+  br label %fetch
+jump:
+  %target = phi i64 [ %l.behind, %loop ], [ %e.body, %end ], [ %d.other, %decide ], [ %a.target, %away ]
+  %aim = getelementptr inbounds i64, ptr %words, i64 %target
+  br label %fetch
+stop:
+  %context = load ptr, ptr %me->context
+  %call = load i64, ptr %me->call
+  %last = atomicrmw max ptr %context->finished, i64 %call acq_rel
+  ret i1 true
+leave:
+  ret i1 false
 }}
 """

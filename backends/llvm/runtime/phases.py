@@ -1,200 +1,199 @@
-"""Phases: chunks handed out by number, decisions that all threads share, waiting, and leaving a call before its end."""
+"""Phases: chunks handed out by number, chains, and decisions that are the same for all threads."""
 
 from __future__ import annotations
 
-from nagraph.backends.llvm.runtime.context import BEYOND, DECISIONS, DONE, RING, word
+from nagraph.backends.llvm.runtime.layout import DECISIONS, LAUNCH_WORDS
 
 PHASES = f"""
-; Chunk number %chunk of a phase: find its launch, call its function.
-define internal void @compute(ptr %phase, ptr %args, ptr %table, ptr %scratch, i64 %chunk) nounwind {{
+; Units [start, stop) of a launch.
+define internal void @launch(ptr %me, ptr %launch, i64 %start, i64 %stop) nounwind {{
+  %kernel = load ptr, ptr %launch->0
+  %at = load i64, ptr %launch->4
+  %words = load ptr, ptr %me->words
+  %args = getelementptr inbounds i64, ptr %words, i64 %at
+  %table = load ptr, ptr %me->table
+  %scratch = load ptr, ptr %me->memory
+  call void %kernel(ptr %table, ptr %args, i64 %start, i64 %stop, ptr %scratch)
+  ret void
+}}
+
+; A chunk of a phase, counted from the phase's first: which launch's it is, and which units.
+define internal void @chunk(ptr %me, ptr %at, i64 %number) nounwind {{
 entry:
-  %first = {word("%phase", 3)}
   br label %search
 search:
-  %launch = phi ptr [ %first, %entry ], [ %following, %skip ]
-  %c = phi i64 [ %chunk, %entry ], [ %rest, %skip ]
-  %p3 = {word("%launch", 3)}
-  %chunks = load i64, ptr %p3
-  %here = icmp slt i64 %c, %chunks
+  %before = phi ptr [ %at, %entry ], [ %launch, %skip ]
+  %n = phi i64 [ %number, %entry ], [ %rest, %skip ]
+  %words = phi i64 [ 3, %entry ], [ {LAUNCH_WORDS}, %skip ]
+  %launch = getelementptr inbounds i64, ptr %before, i64 %words
+  %chunks = load i64, ptr %launch->3
+  %rest = sub i64 %n, %chunks
+  %here = icmp slt i64 %rest, 0
   br i1 %here, label %found, label %skip
 skip:
-  %rest = sub i64 %c, %chunks
-  %following = {word("%launch", 5)}
   br label %search
 found:
-  %f = load ptr, ptr %launch
-  %p1 = {word("%launch", 1)}
-  %units = load i64, ptr %p1
-  %p2 = {word("%launch", 2)}
-  %grain = load i64, ptr %p2
-  %p4 = {word("%launch", 4)}
-  %offset = load i64, ptr %p4
-  %mine = getelementptr inbounds i64, ptr %args, i64 %offset
-  %start = mul i64 %c, %grain
-  %far = add i64 %start, %grain
-  %over = icmp sgt i64 %far, %units
-  %stop = select i1 %over, i64 %units, i64 %far
-  call void %f(ptr %table, ptr %mine, i64 %start, i64 %stop, ptr %scratch)
+  %units = load i64, ptr %launch->1
+  %grain = load i64, ptr %launch->2
+  %start = mul i64 %n, %grain
+  %end = add i64 %start, %grain
+  %stop = call i64 @llvm.smin.i64(i64 %end, i64 %units)
+  call void @launch(ptr %me, ptr %launch, i64 %start, i64 %stop)
   ret void
 }}
 
-; Ask whether to abandon the call, if some time has passed: let Python handle signals, which may raise.
-; %poll: where the thread state of Python is kept that released the interpreter's lock; null asks nobody.
-define internal i64 @asked(ptr %poll, ptr %clock) nounwind {{
+; Take a chunk with a number below %end; -1 if there is none left.
+define internal i64 @take(ptr %me, i64 %end) nounwind {{
 entry:
-  %none = icmp eq ptr %poll, null
-  br i1 %none, label %no, label %look
-look:
-  %now = call i64 @llvm.readcyclecounter()
-  %last = load i64, ptr %clock
-  %passed = sub i64 %now, %last
-  %soon = icmp ult i64 %passed, 40000000
-  br i1 %soon, label %no, label %ask
-ask:
-  store i64 %now, ptr %clock
-  %state = load ptr, ptr %poll
-  call void @PyEval_RestoreThread(ptr %state)
-  %raised = call i32 @PyErr_CheckSignals()
-  %released = call ptr @PyEval_SaveThread()
-  store ptr %released, ptr %poll
-  %bad = icmp ne i32 %raised, 0
-  %answer = zext i1 %bad to i64
-  ret i64 %answer
-no:
-  ret i64 0
-}}
-
-; A phase on one thread.
-define internal i64 @serve(ptr %phase, ptr %args, ptr %table, ptr %scratch, ptr %poll, ptr %clock) nounwind {{
-entry:
-  %p2 = {word("%phase", 2)}
-  %total = load i64, ptr %p2
-  br label %loop
-loop:
-  %c = phi i64 [ 0, %entry ], [ %c1, %on ]
-  call void @compute(ptr %phase, ptr %args, ptr %table, ptr %scratch, i64 %c)
-  %gone = call i64 @asked(ptr %poll, ptr %clock)
-  %leave = icmp ne i64 %gone, 0
-  br i1 %leave, label %out, label %on
-on:
-  %c1 = add i64 %c, 1
-  %more = icmp slt i64 %c1, %total
-  br i1 %more, label %loop, label %out
-out:
-  ret i64 %gone
-}}
-
-; No thread gets another chunk of this call; wait for those that were taken, then bring the counters level.
-define internal void @abandon(ptr %ctx) nounwind {{
-entry:
-  %taken = atomicrmw add ptr %ctx, i64 {BEYOND} acq_rel
-  %pdone = {word("%ctx", DONE)}
-  br label %wait
-wait:
-  %d = load atomic i64, ptr %pdone acquire, align 8
-  %all = icmp sge i64 %d, %taken
-  br i1 %all, label %level, label %pause
-pause:
-  PAUSE
-  %y = call i32 @sched_yield()
-  br label %wait
-level:
-  %o = atomicrmw add ptr %pdone, i64 {BEYOND} acq_rel
-  ret void
-}}
-
-; Wait until `done` has come to %end: spin, then leave the core to others between looks.
-define internal i64 @await(ptr %ctx, i64 %end, ptr %poll, ptr %clock) nounwind {{
-entry:
-  %pdone = {word("%ctx", DONE)}
+  %context = load ptr, ptr %me->context
   br label %look
 look:
-  %turns = phi i64 [ 0, %entry ], [ %turns1, %again ]
-  %d = load atomic i64, ptr %pdone acquire, align 8
-  %all = icmp sge i64 %d, %end
-  br i1 %all, label %out, label %spin
-spin:
-  PAUSE
-  %turns1 = add i64 %turns, 1
-  %long = icmp ugt i64 %turns1, 2000
-  br i1 %long, label %tired, label %again
-tired:
-  %y = call i32 @sched_yield()
-  %gone = call i64 @asked(ptr %poll, ptr %clock)
-  %leave = icmp ne i64 %gone, 0
-  br i1 %leave, label %quit, label %again
-again:
-  br label %look
-quit:
-  call void @abandon(ptr %ctx)
-  ret i64 1
-out:
-  ret i64 0
-}}
-
-; A phase on all threads: chunks from number %base up to %end.
-define internal i64 @share(ptr %ctx, ptr %phase, ptr %args, ptr %table, ptr %scratch, i64 %base, i64 %end, ptr %poll,
-                           ptr %clock) nounwind {{
-entry:
-  %pdone = {word("%ctx", DONE)}
-  br label %take
-take:
-  %t = load atomic i64, ptr %ctx monotonic, align 8
-  %none = icmp sge i64 %t, %end
-  br i1 %none, label %wait, label %try
+  %t = load atomic i64, ptr %context->next monotonic, align 8
+  %left = icmp slt i64 %t, %end
+  br i1 %left, label %try, label %none
 try:
   %t1 = add i64 %t, 1
-  %pair = cmpxchg ptr %ctx, i64 %t, i64 %t1 acq_rel monotonic, align 8
+  %pair = cmpxchg ptr %context->next, i64 %t, i64 %t1 monotonic monotonic, align 8
   %mine = extractvalue {{ i64, i1 }} %pair, 1
-  br i1 %mine, label %work, label %take
-work:
-  %chunk = sub i64 %t, %base
-  call void @compute(ptr %phase, ptr %args, ptr %table, ptr %scratch, i64 %chunk)
-  %o = atomicrmw add ptr %pdone, i64 1 acq_rel
-  %gone = call i64 @asked(ptr %poll, ptr %clock)
-  %leave = icmp ne i64 %gone, 0
-  br i1 %leave, label %quit, label %take
-quit:
-  call void @abandon(ptr %ctx)
-  ret i64 1
-wait:
-  %r = call i64 @await(ptr %ctx, i64 %end, ptr %poll, ptr %clock)
-  ret i64 %r
+  br i1 %mine, label %taken, label %look
+taken:
+  ret i64 %t
+none:
+  ret i64 -1
 }}
 
-; One decision for all threads: who gets its number reads the bool and writes it down; 0, 1, or 2 if it has been overwritten.
-define internal i64 @agree(ptr %ctx, ptr %flag, i64 %base, i64 %number, ptr %poll, ptr %clock) nounwind {{
+; What this thread has computed is there for everybody who sees `done` grow.
+define internal void @report(ptr %me, i64 %count) nounwind {{
+  %context = load ptr, ptr %me->context
+  %old = atomicrmw add ptr %context->done, i64 %count acq_rel
+  ret void
+}}
+
+; Whether the call is still the one that this thread joined.
+define internal i1 @current(ptr %me) nounwind {{
+  %context = load ptr, ptr %me->context
+  %call = load i64, ptr %me->call
+  %generation = load atomic i64, ptr %context->generation monotonic, align 8
+  %same = icmp eq i64 %generation, %call
+  ret i1 %same
+}}
+
+; After the chunks that this thread got of a phase: wait for the others'. False: leave the call.
+; Who got none may have come too late, and the call may be another one.
+define internal i1 @rest(ptr %me, i64 %end, i1 %some) nounwind {{
 entry:
-  %ring = {word("%ctx", RING)}
-  %place = urem i64 %number, {DECISIONS}
-  %entry.p = getelementptr inbounds i64, ptr %ring, i64 %place
+  br i1 %some, label %wait, label %late
+late:
+  %current = call i1 @current(ptr %me)
+  br i1 %current, label %wait, label %leave
+wait:
+  %on = call i1 @await(ptr %me, i64 %end)
+  ret i1 %on
+leave:
+  ret i1 false
+}}
+
+; As many chunks of a phase as this thread gets. False: leave the call.
+define internal i1 @phase(ptr %me, ptr %at) nounwind {{
+entry:
+  %base = load i64, ptr %me->base
+  %chunks = load i64, ptr %at->2
+  %end = add i64 %base, %chunks
+  store i64 %end, ptr %me->base
+  br label %look
+look:
+  %some = phi i1 [ false, %entry ], [ true, %work ]
+  %t = call i64 @take(ptr %me, i64 %end)
+  %none = icmp slt i64 %t, 0
+  br i1 %none, label %rest, label %work
+work:
+  %number = sub i64 %t, %base
+  call void @chunk(ptr %me, ptr %at, i64 %number)
+  call void @report(ptr %me, i64 1)
+  %heard = call i1 @listen(ptr %me)
+  br i1 %heard, label %look, label %leave
+rest:
+  %on = call i1 @rest(ptr %me, i64 %end, i1 %some)
+  ret i1 %on
+leave:
+  ret i1 false
+}}
+
+; Launches in their order, all by the thread that gets the chain's only chunk. False: leave the call.
+define internal i1 @chain(ptr %me, ptr %at) nounwind {{
+entry:
+  %base = load i64, ptr %me->base
   %end = add i64 %base, 1
-  %pdone = {word("%ctx", DONE)}
-  %pair = cmpxchg ptr %ctx, i64 %base, i64 %end acq_rel monotonic, align 8
-  %mine = extractvalue {{ i64, i1 }} %pair, 1
-  br i1 %mine, label %decide, label %wait
-decide:
+  store i64 %end, ptr %me->base
+  %count = load i64, ptr %at->2
+  %first = getelementptr inbounds i64, ptr %at, i64 3
+  %t = call i64 @take(ptr %me, i64 %end)
+  %none = icmp slt i64 %t, 0
+  br i1 %none, label %rest, label %work
+work:
+  %i = phi i64 [ 0, %entry ], [ %i1, %work ]
+  %launch = phi ptr [ %first, %entry ], [ %following, %work ]
+  %units = load i64, ptr %launch->1
+  call void @launch(ptr %me, ptr %launch, i64 0, i64 %units)
+  %i1 = add i64 %i, 1
+  %following = getelementptr inbounds i64, ptr %launch, i64 {LAUNCH_WORDS}
+  %more = icmp slt i64 %i1, %count
+  br i1 %more, label %work, label %report
+report:
+  call void @report(ptr %me, i64 1)
+  %heard = call i1 @listen(ptr %me)
+  br i1 %heard, label %rest, label %leave
+rest:
+  %some = phi i1 [ false, %entry ], [ true, %report ]
+  %on = call i1 @rest(ptr %me, i64 %end, i1 %some)
+  ret i1 %on
+leave:
+  ret i1 false
+}}
+
+; One answer for all threads: who gets the only chunk reads the bool and writes it down, under the chunk's number.
+; 0, 1, or -1: leave the call. (A thread that is so late that the place has another answer by now cannot know the way.)
+define internal i64 @decide(ptr %me, ptr %at) nounwind {{
+entry:
+  %context = load ptr, ptr %me->context
+  %base = load i64, ptr %me->base
+  %end = add i64 %base, 1
+  store i64 %end, ptr %me->base
+  %number = load i64, ptr %me->decisions
+  %number1 = add i64 %number, 1
+  store i64 %number1, ptr %me->decisions
+  %place = urem i64 %number, {DECISIONS}
+  %ring = getelementptr inbounds i64, ptr %context->ring, i64 %place
+  %tag = shl i64 %base, 1
+  %t = call i64 @take(ptr %me, i64 %end)
+  %none = icmp slt i64 %t, 0
+  br i1 %none, label %rest, label %answer
+answer:
+  %slot = load i64, ptr %at->1
+  %table = load ptr, ptr %me->table
+  %p = getelementptr inbounds ptr, ptr %table, i64 %slot
+  %flag = load ptr, ptr %p
   %byte = load i8, ptr %flag
   %true = icmp ne i8 %byte, 0
   %bit = zext i1 %true to i64
-  %tag = shl i64 %number, 1
   %word = or i64 %tag, %bit
-  store atomic i64 %word, ptr %entry.p release, align 8
-  %o = atomicrmw add ptr %pdone, i64 1 acq_rel
-  br label %wait
-wait:
-  %gone = call i64 @await(ptr %ctx, i64 %end, ptr %poll, ptr %clock)
-  %left = icmp ne i64 %gone, 0
-  br i1 %left, label %lost, label %read
+  store atomic i64 %word, ptr %ring release, align 8
+  call void @report(ptr %me, i64 1)
+  %heard = call i1 @listen(ptr %me)
+  br i1 %heard, label %rest, label %leave
+rest:
+  %some = phi i1 [ false, %entry ], [ true, %answer ]
+  %on = call i1 @rest(ptr %me, i64 %end, i1 %some)
+  br i1 %on, label %read, label %leave
 read:
-  %seen = load atomic i64, ptr %entry.p acquire, align 8
-  %whose = lshr i64 %seen, 1
-  %right = icmp eq i64 %whose, %number
-  %answer = and i64 %seen, 1
-  br i1 %right, label %out, label %lost
+  %found = load atomic i64, ptr %ring acquire, align 8
+  %of = and i64 %found, -2
+  %known = icmp eq i64 %of, %tag
+  %value = and i64 %found, 1
+  br i1 %known, label %out, label %leave
 out:
-  ret i64 %answer
-lost:
-  ret i64 2
+  ret i64 %value
+leave:
+  ret i64 -1
 }}
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import functools
+import itertools
 import os
 import threading
 from typing import Any
@@ -12,28 +13,45 @@ from typing import Any
 import numpy as np
 
 from nagraph.backends.llvm.native import Library, object_code, publish
-from nagraph.backends.llvm.runtime import context, driver
+from nagraph.backends.llvm.runtime.driver import driver_text
+from nagraph.backends.llvm.runtime.layout import CONTEXT, CONTEXT_WORDS
 
-_I, _P = ctypes.c_int64, ctypes.c_void_p
+ALIGNMENT = 64
+_WORD, _POINTER = ctypes.c_int64, ctypes.c_void_p
 
 
-class Native:
-    """The driver's functions."""
+def aligned_bytes(nbytes: int) -> tuple[Any, int]:
+    """Memory, and the address in it from which on `nbytes` bytes are aligned. Raises MemoryError."""
+    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    return raw, -(-raw.ctypes.data // ALIGNMENT) * ALIGNMENT
+
+
+def aligned_words(count: int) -> Any:
+    """Zeros, aligned."""
+    raw = np.zeros(count + ALIGNMENT // 8, np.int64)
+    return raw[-(raw.ctypes.data // 8) % (ALIGNMENT // 8):][:count]
+
+
+class Driver:
+    """The driver's functions, loaded."""
 
     def __init__(self) -> None:
         for name in ("PyEval_SaveThread", "PyEval_RestoreThread", "PyErr_CheckSignals"):
-            publish(name, ctypes.cast(getattr(ctypes.pythonapi, name), _P).value or 0)
-        self._library = Library(object_code(driver.driver_text()))
-        # Entered with the interpreter's lock, which they release; what a signal's handler raised is raised by them.
-        self.together = ctypes.PYFUNCTYPE(_I, _P, _P)(self._library.address("together"))
-        self.single = ctypes.PYFUNCTYPE(_I, *[_P] * 4)(self._library.address("single"))
-        self.wake = ctypes.CFUNCTYPE(None, _P)(self._library.address("wake"))
-        self.work = ctypes.CFUNCTYPE(None, _P, _I)(self._library.address("work"))
+            address = ctypes.cast(getattr(ctypes.pythonapi, name), _POINTER).value
+            assert address is not None
+            publish(name, address)
+        self._library = Library(object_code(driver_text()))
+        at = self._library.address
+        # PYFUNCTYPE keeps Python's lock, which the driver itself lets go and takes, and raises what a signal handler raised.
+        self.call = ctypes.PYFUNCTYPE(None, _POINTER, _POINTER, _WORD)(at("call"))
+        self.work = ctypes.CFUNCTYPE(None, _POINTER, _WORD)(at("work"))
+        self.wake = ctypes.CFUNCTYPE(None, _POINTER)(at("wake"))
+        self.quiet = ctypes.PYFUNCTYPE(_WORD, _POINTER)(at("quiet"))
 
 
 @functools.cache
-def native() -> Native:
-    return Native()
+def driver() -> Driver:
+    return Driver()
 
 
 def default_threads() -> int:
@@ -44,44 +62,53 @@ def default_threads() -> int:
 
 
 class Pool:
-    """Workers around one context. `lock` is held by the call that has them."""
+    """Workers around one context; a call that finds it free has them."""
 
     def __init__(self) -> None:
-        self.native = native()
-        self.lock = threading.Lock()
-        raw = np.zeros(context.WORDS + 8, np.int64)
-        self._raw = raw
-        self.context = raw[-(raw.ctypes.data // 8) % 8:][:context.WORDS]
-        self.address = self.context.ctypes.data
+        self.driver = driver()
+        self.context = aligned_words(CONTEXT_WORDS)
+        self.address: int = self.context.ctypes.data
         libc = ctypes.CDLL(None)
-        libc.pthread_mutex_init(_P(self.address + 8 * context.MUTEX), None)
-        libc.pthread_cond_init(_P(self.address + 8 * context.CONDITION), None)
+        libc.pthread_mutex_init(_POINTER(self.address + 8 * CONTEXT["mutex"]), None)
+        libc.pthread_cond_init(_POINTER(self.address + 8 * CONTEXT["condition"]), None)
         self.workers: list[threading.Thread] = []
-        #: What workers may still look at: freed once none of them is in a call.
-        self.retired: list[Any] = []
+        self._numbers = itertools.count(1)
+        self._growing = threading.Lock()
+        self._stopped = False
+        #: What workers that are late may still look at.
+        self._retired: dict[int, Any] = {}
+        self._entries = itertools.count()
 
     def grow(self, threads: int) -> None:
-        """See to it that there are workers for so many threads, the caller's included."""
-        while len(self.workers) < threads - 1:
-            number = len(self.workers) + 1
-            worker = threading.Thread(target=self.native.work, args=(self.address, number), daemon=True, name=f"nagraph-{number}")
-            worker.start()
-            self.workers.append(worker)
-
-    def idle(self) -> bool:
-        """Whether no worker is inside a call."""
-        return int(self.context[context.BUSY]) == 0
+        """See to it that there are workers for so many threads, the caller's included, as far as the system starts any."""
+        if len(self.workers) >= threads - 1:
+            return
+        with self._growing:
+            while len(self.workers) < threads - 1 and not self._stopped:
+                # A number is given once, even if a signal interrupts this: two workers of one number would share memory.
+                number = next(self._numbers)
+                worker = threading.Thread(
+                    target=self.driver.work, args=(self.address, number), daemon=True, name=f"nagraph-{number}")
+                try:
+                    worker.start()
+                except RuntimeError:  # no more threads, or Python is about to end: the work gets done without
+                    return
+                self.workers.append(worker)
 
     def retire(self, memory: Any) -> None:
-        """Free some memory when no worker can look at it any more."""
-        if self.idle():
-            self.retired.clear()
-        else:
-            self.retired.append(memory)
+        """Free what a call used as soon as no worker can look at it: now or, if one is late, with a later one."""
+        self._retired[next(self._entries)] = memory
+        entries = list(self._retired)  # before the question: what is retired after it must wait for the next
+        if self.driver.quiet(self.address):
+            for e in entries:
+                self._retired.pop(e, None)
 
     def stop(self) -> None:
-        self.context[context.STOP] = 1
-        self.native.wake(self.address)
+        """Let the workers end, after the call they are in."""
+        with self._growing:
+            self._stopped = True
+        self.context[CONTEXT["stop"]] = 1
+        self.driver.wake(self.address)
         for w in self.workers:
             w.join()
 
@@ -93,23 +120,25 @@ _MAKING = threading.Lock()
 def pool() -> Pool:
     """The process's pool."""
     global _POOL
+    if _POOL is not None:
+        return _POOL
     with _MAKING:
         if _POOL is None:
             _POOL = Pool()
-            atexit.register(_stop, _POOL, os.getpid())
         return _POOL
 
 
-def _stop(made: Pool, pid: int) -> None:
-    if os.getpid() == pid:
-        made.stop()
+def _stop() -> None:
+    if _POOL is not None:
+        _POOL.stop()
 
 
 def _forget() -> None:
-    """After a fork there are no workers: the child makes its own."""
+    """After a fork there are no workers: the child makes its own pool."""
     global _POOL, _MAKING
     _POOL, _MAKING = None, threading.Lock()
 
 
+atexit.register(_stop)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,236 @@
+"""The assembler: instructions written one after another, made into the 64-bit words that the driver reads, and shown.
+
+    STOP
+    PHASE  length, chunks, launches      launches that don't depend on one another, cut into chunks
+    CHAIN  length, count, launches       launches one after another, by one thread
+    POINT  target, source, offset, step, counter    table[target] = table[source] + offset + step * counter
+    SWAP   a, b
+    LOOP   counter, turns, behind        counter = 0; no turns: go on at `behind`
+    END    counter, turns, body          counter += 1; turns left: go on at `body`
+    DECIDE slot, otherwise               go on here if the bool at table[slot] is true
+    JUMP   target
+    COMMIT                               from here on the call may not be abandoned
+
+A launch is five words: kernel, units, grain, chunks, and where its argument numbers stand: behind the instructions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nagraph.backends.llvm.runtime.layout import LAUNCH_WORDS, Op
+
+Words = np.ndarray[Any, np.dtype[np.int64]]
+
+_FIXED = {Op.STOP: 1, Op.POINT: 6, Op.SWAP: 3, Op.LOOP: 4, Op.END: 4, Op.DECIDE: 3, Op.JUMP: 2, Op.COMMIT: 1}
+
+
+class Launch(NamedTuple):
+    """Units [0, units) of a kernel, `grain` of them a chunk; `arguments` are numbers, of pointers in the table for example.
+
+    The kernel is `void kernel(ptr table, ptr arguments, i64 start, i64 stop, ptr scratch)`.
+    """
+
+    kernel: int
+    units: int
+    grain: int
+    arguments: Sequence[int] = ()
+
+    @property
+    def chunks(self) -> int:
+        return -(-self.units // self.grain)
+
+
+class Label:
+    """A place in a program, for jumps; `Assembler.place` puts it there."""
+
+    word: int | None = None
+
+
+class Assembler:
+    """Writes a program. `code()` gives its words, `str` shows it."""
+
+    def __init__(self) -> None:
+        self._words: list[int | Label] = []
+        #: (word that points to argument numbers, the numbers)
+        self._arguments: list[tuple[int, Sequence[int]]] = []
+        self._counters = 1  # counter 0 stays 0
+        self._loops: dict[int, tuple[int, Label, Label]] = {}
+        #: The chain that a following phase of one chunk goes on with, if nothing can jump between the two.
+        self._chain: int | None = None
+
+    # -- instructions -------------------------------------------------------------------------------------------
+
+    def phase(self, *launches: Launch) -> None:
+        """Launches that don't depend on one another; what follows waits for them. Those of no units are left out."""
+        for x in launches:
+            if x.grain < 1 or x.units < 0:
+                raise ValueError(f"a launch has units >= 0 and grain >= 1, got units {x.units}, grain {x.grain}")
+        some = [x for x in launches if x.units]
+        if len(some) == 1 and some[0].chunks == 1:
+            self._link(some[0])
+        elif some:
+            self._emit(Op.PHASE, 3 + LAUNCH_WORDS * len(some), sum(x.chunks for x in some))
+            for x in some:
+                self._launch(x)
+
+    def point(self, target: int, source: int, offset: int = 0, step: int = 0, counter: int = 0,
+              length: int = 0, reverse: bool = False) -> None:
+        """table[target] = table[source] + offset + step * i: i is the counter, or length - 1 - counter if `reverse`."""
+        if reverse:
+            offset, step = offset + step * (length - 1), -step
+        self._emit(Op.POINT, target, source, offset, step, counter)
+
+    def swap(self, a: int, b: int) -> None:
+        """Exchange table[a] and table[b]."""
+        self._emit(Op.SWAP, a, b)
+
+    def begin(self, turns: int) -> int:
+        """Begin a loop; gives the number of its counter, which `end` takes."""
+        counter, body, behind = self._counters, Label(), Label()
+        self._counters += 1
+        self._emit(Op.LOOP, counter, turns, behind)
+        self.place(body)
+        self._loops[counter] = turns, body, behind
+        return counter
+
+    def end(self, counter: int) -> None:
+        turns, body, behind = self._loops.pop(counter)
+        self._emit(Op.END, counter, turns, body)
+        self.place(behind)
+
+    @contextmanager
+    def loop(self, turns: int) -> Iterator[int]:
+        """for counter in range(turns)"""
+        counter = self.begin(turns)
+        yield counter
+        self.end(counter)
+
+    def decide(self, slot: int, otherwise: Label) -> None:
+        """Go on here if the bool at table[slot] is true once all before is done, else at the label."""
+        self._emit(Op.DECIDE, slot, otherwise)
+
+    def jump(self, target: Label) -> None:
+        self._emit(Op.JUMP, target)
+
+    def commit(self) -> None:
+        """From here on the call may not be abandoned: it writes what others can see."""
+        self._emit(Op.COMMIT)
+
+    def place(self, label: Label) -> None:
+        """Put the label here."""
+        label.word = len(self._words)
+        self._chain = None
+
+    # -- words --------------------------------------------------------------------------------------------------
+
+    def code(self) -> Words:
+        """The program's words. Raises ValueError if a loop has no end or a label no place."""
+        if self._loops:
+            raise ValueError(f"loops without an end: counters {sorted(self._loops)}")
+        words = [*self._words, Op.STOP]
+        for at, numbers in self._arguments:
+            words[at] = len(words)
+            words += numbers
+        targets = [w.word if isinstance(w, Label) else w for w in words]
+        if None in targets:
+            raise ValueError("a jump to a label that has no place")
+        return np.array(targets, np.int64)
+
+    def __str__(self) -> str:
+        return listing(self.code())
+
+    def _emit(self, op: Op, *words: int | Label) -> None:
+        self._chain = None
+        self._words += [op, *words]
+
+    def _launch(self, x: Launch) -> None:
+        self._words += [x.kernel, x.units, x.grain, x.chunks, 0]
+        self._arguments.append((len(self._words) - 1, x.arguments))
+
+    def _link(self, x: Launch) -> None:
+        """Phases of one chunk, one after another, are a chain: one thread does them, and nobody waits in between."""
+        chain = self._chain
+        if chain is None:
+            chain = len(self._words)
+            self._emit(Op.CHAIN, 3, 0)
+        self._launch(x)
+        for word, more in ((chain + 1, LAUNCH_WORDS), (chain + 2, 1)):
+            old = self._words[word]
+            assert isinstance(old, int)
+            self._words[word] = old + more
+        self._chain = chain
+
+
+class Instruction(NamedTuple):
+    """An instruction as it stands in the words: where, which, and the words behind its code."""
+
+    at: int
+    op: Op
+    operands: tuple[int, ...]
+
+
+def instructions(code: Words) -> Iterator[Instruction]:
+    """The instructions, in the order in which they stand, up to the STOP."""
+    at = 0
+    while True:
+        op = Op(code[at])
+        length = _FIXED[op] if op in _FIXED else int(code[at + 1])
+        yield Instruction(at, op, tuple(int(w) for w in code[at + 1:at + length]))
+        if op is Op.STOP:
+            return
+        at += length
+
+
+def check(code: Words, slots: int) -> None:
+    """Raises ValueError if an instruction names a pointer outside a table of `slots`, or leads between instructions."""
+    found = list(instructions(code))
+    starts = {i.at for i in found}
+    for i in found:
+        pointers, target = _REFERENCES.get(i.op, (0, None))
+        if any(not 0 <= p < slots for p in i.operands[:pointers]):
+            raise ValueError(f"a table of {slots} pointers lacks one of {_shown(code, i, {})!r}")
+        if target is not None and i.operands[target] not in starts:
+            raise ValueError(f"no instruction stands where {_shown(code, i, {})!r} leads")
+
+
+#: How many operands, from the first, are numbers of pointers; which operand is a place in the code.
+_REFERENCES: dict[Op, tuple[int, int | None]] = {
+    Op.POINT: (2, None), Op.SWAP: (2, None), Op.DECIDE: (1, 1), Op.LOOP: (0, 2), Op.END: (0, 2), Op.JUMP: (0, 0)}
+
+
+def listing(code: Words, kernels: Mapping[int, str] | None = None) -> str:
+    """The program as text; `kernels` names addresses."""
+    return "\n".join(f"{i.at:5}  {_shown(code, i, kernels or {})}" for i in instructions(code))
+
+
+def _shown(code: Words, i: Instruction, kernels: Mapping[int, str]) -> str:
+    o = i.operands
+    match i.op:
+        case Op.PHASE | Op.CHAIN:
+            launches = [_launch_shown(code, o[n:n + LAUNCH_WORDS], kernels) for n in range(2, len(o), LAUNCH_WORDS)]
+            head = f"phase of {o[1]} chunks" if i.op is Op.PHASE else "chain"
+            return "\n           ".join([f"{head}:", *launches])
+        case Op.POINT:
+            return f"point {o[0]} = {o[1]} + {o[2]} + {o[3]} * counter {o[4]}"
+        case Op.SWAP:
+            return f"swap {o[0]}, {o[1]}"
+        case Op.LOOP:
+            return f"loop counter {o[0]}, {o[1]} turns, then {o[2]}"
+        case Op.END:
+            return f"end counter {o[0]}, {o[1]} turns, body {o[2]}"
+        case Op.DECIDE:
+            return f"decide {o[0]}, otherwise {o[1]}"
+        case Op.JUMP:
+            return f"jump {o[0]}"
+        case _:
+            return i.op.name.lower()
+
+
+def _launch_shown(code: Words, launch: tuple[int, ...], kernels: Mapping[int, str]) -> str:
+    kernel, units, grain, chunks, at = launch
+    return f"{kernels.get(kernel, hex(kernel))} on {units} units, {chunks} chunks of {grain}, arguments from word {at}"

@@ -1,0 +1,92 @@
+"""Layout: where things stand in the memory that threads share, and how driver text names them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class Op(IntEnum):
+    """The instructions' codes; `nagraph.backends.llvm.runtime.assembler` says what they mean."""
+
+    STOP = 0
+    PHASE = 1
+    CHAIN = 2
+    POINT = 3
+    SWAP = 4
+    LOOP = 5
+    END = 6
+    DECIDE = 7
+    JUMP = 8
+    COMMIT = 9
+
+
+#: Words of a launch in the code: kernel, units, grain, chunks, where its argument numbers stand.
+LAUNCH_WORDS = 5
+
+#: A context, in 64-bit words: what the threads of a call share. A cache line has eight words; what is written by different
+#: threads, or at different times, stands in different lines.
+CONTEXT = {
+    "next": 0,           # the first chunk that nobody has taken
+    "done": 8,           # the chunks that are done
+    "generation": 16,    # odd while a call is open for workers to join
+    "record": 17,        # the open call's record
+    "first": 18,         # the number of its first chunk
+    "state": 24,         # 4 * generation + one of STATES
+    "finished": 25,      # the last generation of which a thread came to STOP
+    "owner": 26,         # 1 while a caller has the context
+    "busy": 32,          # workers that may be looking at a record
+    "sleeping": 40,      # workers that are asleep, or about to be
+    "stop": 41,          # 1: workers shall leave
+    "mutex": 48,         # 64 bytes each, as much as any system needs
+    "condition": 56,
+    "ring": 64,          # the last decisions: 2 * the number of its chunk + the answer
+}
+DECISIONS = 256
+CONTEXT_WORDS = CONTEXT["ring"] + DECISIONS
+
+#: A record: what a call does, and memory for its threads.
+RECORD = {name: i for i, name in enumerate((
+    "code",              # the instructions
+    "slots",             # how many pointers the table has
+    "source",            # the table as the caller gave it
+    "threads",           # how many threads may take part
+    "tables",            # a table for each thread, with the loops' counters behind it; `table_nbytes` apart
+    "table_nbytes",
+    "scratch",           # scratch memory for each thread, `scratch_nbytes` apart
+    "scratch_nbytes",
+    "private",           # the context for a call that finds the pool's taken
+))}
+
+#: What a thread knows of the call it takes part in; on its own stack.
+THREAD = {name: i for i, name in enumerate((
+    "context", "words", "table", "counters", "memory",
+    "call",              # the call's generation
+    "base",              # the number of the first chunk of the next phase
+    "decisions",         # decisions passed
+    "python",            # the interpreter's thread state if signals are to be asked for, else null
+    "asked",             # when that was done last
+))}
+
+FIELDS = {**CONTEXT, **RECORD, **THREAD}
+assert len(FIELDS) == len(CONTEXT) + len(RECORD) + len(THREAD)
+
+#: A call may be abandoned while it is open. It is committed, or abandoned, for good.
+OPEN, COMMITTED, ABANDONED = range(3)
+#: How far `next` jumps when a call is abandoned: further than any call counts.
+BEYOND = 1 << 40
+
+
+def expand(text: str) -> str:
+    """LLVM text in which `%p->field` and `%p->3` stand for the address of a word behind the pointer %p."""
+    return "\n".join(line for n, given in enumerate(text.splitlines()) for line in _expanded(given, n))
+
+
+def _expanded(line: str, number: int) -> Iterable[str]:
+    code, comment, _ = line.partition(";")
+    for i, (pointer, field) in enumerate(re.findall(r"(%\w+)->(\w+)", code)):
+        word = field if field.isdigit() else FIELDS[field]
+        yield f"  %w{number}.{i} = getelementptr inbounds i64, ptr {pointer}, i64 {word}"
+        code = code.replace(f"{pointer}->{field}", f"%w{number}.{i}", 1)
+    yield code + comment

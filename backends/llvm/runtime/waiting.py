@@ -1,0 +1,68 @@
+"""Waiting: clocks, and what a thread does that has to wait for others."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import llvmlite.binding as llvm
+
+#: Clocks: an exact one, and one that is quick to read and some milliseconds late, where the system has one.
+CLOCK = time.CLOCK_MONOTONIC
+QUICK_CLOCK = {"linux": 6, "darwin": 5}.get(sys.platform, CLOCK)
+#: Looks at `done`, some microseconds together, before a waiting thread yields its core after each look.
+PATIENCE = 500
+
+
+def pause() -> str:
+    """The function @pause: an instruction that leaves the core to a sibling, and its power to others, for a moment."""
+    x86 = llvm.get_default_triple().startswith(("x86_64", "i686"))
+    name, arguments, types = ("llvm.x86.sse2.pause", "", "") if x86 else ("llvm.aarch64.hint", "i32 1", "i32")
+    return f"""
+declare void @{name}({types})
+define internal void @pause() nounwind {{
+  call void @{name}({arguments})
+  ret void
+}}
+"""
+
+
+WAITING = f"""
+declare i32 @sched_yield()
+declare i32 @clock_gettime(i32, ptr)
+
+define internal i64 @now(i32 %clock) nounwind {{
+  %time = alloca [2 x i64]
+  %r = call i32 @clock_gettime(i32 %clock, ptr %time)
+  %s = load i64, ptr %time->0
+  %ns = load i64, ptr %time->1
+  %whole = mul i64 %s, 1000000000
+  %all = add i64 %whole, %ns
+  ret i64 %all
+}}
+
+; Wait until `done` has come to %end: look, then look and yield. False: the call was abandoned meanwhile, by this thread.
+define internal i1 @await(ptr %me, i64 %end) nounwind {{
+entry:
+  %context = load ptr, ptr %me->context
+  br label %look
+look:
+  %turn = phi i64 [ 0, %entry ], [ %turn1, %wait ], [ %turn1, %yield ]
+  %done = load atomic i64, ptr %context->done acquire, align 8
+  %over = icmp sge i64 %done, %end
+  br i1 %over, label %out, label %pause
+pause:
+  call void @pause()
+  %turn1 = add i64 %turn, 1
+  %long = icmp ugt i64 %turn1, {PATIENCE}
+  br i1 %long, label %yield, label %wait
+wait:
+  br label %look
+yield:
+  %y = call i32 @sched_yield()
+  %on = call i1 @listen(ptr %me)
+  br i1 %on, label %look, label %out
+out:
+  ret i1 %over
+}}
+"""
