@@ -3,4 +3,5 @@
 import os
 import tempfile
 
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="nagraph-tests-")
+_CACHE = tempfile.TemporaryDirectory(prefix="nagraph-tests-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
