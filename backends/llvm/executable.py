@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nagraph.backends.llvm.addresses import address
 from nagraph.backends.llvm.lowering import Lowered
 from nagraph.backends.llvm.native import assembly
 from nagraph.backends.llvm.profile import Profile, profile
@@ -41,6 +42,7 @@ class _Arena:
                 self.table[at] = base + p.number
             elif p.kind == "constant":
                 self.table[at] = program.constants[p.number].ctypes.data
+        self.view = memoryview(self.table)
 
 
 class Executable:
@@ -54,6 +56,7 @@ class Executable:
         self.program = Lowered(lowering, self.plan)
         self._inputs, self._outputs = ([(at, p.number) for at, p in enumerate(self.program.table) if p.kind == kind]
                                        for kind in ("input", "output"))
+        self._results = [(v.shape, v.dtype) for v in graph.outputs]
         self._lock = threading.Lock()
         self._arena: _Arena | None = None
         self._native = NativeProgram(self.program.instructions, len(self.program.table), self.program.scratch_nbytes, threads)
@@ -108,17 +111,19 @@ class Executable:
         return [np.asarray(a, dtype=v.dtype, order="C") for v, a in zip(inputs, given)]
 
     def _pointers(self, arena: _Arena, arrays: list[Array], outputs: list[Array]) -> Any:
-        table = arena.table.copy()
-        for numbers, given in ((self._inputs, arrays), (self._outputs, outputs)):
-            for at, i in numbers:
-                table[at] = given[i].__array_interface__["data"][0]
-        return table
+        """The arena's table with the call's arrays filled in."""
+        view = arena.view
+        for at, i in self._inputs:
+            view[at] = address(arrays[i])
+        for at, i in self._outputs:
+            view[at] = address(outputs[i])
+        return arena.table
 
     def run(self, arrays: list[Array], donated: Mapping[int, Array]) -> tuple[Array, ...]:
         """The outputs for row-major arrays of the inputs' types; output j goes into the array donated[j] if there is one."""
         later = [j for j in donated if self.plan.results[j][1]]  # what is copied out must not meet what is still read
-        outputs = [donated[j] if j in donated and j not in later else np.empty(v.shape, v.dtype)
-                   for j, v in enumerate(self.graph.outputs)]
+        outputs = [np.empty(shape, dtype) for shape, dtype in self._results] if not donated else [
+            donated[j] if j in donated and j not in later else np.empty(*result) for j, result in enumerate(self._results)]
         mine = self._lock.acquire(blocking=False)
         try:
             if not mine:  # another thread is in the arena: this call gets one of its own
@@ -131,6 +136,8 @@ class Executable:
         finally:
             if mine:
                 self._lock.release()
+        if not donated:
+            return tuple(outputs)
         for j in later:
             np.copyto(donated[j], outputs[j])
         return tuple(donated[j] if j in donated else a for j, a in enumerate(outputs))

@@ -1,0 +1,35 @@
+"""Where an array's elements stand, asked as fast as Python can: calls of small programs are short."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+def _asked(array: Array) -> int:
+    """By NumPy's own interface: right everywhere, half a microsecond."""
+    found: int = array.__array_interface__["data"][0]
+    return found
+
+
+#: In NumPy's ABI the pointer to the data follows the object's head.
+_BEHIND = object.__basicsize__
+_read = ctypes.c_ssize_t.from_address
+
+
+def _looked_up(array: Array) -> int:
+    return _read(id(array) + _BEHIND).value
+
+
+def _chosen() -> Callable[[Array], int]:
+    """Reading the object itself, where that gives what NumPy says."""
+    probes = [np.empty(3), np.empty((2, 2), np.int8)[1:], np.zeros((), np.float32)]
+    return _looked_up if all(_looked_up(p) == _asked(p) for p in probes) else _asked
+
+
+address: Callable[[Array], int] = _chosen()
