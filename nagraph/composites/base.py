@@ -20,7 +20,8 @@ class Composite:
     """fn(*operands, **static) as one node; on arrays it just runs. Operands may be None; static arguments are hashable.
 
     `declare(fwd, bwd)` gives its derivative: fwd(*operands, **static) -> (results, residuals) and
-    bwd(residuals, cotangents, **static) -> one cotangent (or None) for each floating operand.
+    bwd(residuals, cotangents, **static) -> one cotangent (or None) for each floating operand that is given.
+    A residual that is None, as an operand may be, is None in bwd.
     """
 
     def __init__(self, fn: Fn):
@@ -59,18 +60,21 @@ class Composite:
         if self._fwd is None or self._bwd is None:
             return Call(self.label, "composite", body)
         forward, backward = self._fwd, self._bwd
+        given: list[bool] = []  # which residuals are there
 
         def flat(*xs: Any) -> list[Value]:
             results, residuals = forward(*xs, **static)
-            return [*_listed(results), *residuals]
+            given.extend(r is not None for r in residuals)
+            return [*_listed(results), *(r for r in residuals if r is not None)]
 
         fwd = _build(f"{self.label}.fwd", types, flat)
         floats = [t for t in types if t is not None and is_float(t.dtype)]
-        cut = len(fwd.outputs) - len(body.outputs)
         residual_types = fwd.output_types[len(body.outputs):]
 
         def pull(*values: Value) -> list[Value]:
-            found = backward(tuple(values[:cut]), tuple(values[cut:]), **static)
+            kept = iter(values)
+            residuals = tuple(next(kept) if there else None for there in given)
+            found = backward(residuals, tuple(kept), **static)
             return [zeros_of(t) if c is None else c for c, t in zip(found, floats, strict=True)]
 
         bwd = _build(f"{self.label}.bwd", (*residual_types, *body.output_types), pull)

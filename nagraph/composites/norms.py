@@ -7,6 +7,7 @@ from typing import Any
 from nagraph.composites.base import composite
 from nagraph.ops.movement import reshape
 from nagraph.ops.reduction import mean
+from nagraph.ops.reduction import sum as sum_of
 from nagraph.ops.special import rsqrt
 
 
@@ -42,15 +43,17 @@ def layer_norm(x: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-
 
 def _layer_norm_fwd(x: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-5) -> Any:
     y, r = _standardize(x, -1, eps)
-    return _affine(y, weight, bias), (y, r, *(v for v in (weight, bias) if v is not None))
+    return _affine(y, weight, bias), (y, r, weight, bias)
 
 
 def _layer_norm_bwd(residuals: Any, cts: Any, *, eps: float = 1e-5) -> Any:
-    (y, r, *affine), (ct,) = residuals, cts
-    if not affine:
-        return (_standardize_grad(y, r, ct, -1),)
-    found = [_standardize_grad(y, r, ct * affine[0], -1), _sum_to(ct * y, affine[0])]
-    return (*found, _sum_to(ct, affine[1])) if len(affine) == 2 else tuple(found)
+    (y, r, weight, bias), (ct,) = residuals, cts
+    found = [_standardize_grad(y, r, _affine(ct, weight, None), -1)]
+    if weight is not None:
+        found.append(_sum_to(ct * y, weight))
+    if bias is not None:
+        found.append(_sum_to(ct, bias))
+    return found
 
 
 layer_norm.declare(_layer_norm_fwd, _layer_norm_bwd)
@@ -82,6 +85,10 @@ def _per_channel(v: Any, rank: int) -> Any:
     return None if v is None else reshape(v, (v.shape[0], *(1,) * (rank - 2)))
 
 
+def _all_but_channels(x: Any) -> tuple[int, ...]:
+    return 0, *range(2, x.ndim)
+
+
 @composite
 def group_norm(x: Any, weight: Any = None, bias: Any = None, *, groups: int, eps: float = 1e-5) -> Any:
     """Standardises groups of channels of x [batch, channels, ...], then scales per channel. Source: Wu and He 2018."""
@@ -100,9 +107,37 @@ def batch_norm(x: Any, mean_: Any, var_: Any, weight: Any = None, bias: Any = No
 @composite
 def batch_norm_training(x: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-5) -> Any:
     """Batch norm with the batch's own statistics: (y, mean, biased variance). Source: Ioffe and Szegedy 2015."""
-    axes = (0, *range(2, x.ndim))
+    return _batch_norm_training_fwd(x, weight, bias, eps=eps)[0]
+
+
+def _batch_norm_training_fwd(x: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-5) -> Any:
+    axes, channels = _all_but_channels(x), (x.shape[1],)
     m = mean(x, axis=axes, keepdims=True)
     centred = x - m
     v = mean(centred * centred, axis=axes, keepdims=True)
-    y = _affine(centred * rsqrt(v + eps), _per_channel(weight, x.ndim), _per_channel(bias, x.ndim))
-    return y, reshape(m, (x.shape[1],)), reshape(v, (x.shape[1],))
+    r = rsqrt(v + eps)
+    y = _affine(centred * r, _per_channel(weight, x.ndim), _per_channel(bias, x.ndim))
+    return (y, reshape(m, channels), reshape(v, channels)), (x, m, r, weight, bias)
+
+
+def _batch_norm_training_bwd(residuals: Any, cts: Any, *, eps: float = 1e-5) -> Any:
+    """ct_x = w r ct_y + (ct_m - w r Σ ct_y) / n + (2 ct_v - w r³ Σ ct_y (x - m)) / n · (x - m).
+
+    n is the number of elements of a channel: two sums and one pass over them, all else is of the size of the channels.
+    """
+    (x, m, r, weight, bias), (ct, ct_m, ct_v) = residuals, cts
+    axes, n = _all_but_channels(x), x.size // max(x.shape[1], 1)
+    centred = x - m
+    total, along = sum_of(ct, axis=axes, keepdims=True), sum_of(ct * centred, axis=axes, keepdims=True)
+    slope = _affine(r, _per_channel(weight, x.ndim), None)
+    shift = (_per_channel(ct_m, x.ndim) - slope * total) / n
+    tilt = (2 * _per_channel(ct_v, x.ndim) - slope * (r * r) * along) / n
+    found = [slope * ct + tilt * centred + shift]
+    if weight is not None:
+        found.append(reshape(along * r, weight.shape))
+    if bias is not None:
+        found.append(reshape(total, bias.shape))
+    return found
+
+
+batch_norm_training.declare(_batch_norm_training_fwd, _batch_norm_training_bwd)

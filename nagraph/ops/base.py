@@ -105,6 +105,8 @@ class Elementwise(Primitive):
     promotes: ClassVar[str] = "keep"
     #: Operands that keep their own dtype (the condition of a select).
     separate: ClassVar[frozenset[int]] = frozenset()
+    #: Roughly the machine's instructions for one element.
+    weight: ClassVar[int] = 1
     #: Operations per element.
     per_element: ClassVar[Cost] = Cost(flops=1)
 
@@ -151,11 +153,6 @@ class Elementwise(Primitive):
     def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
         found: int = k.apply(self, *(k.element(x, k.broadcast(index, x.shape)) for x in operands))
         return found
-
-    @property
-    def weight(self) -> int:
-        """Roughly the instructions of one element."""
-        return 10 if self.per_element.transcendental else 1
 
     def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
         reference = self.reference

@@ -27,6 +27,7 @@ class Transcendental(Elementwise):
     dtypes = FLOATS
     promotes = "float"
     per_element = Cost(flops=1, transcendental=1)
+    weight = 10
     domain: tuple[float, float] = (-0.9, 0.9)
 
     def scalar(self, s: ScalarBuilder, *operands: Scalar) -> Scalar:

@@ -11,6 +11,7 @@ from nagraph.passes.expand import expand
 
 rng = np.random.default_rng(11)
 X, W, B = rng.normal(size=(3, 5)), rng.normal(size=5), rng.normal(size=5)
+IMAGES = 2 + rng.normal(size=(2, 5, 3, 4))
 Q, KV = rng.normal(size=(2, 4, 3, 6)), rng.normal(size=(2, 2, 5, 6))
 LABELS = np.array([0, 4, 2])
 MASK = np.where(rng.uniform(size=(3, 5)) < 0.6, 0.0, -np.inf)
@@ -24,7 +25,12 @@ CASES = {
     "logsumexp": (lambda x: F.logsumexp(x, axis=-1), X),
     "logsumexp of masked rows": (lambda x: F.logsumexp(x + MASK, axis=-1), X),
     "layer_norm": (F.layer_norm, X, W, B),
+    "layer_norm, scaled alone": (F.layer_norm, X, W),
+    "layer_norm, shifted alone": (lambda x, b: F.layer_norm(x, None, b), X, B),
     "rms_norm": (F.rms_norm, X, W),
+    "batch_norm_training": (F.batch_norm_training, IMAGES, W, B),
+    "batch_norm_training of rows, shifted alone": (lambda x, b: F.batch_norm_training(x, None, b), X, B),
+    "batch_norm_training, plain": (F.batch_norm_training, IMAGES),
     "gelu": (F.gelu, 3 * X),
     "gelu_tanh": (F.gelu_tanh, 3 * X),
     "cross_entropy": (lambda x: F.cross_entropy(x, LABELS), X),
