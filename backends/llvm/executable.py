@@ -18,7 +18,7 @@ from nagraph.errors import SignatureError
 from nagraph.ir.graph import Graph
 from nagraph.ir.types import type_of
 from nagraph.kernel.form import Kernel
-from nagraph.plan.kernels import KernelLowering
+from nagraph.plan.kernels import kernel_plan
 from nagraph.plan.plan import Plan
 
 Array = np.ndarray[Any, Any]
@@ -51,8 +51,7 @@ class Executable:
     def __init__(self, graph: Graph, donations: Mapping[int, int], threads: int | None = None):
         self.graph = graph
         self.threads = threads
-        lowering = KernelLowering(graph, donations)
-        self.plan: Plan = lowering.plan()
+        lowering, self.plan = kernel_plan(graph, donations)
         self.program = Lowered(lowering, self.plan)
         self._inputs, self._outputs = ([(at, p.number) for at, p in enumerate(self.program.table) if p.kind == kind]
                                        for kind in ("input", "output"))

@@ -62,6 +62,8 @@ class Concatenate(Linear):
             if k.always(at[self.axis], n):
                 return int(k.element(x, at))
             inside = k.within(at[self.axis], n)
+            if n == 1:  # inside, its only index is 0
+                at = tuple(k.sum(()) if a == self.axis else i for a, i in enumerate(at))
             with k.masked(inside):
                 value = k.element(x, at)
             found = value if found is None else k.select(inside, value, found)

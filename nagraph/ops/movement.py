@@ -193,7 +193,7 @@ class Pad(Linear):
             at = k.sum([(i, 1)], -low)
             if not k.always(at, n, inner + 1):
                 mask = k.within(at, (n - 1) * (inner + 1) + 1 if n else 0, inner + 1, mask)
-            places.append(k.quotient(at, inner + 1))
+            places.append(k.quotient(at, inner + 1) if n > 1 else k.sum(()))  # inside, the only index of one element is 0
         if mask is None:
             return int(k.element(x, tuple(places)))
         with k.masked(mask):

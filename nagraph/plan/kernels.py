@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from nagraph.errors import MissingRuleError
-from nagraph.ir.builder import Builder
+from nagraph.ir.builder import Builder, current
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.types import TensorType
 from nagraph.kernel.form import Kernel
-from nagraph.kernel.lower import Layout, array_constants, row_major
+from nagraph.kernel.lower import Layout, NotRowLocal, array_constants, row_major
 from nagraph.kernel.lower import lower as lower_kernel
 from nagraph.kernel.sharing import may_share
 from nagraph.ops.control import Scan, WhileLoop
@@ -57,6 +57,9 @@ class KernelLowering(Lowering):
                 self.kernels[node] = self._kernel(node)
             except MissingRuleError:
                 return None
+            except NotRowLocal as error:
+                error.node = node  # type: ignore[attr-defined]
+                raise
         return self.kernels[node]
 
     def _kernel(self, node: Node) -> KernelStep:
@@ -145,6 +148,19 @@ class KernelLowering(Lowering):
         if isinstance(node.op, Scan):
             return node.op.carries
         return len(node.results) + 1 if isinstance(node.op, WhileLoop) else 0
+
+
+def kernel_plan(graph: Graph, donations: Mapping[int, int]) -> tuple[KernelLowering, Plan]:
+    """The plan of a graph by kernels. A fused region that can't be one kernel is taken apart again."""
+    while True:
+        lowering = KernelLowering(graph, donations)
+        try:
+            return lowering, lowering.plan()
+        except NotRowLocal as error:
+            culprit = getattr(error, "node", None)
+            if culprit is None or not isinstance(culprit.op, Call) or culprit not in graph.nodes:
+                raise
+            graph = graph.rebuild(lambda n: current().inline(n.op.body, n.operands) if n.op is culprit.op else None)  # noqa: B023
 
 
 def storage_orders(graph: Graph) -> dict[Value, tuple[int, ...]]:
