@@ -54,7 +54,7 @@ class StageValues:
                 found.append(True)
             else:
                 own = any(a == self.lane or (a < 0 and found[-1 - a]) for a, _ in i.index.terms)
-                also = i.mask if isinstance(i, Load) else i.also if isinstance(i, Within) else None
+                also = i.mask if isinstance(i, (Load, Read)) else i.also if isinstance(i, Within) else None
                 tile = isinstance(i, Read) and self.frame.lane is not None
                 found.append(own or tile or (also is not None and found[also]))
         return found
@@ -72,7 +72,7 @@ class StageValues:
                 found.append(len(self.order))
             else:
                 level = max((depth.get(a, 0) if a >= 0 else found[-1 - a] for a, _ in i.index.terms), default=0)
-                also = i.mask if isinstance(i, Load) else i.also if isinstance(i, Within) else None
+                also = i.mask if isinstance(i, (Load, Read)) else i.also if isinstance(i, Within) else None
                 found.append(max(level, found[also]) if also is not None else level)
         return found
 
@@ -172,7 +172,7 @@ class StageValues:
             mask = self.mask if mask is None else self.code.binary("and", mask, self.mask)
         return self._fetch(lanes, self.frame.pointers[i.operand], i.index, i.dtype, mask)
 
-    def _guarded_load(self, i: Load, mask: Reg) -> Scalar:
+    def _guarded_load(self, i: Load | Read, mask: Reg) -> Scalar:
         """A load of one element that is only made where the mask holds."""
         kind = memory_type(i.dtype)
         code = self.code
@@ -181,7 +181,8 @@ class StageValues:
         code.branch(mask, then, done)
         code.label(then)
         first, _, _ = self._address(i.index)
-        raw = code.load(kind, code.offset(self.frame.pointers[i.operand], kind, first), _align(i.dtype))
+        pointer = self.frame.pointers[i.operand] if isinstance(i, Load) else self.frame.tiles[i.tile]
+        raw = code.load(kind, code.offset(pointer, kind, first), _align(i.dtype))
         code.jump(done)
         code.label(done)
         zero = "0.0" if kind in ("float", "double") else "0"
@@ -193,11 +194,22 @@ class StageValues:
             value = self.frame.registers[i.tile]
             return Scalar(lanes, i.dtype, value.raw) if value.raw.type == lanes.type(i.dtype) else lanes.splat(value)
         pointer = self.frame.tiles[i.tile]
+        given = None if i.mask is None else self._value(i.mask, lanes).raw
         if self.frame.lane is None:
-            return self._fetch(lanes, pointer, i.index, i.dtype, self.mask if lanes.width > 1 else None)
+            if lanes.width == 1 and given is not None:
+                return self._guarded_load(i, given)
+            mask = self.mask if lanes.width > 1 else None
+            if given is not None:
+                mask = given if mask is None else self.code.binary("and", given, mask)
+            return self._fetch(lanes, pointer, i.index, i.dtype, mask)
         kind = vector(lanes.width, memory_type(i.dtype))
         first, _, _ = self._address(i.index)
-        raw = self.code.load(kind, self.code.offset(pointer, kind, first), max(1, _align(i.dtype)))
+        place = self.code.offset(pointer, kind, first)
+        if given is None or lanes.width == 1:
+            raw = self.code.load(kind, place, _align(i.dtype))
+        else:
+            raw = self.code.call(f"llvm.masked.load.{suffix(kind)}.p0", kind, place, Reg("i32", str(_align(i.dtype))), given,
+                                 Reg(kind, "zeroinitializer"))
         return self._from_memory(lanes, i.dtype, raw)
 
     def _fetch(self, lanes: Lanes, pointer: Reg, index: Affine, dtype: DType, mask: Reg | None) -> Scalar:

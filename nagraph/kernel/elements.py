@@ -181,10 +181,16 @@ class Elements:
 
     def _from_tile(self, value: Value, index: Index) -> int:
         low = self.lowering
-        parts = split(self.flatten(index, value.shape), low.inner(value), self.extents())
-        if parts is None or parts[0] != low.row:
+        lead = low.row_rank(value.shape)
+        if lead is not None:  # the leading axes are the rows: under a mask the others may run out of their range
+            shape = value.shape
+            row, inner = self.flatten(index[:lead], shape[:lead]), self.flatten(index[lead:], shape[lead:])
+        else:
+            parts = split(self.flatten(index, value.shape), low.inner(value), self.extents())
+            row, inner = parts if parts is not None else (Affine(-1), Affine())
+        if row != low.row:
             raise NotRowLocal(f"{value.type} is needed from another row")
-        return self._add(Read(low.tile(value), parts[1], value.dtype))
+        return self._add(Read(low.tile(value), inner, value.dtype, self.mask))
 
     def whole(self, value: Value) -> int:
         """The element of a value at the stage's own point."""

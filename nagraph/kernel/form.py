@@ -64,11 +64,12 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Element `index` of a tile that an earlier stage wrote."""
+    """Element `index` of a tile that an earlier stage wrote; where the bool `mask` is false nothing is read, and the value is 0."""
 
     tile: int
     index: Affine
     dtype: DType
+    mask: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,10 +111,13 @@ class _State:
                 if not source.size:
                     return np.zeros(np.broadcast_shapes(places.shape, self.values[mask].shape), i.dtype)
                 return np.where(self.values[mask], source[np.clip(places, 0, source.size - 1)], np.zeros((), i.dtype))
-            case Read(tile=tile, index=index):
-                where = [self.axis(a) for a in range(self.kernel.grid)]
-                found: Array = self.tiles[tile][(*where, self.index(index))]
-                return found
+            case Read(tile=tile, index=index, mask=mask):
+                where, place = [self.axis(a) for a in range(self.kernel.grid)], self.index(index)
+                if mask is None:
+                    found: Array = self.tiles[tile][(*where, place)]
+                    return found
+                inside = self.tiles[tile][(*where, np.clip(place, 0, self.kernel.tiles[tile].size - 1))]
+                return np.where(self.values[mask], inside, np.zeros((), i.dtype))
             case Apply(op=op, arguments=arguments):
                 assert isinstance(op, Primitive)
                 made: Array = op.evaluate(*np.broadcast_arrays(*(self.values[a] for a in arguments)))

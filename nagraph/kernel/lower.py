@@ -39,11 +39,13 @@ def row_major(shape: Sequence[int]) -> Layout:
 RECOMPUTE = 5
 
 
-def lower(graph: Graph, layouts: Sequence[Layout] | None = None, written: Sequence[Layout] | None = None) -> Kernel:
+def lower(
+    graph: Graph, layouts: Sequence[Layout] | None = None, written: Sequence[Layout] | None = None, least_rows: int = 1
+) -> Kernel:
     """The kernel of a graph. `layouts`, `written`: where the elements of its inputs and outputs stand; row-major if not given.
 
     Its operands are the graph's inputs, its constants of more than one element, and its outputs.
-    Raises NotRowLocal if no number of rows makes one kernel of it.
+    Raises NotRowLocal if no number of rows, `least_rows` or more, makes one kernel of it.
     """
     given = tuple(layouts) if layouts is not None else tuple(row_major(v.shape) for v in graph.inputs)
     if any(isinstance(n.op, Scatter) for n in graph.nodes):
@@ -55,12 +57,13 @@ def lower(graph: Graph, layouts: Sequence[Layout] | None = None, written: Sequen
         return Kernel((), 0, tuple(v.dtype for v in values), len(graph.outputs), (), ())
     last: NotRowLocal | None = None
     for rows in row_candidates(graph):
+        if rows < least_rows:
+            break
         try:
             return collapse(Lowering(graph, given, rows, written).kernel())
         except NotRowLocal as error:
             last = error
-    assert last is not None
-    raise last
+    raise last or NotRowLocal(f"{graph.name} has no {least_rows} rows")
 
 
 def array_constants(graph: Graph) -> list[Value]:
@@ -128,6 +131,11 @@ class Lowering:
         if rest:
             raise NotRowLocal(f"{v.type} has no {self.rows} rows")
         return size
+
+    def row_rank(self, shape: tuple[int, ...]) -> int | None:
+        """How many leading axes of a shape are the rows; None if no number of them is."""
+        found = _prefix(shape, self.rows)
+        return None if found is None else len(found)
 
     def _row_shapes(self) -> list[tuple[int, ...]]:
         """The shapes of rows: those of results and folds; and of other values, where their cuts go together."""

@@ -53,8 +53,8 @@ def _instruction(i: Instruction) -> str:
             return f"0 <= {index} < {size}{every}{f' and v{also}' if also is not None else ''}"
         case Load(operand=operand, index=index, mask=mask):
             return f"p{operand}[{index}]{f' if v{mask}' if mask is not None else ''}"
-        case Read(tile=tile, index=index):
-            return f"t{tile}[{index}]"
+        case Read(tile=tile, index=index, mask=mask):
+            return f"t{tile}[{index}]{f' if v{mask}' if mask is not None else ''}"
         case Apply(op=op, arguments=arguments):
             return f"{op}({', '.join(f'v{a}' for a in arguments)})"
         case Running(fold=fold):

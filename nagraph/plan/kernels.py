@@ -25,6 +25,9 @@ from nagraph.plan.live_ranges import views
 from nagraph.plan.lower import Lowering
 from nagraph.plan.plan import Plan
 
+#: Elements that one thread may compute alone.
+SERIAL = 1 << 14
+
 
 class KernelStep(NamedTuple):
     """A kernel, the values that it reads (whole ones, in the order of its operands), and constants that it reads beside."""
@@ -89,7 +92,9 @@ class KernelLowering(Lowering):
                 results = list(builder.emit(node.op, tuple(operands)))
             graph = builder.graph("kernel", results)
         written = [self.layouts.get(v, row_major(v.shape)) for v in node.results]
-        kernel = lower_kernel(graph, layouts, written)
+        # A region of one row would be computed by one thread: apart, its nodes are better off, unless it is small.
+        large = isinstance(node.op, Call) and max(v.type.size for v in (*node.operands, *node.results)) > SERIAL
+        kernel = lower_kernel(graph, layouts, written, 2 if large else 1)
         producers = graph.producers
         constants = tuple(producers[v].op.array for v in array_constants(graph))  # type: ignore[attr-defined]
         return KernelStep(kernel, tuple(reads), constants)

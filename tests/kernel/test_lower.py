@@ -138,3 +138,12 @@ def test_a_store_beyond_its_operand_is_refused():
     verify_kernel(kernel, {1: 256})
     with pytest.raises(VerifyError, match="runs from 1 to 256, but there are 256 elements"):
         verify_kernel(wrong, {1: 256})
+
+
+def test_what_a_row_has_computed_is_padded_inside_the_row():
+    def fn(x):
+        y = np.exp(x) / np.exp(x).sum(-1, keepdims=True)
+        return np.pad(y, ((0, 0), (3, 2))) + np.concatenate([y, np.zeros((4, 5), np.float32)], axis=-1)
+
+    kernel = check(traced(fn, (4, 6)), [RNG.normal(size=(4, 6)).astype("f4")])
+    assert kernel.axes[:kernel.grid] == (4,) and "sum" in str(kernel)

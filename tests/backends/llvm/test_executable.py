@@ -277,3 +277,22 @@ def test_programs_may_go_while_workers_are_still_on_their_way():
         exe = compile(ng.trace(lambda x: np.tanh(x) + 1, ng.spec((64, 64 + n % 3), "f4")), threads=4)
         exe(np.zeros((64, 64 + n % 3), np.float32))
         del exe
+
+
+def test_a_region_that_can_not_be_one_kernel_is_taken_apart():
+    """A row sum is read from the next row: no number of rows makes one kernel of this region."""
+    text = """graph @shifted(%x: f32[64,1024]) -> (f32[64]) {
+  %0: f32[64] = call{label="sum_flip_add", kind="fused", body=@body}(%x)
+  return %0
+}
+graph @body(%x: f32[64,1024]) -> (f32[64]) {
+  %0: f32[64] = sum{axes=[1]}(%x)
+  %1: f32[64] = flip{axes=[0]}(%0)
+  %2: f32[64] = add(%0, %1)
+  return %2
+}"""
+    graph = ng.parse(text)
+    x = RNG.normal(size=(64, 1024)).astype("f4")
+    exe = compile(graph)
+    assert len(exe.launches) > 1
+    np.testing.assert_allclose(exe(x)[0], x.sum(1) + x.sum(1)[::-1], rtol=1e-4, atol=1e-3)
