@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class KernelStep(NamedTuple):
 
     kernel: Kernel
     reads: tuple[Value, ...]
-    constants: tuple[np.ndarray, ...]  # type: ignore[type-arg]
+    constants: tuple[np.ndarray[Any, Any], ...]
 
 
 class KernelLowering(Lowering):
@@ -187,7 +187,7 @@ def storage_orders(graph: Graph) -> dict[Value, tuple[int, ...]]:
     return found
 
 
-def _layout(shown: np.ndarray) -> Layout:  # type: ignore[type-arg]
+def _layout(shown: np.ndarray[Any, Any]) -> Layout:
     """The layout of a view, from an array that shows it."""
     base = shown
     while base.base is not None and isinstance(base.base, np.ndarray):
