@@ -10,6 +10,7 @@ from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ops.region import Call
 from nagraph.pipeline import graph_pass
+from nagraph.plan.decision import Decision, Why, region_label
 from nagraph.plan.regions import forms_of, joins
 from nagraph.plan.rows import fusible, node_forms
 
@@ -35,14 +36,31 @@ class Fuse:
     min_nbytes: int = 1 << 16
     kernels: bool = False
 
-    def __call__(self, graph: Graph) -> Graph:
-        regions = [g for g in _grow(graph, self.max_nodes, self.kernels) if self._pays(graph, g)]
+    def __call__(self, graph: Graph, why: Why | None = None) -> Graph:
+        regions = []
+        for g in _grow(graph, self.max_nodes, self.kernels, why):
+            pays = self._pays(graph, g)
+            if pays:
+                regions.append(g)
+            if why:
+                reason = "" if pays else f"no value of {self.min_nbytes} bytes or more between its nodes"
+                why(Decision(tuple(g), pays, reason, _saved(graph, g)))
         return _outline(graph, regions) if regions else graph
 
     def _pays(self, graph: Graph, region: list[Node]) -> bool:
         inside = set(region)
         between = (r for n in region for r in n.results if not n.op.view and any(u in inside for u in graph.uses[r]))
         return any(r.type.nbytes >= self.min_nbytes for r in between)
+
+
+def _saved(graph: Graph, region: list[Node]) -> int:
+    """Bytes of reads and writes between nodes of the region: of a value that is read outside as well, of its reads alone."""
+    inside, total = set(region), 0
+    for r in (r for n in region if not n.op.view for r in n.results):
+        readers = graph.uses[r]
+        within = sum(u in inside for u in readers)
+        total += r.type.nbytes * (within + (within == len(readers) > 0 and r not in graph.outputs))
+    return total
 
 
 @dataclass(eq=False)
@@ -75,9 +93,10 @@ def _forms(node: Node, graph: Graph, kernels: bool) -> Forms:
     return {rows: {**forms} for rows, forms in node_forms(node, graph.producers).items()} if fusible(node.op) else {}
 
 
-def _grow(graph: Graph, max_nodes: int, kernels: bool) -> list[list[Node]]:
+def _grow(graph: Graph, max_nodes: int, kernels: bool, why: Why | None = None) -> list[list[Node]]:
     """Groups of fusible nodes, each grown along the graph's order from its producers."""
     group_of: dict[Node, _Group] = {}
+    refused: list[tuple[Node, Node, str]] = []
     for index, node in enumerate(graph.nodes):
         forms = _forms(node, graph, kernels)
         mine = group_of[node] = _Group([node], forms, index, set(node.results))
@@ -86,7 +105,9 @@ def _grow(graph: Graph, max_nodes: int, kernels: bool) -> list[list[Node]]:
         for g in mine.before:
             g.after.add(mine)
         for other in sorted(mine.before, key=lambda g: -g.top):
-            _try_merge(other.now(), group_of[node].now(), max_nodes)
+            reason = _try_merge(other.now(), group_of[node].now(), max_nodes)
+            if reason and why:
+                refused += [(p, node, reason) for p in dict.fromkeys(producers) if group_of[p].now() is other.now()]
     groups = {id(g): g for g in (group_of[n].now() for n in graph.nodes)}
     found = []
     place = {n: i for i, n in enumerate(graph.nodes)}
@@ -96,13 +117,21 @@ def _grow(graph: Graph, max_nodes: int, kernels: bool) -> list[list[Node]]:
             members = _without_first_views(graph, members)
         if len(members) > 1:
             found.append(members)
+    for producer, reader, reason in refused:
+        if why and group_of[producer].now() is not group_of[reader].now():  # else they came together another way
+            why(Decision((producer, reader), False, reason))
     return found
 
 
-def _try_merge(a: _Group, b: _Group, max_nodes: int) -> None:
-    """Make one group of a and b, if they have a number of rows in common and no path leads around."""
-    if a is b or len(a.nodes) + len(b.nodes) > max_nodes or not a.forms or not b.forms:
-        return
+def _try_merge(a: _Group, b: _Group, max_nodes: int) -> str:
+    """Make one group of a and b, if they have a number of rows in common and no path leads around; else the reason."""
+    if a is b:
+        return ""
+    if len(a.nodes) + len(b.nodes) > max_nodes:
+        return f"together more than {max_nodes} nodes"
+    if not a.forms or not b.forms:
+        node = (b if a.forms else a).nodes[0]
+        return f"{node.op.name} to {node.results[0].type} has no rows that a region could share"
     forms: Forms = {}
     for rows in a.forms.keys() & b.forms.keys():
         x, y = a.forms[rows], b.forms[rows]
@@ -110,8 +139,12 @@ def _try_merge(a: _Group, b: _Group, max_nodes: int) -> None:
         # What one of them computes, the other may not want from outside; what both read from outside, each reads its way.
         if all(large.get(v, f) == f or not (v in a.made or v in b.made) for v, f in small.items()):
             forms[rows] = {**x, **y}
-    if not forms or _path_around(a, b) or _path_around(b, a):
-        return
+    if not forms:
+        shared = a.forms.keys() & b.forms.keys()
+        return ("a value that one of them computes is wanted from other rows, or whole" if shared else
+                f"no number of rows in common: {_counts(a)} and {_counts(b)}")
+    if _path_around(a, b) or _path_around(b, a):
+        return "a third group stands between them: it reads one and is read by the other"
     b.nodes = [*a.nodes, *b.nodes]
     b.made |= a.made
     b.forms = forms
@@ -125,6 +158,11 @@ def _try_merge(a: _Group, b: _Group, max_nodes: int) -> None:
         if group.top < b.top:
             group.top = b.top
             stack += group.after
+    return ""
+
+
+def _counts(group: _Group) -> str:
+    return " or ".join(map(str, sorted(group.forms, reverse=True)))
 
 
 def _path_around(source: _Group, target: _Group) -> bool:
@@ -230,9 +268,7 @@ def _call(graph: Graph, unit: tuple[Node, ...], kept: set[Value], renamed: dict[
         inner.update(zip(node.results, results))
         body.append(Node(node.op, tuple(inner[v] for v in node.operands), results, node.location))
     outputs = [r for n in unit for r in n.results if r in kept or any(u not in inside for u in graph.uses[r])]
-    names = list(dict.fromkeys(n.op.name for n in unit if not n.op.view))
-    label = "_".join(names[:4]) + ("_etc" if len(names) > 4 else "")
     region = Graph("fused", inputs, body, [inner[v] for v in outputs])
     results = tuple(Value(v.type) for v in outputs)
     renamed.update(zip(outputs, results))
-    return Node(Call(label, "fused", region), tuple(operands), results, unit[-1].location)
+    return Node(Call(region_label(unit), "fused", region), tuple(operands), results, unit[-1].location)

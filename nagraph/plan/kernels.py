@@ -21,6 +21,7 @@ from nagraph.ops.indexing import Scatter
 from nagraph.ops.movement import Broadcast, Transpose
 from nagraph.ops.region import Call
 from nagraph.ops.sorting import Argsort, Sort
+from nagraph.plan.decision import Decision, Why
 from nagraph.plan.live_ranges import views
 from nagraph.plan.lower import Lowering
 from nagraph.plan.plan import Plan
@@ -155,8 +156,8 @@ class KernelLowering(Lowering):
         return len(node.results) + 1 if isinstance(node.op, WhileLoop) else 0
 
 
-def kernel_plan(graph: Graph, donations: Mapping[int, int]) -> tuple[KernelLowering, Plan]:
-    """The plan of a graph by kernels. A fused region that can't be one kernel is taken apart again."""
+def kernel_plan(graph: Graph, donations: Mapping[int, int], why: Why | None = None) -> tuple[KernelLowering, Plan]:
+    """The plan of a graph by kernels. A fused region that can't be one kernel is taken apart again; `why` hears of it."""
     while True:
         lowering = KernelLowering(graph, donations)
         try:
@@ -165,6 +166,8 @@ def kernel_plan(graph: Graph, donations: Mapping[int, int]) -> tuple[KernelLower
             culprit = getattr(error, "node", None)
             if culprit is None or not isinstance(culprit.op, Call) or culprit not in graph.nodes:
                 raise
+            if why:
+                why(Decision((culprit,), False, str(error)))
             graph = graph.rebuild(lambda n: current().inline(n.op.body, n.operands) if n.op is culprit.op else None)  # noqa: B023
 
 
