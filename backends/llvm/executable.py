@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,16 +19,10 @@ from nagraph.ir.graph import Graph
 from nagraph.ir.types import type_of
 from nagraph.kernel.form import Kernel
 from nagraph.plan.kernels import kernel_plan
+from nagraph.plan.memory import Memory
 from nagraph.plan.plan import Plan
 
 Array = np.ndarray[Any, Any]
-
-
-class Memory(NamedTuple):
-    """Bytes of the arena, and the least that any assignment of offsets needs: the largest sum of live bytes."""
-
-    arena_bytes: int
-    lower_bound: int
 
 
 class _Arena:
@@ -62,7 +56,8 @@ class Executable:
 
     @property
     def memory(self) -> Memory:
-        return Memory(self.plan.arena_bytes, self.plan.lower_bound)
+        """What lives in the arena, where, and from which step to which."""
+        return Memory.of(self.plan)
 
     @property
     def launches(self) -> list[Launch]:

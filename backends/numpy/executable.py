@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,15 +13,9 @@ from nagraph.errors import SignatureError
 from nagraph.ir.graph import Graph
 from nagraph.ir.types import type_of
 from nagraph.plan import Plan, Planned, lower
+from nagraph.plan.memory import Memory
 
 Array = np.ndarray[Any, Any]
-
-
-class Memory(NamedTuple):
-    """Bytes of the arena, and the least that any assignment of offsets needs: the largest sum of live bytes."""
-
-    arena_bytes: int
-    lower_bound: int
 
 
 class Executable:
@@ -36,7 +30,8 @@ class Executable:
 
     @property
     def memory(self) -> Memory:
-        return Memory(self.plan.arena_bytes, self.plan.lower_bound)
+        """What lives in the arena, where, and from which step to which."""
+        return Memory.of(self.plan)
 
     def __call__(self, *arrays: Any) -> tuple[Array, ...]:
         inputs = self.graph.inputs

@@ -1,0 +1,17 @@
+"""Origins: the name of what a node computes, and the lines of the user's code that it came from."""
+
+from __future__ import annotations
+
+from nagraph.ir.graph import Node
+
+
+def label_of(node: Node) -> str:
+    """A region's label, else the op's name."""
+    return getattr(node.op, "label", "") or node.op.name
+
+
+def lines_of(node: Node) -> tuple[str, ...]:
+    """`file.py:12` for each line behind the node; of a region those of its nodes, in their order."""
+    body = getattr(node.op, "body", None)
+    nodes = body.nodes if body is not None else (node,)
+    return tuple(dict.fromkeys(str(n.location) for n in nodes if n.location))
