@@ -20,7 +20,7 @@ from nagraph.backends.llvm.runtime.interpreter import INTERPRETER
 from nagraph.backends.llvm.runtime.layout import expand
 from nagraph.backends.llvm.runtime.phases import PHASES
 from nagraph.backends.llvm.runtime.signals import SIGNALS
-from nagraph.backends.llvm.runtime.waiting import WAITING, pause
+from nagraph.backends.llvm.runtime.waiting import NOW, WAITING, pause
 
 
 def driver_text() -> str:
@@ -32,4 +32,4 @@ def driver_text() -> str:
     void wake(ptr context): makes sleeping workers look.
     i64 quiet(ptr context): 1 if no worker is looking at the record of a call that has ended.
     """
-    return expand(pause() + WAITING + SIGNALS + PHASES + INTERPRETER + CALLS)
+    return expand(pause() + NOW + WAITING + SIGNALS + PHASES + INTERPRETER + CALLS)

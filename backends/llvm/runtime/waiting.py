@@ -27,11 +27,11 @@ define internal void @pause() nounwind {{
 """
 
 
-WAITING = f"""
-declare i32 @sched_yield()
+#: @now: nanoseconds of a clock.
+NOW = """
 declare i32 @clock_gettime(i32, ptr)
 
-define internal i64 @now(i32 %clock) nounwind {{
+define internal i64 @now(i32 %clock) nounwind {
   %time = alloca [2 x i64]
   %r = call i32 @clock_gettime(i32 %clock, ptr %time)
   %s = load i64, ptr %time->0
@@ -39,7 +39,11 @@ define internal i64 @now(i32 %clock) nounwind {{
   %whole = mul i64 %s, 1000000000
   %all = add i64 %whole, %ns
   ret i64 %all
-}}
+}
+"""
+
+WAITING = f"""
+declare i32 @sched_yield()
 
 ; Wait until `done` has come to %end: look, then look and yield. False: the call was abandoned meanwhile, by this thread.
 define internal i1 @await(ptr %me, i64 %end) nounwind {{
