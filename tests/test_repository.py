@@ -75,7 +75,7 @@ LATE: dict[str, tuple[str, ...]] = {
     "pipeline": ("ops",),  # its differential observer interprets graphs
     "compiler": ("pipeline",),
     "nn.module": ("ir.types",),
-    "cli": ("compiler", "pipeline", "models", "ir", "storage", "backends.llvm.cache"),
+    "cli": ("compiler", "pipeline", "models", "ir", "storage", "backends.llvm.cache", "backends.host"),
 }
 #: Who imports modules by names that only the run knows, and from which package.
 BY_NAME = {"": "", "compiler": "backends", "pipeline": "passes", "models": "models", "cli": "cli"}

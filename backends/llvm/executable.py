@@ -80,14 +80,8 @@ class Executable:
         return "\n\n".join(texts if form == "llvm" else map(assembly, texts))
 
     def profile(self, *arrays: Any, repeats: int = 5) -> Profile:
-        """Where the time goes: every kernel timed by itself on one thread, the best of some runs."""
-        given = self._given(arrays)
-        outputs = [np.empty(v.shape, v.dtype) for v in self.graph.outputs]
-        memory, scratch = aligned_bytes(self.program.scratch_nbytes)
-        arena = _Arena(self.plan, self.program)
-        found = profile(self.program.instructions, self._pointers(arena, given, outputs), scratch, repeats)
-        del memory
-        return found
+        """Where the time of a call goes, kernel by kernel: the median one of some recorded calls."""
+        return profile(self, self._given(arrays), repeats)
 
     def __call__(self, *arrays: Any) -> tuple[Array, ...]:
         return self.run(self._given(arrays), {})

@@ -1,136 +1,210 @@
-"""Profiles: the program walked through launch by launch, each timed by itself on one thread."""
+"""Profiles: where the time of a call goes, kernel by kernel, beside what the machine could do."""
 
 from __future__ import annotations
 
-import ctypes
-import math
-import time
-from collections.abc import Sequence
+import copy
+import itertools
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from nagraph.backends.llvm.program import Commit, Decide, End, Instruction, Jump, Launch, Loop, Phase, Point, Swap
-from nagraph.kernel.form import Kernel
+from nagraph.backends.llvm.machine import Machine, machine
+from nagraph.backends.llvm.program import Launch
+from nagraph.backends.llvm.recording import Recorded, Recording
+from nagraph.ir.types import DTYPES, DType
+from nagraph.kernel.traffic import traffic
+from nagraph.plan.origin import label_of, lines_of
 
-_KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+Array = np.ndarray[Any, Any]
+#: Columns of the table, and whether they hold numbers.
+COLUMNS = {"ms": True, "share": True, "calls": True, "threads": True, "GFLOP/s": True, "GB/s": True, "roof": True, "bound": False,
+           "kernel": False, "lines": False}
+#: Kernels that the table shows, and source lines of each.
+ROWS, LINES = 25, 3
 
 
-@dataclass
+@dataclass(frozen=True)
+class Work:
+    """What a launch is and does: its name, units, operations, the least bytes it moves, its widest float, the user's lines."""
+
+    name: str
+    units: int
+    flops: float
+    nbytes: int
+    dtype: DType
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Row:
-    """One kernel: its launches, seconds in all, floating-point operations of its products, bytes of its operands, its lines."""
+    """One kernel, all its launches of the call together.
+
+    seconds: time of the call; where several kernels run at once, each has its share of that time.
+    busy_seconds: the same summed over threads. least_seconds: what the machine needs at least, and `bound` why.
+    """
 
     name: str
     calls: int
     seconds: float
+    busy_seconds: float
     flops: float
-    nbytes: float
+    nbytes: int
+    least_seconds: float
+    bound: str
     lines: tuple[str, ...]
 
+    @property
+    def threads(self) -> float:
+        """Threads at work on it, on average."""
+        return self.busy_seconds / self.seconds if self.seconds else 0.0
 
-class Profile(list[Row]):
-    """Kernels by time, the longest first; as text a table."""
+    @property
+    def roof(self) -> float:
+        """The share of the roofline that it reaches: 1 where the machine can't do it faster."""
+        return self.least_seconds / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A call: its kernels by time, and the time in which none ran. All rows together are the time of the call.
+
+    between_seconds: from the first kernel's begin to the last one's end, while no thread was in a kernel: handing out,
+    waiting. outside_seconds: before and after, in Python and in waking threads.
+    """
+
+    rows: tuple[Row, ...]
+    between_seconds: float
+    outside_seconds: float
+    machine: Machine
+    recording: Recording
+    works: tuple[Work, ...]
 
     @property
     def seconds(self) -> float:
-        return sum(r.seconds for r in self)
+        """The time of the call."""
+        return self.recording.seconds
+
+    @property
+    def flops(self) -> float:
+        return sum(r.flops for r in self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def cells(self, most: int | None = ROWS) -> list[tuple[str, ...]]:
+        """The table's rows as texts, one for each of COLUMNS: so many kernels (None: all), the others together, and the sums."""
+        total = self.seconds or 1.0
+
+        def line(seconds: float, name: str, *rest: str, lines: str = "") -> tuple[str, ...]:
+            return (f"{seconds * 1e3:.3f}", f"{seconds / total:.1%}", *(rest or [""] * 6), name, lines)
+
+        found = []
+        for r in self.rows[:most]:
+            rates = (f"{n / r.seconds / 1e9:.1f}" if n and r.seconds else "" for n in (r.flops, r.nbytes))
+            lines = ", ".join(r.lines[:LINES]) + (", ..." if len(r.lines) > LINES else "")
+            found.append(line(r.seconds, r.name, f"{r.calls}", f"{r.threads:.1f}", *rates, f"{r.roof:.0%}", r.bound, lines=lines))
+        rest = self.rows[len(found):]
+        if rest:
+            found.append(line(sum(r.seconds for r in rest), f"{len(rest)} more kernels", f"{sum(r.calls for r in rest)}", *[""] * 5))
+        found.append(line(self.between_seconds, "between kernels: handing out, waiting"))
+        found.append(line(self.outside_seconds, "outside of them: Python, waking threads"))
+        rate = f"{self.flops / total / 1e9:.1f}"
+        found.append(line(self.seconds, "the call", f"{sum(r.calls for r in self.rows)}", "", rate, "", "", ""))
+        return found
+
+    def table(self, most: int | None = ROWS) -> str:
+        """The table as text, with the machine's peaks below."""
+        table = [tuple(COLUMNS), *self.cells(most)]
+        widths = [max(map(len, column)) for column in zip(*table)]
+        lines = ["  ".join(f"{c:>{w}}" if right else f"{c:<{w}}" for c, w, right in zip(row, widths, COLUMNS.values())) for row in table]
+        return "\n".join([*(line.rstrip() for line in lines), str(self.machine)])
+
+    def timeline(self, name: str = "call") -> dict[str, Any]:
+        """The call as Chrome trace events, to be written as JSON: one track a thread (`nagraph.backends.llvm.timeline`)."""
+        from nagraph.backends.llvm.timeline import trace_events
+
+        return trace_events(self, name)
 
     def __str__(self) -> str:
-        total = self.seconds or 1.0
-        lines = [f"{'ms':>9} {'share':>6} {'calls':>6} {'GFLOP/s':>8} {'GB/s':>7}  kernel"]
-        for r in self:
-            rate = f"{r.flops / r.seconds / 1e9:8.1f}" if r.flops else f"{'':>8}"
-            where = f"   {', '.join(r.lines)}" if r.lines else ""
-            speed = r.nbytes / r.seconds / 1e9
-            lines.append(f"{r.seconds * 1e3:9.3f} {r.seconds / total:6.1%} {r.calls:6d} {rate} {speed:7.1f}  {r.name}{where}")
-        lines.append(f"{total * 1e3:9.3f} ms on one thread")
-        return "\n".join(lines)
+        return self.table()
 
 
-def profile(program: Sequence[Instruction], table: Any, scratch: int, repeats: int) -> Profile:
-    """The best time of each launch out of some runs. `table` holds the pointers, `scratch` is memory for one thread.
+def profile(executable: Any, given: Sequence[Array], repeats: int) -> Profile:
+    """A recorded call of the executable on row-major arrays: of `repeats` ones, after one to warm up, the median by time.
 
-    Arrays that the call donates are updated once in each run.
+    Donated arguments are copied once and then updated from call to call, as a training loop does; the given arrays stay.
     """
-    best: dict[tuple[int, int], tuple[float, Launch]] = {}
-    for _ in range(repeats):
-        counts: dict[int, int] = {}
-        for launch, seconds in _walk(program, table.copy(), scratch):
-            key = (id(launch), counts.setdefault(id(launch), 0))
-            counts[id(launch)] += 1
-            if key not in best or seconds < best[key][0]:
-                best[key] = (seconds, launch)
-    rows: dict[str, Row] = {}
-    for seconds, launch in best.values():
-        name, flops, nbytes = _name(launch), _flops(launch.kernel), _nbytes(launch)
-        row = rows.setdefault(name, Row(name, 0, 0.0, 0.0, 0.0, _lines(launch)))
-        row.calls, row.seconds, row.flops, row.nbytes = row.calls + 1, row.seconds + seconds, row.flops + flops, row.nbytes + nbytes
-    return Profile(sorted(rows.values(), key=lambda r: -r.seconds))
+    program = executable.program
+    twin = copy.copy(executable)
+    recorded = Recorded(program.instructions, len(program.table), program.scratch_nbytes, executable.threads)
+    twin._native, twin._arena, twin._lock = recorded, None, threading.Lock()
+    arrays = list(given)
+    donated: dict[int, Array] = {}
+    for j, i in executable.plan.donations.items():
+        donated[j] = arrays[i] = arrays[i].copy()
+    calls = [recorded.record(lambda: twin.run(arrays, donated)) for _ in range(repeats + 1)][1:]
+    chosen = sorted(calls, key=lambda r: r.seconds)[(len(calls) - 1) // 2]
+    return summary(chosen, executable.launches, [p.nbytes or None for p in program.table], machine(executable.threads))
 
 
-def _walk(program: Sequence[Instruction], table: Any, scratch: int) -> Any:
-    """Run the program in Python; each launch with its seconds."""
-    begins = {i.loop: (n, i.turns) for n, i in enumerate(program) if isinstance(i, Loop)}
-    ends = {i.loop: n for n, i in enumerate(program) if isinstance(i, End)}
-    turns: dict[int, int] = {}
-    at = 0
-    while at < len(program):
-        i, at = program[at], at + 1
-        match i:
-            case Phase(launches=launches):
-                for launch in launches:
-                    slots = np.array(launch.slots, np.int64)
-                    function, units = _KERNEL(launch.function.address), launch.function.emitted.units
-                    start = time.perf_counter()
-                    function(table.ctypes.data, slots.ctypes.data, 0, units, scratch)
-                    yield launch, time.perf_counter() - start
-            case Point():
-                turn = turns.get(i.loop, 0)
-                table[i.target] = table[i.source] + i.offset + i.step * (i.length - 1 - turn if i.reverse else turn)
-            case Swap(a=a, b=b):
-                table[[a, b]] = table[[b, a]]
-            case Loop(loop=loop, turns=count):
-                turns[loop] = 0
-                at = at if count > 0 else ends[loop] + 1
-            case End(loop=loop):
-                turns[loop] += 1
-                at = begins[loop][0] + 1 if turns[loop] < begins[loop][1] else at
-            case Decide(slot=slot, otherwise=otherwise):
-                at = at if ctypes.c_ubyte.from_address(int(table[slot])).value else otherwise
-            case Jump(target=target):
-                at = target
-            case Commit():
-                pass
+def summary(recording: Recording, launches: Sequence[Launch], sizes: Sequence[int | None], machine: Machine) -> Profile:
+    """The recording by kernels. `sizes`: bytes behind each pointer of the program's table, None where not known."""
+    works = tuple(work_of(x, sizes) for x in launches)
+    events = recording.events
+    shared, between = _shares(events["begin"], events["end"])
+    count = len(launches)
+    number = events["launch"]
+    seconds, busy, units = (np.bincount(number, weights=w, minlength=count) for w in (
+        shared / 1e9, (events["end"] - events["begin"]) / 1e9, events["stop"] - events["start"]))
+    groups: dict[tuple[str, str], list[int]] = {}
+    for n, (launch, work) in enumerate(zip(launches, works)):
+        groups.setdefault((launch.function.key, work.name), []).append(n)
+    rows = []
+    for members in groups.values():
+        calls = [round(units[n] / works[n].units) for n in members]
+        bounds = [machine.bound(works[n].flops, works[n].nbytes, works[n].dtype) for n in members]
+        flops, nbytes, least = (sum(c * x for c, x in zip(calls, of)) for of in (
+            [works[n].flops for n in members], [works[n].nbytes for n in members], [b[1] for b in bounds]))
+        lines = dict.fromkeys(itertools.chain.from_iterable(works[n].lines for n in members))
+        if sum(calls):
+            rows.append(Row(works[members[0]].name, sum(calls), float(sum(seconds[n] for n in members)),
+                            float(sum(busy[n] for n in members)), flops, int(nbytes), least, bounds[0][0], tuple(lines)))
+    ordered = tuple(sorted(rows, key=lambda r: -r.seconds))
+    inside = sum(r.seconds for r in ordered)
+    return Profile(ordered, between, recording.seconds - inside - between, machine, recording, works)
 
 
-def _name(launch: Launch) -> str:
-    if launch.node is None:
-        return "copy"
-    label = getattr(launch.node.op, "label", "") or launch.node.op.name
-    types = ", ".join(str(r.type) for r in launch.node.results[:2])
-    return f"{label} -> {types}{', ...' if len(launch.node.results) > 2 else ''}"
+def _shares(begins: Array, ends: Array) -> tuple[Array, float]:
+    """For each chunk its share of the time, in ns: a moment in which k chunks run is divided by k. And the seconds of gaps."""
+    if not len(begins):
+        return np.zeros(0), 0.0
+    times = np.concatenate([begins, ends])
+    order = np.argsort(times, kind="stable")
+    running = np.cumsum(np.concatenate([np.ones(len(begins)), -np.ones(len(ends))])[order])[:-1]
+    steps = np.diff(times[order])
+    passed = np.concatenate([[0.0], np.cumsum(np.where(running > 0, steps / np.maximum(running, 1), 0))])
+    at = np.empty(len(times))
+    at[order] = passed
+    return at[len(begins):] - at[:len(begins)], float(steps[running == 0].sum()) / 1e9
 
 
-def _flops(kernel: Kernel | None) -> float:
-    """Two for each multiply-add of the products."""
-    if kernel is None:
-        return 0.0
-    grid = math.prod(kernel.axes[:kernel.grid])
-    return sum(2.0 * grid * math.prod(kernel.axes[a] for a in s.loops) for s in kernel.stages if any(f.op is None for f in s.folds))
-
-
-def _nbytes(launch: Launch) -> float:
-    if launch.node is None:
-        return 0.0
-    return float(sum(v.type.nbytes for v in (*launch.node.operands, *launch.node.results)))
-
-
-def _lines(launch: Launch) -> tuple[str, ...]:
-    """The lines of the user's code that the kernel came from."""
-    if launch.node is None:
-        return ()
-    body = getattr(launch.node.op, "body", None)
-    nodes = body.nodes if body is not None else (launch.node,)
-    found = dict.fromkeys(str(n.location) for n in nodes if n.location)
-    return tuple(list(found)[:3])
+def work_of(launch: Launch, sizes: Sequence[int | None]) -> Work:
+    """Operations by the ops' costs, bytes by the kernel's loads and stores."""
+    node, units = launch.node, launch.function.emitted.units
+    if launch.kernel is not None:
+        nbytes = sum(traffic(launch.kernel, launch.slots, sizes))
+        floats = [d for d in launch.kernel.operands if d in (DTYPES["f32"], DTYPES["f64"])]
+    else:
+        nbytes, floats = sum(sizes[s] or 0 for s in launch.slots), []
+    wide = DTYPES["f64"] if DTYPES["f64"] in floats else DTYPES["f32"]
+    if node is None:
+        return Work("copy", units, 0.0, nbytes, wide, ())
+    results = ", ".join(str(r.type) for r in node.results[:2]) + (", ..." if len(node.results) > 2 else "")
+    flops = node.op.cost(*(v.type for v in node.operands)).flops
+    return Work(f"{label_of(node)} -> {results}", units, float(flops), nbytes, wide, lines_of(node))

@@ -6,7 +6,6 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import sys
 
 import click
 
@@ -28,32 +27,16 @@ def command() -> None:
     from rich.table import Table
 
     import nagraph
+    from nagraph.backends.host import cpu_name, usable_cores
     from nagraph.compiler import BACKENDS
 
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("nagraph", nagraph.__version__)
     table.add_row("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     table.add_row("backends", ", ".join(BACKENDS))
-    table.add_row("cpu", _cpu())
-    table.add_row("threads", f"{_usable_cpus()} usable of {os.cpu_count()}")
+    table.add_row("cpu", cpu_name())
+    table.add_row("threads", f"{usable_cores()} usable of {os.cpu_count()}")
     for package in ("numpy", "llvmlite", "ml_dtypes", "safetensors", "networkx", "matplotlib"):
         found = importlib.util.find_spec(package) is not None
         table.add_row(package, importlib.metadata.version(package) if found else "not installed")
     Console(highlight=False).print(table)
-
-
-def _usable_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _cpu() -> str:
-    """The processor's name as the system tells it."""
-    if sys.platform == "linux":
-        try:
-            with open("/proc/cpuinfo", encoding="utf-8") as file:
-                for line in file:
-                    if line.startswith("model name"):
-                        return line.partition(":")[2].strip()
-        except OSError:
-            pass
-    return platform.processor() or platform.machine()

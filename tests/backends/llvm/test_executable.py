@@ -260,17 +260,6 @@ def test_sources_show_every_kernel():
     assert "ret" in exe.source("asm")
 
 
-def test_profiles_time_every_launch():
-    def fn(x):
-        return ng.scan(lambda c, w: (np.tanh(c @ w), c.sum()), x, np.ones((5, 32, 32), np.float32))
-
-    x = RNG.normal(size=(32, 32)).astype("f4")
-    exe = compile(Pipeline.parse(KERNELS)(ng.trace(fn, x)))
-    found = exe.profile(x, repeats=2)
-    assert sum(r.flops for r in found) == 5 * 2 * 32**3
-    assert all(r.seconds > 0 for r in found) and "GFLOP/s" in str(found) and "test_executable.py" in str(found)
-
-
 def test_programs_may_go_while_workers_are_still_on_their_way():
     """A worker that comes late finds the call closed, not the memory of a program that is gone."""
     for n in range(200):
