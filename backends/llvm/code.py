@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -85,6 +86,13 @@ class Code:
     def fresh(self, hint: str = "") -> str:
         self._count += 1
         return f"{hint}{self._count}"
+
+    def table(self, numbers: Sequence[int]) -> Reg:
+        """The address of a constant array of i64."""
+        text = f"[{len(numbers)} x i64] [{', '.join(f'i64 {n}' for n in numbers)}]"
+        name = f"table{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        self.module.declarations[name] = f"@{name} = internal constant {text}"
+        return Reg("ptr", f"@{name}")
 
     # -- instructions ---------------------------------------------------------------------------------
 

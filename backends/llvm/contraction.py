@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ from nagraph.kernel.form import Kernel, Load, Read, Stage, Store
 
 @dataclass(frozen=True)
 class Contraction:
-    """C[rows, n] = A[rows, k] B[k, n], the rows along the last axis of the grid. Steps are strides, in elements."""
+    """C[rows, n] = sum over batches of A[rows, k] B[k, n], the rows along the last axis of the grid. Steps are strides, in elements.
+
+    `a_offsets`, `b_offsets`: where the batches begin, from where the first one does.
+    """
 
     stage: Stage
     dtype: DType
@@ -30,6 +34,8 @@ class Contraction:
     a_step: int
     b_step: int
     b_column: int
+    a_offsets: tuple[int, ...] = (0,)
+    b_offsets: tuple[int, ...] = (0,)
 
     @property
     def scratch(self) -> int:
@@ -67,11 +73,16 @@ class Contraction:
             c, c_row = tile, self.n
         c = code.offset(c, element, column)
         count = _columns(code, column, columns, self.n)
-        null = Reg("ptr", "null")
+        a_table, b_table = (_table(code, offsets) for offsets in (self.a_offsets, self.b_offsets))
         scratch = code.offset(code.arguments[4], "i8", i64(behind))
         steps = (self.a_row, self.a_step), (self.b_step, self.b_column)
-        code.call(name, "void", a, *map(i64, steps[0]), b, *map(i64, steps[1]), c, i64(c_row), rows, count, i64(self.k), i64(1),
-                  null, null, i64(0), scratch)
+        code.call(name, "void", a, *map(i64, steps[0]), b, *map(i64, steps[1]), c, i64(c_row), rows, count, i64(self.k),
+                  i64(len(self.a_offsets)), a_table, b_table, i64(0), scratch)
+
+
+def _table(code: Code, offsets: tuple[int, ...]) -> Reg:
+    """Offsets as a constant of the module; no table where there is but one batch, which begins where it begins."""
+    return Reg("ptr", "null") if offsets == (0,) else code.table(offsets)
 
 
 def _columns(code: Code, column: Reg, columns: int, n: int) -> Reg:
@@ -103,15 +114,25 @@ def as_contraction(kernel: Kernel, stage: Stage) -> Contraction | None:
         return None
     if (kernel.grid and b.index.coefficient(last)) or any(a.index.coefficient(axis) for axis in kept):
         return None
-    steps = [nested(kernel, x.index, axes) for x, axes in ((a, reduced), (b, reduced), (b, kept), (fold, kept))]
-    if None in steps or steps[3] not in (1, 0):
+    steps = [nested(kernel, x.index, kept) for x in (b, fold)]
+    if None in steps or steps[1] not in (1, 0):
         return None
-    a_step, b_step, b_column, _ = (s or 0 for s in steps)
-    n, k = (math.prod(kernel.axes[x] for x in axes) for axes in (kept, reduced))
+    # The longest run of the innermost reduced axes that both walk through at one step is k; those around it are batches.
+    inner = next(i for i in range(len(reduced) + 1) if all(nested(kernel, x.index, reduced[i:]) is not None for x in (a, b)))
+    a_step, b_step = (nested(kernel, x.index, reduced[inner:]) or 0 for x in (a, b))
+    offsets = [_offsets(kernel, x.index, reduced[:inner]) for x in (a, b)]
+    n, k = (math.prod(kernel.axes[x] for x in axes) for axes in (kept, reduced[inner:]))
     a_row = kernel.tiles[a.tile].size if isinstance(a, Read) else a.index.coefficient(last) if kernel.grid else 0
     if kernel.tiles[fold.tile].dtype != a.dtype:
         return None
-    return Contraction(stage, a.dtype, fold.tile, a, b, n, k, a_row, a_step, b_step, b_column)
+    return Contraction(stage, a.dtype, fold.tile, a, b, n, k, a_row, a_step, b_step, steps[0] or 0, *offsets)
+
+
+def _offsets(kernel: Kernel, index: Affine, axes: Sequence[int]) -> tuple[int, ...]:
+    """What an index adds at each point of these axes, row-major."""
+    steps = [range(0, kernel.axes[a] * index.coefficient(a), index.coefficient(a)) if index.coefficient(a) else (0,) * kernel.axes[a]
+             for a in axes]
+    return tuple(map(sum, itertools.product(*steps)))
 
 
 def nested(kernel: Kernel, index: Affine, axes: Sequence[int]) -> int | None:

@@ -180,9 +180,8 @@ class StageValues:
         then, done = code.fresh("then"), code.fresh("done")
         code.branch(mask, then, done)
         code.label(then)
-        first, _, _ = self._address(i.index)
         pointer = self.frame.pointers[i.operand] if isinstance(i, Load) else self.frame.tiles[i.tile]
-        raw = code.load(kind, code.offset(pointer, kind, first), _align(i.dtype))
+        raw = code.load(kind, code.offset(pointer, kind, self._place(i.index)), _align(i.dtype))
         code.jump(done)
         code.label(done)
         zero = "0.0" if kind in ("float", "double") else "0"
@@ -218,10 +217,8 @@ class StageValues:
         first, step, varying = self._address(index)
         if varying or step not in (0, 1):
             if lanes.width == 1:
-                place = first
-                for atom, c in varying:
-                    place = code.add(place, code.mul(self.values[-1 - atom].raw, i64(c)))
-                return self._from_memory(lanes, dtype, code.load(element, code.offset(pointer, element, place), _align(dtype)))
+                place = code.offset(pointer, element, self._place(index))
+                return self._from_memory(lanes, dtype, code.load(element, place, _align(dtype)))
             places = self.frame.places(lanes, first, step)
             for atom, c in varying:
                 places = places + self._value(-1 - atom, lanes) * c
@@ -247,6 +244,13 @@ class StageValues:
             raw = code.call(f"llvm.masked.load.{suffix(kind)}.p0", kind, address, Reg("i32", str(_align(dtype))), mask,
                             Reg(kind, "zeroinitializer"))
         return self._from_memory(lanes, dtype, raw)
+
+    def _place(self, index: Affine) -> Reg:
+        """An index of one element, where it stands: its axes and the integers that instructions computed."""
+        place, _, varying = self._address(index)
+        for atom, c in varying:
+            place = self.code.add(place, self.code.mul(self.values[-1 - atom].raw, i64(c)))
+        return place
 
     def _from_memory(self, lanes: Lanes, dtype: DType, raw: Reg) -> Scalar:
         if dtype == BOOL:

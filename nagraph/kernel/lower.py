@@ -20,6 +20,7 @@ from nagraph.kernel.form import Fold, Kernel, Stage, Store, Tile, Write
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.folding import Folding
 from nagraph.ops.indexing import Scatter
+from nagraph.ops.materialize import Materialize
 from nagraph.ops.movement import Broadcast, Flip, Reshape, Slice, Transpose
 from nagraph.ops.region import StopGradient
 
@@ -72,19 +73,23 @@ def array_constants(graph: Graph) -> list[Value]:
 
 
 def row_candidates(graph: Graph) -> list[int]:
-    """Numbers of rows to try, the most first: products of leading axes of the first output that all outputs share."""
+    """Numbers of rows to try: products of leading axes of the first output that all outputs share.
+
+    First those that are leading axes of all of them, the most rows first; others cut axes in the middle, and divide for it.
+    """
     found = [1]
     product = 1
     for size in graph.outputs[0].shape:
         product *= size
         found.append(product)
-    sizes = [v.type.size for v in graph.outputs] + [r.type.size for n in graph.nodes if n.op.folds for r in n.results]
+    made = [*graph.outputs, *(r for n in graph.nodes if n.op.folds for r in n.results)]
     limit = min((n.op.most_rows(*(v.type for v in n.operands)) for n in graph.nodes if isinstance(n.op, Folding)), default=product)
-    return [r for r in dict.fromkeys(reversed(found)) if r and r <= limit and all(s % r == 0 for s in sizes)]
+    fitting = [r for r in dict.fromkeys(reversed(found)) if r and r <= limit and all(v.type.size % r == 0 for v in made)]
+    return sorted(fitting, key=lambda rows: any(_prefix(v.shape, rows) is None for v in graph.outputs))
 
 
 #: Ops whose elements are elements of their operand, so that nothing is gained by keeping them.
-MOVEMENT = (Broadcast, Reshape, Transpose, Slice, Flip, StopGradient)
+MOVEMENT = (Broadcast, Reshape, Transpose, Slice, Flip, StopGradient, Materialize)
 
 #: Stages by what they loop over: (depth, size of a row, size of what is reduced, a mark that keeps others out).
 Group = tuple[int, int, int, int]
@@ -150,9 +155,11 @@ class Lowering:
         return [*self.graph.outputs, *(r for g in self.members.values() for n in g for r in n.results)]
 
     def _new_axes(self, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
-        extents = refine(shapes)
-        if extents is None:
-            extents = refine(shapes[:1])
+        fitting: list[tuple[int, ...]] = []
+        for shape in shapes:
+            if refine([*fitting, shape]) is not None:
+                fitting.append(shape)
+        extents = refine(fitting)
         assert extents is not None
         first = len(self.extents)
         self.extents += extents
@@ -169,9 +176,10 @@ class Lowering:
             return ()
         key = (role, size)
         if key not in self._pools:
-            shapes = [s for v in self._all_values() if (s := _suffix(v.shape, size)) is not None]
-            shapes += [e for nodes in self.members.values() for n in nodes
-                       if isinstance(n.op, Folding) and math.prod(e := n.op.fold_extents(*(v.type for v in n.operands))) == size]
+            folds = [n for nodes in self.members.values() for n in nodes if isinstance(n.op, Folding)]
+            shapes = [e for n in folds if math.prod(e := n.op.fold_extents(*(v.type for v in n.operands))) == size]
+            found = [s for v in self._all_values() if (s := _suffix(v.shape, size)) is not None]
+            shapes = [*found, *shapes] if role == "row" else [*shapes, *found]
             self._pools[key] = self._new_axes(shapes or [(size,)])
         return self._pools[key]
 

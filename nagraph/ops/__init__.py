@@ -12,6 +12,7 @@ from nagraph.ops import einsum as einsum
 from nagraph.ops import elementwise as elementwise
 from nagraph.ops import indexing as indexing
 from nagraph.ops import joining as joining
+from nagraph.ops import materialize as materialize
 from nagraph.ops import matrices as matrices
 from nagraph.ops import movement as movement
 from nagraph.ops import pooling as pooling
@@ -22,3 +23,4 @@ from nagraph.ops import rounding as rounding
 from nagraph.ops import sorting as sorting
 from nagraph.ops import special as special
 from nagraph.ops import subscript as subscript
+from nagraph.ops import windows as windows

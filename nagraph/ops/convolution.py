@@ -142,7 +142,10 @@ class ConvGeneral(Folding, Multilinear):
 
         g, (o, c), kernel = self.groups, w.shape[:2], w.shape[2:]
         rest = tuple(range(3, w.ndim + 1))
-        swapped = reshape(transpose(reshape(w, (g, o // g, c, *kernel)), (0, 2, 1, *rest)), (g * c, o // g, *kernel))
+        if g == 1:
+            swapped = transpose(w, (1, 0, *range(2, w.ndim)))
+        else:
+            swapped = reshape(transpose(reshape(w, (g, o // g, c, *kernel)), (0, 2, 1, *rest)), (g * c, o // g, *kernel))
         padding = []
         for n, m, k, s, (low, _), dil, ld in self._sizes(x_shape, ct.shape, w.shape):
             reach = spread(k, dil) - 1
@@ -157,8 +160,11 @@ class ConvGeneral(Folding, Multilinear):
 
         g, n, c, spatial = self.groups, x.shape[0], w_shape[1], x.shape[2:]
         rest = tuple(range(3, x.ndim + 1))
-        channels = reshape(transpose(reshape(x, (n, g, c, *spatial)), (2, 1, 0, *rest)), (c, g * n, *spatial))
         swap = (1, 0, *range(2, x.ndim))
+        if g == 1:
+            channels = transpose(x, swap)
+        else:
+            channels = reshape(transpose(reshape(x, (n, g, c, *spatial)), (2, 1, 0, *rest)), (c, g * n, *spatial))
         padding = []
         for size, m, k, s, (low, _), dil, ld in self._sizes(x.shape, ct.shape, w_shape):
             padding.append((low, spread(k, dil) - spread(size, ld) - low + spread(m, s) - 1))

@@ -192,8 +192,8 @@ def storage_orders(graph: Graph) -> dict[Value, tuple[int, ...]]:
 
 def _layout(shown: np.ndarray[Any, Any]) -> Layout:
     """The layout of a view, from an array that shows it."""
-    base = shown
-    while base.base is not None and isinstance(base.base, np.ndarray):
+    base: Any = shown
+    while getattr(base, "base", None) is not None:  # through what `as_strided` puts between a view and its array as well
         base = base.base
     size = shown.dtype.itemsize
     offset = shown.__array_interface__["data"][0] - base.__array_interface__["data"][0]

@@ -17,6 +17,7 @@ from nagraph.ops.base import Cast, Elementwise
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.indexing import Gather
 from nagraph.ops.joining import Concatenate
+from nagraph.ops.materialize import Materialize
 from nagraph.ops.movement import Broadcast, Flip, Iota, Pad, Reshape, Slice, Transpose
 from nagraph.ops.random import FoldIn, RandomBits
 from nagraph.ops.reduction import Reduction
@@ -27,7 +28,7 @@ from nagraph.plan.rows import operand_forms, prefix, row_counts
 LONGEST_ROW = 1 << 13
 
 FUSIBLE = (Elementwise, Cast, StopGradient, Broadcast, Reshape, Transpose, Slice, Flip, Pad, Concatenate, Iota, RandomBits, FoldIn,
-           Gather, Reduction, ArgExtremum, DotGeneral)
+           Gather, Reduction, ArgExtremum, DotGeneral, Materialize)
 
 #: Of an operand: cut into rows like the result (True), the same for all rows (False), or read from outside alone (None).
 Form = bool | None
@@ -62,7 +63,7 @@ def _operands(node: Node, rows: int) -> Sequence[Form]:
     if isinstance(op, Reduction) and op.axes != tuple(range(node.operands[0].ndim - len(op.axes), node.operands[0].ndim)):
         return outside  # along columns: rows of its operand would be whole matrices
     p = prefix(node.result.shape, rows)
-    if isinstance(op, (Elementwise, Cast, StopGradient, Broadcast)) and p is not None:
+    if isinstance(op, (Elementwise, Cast, StopGradient, Broadcast, Materialize)) and p is not None:
         return [_broadcast(v.shape, node.result.shape, p) for v in node.operands]
     if isinstance(op, (Reshape, Transpose, Slice, Reduction)):
         return operand_forms(node, rows) or outside

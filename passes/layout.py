@@ -1,0 +1,142 @@
+"""Layout: convolutions keep their channels last, and so does all that stands between them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ops.base import Cast, Elementwise
+from nagraph.ops.convolution import ConvGeneral
+from nagraph.ops.materialize import Materialize
+from nagraph.ops.movement import Broadcast, Flip, Pad, Slice, Transpose, reshape, transpose
+from nagraph.ops.reduction import Reduction
+from nagraph.ops.region import StopGradient
+from nagraph.ops.window_products import as_product, batch_last, channels_last
+from nagraph.pipeline import graph_pass
+
+#: The axes of a value, the one that stands outermost in memory first.
+Order = tuple[int, ...]
+
+
+@graph_pass
+@dataclass(frozen=True)
+class Layout:
+    """Layout: a convolution becomes a matrix product over windows, its channels last; other nodes compute in that order too.
+
+    Before   %1 = conv_general(%x, %w)   %2 = maximum(%1, %zero)             %x: f32[8,3,32,32]
+    After    %1 = transpose{axes=[0,2,3,1]}(%x)   ...   %4 = dot_general(%3, ...)   %5 = maximum(%4, %zero)
+             %6 = transpose{axes=[0,3,1,2]}(%5)
+
+    Every value keeps its meaning: where one was computed in another order, a transposition gives it back, and what reads
+    the other order skips it. So transpositions stay only where data enter, leave, or meet nodes that want one order.
+    """
+
+    def __call__(self, graph: Graph) -> Graph:
+        if not any(isinstance(n.op, ConvGeneral) for n in graph.nodes):
+            return graph
+        return graph.rebuild(_Orders().visit)
+
+
+def inverse(order: Order) -> Order:
+    return tuple(sorted(range(len(order)), key=order.__getitem__))
+
+
+def compose(p: Order, q: Order) -> Order:
+    """First p, then q: axis i of the result is axis p[q[i]]."""
+    return tuple(p[i] for i in q)
+
+
+@dataclass
+class _Orders:
+    """`stored`: for values that were computed in another order, that order and the value with its axes in it."""
+
+    stored: dict[Value, tuple[Order, Value]] = field(default_factory=dict)
+    #: Values that repeat few elements, which cost nothing in any order, and what they repeat.
+    free: dict[Value, Value] = field(default_factory=dict)
+
+    def order(self, v: Value) -> Order:
+        return self.stored[v][0] if v in self.stored else tuple(range(v.ndim))
+
+    def turned(self, v: Value, order: Order) -> Value:
+        """v with its axes in this order."""
+        have, base = self.stored.get(v, (tuple(range(v.ndim)), v))
+        found: Value = transpose(base, compose(inverse(have), order))
+        return found
+
+    def put(self, base: Value, order: Order) -> Value:
+        """The value that `base` shows with its axes in this order."""
+        v: Value = transpose(base, inverse(order))
+        if v is not base:
+            self.stored[v] = (order, base)
+        return v
+
+    def visit(self, node: Node) -> Value | None:
+        op, operands = node.op, node.operands
+        if isinstance(op, ConvGeneral):
+            return self.convolution(op, *operands) if as_product(op, *(v.type for v in operands)) else None
+        if isinstance(op, Broadcast):
+            if operands[0].type.size < node.result.type.size:
+                self.free[node.result] = operands[0]
+            return None
+        if isinstance(op, Transpose) and operands[0] in self.stored:
+            order, base = self.stored[operands[0]]
+            return self.put(base, compose(inverse(op.axes), order))
+        if isinstance(op, (Elementwise, Cast, StopGradient)):
+            return self.elementwise(node)
+        if not operands or operands[0] not in self.stored:
+            return None
+        if isinstance(op, Reduction) and len(operands) == 1:
+            return self.reduction(op, operands[0])
+        if isinstance(op, (Pad, Slice, Flip)):
+            return self.moved(op, operands[0])
+        return None
+
+    def convolution(self, op: ConvGeneral, x: Value, w: Value) -> Value:
+        """Channels last; but in a weight gradient, whose channels are the images, what stands in the batch's place is last."""
+        spatial = tuple(range(2, x.ndim))
+        gradient = math.prod(w.shape[2:]) > math.prod(op.infer(x.type, w.type).shape[2:])
+        if op.groups == 1 and (self.order(x)[-1] == 0 or gradient and self.order(x)[-1] != 1):
+            y = batch_last(op, self.turned(x, (1, *spatial, 0)), self.turned(w, (1, *spatial, 0)))
+            return self.put(y, (*spatial, 0, 1))
+        kernel = self.turned(w, (*spatial, 1, 0))
+        if self.order(w) != (*spatial, 1, 0):  # it is read once for every block of results
+            kernel = Materialize()(kernel)
+        y = channels_last(op, self.turned(x, (0, *spatial, 1)), kernel)
+        return self.put(y, (0, *spatial, 1))
+
+    def elementwise(self, node: Node) -> Value | None:
+        """Computed in the order in which most bytes of its operands stand; the others are turned."""
+        shape, size = node.result.shape, node.result.type.size
+        votes: dict[Order, int] = {}
+        for v in node.operands:
+            if v.type.size == size and v.ndim == len(shape) and v not in self.free:
+                votes[self.order(v)] = votes.get(self.order(v), 0) + v.type.nbytes
+        order = max(votes, key=votes.__getitem__, default=tuple(range(len(shape))))
+        if order == tuple(range(len(shape))):
+            return None
+        return self.put(node.op(*(self.aligned(v, order) for v in node.operands)), order)
+
+    def aligned(self, v: Value, order: Order) -> Value:
+        """An operand that broadcasts to what has this order."""
+        while v in self.free:
+            v = self.free[v]
+        if v.type.size == 1:
+            return v
+        wide = v if v.ndim == len(order) else reshape(v, (1,) * (len(order) - v.ndim) + v.shape)
+        return self.turned(wide, order)
+
+    def reduction(self, op: Reduction, x: Value) -> Value:
+        order, base = self.stored[x]
+        left = [a for a in order if a not in op.axes]
+        kept = sorted(left)
+        y = op.with_attributes(axes=tuple(sorted(order.index(a) for a in op.axes)))(base)
+        return self.put(y, tuple(kept.index(a) for a in left))
+
+    def moved(self, op: Pad | Slice | Flip, x: Value) -> Value:
+        order, base = self.stored[x]
+        if isinstance(op, Flip):
+            return self.put(Flip(tuple(sorted(order.index(a) for a in op.axes)))(base), order)
+        names = ("low", "high", "inner") if isinstance(op, Pad) else ("start", "stop", "step")
+        changed = {n: tuple(getattr(op, n)[a] for a in order) for n in names}
+        return self.put(op.with_attributes(**changed)(base), order)
