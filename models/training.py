@@ -108,7 +108,7 @@ def init_state(recipe: Recipe, symbols: int) -> TrainState:
     return TrainState(model, recipe.optimiser().init(model), model.map(np.copy), np.zeros((), np.int32))
 
 
-def make_step(recipe: Recipe, backend: str | None = None) -> Any:
+def make_step(recipe: Recipe, backend: str | None = None, threads: int | None = None) -> Any:
     """The compiled step: (state, ids [batch, context + 1], step) -> (state, loss, gradient norm).
 
     A step whose loss or gradient norm is not finite gives back the state as it was.
@@ -129,7 +129,7 @@ def make_step(recipe: Recipe, backend: str | None = None) -> Any:
         after = TrainState(model, moments, average, count)
         return ng.tree.map(lambda new, old: None if old is None else ng.where(finite, new, old), after, state), loss, norm
 
-    return ng.jit(step, backend=backend, donate_argnames=("state",))
+    return ng.jit(step, backend=backend, threads=threads, donate_argnames=("state",))
 
 
 def make_evaluation(recipe: Recipe, backend: str | None = None) -> Callable[[Any, np.ndarray[Any, Any]], float]:

@@ -1,4 +1,4 @@
-"""The command `nagraph`: train, generate, inspect, opt, cache, info."""
+"""The command `nagraph`: train, generate, inspect, profile, bench, opt, cache, info."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import nagraph
 from nagraph.errors import NagraphError
 
 #: Each command and the module of this package that defines it as `command`.
-COMMANDS = ("train", "generate", "inspect", "opt", "cache", "info")
+COMMANDS = ("train", "generate", "inspect", "profile", "bench", "opt", "cache", "info")
 INTERRUPTED = 130
 
 

@@ -1,11 +1,10 @@
-"""`nagraph inspect gpt2`: the graph before and after passes."""
+"""`nagraph inspect gpt2`: the graph before and after passes, and why its regions were formed or refused."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import click
-import numpy as np
 
 from nagraph.errors import DataError
 
@@ -17,15 +16,19 @@ from nagraph.errors import DataError
 @click.option("--layers", type=click.IntRange(1), default=1, show_default=True, help="Transformer blocks.")
 @click.option("--pipeline", help="Passes to run instead of the default ones, such as \"simplify,cse,dce\".")
 @click.option("--diff", is_flag=True, help="Only the lines that change.")
-def command(model: str, name: str | None, train: bool, layers: int, pipeline: str | None, diff: bool) -> None:
-    """Print the graph of MODEL (gpt2) before and after passes."""
+@click.option("--why", is_flag=True, help="In place of graphs: why regions of kernels were formed, refused or taken apart.")
+@click.option("--rows", type=click.IntRange(1), default=30, show_default=True, help="With --why: kinds of refusals to show.")
+def command(model: str, name: str | None, train: bool, layers: int, pipeline: str | None, diff: bool, why: bool, rows: int) -> None:
+    """Print the graph of MODEL (gpt2) before and after passes, or why its regions are what they are."""
     from nagraph import pipeline as passes
+    from nagraph.models.workloads import workload
 
-    if model != "gpt2":
-        raise DataError(f"unknown model {model!r}; there is gpt2")
     if name is not None:
         passes.load(name)
-    graph = gpt2_graph(train, layers)
+    graph = workload(model, "train" if train else "infer", layers=layers).graph()
+    if why:
+        _tell_why(graph, pipeline or passes.KERNELS, rows)
+        return
     seen: list[passes.Observation] = []
     chosen = passes.Pipeline.parse(pipeline or passes.DEFAULT).with_observers(seen.append)
     after = chosen(graph)
@@ -49,20 +52,20 @@ def command(model: str, name: str | None, train: bool, layers: int, pipeline: st
         click.echo()
 
 
+def _tell_why(graph: Any, pipeline: str, rows: int) -> None:
+    from nagraph.cli.reasons import decisions, formed_table, refused_table
+    from nagraph.cli.terminal import console
+
+    found = decisions(graph, pipeline)
+    if not found:
+        raise DataError(f"the pipeline {pipeline} does not run fuse, which decides about regions; name another with --pipeline")
+    out = console()
+    out.print(formed_table(found))
+    out.print()
+    out.print(refused_table(found, rows))
+
+
 def _lines(graph: Any) -> list[str]:
     from nagraph.ir.printer import format_graph
 
     return format_graph(graph, blobs=False).splitlines()
-
-
-def gpt2_graph(train: bool, layers: int) -> Any:
-    """The graph of the default recipe's model, forward or as a whole training step."""
-    import nagraph as ng
-    from nagraph.models.training import Recipe, init_state, make_step
-
-    recipe = Recipe(layers=layers)
-    state = init_state(recipe, 103)
-    ids = np.zeros((recipe.batch, recipe.context + 1), np.int32)
-    if train:
-        return make_step(recipe).lower(state, ids, np.int32(0)).graph
-    return ng.trace(lambda model, ids: model(ids), state.model, ids[:, :-1])

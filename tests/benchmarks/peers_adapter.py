@@ -18,6 +18,7 @@ import numpy as np
 
 import nagraph as ng
 from nagraph.compiler import BACKENDS
+from nagraph.models.operations import OPERATIONS
 from nagraph.nn import functional as F
 from nagraph.nn.losses import cross_entropy
 
@@ -173,18 +174,6 @@ def loss(c: Sizes, p: Parameters, stats: Parameters, *batch: Array) -> tuple[Arr
     *inputs, labels = batch
     out, stats = forward(c, p, stats, *inputs, training=True)
     return cross_entropy(out, labels), stats
-
-
-# -- single operations -----------------------------------------------------------------------------------
-
-OPERATIONS: dict[str, Callable[..., Array]] = {
-    "ew_chain": lambda x, a, b, c: F.gelu_tanh(x * a + b) + c,
-    "softmax": F.softmax,
-    "layernorm": F.layer_norm,
-    "sgemm": lambda a, b: a @ b,
-    "conv3x3": lambda x, w: F.conv(x, w, padding=1),
-    "sum": lambda x: x.sum(),
-}
 
 
 # -- the adapter -----------------------------------------------------------------------------------------

@@ -1,0 +1,184 @@
+"""`nagraph bench`: times of models and single operations, kept as JSON, compared with earlier ones and with peers."""
+
+from __future__ import annotations
+
+import datetime
+import pathlib
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from nagraph.cli.measuring import Change, Row, changes, load, measure, median_seconds, save
+from nagraph.cli.terminal import console as new_console
+from nagraph.errors import DataError
+
+#: Rounds, and seconds of each run in a round; the same for a quick look.
+ROUNDS, SECONDS = 9, 0.2
+QUICK_ROUNDS, QUICK_SECONDS = 3, 0.05
+#: What models are benchmarked with, other than their defaults: without dropout, whose random bits no two frameworks share.
+CHANGES: dict[str, dict[str, Any]] = {"gpt2": {"dropout": 0.0}}
+
+
+@click.command(short_help="Time models and single operations, and compare.")
+@click.option("--only", help="Names of benchmarks, with commas between; a name stands for all that begin with it.")
+@click.option("--quick", is_flag=True, help="Few and short rounds: a look, not a measurement.")
+@click.option("--threads", type=click.IntRange(1), help="Threads of a call.  [default: as many as there are cores]")
+@click.option("--backend", default="llvm", show_default=True, help="What runs the compiled graphs.")
+@click.option("--out", type=click.Path(path_type=pathlib.Path), help="File for the results.  [default: runs/bench/DATE.json]")
+@click.option("--compare", type=click.Path(readable=False, path_type=pathlib.Path), help="Results of an earlier run to compare with.")
+@click.option("--fail-if-slower", is_flag=True, help="With --compare: exit code 1 if something got slower beyond the noise.")
+@click.option("--against", help="Frameworks to time in the same rounds: torch, jax, or both with a comma between.")
+def command(only: str | None, quick: bool, threads: int | None, backend: str, out: pathlib.Path | None, compare: pathlib.Path | None,
+            fail_if_slower: bool, against: str | None) -> int:
+    """Time training and forward steps of the models and single operations: medians over interleaved rounds."""
+    from nagraph.backends.host import usable_cores
+    from nagraph.cli.info import check_backend
+    from nagraph.cli.peers import Peer
+
+    if fail_if_slower and compare is None:
+        raise click.UsageError("--fail-if-slower compares with earlier results; name them with --compare")
+    check_backend(backend)
+    before = load(compare) if compare else None
+    names = _chosen(only)
+    count = threads or usable_cores()
+    console = new_console()
+    peers: list[Peer] = []
+    try:
+        for name in dict.fromkeys((against or "").replace(" ", "").split(",") if against else ()):
+            peers.append(Peer(name, count))
+        rows = _measured(console, names, backend, count, peers, *(QUICK_ROUNDS, QUICK_SECONDS) if quick else (ROUNDS, SECONDS))
+    finally:
+        for peer in peers:
+            peer.close()
+    about = _about(backend, count, quick, {p.name: p.version for p in peers})
+    place = out or pathlib.Path("runs") / "bench" / f"{about['date'].replace(':', '')}.json"
+    save(place, about, rows)
+    console.print(times(rows))
+    slower = _compared(console, before, about, rows) if before else []
+    console.print(f"results   {place}")
+    return 1 if slower and fail_if_slower else 0
+
+
+def benchmarks() -> dict[str, Callable[[], Any]]:
+    """Each benchmark and what makes its workload."""
+    from nagraph.models.operations import CASES
+    from nagraph.models.workloads import MODELS, TASKS, operation, workload
+
+    found: dict[str, Callable[[], Any]] = {}
+    for model in MODELS:
+        for task in TASKS:
+            found[f"{model}_{task}"] = lambda model=model, task=task: workload(model, task, **CHANGES.get(model, {}))
+    for name in CASES:
+        found[name] = lambda name=name: operation(name)
+    return found
+
+
+def _chosen(only: str | None) -> list[str]:
+    known = list(benchmarks())
+    if only is None:
+        return known
+    found: dict[str, None] = {}
+    for wanted in only.replace(" ", "").split(","):
+        matching = [n for n in known if wanted and n.startswith(wanted)]
+        if not matching:
+            raise DataError(f"there is no benchmark {wanted!r}; there is {', '.join(known)}")
+        found |= dict.fromkeys(matching)
+    return list(found)
+
+
+def _measured(console: Console, names: list[str], backend: str, threads: int, peers: list[Any], rounds: int, seconds: float) -> list[Row]:
+    """All rows; a first run of each compiles and warms up."""
+    runs: dict[tuple[str, str], Callable[[float], float]] = {}
+    flops: dict[str, float] = {}
+    known = benchmarks()
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("compiling", total=len(names) * (1 + len(peers)))
+        for name in names:
+            work = known[name]()
+            call = work.calls(backend, threads)
+            flops[name] = _flops(work)
+            call()
+            runs[name, "nagraph"] = lambda seconds, call=call: median_seconds(call, seconds)
+            progress.advance(task)
+            for peer in peers:
+                if peer.run(name, 0.0) is not None:
+                    runs[name, peer.name] = lambda seconds, peer=peer, name=name: peer.run(name, seconds)
+                progress.advance(task)
+        progress.update(task, description="measuring", completed=0, total=rounds * len(runs))
+        return measure(runs, rounds, seconds, flops, lambda: progress.advance(task))
+
+
+def _flops(work: Any) -> float:
+    """Arithmetic operations of a call, by the ops' costs."""
+    return float(sum(n.op.cost(*(v.type for v in n.operands)).flops for n in work.graph().nodes))
+
+
+def _about(backend: str, threads: int, quick: bool, peers: dict[str, str]) -> dict[str, Any]:
+    """What the results were measured with."""
+    import importlib.metadata
+
+    import nagraph
+    from nagraph.backends.host import cpu_name, usable_cores
+
+    versions = {p: importlib.metadata.version(p) for p in ("numpy", "llvmlite")}
+    return {"date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "machine": {"cpu": cpu_name(), "cores": usable_cores(), "system": f"{platform.system()} {platform.machine()}"},
+            "versions": {"nagraph": nagraph.__version__, "python": platform.python_version(), **versions, **peers},
+            "backend": backend, "threads": threads, "quick": quick}
+
+
+def times(rows: list[Row]) -> Table:
+    """Medians in milliseconds, ours with their noise and rate; peers beside them, and how many times the best one takes."""
+    columns = list(dict.fromkeys(r.column for r in rows))
+    others = [c for c in columns if c != "nagraph"]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("benchmark", no_wrap=True)
+    for title in ("ms", "noise", "GFLOP/s", *(f"{c} ms" for c in others), *(("best peer / nagraph",) if others else ())):
+        table.add_column(title, justify="right", no_wrap=True)
+    found = {(r.name, r.column): r for r in rows}
+    for name in dict.fromkeys(r.name for r in rows):
+        ours = found[name, "nagraph"]
+        theirs = [found.get((name, c)) for c in others]
+        best = min((r.seconds for r in theirs if r), default=None)
+        table.add_row(name, _ms(ours.seconds), f"±{ours.noise:.0%}", f"{ours.flops / ours.seconds / 1e9:.1f}" if ours.flops else "",
+                      *(_ms(r.seconds) if r else "-" for r in theirs),
+                      *((f"{best / ours.seconds:.2f}" if best else "-",) if others else ()))
+    return table
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.4g}"
+
+
+def _compared(console: Console, before: tuple[dict[str, Any], list[Row]], about: dict[str, Any], rows: list[Row]) -> list[Change]:
+    """Print the comparison; what got slower in our own column."""
+    old, old_rows = before
+    found = [c for c in changes(old_rows, rows) if c.now.column == "nagraph"]
+    if not found:
+        raise DataError("the two results have no benchmark in common")
+    for what in ("machine", "backend", "threads", "quick"):
+        if old.get(what) != about[what]:
+            console.print(f"note: {what} was {_shown(old.get(what))}, is {_shown(about[what])}")
+    table = Table(box=None, pad_edge=False, title=f"\ncompared with {old.get('date')}", title_justify="left")
+    table.add_column("benchmark", no_wrap=True)
+    for title in ("before ms", "now ms", "now / before", "noise"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for c in found:
+        table.add_row(c.now.name, _ms(c.before.seconds), _ms(c.now.seconds), f"{c.ratio:.2f}", f"±{c.limit:.0%}",
+                      "" if c.verdict == "same" else c.verdict, style={"slower": "red", "faster": "green"}.get(c.verdict, ""))
+    console.print(table)
+    slower = [c for c in found if c.verdict == "slower"]
+    shown = ", ".join(f"{c.now.name} ({c.ratio:.2f} times)" for c in slower)
+    console.print(f"slower beyond the noise: {shown or 'nothing'}")
+    return slower
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(f"{v}" for v in value.values()) if isinstance(value, dict) else f"{value}"
