@@ -106,14 +106,15 @@ class _Orders:
         return self.put(y, (0, *spatial, 1))
 
     def elementwise(self, node: Node) -> Value | None:
-        """Computed in the order in which most bytes of its operands stand; the others are turned."""
+        """Computed in the order in which most bytes of its operands stand, one with channels last if in doubt."""
         shape, size = node.result.shape, node.result.type.size
+        straight = tuple(range(len(shape)))
         votes: dict[Order, int] = {}
         for v in node.operands:
             if v.type.size == size and v.ndim == len(shape) and v not in self.free:
                 votes[self.order(v)] = votes.get(self.order(v), 0) + v.type.nbytes
-        order = max(votes, key=votes.__getitem__, default=tuple(range(len(shape))))
-        if order == tuple(range(len(shape))):
+        order = max(votes, key=lambda order: (votes[order], order != straight), default=straight)
+        if order == straight:
             return None
         return self.put(node.op(*(self.aligned(v, order) for v in node.operands)), order)
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from nagraph.ir.graph import Graph, Node, Value
-from nagraph.ops.movement import reshape
-from nagraph.ops.reduction import Reduction
+from nagraph.ops.contraction import DotGeneral
+from nagraph.ops.movement import Transpose, reshape
+from nagraph.ops.reduction import Reduction, Sum
+from nagraph.ops.windows import Windows
 from nagraph.pipeline import graph_pass
 
 
@@ -21,15 +23,46 @@ class Split:
     After    %1 = sum{axes=[1]}(%0)   %2 = sum{axes=[0]}(%1)
 
     The parts follow from the shape alone, never from a number of threads; so does the order of additions.
-    It is for results of fewer than `rows` rows that are reduced from `shortest` elements or more.
+    It is for results of fewer than `rows` rows that are reduced from `shortest` elements or more. A matrix product over
+    windows, which reads its operands again for every place in the window, is split so that a part of them fits a cache of
+    `cache_nbytes`.
     """
 
     shortest: int = 1 << 13
     rows: int = 64
     most: int = 256
+    cache_nbytes: int = 1 << 19
 
     def __call__(self, graph: Graph) -> Graph:
-        return graph.rebuild(self._visit)
+        windows: dict[Value, Value] = {}
+
+        def visit(node: Node) -> Value | None:
+            if isinstance(node.op, (Windows, Transpose)):
+                source = windows.get(node.operands[0], node.operands[0] if isinstance(node.op, Windows) else None)
+                if source is not None:
+                    windows[node.result] = source
+            if isinstance(node.op, DotGeneral):
+                return self._product(node, windows)
+            return self._visit(node)
+
+        return graph.rebuild(visit)
+
+    def _product(self, node: Node, windows: dict[Value, Value]) -> Value | None:
+        """Parts of the first axis that is summed over, if that is the first axis of both operands."""
+        op = node.op
+        assert isinstance(op, DotGeneral)
+        x, y = node.operands
+        if x not in windows or op.batch_axes != ((), ()) or not op.contract[0] or op.contract[0][0] or op.contract[1][0]:
+            return None
+        size = x.shape[0]
+        nbytes = windows[x].type.nbytes + y.type.nbytes
+        parts = min((d for d in range(1, size + 1) if size % d == 0 and nbytes <= d * self.cache_nbytes), default=size)
+        if parts == 1 or parts * node.result.type.nbytes > nbytes:
+            return None
+        x, y = (reshape(v, (parts, size // parts, *v.shape[1:])) for v in (x, y))
+        inner = tuple(tuple(a + 1 for a in axes) for axes in op.contract)
+        found: Value = Sum((0,))(DotGeneral((inner[0], inner[1]), ((0,), (0,)))(x, y))
+        return found
 
     def _visit(self, node: Node) -> Value | None:
         op = node.op

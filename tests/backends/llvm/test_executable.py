@@ -285,3 +285,15 @@ graph @body(%x: f32[64,1024]) -> (f32[64]) {
     exe = compile(graph)
     assert len(exe.launches) > 1
     np.testing.assert_allclose(exe(x)[0], x.sum(1) + x.sum(1)[::-1], rtol=1e-4, atol=1e-3)
+
+
+def test_a_row_cut_in_the_middle_loads_single_elements_where_integers_say():
+    """65 elements of a row: whole vectors, then one element whose index is computed and masked."""
+    def fn(x):
+        return (x.reshape(16, 32) * 2).sum(axis=1), np.pad(x, ((0, 0), (3, 2), (2, 0), (0, 0))).reshape(16, 65) + 1
+
+    x = np.arange(1.0, 513).reshape(2, 8, 8, 4)
+    executable = ng.compile(ng.trace(fn, x), backend="llvm", passes="dce,fuse{min_nbytes=0,kernels=True}")
+    assert "floor_divide" in executable.source("kernel")
+    for found, expected in zip(executable(x), fn(x), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
