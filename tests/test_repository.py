@@ -55,7 +55,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "signature": ("ir", "tree", "tracing"),
     "compiler": ("ir", "tree", "tracing", "signature"),
     "cli": ("",),
-    "cli.peers": ("", "models", "storage"),  # the models, written once more
+    "cli.peers": ("models", "storage"),  # the models, written once more
     "__main__": ("cli",),
     "nn": ("", "tree"),
     "nn.functional": ("composites", "ops", "transforms"),  # it is the public door to these

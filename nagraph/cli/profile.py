@@ -55,7 +55,8 @@ def command(model: str, task: str, steps: int, threads: int | None, place: pathl
     write_atomically(timeline, json.dumps(profile.timeline(f"{model} {task}")).encode())
     out.print(f"timeline  {timeline} (open it in https://ui.perfetto.dev)", soft_wrap=True)
     picture = draw_memory(memory, f"{model} {task}", folder / "memory.png")
-    out.print(f"memory    {picture or 'not drawn: it needs matplotlib (pip install nagraph[plot])'}", soft_wrap=True)
+    missing = "not drawn: it needs matplotlib (pip install 'nagraph[plot]')"
+    out.print(f"memory    {picture or missing}", soft_wrap=True)
 
 
 def time_table(profile: Any, rows: int) -> Table:

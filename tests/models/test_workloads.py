@@ -1,0 +1,58 @@
+"""Workloads: the step of a model with arguments, which commands take from one table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import nagraph as ng
+from nagraph.errors import DataError
+from nagraph.models.operations import CASES, OPERATIONS
+from nagraph.models.workloads import MODELS, TASKS, operation, workload
+
+SMALL = {"layers": 1, "heads": 2, "width": 8, "context": 8, "batch": 2}
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("model", MODELS)
+def test_arrays_fit_the_graph_and_the_executable(model: str, task: str) -> None:
+    work = workload(model, task, **SMALL)
+    lowered = work.lower("numpy")
+    wanted = [(v.shape, v.dtype) for v in lowered.executable.graph.inputs]
+    assert [(a.shape, a.dtype) for a in work.arrays()] == wanted
+    assert len(work.graph().inputs) == len(wanted) and work.items == 16 and work.unit == "tokens"
+
+
+def test_calls_of_a_training_step_carry_the_state_on() -> None:
+    call = workload("gpt2", "train", **SMALL, dropout=0.0).calls("numpy")
+    first, second, third = (call() for _ in range(3))
+    assert int(third[0].count) == 3 and first[0].count is second[0].count is third[0].count, "one state, updated in place"
+    assert float(third[1]) < float(first[1])
+
+
+def test_calls_of_a_forward_pass_are_all_alike() -> None:
+    call = workload("gpt2", "infer", **SMALL).calls("numpy")
+    a, b = call(), call()
+    assert a.shape == (2, 8, 103) and np.array_equal(a, b)
+
+
+def test_unknown_models_and_tasks() -> None:
+    with pytest.raises(DataError, match="unknown model 'gpt9'; there is gpt2"):
+        workload("gpt9", "train")
+    with pytest.raises(DataError, match="unknown task 'sleep'; there is train, infer"):
+        workload("gpt2", "sleep")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_operations_take_the_arrays_of_their_cases(name: str) -> None:
+    function, shapes = CASES[name]
+    (result,) = ng.trace(OPERATIONS[function], *(ng.spec(s, np.float32) for s in shapes)).output_types
+    assert result.size in (1, 64 * 64, 256 * 256, 1 << 20, 1 << 21, 1 << 22)
+    assert all(s <= 1 << 24 for s in result.shape)
+
+
+def test_operations_have_the_same_arrays_each_time() -> None:
+    a, b = operation("sgemm_64"), operation("sgemm_64")
+    assert all(np.array_equal(x, y) for x, y in zip(a.arguments, b.arguments, strict=True))
+    x, y = a.arguments
+    np.testing.assert_allclose(a.calls("numpy")(), x @ y, rtol=1e-5, atol=1e-5)
