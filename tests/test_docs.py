@@ -55,9 +55,10 @@ def test_commands_exist(text):
     from nagraph.cli import cli
 
     name, *rest = shlex.split(text)
-    command = cli.get_command(click.Context(cli), name)
+    above = click.Context(cli, **cli.context_settings)
+    command = cli.get_command(above, name)
     assert command is not None
-    command.make_context(name, rest)
+    command.make_context(name, rest, above)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

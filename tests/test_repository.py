@@ -408,7 +408,7 @@ def test_compiling_loads_passes_and_no_layers() -> None:
     report([f"jit loads {m}" for m in sorted(loaded) if any(within(m, name) for name in unwanted)])
 
 
-@pytest.mark.parametrize("command", ["--help", "info", "opt", "generate"])
+@pytest.mark.parametrize("command", ["--help", "info", "opt", "generate", "profile", "bench"])
 def test_commands_load_what_they_need(command: str) -> None:
     """Help and errors come without matplotlib and the training."""
     loaded = loaded_after(f"import nagraph.cli\ntry:\n  nagraph.cli.cli.main([{command!r}, '--help'], standalone_mode=False)\n"

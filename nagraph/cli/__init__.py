@@ -38,6 +38,7 @@ def cli() -> None:
     nagraph train gpt2                      train a small GPT-2 on text, then see it write
     nagraph generate runs/gpt2 --prompt The continue a text with a trained model
     nagraph inspect gpt2 --pass fuse        the graph before and after a pass
+    nagraph profile gpt2                    where the time and the memory of a step go
     """
 
 

@@ -60,13 +60,15 @@ def command(model: str, task: str, steps: int, threads: int | None, place: pathl
 
 
 def time_table(profile: Any, rows: int) -> Table:
-    """A profile's rows as a table for the terminal."""
+    """A profile's rows as a table for the terminal; where that is narrow, names and lines are cut, numbers are not."""
     from nagraph.backends.llvm.profile import COLUMNS
 
     table = Table(box=None, pad_edge=False)
-    for name, right in COLUMNS.items():
-        table.add_column(name, justify="right" if right else "left", no_wrap=True)
-    for cells in profile.cells(rows):
+    shown = profile.cells(rows)
+    for (name, right), texts in zip(COLUMNS.items(), zip(*shown)):
+        least = None if name in ("kernel", "lines") else max(len(name), *map(len, texts))
+        table.add_column(name, justify="right" if right else "left", no_wrap=True, min_width=least)
+    for cells in shown:
         table.add_row(*cells, style="bold" if cells[8] == "the call" else "")
     return table
 

@@ -9,6 +9,7 @@ import re
 import pytest
 
 import nagraph as ng
+from nagraph.cli import COMMANDS
 from nagraph.compiler import BACKENDS
 from nagraph.pipeline import DEFAULT, Pipeline
 from tests.cli.running import TEXT, TINY, run, spawn
@@ -138,7 +139,7 @@ def test_info_says_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
     assert re.search(r"matplotlib +not installed", run("info").out)
 
 
-@pytest.mark.parametrize("args", [[], ["train"], ["generate"], ["inspect"], ["opt"], ["info"]], ids=lambda a: a[0] if a else "nagraph")
+@pytest.mark.parametrize("args", [[], *([name] for name in COMMANDS)], ids=lambda a: a[0] if a else "nagraph")
 def test_help(args: list[str]) -> None:
     done = run(*args, "--help")
     assert done.code == 0 and done.out.startswith("Usage: nagraph ") and "-h, --help" in done.out
@@ -147,7 +148,7 @@ def test_help(args: list[str]) -> None:
 
 def test_no_command_shows_the_commands() -> None:
     done = run()
-    assert done.code == 2 and all(name in done.out + done.err for name in ("train", "generate", "inspect", "opt", "info"))
+    assert done.code == 2 and all(name in done.out + done.err for name in COMMANDS)
 
 
 def test_version() -> None:
