@@ -29,6 +29,16 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def busy_seconds() -> float | None:
+    """Seconds of processor time that all processes together have used since the system began; None where it does not tell."""
+    try:
+        with open("/proc/stat", encoding="ascii") as file:
+            user, nice, system, _idle, _waiting, *rest = map(int, file.readline().split()[1:9])
+    except OSError:
+        return None
+    return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
+
+
 def last_cache_nbytes() -> int:
     """The size of the largest cache of the first core."""
     units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}

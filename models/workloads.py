@@ -62,9 +62,9 @@ class Workload:
         return call
 
 
-def gpt2(task: str, **sizes: Any) -> Workload:
-    """The training step of the default recipe, or the logits of its batch. `sizes`: other values for fields of the recipe."""
-    recipe = Recipe(**sizes)
+def gpt2(task: str, layers: int | None = None, **changes: Any) -> Workload:
+    """The training step of the default recipe, or the logits of its batch. `changes`: other values for fields of the recipe."""
+    recipe = Recipe(**changes) if layers is None else Recipe(layers=layers, **changes)
     state = init_state(recipe, SYMBOLS)
     ids = np.random.default_rng(recipe.seed).integers(0, SYMBOLS, (recipe.batch, recipe.context + 1)).astype(np.int32)
     tokens = recipe.batch * recipe.context
@@ -75,21 +75,21 @@ def gpt2(task: str, **sizes: Any) -> Workload:
     def forward(model: Any, ids: Any) -> Any:
         return model(ids)
 
-    return Workload("gpt2", lambda backend, threads: ng.jit(forward, backend=backend, threads=threads), (state.model, ids[:, :-1]), 0,
-                    tokens, "tokens")
+    return Workload("gpt2", lambda backend, threads: ng.jit(forward, backend=backend, threads=threads),
+                    (state.model, ids[:, :-1]), items=tokens, unit="tokens")
 
 
-#: Each model: (task, other sizes) -> Workload.
+#: Each model: (task, layers, **changes) -> Workload; layers=None is the model's own depth.
 MODELS: dict[str, Callable[..., Workload]] = {"gpt2": gpt2}
 
 
-def workload(model: str, task: str, **sizes: Any) -> Workload:
+def workload(model: str, task: str, layers: int | None = None, **changes: Any) -> Workload:
     """What `model` does for a task, "train" (a whole training step) or "infer". DataError naming the models there are."""
     if model not in MODELS:
         raise DataError(f"unknown model {model!r}; there is {', '.join(MODELS)}")
     if task not in TASKS:
         raise DataError(f"unknown task {task!r}; there is {', '.join(TASKS)}")
-    return MODELS[model](task, **sizes)
+    return MODELS[model](task, layers, **changes)
 
 
 def operation(name: str) -> Workload:

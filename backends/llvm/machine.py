@@ -55,7 +55,8 @@ class Machine:
         return ("compute", computing) if computing > nbytes / speed else (place, nbytes / speed)
 
     def __str__(self) -> str:
-        return (f"{self.cpu}, {self.threads} thread{'s' * (self.threads > 1)}, measured: {self.float32 / 1e9:.0f} GFLOP/s in float32, "
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return (f"{self.cpu}, {threads}, measured: {self.float32 / 1e9:.0f} GFLOP/s in float32, "
                 f"memory {self.memory / 1e9:.0f} GB/s, cache of {self.cache_nbytes / 2**20:.0f} MB {self.cache / 1e9:.0f} GB/s")
 
 

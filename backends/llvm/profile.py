@@ -111,7 +111,8 @@ class Profile:
             found.append(line(r.seconds, r.name, f"{r.calls}", f"{r.threads:.1f}", *rates, f"{r.roof:.0%}", r.bound, lines=lines))
         rest = self.rows[len(found):]
         if rest:
-            found.append(line(sum(r.seconds for r in rest), f"{len(rest)} more kernels", f"{sum(r.calls for r in rest)}", *[""] * 5))
+            calls = f"{sum(r.calls for r in rest)}"
+            found.append(line(sum(r.seconds for r in rest), f"{len(rest)} more kernels", calls, *[""] * 5))
         found.append(line(self.between_seconds, "between kernels: handing out, waiting"))
         found.append(line(self.outside_seconds, "outside of them: Python, waking threads"))
         rate = f"{self.flops / total / 1e9:.1f}"
@@ -122,7 +123,8 @@ class Profile:
         """The table as text, with the machine's peaks below."""
         table = [tuple(COLUMNS), *self.cells(most)]
         widths = [max(map(len, column)) for column in zip(*table)]
-        lines = ["  ".join(f"{c:>{w}}" if right else f"{c:<{w}}" for c, w, right in zip(row, widths, COLUMNS.values())) for row in table]
+        sides = [">" if right else "<" for right in COLUMNS.values()]
+        lines = ["  ".join(f"{c:{side}{w}}" for c, w, side in zip(row, widths, sides)) for row in table]
         return "\n".join([*(line.rstrip() for line in lines), str(self.machine)])
 
     def timeline(self, name: str = "call") -> dict[str, Any]:

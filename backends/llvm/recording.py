@@ -115,8 +115,8 @@ class Recorded:
             if count <= space:
                 break
             if count > MOST:
-                raise NagraphError(f"a profile has space for {MOST:,} chunks, this call has {count:,}; profile one with fewer turns "
-                                   "of its loops")
+                raise NagraphError(f"a profile has space for {MOST:,} chunks, this call has {count:,}; "
+                                   "profile one with fewer turns of its loops")
             self._log = self._new(count * 5 // 4)
         events = self._log[WORDS:WORDS * (count + 1)].copy().view(EVENT)
         return Recording(begin, end, events[np.argsort(events["begin"], kind="stable")], _names())

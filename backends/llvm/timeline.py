@@ -32,7 +32,8 @@ def trace_events(profile: Profile, name: str) -> dict[str, Any]:
         share = (stop - start) / work.units
         about = {"lines": ", ".join(work.lines), "flops": work.flops * share, "bytes": work.nbytes * share, "launch": launch,
                  "units": f"{start}-{stop - 1} of {work.units}"}
-        events.append(_slice(work.name, "kernel", tracks[int(e["thread"])], int(e["begin"]), int(e["end"]), recording.begin, about))
+        track, begin, end = tracks[int(e["thread"])], int(e["begin"]), int(e["end"])
+        events.append(_slice(work.name, "kernel", track, begin, end, recording.begin, about))
     return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": {"machine": str(profile.machine)}}
 
 
@@ -43,5 +44,5 @@ def _about(what: str, track: int, **args: Any) -> dict[str, Any]:
 
 def _slice(name: str, kind: str, track: int, begin: int, end: int, zero: int, args: dict[str, Any]) -> dict[str, Any]:
     """A complete event; times in microseconds after `zero`."""
-    return {"ph": "X", "name": name, "cat": kind, "pid": PROCESS, "tid": track, "ts": (begin - zero) / 1e3, "dur": (end - begin) / 1e3,
-            "args": args}
+    return {"ph": "X", "name": name, "cat": kind, "pid": PROCESS, "tid": track,
+            "ts": (begin - zero) / 1e3, "dur": (end - begin) / 1e3, "args": args}

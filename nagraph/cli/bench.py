@@ -13,13 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nagraph.cli.measuring import Change, Row, changes, load, measure, median_seconds, save
+from nagraph.cli.measuring import Change, Others, Row, changes, load, measure, median_seconds, save
 from nagraph.cli.terminal import console as new_console
 from nagraph.errors import DataError
 
 #: Rounds, and seconds of each run in a round; the same for a quick look.
 ROUNDS, SECONDS = 9, 0.2
 QUICK_ROUNDS, QUICK_SECONDS = 3, 0.05
+#: A share of the cores used by other processes that is worth a note.
+BUSY = 0.05
 #: What models are benchmarked with, other than their defaults: without dropout, whose random bits no two frameworks share.
 CHANGES: dict[str, dict[str, Any]] = {"gpt2": {"dropout": 0.0}}
 
@@ -30,11 +32,12 @@ CHANGES: dict[str, dict[str, Any]] = {"gpt2": {"dropout": 0.0}}
 @click.option("--threads", type=click.IntRange(1), help="Threads of a call.  [default: as many as there are cores]")
 @click.option("--backend", default="llvm", show_default=True, help="What runs the compiled graphs.")
 @click.option("--out", type=click.Path(path_type=pathlib.Path), help="File for the results.  [default: runs/bench/DATE.json]")
-@click.option("--compare", type=click.Path(readable=False, path_type=pathlib.Path), help="Results of an earlier run to compare with.")
+@click.option("--compare", type=click.Path(readable=False, path_type=pathlib.Path),
+              help="Results of an earlier run to compare with.")
 @click.option("--fail-if-slower", is_flag=True, help="With --compare: exit code 1 if something got slower beyond the noise.")
 @click.option("--against", help="Frameworks to time in the same rounds: torch, jax, or both with a comma between.")
-def command(only: str | None, quick: bool, threads: int | None, backend: str, out: pathlib.Path | None, compare: pathlib.Path | None,
-            fail_if_slower: bool, against: str | None) -> int:
+def command(only: str | None, quick: bool, threads: int | None, backend: str, out: pathlib.Path | None,
+            compare: pathlib.Path | None, fail_if_slower: bool, against: str | None) -> int:
     """Time training and forward steps of the models and single operations: medians over interleaved rounds."""
     from nagraph.backends.host import usable_cores
     from nagraph.cli.info import check_backend
@@ -51,16 +54,20 @@ def command(only: str | None, quick: bool, threads: int | None, backend: str, ou
     try:
         for name in dict.fromkeys((against or "").replace(" ", "").split(",") if against else ()):
             peers.append(Peer(name, count))
-        rows = _measured(console, names, backend, count, peers, *(QUICK_ROUNDS, QUICK_SECONDS) if quick else (ROUNDS, SECONDS))
+        others = Others()
+        length = (QUICK_ROUNDS, QUICK_SECONDS) if quick else (ROUNDS, SECONDS)
+        rows = _measured(console, names, backend, count, peers, others, *length)
     finally:
         for peer in peers:
             peer.close()
-    about = _about(backend, count, quick, {p.name: p.version for p in peers})
+    about = {**_about(backend, count, quick, {p.name: p.version for p in peers}), "others": others.share}
     place = out or pathlib.Path("runs") / "bench" / f"{about['date'].replace(':', '')}.json"
     save(place, about, rows)
     console.print(times(rows))
+    if (others.share or 0) > BUSY:
+        console.print(f"note: other processes used {others.share:.0%} of the cores meanwhile, so times may be too long")
     slower = _compared(console, before, about, rows) if before else []
-    console.print(f"results   {place}")
+    console.print(f"results   {place}", soft_wrap=True)
     return 1 if slower and fail_if_slower else 0
 
 
@@ -91,7 +98,8 @@ def _chosen(only: str | None) -> list[str]:
     return list(found)
 
 
-def _measured(console: Console, names: list[str], backend: str, threads: int, peers: list[Any], rounds: int, seconds: float) -> list[Row]:
+def _measured(console: Console, names: list[str], backend: str, threads: int, peers: list[Any], others: Others, rounds: int,
+              seconds: float) -> list[Row]:
     """All rows; a first run of each compiles and warms up."""
     runs: dict[tuple[str, str], Callable[[float], float]] = {}
     flops: dict[str, float] = {}
@@ -104,7 +112,7 @@ def _measured(console: Console, names: list[str], backend: str, threads: int, pe
             call = work.calls(backend, threads)
             flops[name] = _flops(work)
             call()
-            runs[name, "nagraph"] = lambda seconds, call=call: median_seconds(call, seconds)
+            runs[name, "nagraph"] = others.watched(lambda seconds, call=call: median_seconds(call, seconds))
             progress.advance(task)
             for peer in peers:
                 if peer.run(name, 0.0) is not None:
@@ -146,7 +154,8 @@ def times(rows: list[Row]) -> Table:
         ours = found[name, "nagraph"]
         theirs = [found.get((name, c)) for c in others]
         best = min((r.seconds for r in theirs if r), default=None)
-        table.add_row(name, _ms(ours.seconds), f"±{ours.noise:.0%}", f"{ours.flops / ours.seconds / 1e9:.1f}" if ours.flops else "",
+        rate = f"{ours.flops / ours.seconds / 1e9:.1f}" if ours.flops else ""
+        table.add_row(name, _ms(ours.seconds), f"±{ours.noise:.0%}", rate,
                       *(_ms(r.seconds) if r else "-" for r in theirs),
                       *((f"{best / ours.seconds:.2f}" if best else "-",) if others else ()))
     return table
@@ -165,6 +174,8 @@ def _compared(console: Console, before: tuple[dict[str, Any], list[Row]], about:
     for what in ("machine", "backend", "threads", "quick"):
         if old.get(what) != about[what]:
             console.print(f"note: {what} was {_shown(old.get(what))}, is {_shown(about[what])}")
+    if (old.get("others") or 0) > BUSY:
+        console.print(f"note: when the earlier results were taken, other processes used {old['others']:.0%} of the cores")
     table = Table(box=None, pad_edge=False, title=f"\ncompared with {old.get('date')}", title_justify="left")
     table.add_column("benchmark", no_wrap=True)
     for title in ("before ms", "now ms", "now / before", "noise"):
@@ -176,7 +187,7 @@ def _compared(console: Console, before: tuple[dict[str, Any], list[Row]], about:
     console.print(table)
     slower = [c for c in found if c.verdict == "slower"]
     shown = ", ".join(f"{c.now.name} ({c.ratio:.2f} times)" for c in slower)
-    console.print(f"slower beyond the noise: {shown or 'nothing'}")
+    console.print(f"slower beyond the noise: {shown or 'nothing'}", soft_wrap=True)
     return slower
 
 

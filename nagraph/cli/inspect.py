@@ -18,14 +18,15 @@ from nagraph.errors import DataError
 @click.option("--diff", is_flag=True, help="Only the lines that change.")
 @click.option("--why", is_flag=True, help="In place of graphs: why regions of kernels were formed, refused or taken apart.")
 @click.option("--rows", type=click.IntRange(1), default=30, show_default=True, help="With --why: kinds of refusals to show.")
-def command(model: str, name: str | None, train: bool, layers: int, pipeline: str | None, diff: bool, why: bool, rows: int) -> None:
-    """Print the graph of MODEL (gpt2) before and after passes, or why its regions are what they are."""
+def command(model: str, name: str | None, train: bool, layers: int, pipeline: str | None, diff: bool, why: bool,
+            rows: int) -> None:
+    """Print the graph of MODEL (such as gpt2) before and after passes, or why its regions are what they are."""
     from nagraph import pipeline as passes
     from nagraph.models.workloads import workload
 
     if name is not None:
         passes.load(name)
-    graph = workload(model, "train" if train else "infer", layers=layers).graph()
+    graph = workload(model, "train" if train else "infer", layers).graph()
     if why:
         _tell_why(graph, pipeline or passes.KERNELS, rows)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import pathlib
 import statistics
 import time
@@ -70,6 +71,32 @@ def measure(runs: Mapping[tuple[str, str], Callable[[float], float]], rounds: in
             found[key].append(runs[key](seconds))
             after()
     return [Row(name, column, tuple(times), flops.get(name, 0.0)) for (name, column), times in found.items()]
+
+
+class Others:
+    """What other processes do meanwhile: `share` is the part of the cores that they used during watched runs, None if not known."""
+
+    def __init__(self) -> None:
+        self._seconds = self._available = 0.0
+
+    def watched(self, run: Callable[[float], float]) -> Callable[[float], float]:
+        """run, with what others do in the meantime added up."""
+        from nagraph.backends.host import busy_seconds
+
+        def watch(seconds: float) -> float:
+            busy, own, start = busy_seconds(), time.process_time(), time.perf_counter()
+            found = run(seconds)
+            after = busy_seconds()
+            if busy is not None and after is not None:
+                self._seconds += after - busy - (time.process_time() - own)
+                self._available += (time.perf_counter() - start) * (os.cpu_count() or 1)
+            return found
+
+        return watch
+
+    @property
+    def share(self) -> float | None:
+        return min(1.0, max(0.0, self._seconds / self._available)) if self._available else None
 
 
 def save(path: pathlib.Path, about: Mapping[str, Any], rows: list[Row]) -> None:

@@ -25,15 +25,16 @@ from nagraph.errors import DataError
               help="Folder for timeline and picture.  [default: runs/MODEL-TASK-profile]")
 @click.option("--rows", type=click.IntRange(1), default=25, show_default=True, help="Kernels and buffers that the tables show.")
 @click.option("--layers", type=click.IntRange(1), help="Transformer blocks.  [default: the model's own]")
-def command(model: str, task: str, steps: int, threads: int | None, place: pathlib.Path | None, rows: int, layers: int | None) -> None:
-    """Run the default step of MODEL (gpt2) and show its kernels by time and its memory by size.
+def command(model: str, task: str, steps: int, threads: int | None, place: pathlib.Path | None, rows: int,
+            layers: int | None) -> None:
+    """Run the default step of MODEL (such as gpt2) and show its kernels by time and its memory by size.
 
     A timeline for https://ui.perfetto.dev (one track a thread) and a picture of the memory are left in the folder.
     """
     from nagraph.models.workloads import workload
     from nagraph.storage import write_atomically
 
-    work = workload(model, task, **({"layers": layers} if layers else {}))
+    work = workload(model, task, layers)
     folder = place or pathlib.Path("runs") / f"{model}-{task}-profile"
     try:
         folder.mkdir(parents=True, exist_ok=True)

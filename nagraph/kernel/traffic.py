@@ -14,8 +14,9 @@ from nagraph.kernel.form import Kernel, Load, Stage
 
 
 def traffic(kernel: Kernel, arrays: Sequence[int], nbytes: Sequence[int | None]) -> tuple[int, int]:
-    """(bytes read, bytes written). `arrays`: the number of each operand's array; `nbytes`: the size of each array, None if not known.
+    """(bytes read, bytes written).
 
+    arrays: the number of each operand's array. nbytes: the size of each array, None if not known.
     A store that combines with what stands there reads it as well. Masks do not count: what they leave out is read here.
     """
     loads: dict[int, dict[Affine, int]] = {}

@@ -61,7 +61,8 @@ class Memory:
             if b.kind == "arena":
                 (name, type, t), *others = taken[i]
                 node = plan.steps[t].node
-                buffers.append(Allocation(b.offset, b.nbytes, b.first, b.last, name, type, label_of(node), lines_of(node), len(others)))
+                buffers.append(Allocation(b.offset, b.nbytes, b.first, b.last, name, type, label_of(node), lines_of(node),
+                                          len(others)))
         steps = tuple(label_of(s.node) for s in plan.steps)
         return cls(plan.arena_bytes, plan.lower_bound, steps, tuple(buffers))
 
@@ -94,10 +95,12 @@ class Memory:
             mark = "*" if b.first <= at <= b.last else " "
             then = f", then {b.reused} more in its place" if b.reused else ""
             where = f"   {', '.join(b.lines[:3])}" if b.lines else ""
-            lines.append(f"{mark} {b.offset:11,} {b.nbytes:11,} {f'{b.first}-{b.last}':>11}  {b.value}: {b.type} {b.op}{then}{where}")
+            what = f"{b.value}: {b.type} {b.op}{then}{where}"
+            lines.append(f"{mark} {b.offset:11,} {b.nbytes:11,} {f'{b.first}-{b.last}':>11}  {what}")
         rest = ordered[len(ordered[:most]):]
         if rest:
-            lines.append(f"  and {len(rest)} more of {size(rest[0].nbytes)} or less, {size(sum(b.nbytes for b in rest))} together")
+            together = size(sum(b.nbytes for b in rest))
+            lines.append(f"  and {len(rest)} more of {size(rest[0].nbytes)} or less, {together} together")
         return "\n".join(lines)
 
     def __str__(self) -> str:

@@ -6,11 +6,12 @@ import importlib.util
 import json
 import math
 import pathlib
+from types import SimpleNamespace
 
 import pytest
 
 from nagraph.cli.bench import benchmarks
-from nagraph.cli.measuring import LEAST_CHANGE, Change, Row, changes, load, measure, median_seconds, save
+from nagraph.cli.measuring import LEAST_CHANGE, Change, Others, Row, changes, load, measure, median_seconds, save
 from nagraph.errors import DataError
 from nagraph.models.operations import CASES
 from nagraph.models.workloads import MODELS
@@ -64,6 +65,19 @@ def test_a_change_counts_beyond_the_noise_of_both(before, now, verdict) -> None:
     assert change.verdict == verdict and change.limit >= LEAST_CHANGE
 
 
+def test_what_other_processes_use_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 103.0, 200.0, 201.0])
+    monkeypatch.setattr("nagraph.backends.host.busy_seconds", lambda: next(clock))
+    monkeypatch.setattr("nagraph.cli.measuring.time", SimpleNamespace(
+        process_time=iter([0.0, 1.0, 5.0, 5.5]).__next__, perf_counter=iter([0.0, 2.0, 7.0, 8.0]).__next__))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    others = Others()
+    assert others.share is None
+    run = others.watched(lambda seconds: seconds / 2)
+    assert [run(1.0), run(3.0)] == [0.5, 1.5]
+    assert others.share == pytest.approx(((3 - 1) + (1 - 0.5)) / (2 * 3))
+
+
 def test_rows_are_compared_by_name_and_column() -> None:
     old = [row("a", 1), row("b", 2), row("a", 3, column="torch")]
     new = [row("b", 4), row("c", 5), row("a", 6, column="torch")]
@@ -107,13 +121,13 @@ def first(tmp_path_factory: pytest.TempPathFactory):
 def test_times_are_shown_and_kept(first) -> None:
     out, done = first
     assert done.code == 0 and done.err == ""
-    head, *lines = done.out.splitlines()
+    head, *lines = (line for line in done.out.splitlines() if not line.startswith("note: other processes"))
     assert head.split() == ["benchmark", "ms", "noise", "GFLOP/s"] and [line.split()[0] for line in lines[:2]] == ["sgemm_64", "sgemm_256"]
     assert lines[2] == f"results   {out}"
     about, rows = load(out)
     assert [(r.name, r.column, r.flops, len(r.rounds)) for r in rows] == [
         ("sgemm_64", "nagraph", 2 * 64**3, 3), ("sgemm_256", "nagraph", 2 * 256**3, 3)]
-    assert set(about) == {"format", "date", "machine", "versions", "backend", "threads", "quick"}
+    assert set(about) == {"format", "date", "machine", "versions", "backend", "threads", "quick", "others"}
     assert about["threads"] == 1 and about["quick"] is True and about["backend"] == "llvm"
     assert {"nagraph", "python", "numpy", "llvmlite"} <= set(about["versions"]) and set(about["machine"]) == {"cpu", "cores", "system"}
 
@@ -138,8 +152,9 @@ def test_what_got_slower_is_told_and_can_fail(first, tmp_path: pathlib.Path) -> 
 
 
 def test_other_conditions_are_noted(first, tmp_path: pathlib.Path) -> None:
-    old = altered(first[0], tmp_path / "old.json", 1.0, threads=64, quick=False)
+    old = altered(first[0], tmp_path / "old.json", 1.0, threads=64, quick=False, others=0.4)
     done = run("bench", "--quick", "--only", "sgemm_64", "--threads", 1, "--out", tmp_path / "now.json", "--compare", old)
+    assert "note: when the earlier results were taken, other processes used 40% of the cores" in done.out
     assert "note: threads was 64, is 1" in done.out and "note: quick was False, is True" in done.out and "note: machine" not in done.out
 
 
