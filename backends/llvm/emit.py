@@ -11,7 +11,7 @@ import math
 from typing import NamedTuple
 
 from nagraph.backends.llvm.code import Code, Module, Reg, i64
-from nagraph.backends.llvm.contraction import Contraction, as_contraction, direct_output
+from nagraph.backends.llvm.contraction import Contraction, as_contraction, direct_output, even_rows, turned
 from nagraph.backends.llvm.cost import stage_ns
 from nagraph.backends.llvm.frame import Frame, liking, power_of_two
 from nagraph.backends.llvm.lanes import Lanes, memory_type
@@ -23,8 +23,8 @@ from nagraph.plan.plan import aligned
 
 #: What a kernel function takes: the thread's table of pointers, which of them are its operands, its units, its scratch.
 ARGUMENTS = ("ptr noalias", "ptr noalias", "i64", "i64", "ptr noalias")
-#: Bytes that the tiles of a block of rows may fill: they should stay in the second cache.
-BLOCK_NBYTES = 1 << 17
+#: Bytes that the tiles of a block of rows may fill: most of the second cache, for short blocks pack B again and again.
+BLOCK_NBYTES = 1 << 19
 #: Rows of a block: a multiple of the rows of a matrix product in registers.
 BLOCK_ROWS = 96
 
@@ -155,7 +155,10 @@ def _by_rows(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
     last = kernel.grid - 1
     extent = kernel.axes[last] if kernel.grid else 1
     alone = parts[0] if len(parts) == 1 and isinstance(parts[0], Contraction) and outputs else None
-    rows, columns = alone.blocks(extent) if alone is not None else (_rows(extent, row_nbytes), 0)
+    if alone is not None:
+        rows, columns = alone.blocks(extent, turned(kernel, outputs[alone.tile]))
+    else:
+        rows, columns = _rows(extent, row_nbytes), 0
     nbytes = _tile_memory(frame, sorted(memory), rows)
     bases = frame.bases = dict(frame.tiles)
     extents = [*kernel.axes[:last], -(-extent // rows)] if kernel.grid else []
@@ -224,7 +227,7 @@ def _rows(extent: int, row_nbytes: int) -> int:
     rows = max(1, min(BLOCK_ROWS, BLOCK_NBYTES // max(1, row_nbytes)))
     if rows > 12:
         rows -= rows % 12
-    return min(rows, extent)
+    return even_rows(extent, min(rows, extent))
 
 
 def _least(code: Code, left: Reg, rows: int, extent: int) -> Reg:
