@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nagraph.ir.constant import Constant
+from nagraph.ir.graph import Graph
 from nagraph.ir.printer import value_names
 from nagraph.plan.origin import label_of, lines_of
 from nagraph.plan.plan import Plan
@@ -39,13 +41,17 @@ class Allocation:
 class Memory:
     """The arena: its bytes, the least that any assignment of offsets needs (the largest sum of live bytes), its buffers.
 
-    steps: the name of each step of the plan.
+    steps: the name of each step of the plan. Beside the arena a call has its arguments, its results (those that are not
+    written into donated arguments) and constants.
     """
 
     arena_bytes: int
     lower_bound: int
     steps: tuple[str, ...]
     buffers: tuple[Allocation, ...]
+    argument_bytes: int
+    result_bytes: int
+    constant_bytes: int
 
     @classmethod
     def of(cls, plan: Plan) -> Memory:
@@ -64,7 +70,10 @@ class Memory:
                 buffers.append(Allocation(b.offset, b.nbytes, b.first, b.last, name, type, label_of(node), lines_of(node),
                                           len(others)))
         steps = tuple(label_of(s.node) for s in plan.steps)
-        return cls(plan.arena_bytes, plan.lower_bound, steps, tuple(buffers))
+        arguments = sum(v.type.nbytes for v in plan.graph.inputs)
+        results = sum(v.type.nbytes for j, v in enumerate(plan.graph.outputs) if j not in plan.donations)
+        constants = sum(a.nbytes for a in plan.constants.values()) + sum(op.array.nbytes for op in _inner_constants(plan.graph))
+        return cls(plan.arena_bytes, plan.lower_bound, steps, tuple(buffers), arguments, results, constants)
 
     def live_bytes(self) -> list[int]:
         """The bytes that are taken at each step."""
@@ -85,7 +94,9 @@ class Memory:
         """The largest buffers, `most` of them (None: all), as a table; those that live at the peak are marked."""
         at = self.peak
         ratio = self.arena_bytes / self.lower_bound if self.lower_bound else 1.0
-        head = f"arena {size(self.arena_bytes)}, {ratio:.2f} times the lower bound of {size(self.lower_bound)}"
+        beside = zip(("arguments", "results", "constants"), (self.argument_bytes, self.result_bytes, self.constant_bytes))
+        head = (f"beside the arena: {', '.join(f'{what} {size(nbytes)}' for what, nbytes in beside)}\n"
+                f"arena {size(self.arena_bytes)}, {ratio:.2f} times the lower bound of {size(self.lower_bound)}")
         if not self.buffers:
             return head
         lines = [f"{head}; most is taken at step {at} of {len(self.steps)} ({self.steps[at]}), marked *",
@@ -105,6 +116,19 @@ class Memory:
 
     def __str__(self) -> str:
         return self.table()
+
+
+def _inner_constants(graph: Graph) -> set[Constant]:
+    """The constants in the graph's regions, equal ones once."""
+    found: set[Constant] = set()
+    stack = [r for n in graph.nodes for r in n.op.regions.values()]
+    while stack:
+        region = stack.pop()
+        for node in region.nodes:
+            if isinstance(node.op, Constant):
+                found.add(node.op)
+        stack += [r for n in region.nodes for r in n.op.regions.values()]
+    return found
 
 
 def size(nbytes: float) -> str:

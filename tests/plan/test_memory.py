@@ -80,17 +80,27 @@ def test_memory_that_a_step_wants_for_itself_is_scratch() -> None:
 def test_the_table_shows_the_largest_and_sums_up_the_rest(graph) -> None:
     memory = ng.compile(graph, backend="numpy", passes="dce").memory
     full, short = memory.table(None), memory.table(1)
-    assert full.count("\n") == 1 + len(memory.buffers) and "more of" not in full
-    assert len(short.splitlines()) == 4 and short.splitlines()[-1].startswith(f"  and {len(memory.buffers) - 1} more of ")
+    assert full.count("\n") == 2 + len(memory.buffers) and "more of" not in full
+    assert len(short.splitlines()) == 5 and short.splitlines()[-1].startswith(f"  and {len(memory.buffers) - 1} more of ")
     largest = max(b.nbytes for b in memory.buffers)
-    assert f"{largest:,}" in short.splitlines()[2]
-    marked = [line for line in full.splitlines()[2:] if line.startswith("*")]
+    assert f"{largest:,}" in short.splitlines()[3]
+    marked = [line for line in full.splitlines()[3:] if line.startswith("*")]
     assert len(marked) == sum(b.first <= memory.peak <= b.last for b in memory.buffers) > 0
 
 
 def test_a_plan_without_an_arena() -> None:
     memory = ng.compile(ng.trace(lambda x: x.T, ng.spec((2, 3), np.float32)), backend="numpy").memory
-    assert memory.buffers == () and memory.peak == 0 and str(memory) == "arena 0 bytes, 1.00 times the lower bound of 0 bytes"
+    assert memory.buffers == () and memory.peak == 0 and memory.lower_bound == 0
+    assert str(memory) == ("beside the arena: arguments 24 bytes, results 24 bytes, constants 0 bytes\n"
+                           "arena 0 bytes, 1.00 times the lower bound of 0 bytes")
+
+
+def test_what_a_call_has_beside_the_arena() -> None:
+    table = np.arange(100, dtype=np.float32)
+    step = ng.jit(lambda w, x: (w + x * table, x.sum()), donate_argnames=("w",), backend="llvm")
+    memory = step.lower(np.ones(100, np.float32), np.ones(100, np.float32)).executable.memory
+    assert (memory.argument_bytes, memory.result_bytes) == (800, 4), "the first result is written into w"
+    assert memory.constant_bytes == 400
 
 
 @pytest.mark.parametrize("nbytes, shown", [(0, "0 bytes"), (1024, "1.0 KB"), (3 << 19, "1.5 MB"), (5 << 30, "5.0 GB")])
