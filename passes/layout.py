@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from nagraph.ir.builder import current
 from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ir.op import Op
 from nagraph.ops.base import Cast, Elementwise
 from nagraph.ops.convolution import ConvGeneral
 from nagraph.ops.materialize import Materialize
@@ -45,6 +47,11 @@ def inverse(order: Order) -> Order:
 def compose(p: Order, q: Order) -> Order:
     """First p, then q: axis i of the result is axis p[q[i]]."""
     return tuple(p[i] for i in q)
+
+
+def emit(op: Op, *operands: Value) -> Value:
+    """The result of a node with this op."""
+    return current().emit(op, operands)[0]
 
 
 @dataclass
@@ -116,7 +123,7 @@ class _Orders:
         order = max(votes, key=lambda order: (votes[order], order != straight), default=straight)
         if order == straight:
             return None
-        return self.put(node.op(*(self.aligned(v, order) for v in node.operands)), order)
+        return self.put(emit(node.op, *(self.aligned(v, order) for v in node.operands)), order)
 
     def aligned(self, v: Value, order: Order) -> Value:
         """An operand that broadcasts to what has this order."""
@@ -131,7 +138,7 @@ class _Orders:
         order, base = self.stored[x]
         left = [a for a in order if a not in op.axes]
         kept = sorted(left)
-        y = op.with_attributes(axes=tuple(sorted(order.index(a) for a in op.axes)))(base)
+        y = emit(op.with_attributes(axes=tuple(sorted(order.index(a) for a in op.axes))), base)
         return self.put(y, tuple(kept.index(a) for a in left))
 
     def moved(self, op: Pad | Slice | Flip, x: Value) -> Value:
@@ -140,4 +147,4 @@ class _Orders:
             return self.put(Flip(tuple(sorted(order.index(a) for a in op.axes)))(base), order)
         names = ("low", "high", "inner") if isinstance(op, Pad) else ("start", "stop", "step")
         changed = {n: tuple(getattr(op, n)[a] for a in order) for n in names}
-        return self.put(op.with_attributes(**changed)(base), order)
+        return self.put(emit(op.with_attributes(**changed), base), order)

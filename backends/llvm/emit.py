@@ -15,6 +15,7 @@ from nagraph.backends.llvm.contraction import Contraction, as_contraction, direc
 from nagraph.backends.llvm.cost import stage_ns
 from nagraph.backends.llvm.frame import Frame, liking, power_of_two
 from nagraph.backends.llvm.lanes import Lanes, memory_type
+from nagraph.backends.llvm.squares import Squares, turned_loads
 from nagraph.backends.llvm.stage import StageEmission
 from nagraph.backends.llvm.values import lane_axes
 from nagraph.ir.scalar import I64
@@ -47,6 +48,8 @@ def emit(module: Module, kernel: Kernel, name: str) -> Emitted:
     parts = [as_contraction(kernel, s) or s for s in kernel.stages]
     if any(isinstance(p, Contraction) for p in parts):
         emitted = _by_rows(frame, parts)
+    elif (found := turned_loads(kernel)) is not None:
+        emitted = _by_squares(frame, *found)
     elif _along_grid(kernel):
         emitted = _by_lanes(frame)
     else:
@@ -126,6 +129,22 @@ def _by_lanes(frame: Frame) -> Emitted:
     vectors = max(1, width // frame.vector())
     cost = sum(stage_ns(kernel, s, 1, False) for s in kernel.stages) * vectors
     return Emitted(math.prod(extents), nbytes, cost)
+
+
+# -- squares of two axes of the grid ---------------------------------------------------------------------------------
+
+
+def _by_squares(frame: Frame, axis: int, loads: list[int]) -> Emitted:
+    kernel, code = frame.kernel, frame.code
+    last = kernel.grid - 1
+    width = min(frame.vector(), power_of_two(min(kernel.axes[axis], kernel.axes[last])))
+    extents = [-(-n // width) if a in (axis, last) else n for a, n in enumerate(kernel.axes[:kernel.grid])]
+    with code.loop(code.arguments[2], code.arguments[3]) as loop:
+        _place(frame, loop.index, extents)
+        for a in (axis, last):
+            frame.at[a] = code.mul(frame.at[a], i64(width))
+        Squares(frame, axis, loads, width).emit()
+    return Emitted(math.prod(extents), 0, stage_ns(kernel, kernel.stages[0], 1, False) * 2 * width)
 
 
 # -- point after point ------------------------------------------------------------------------------------------------

@@ -176,8 +176,9 @@ class Lowering:
             return ()
         key = (role, size)
         if key not in self._pools:
-            folds = [n for nodes in self.members.values() for n in nodes if isinstance(n.op, Folding)]
-            shapes = [e for n in folds if math.prod(e := n.op.fold_extents(*(v.type for v in n.operands))) == size]
+            members = [n for nodes in self.members.values() for n in nodes]
+            shapes = [e for n in members if isinstance(n.op, Folding)
+                      and math.prod(e := n.op.fold_extents(*(v.type for v in n.operands))) == size]
             found = [s for v in self._all_values() if (s := _suffix(v.shape, size)) is not None]
             shapes = [*found, *shapes] if role == "row" else [*shapes, *found]
             self._pools[key] = self._new_axes(shapes or [(size,)])

@@ -36,7 +36,8 @@ def channels_last(conv: ConvGeneral, x: Value, w: Value) -> Value:
     g, c, o = conv.groups, w.shape[d], w.shape[d + 1] // conv.groups
     seen, w = reshape(seen, (*seen.shape[:-1], g, c)), reshape(w, (*w.shape[:-1], g, o))
     y = DotGeneral(((*inner, 2 * d + 2), tuple(range(d + 1))), ((2 * d + 1,), (d + 1,)))(seen, w)
-    return reshape(transpose(y, (*range(1, d + 2), 0, d + 2)), (*y.shape[1:d + 2], g * o))
+    joined: Value = reshape(transpose(y, (*range(1, d + 2), 0, d + 2)), (*y.shape[1:d + 2], g * o))
+    return joined
 
 
 def batch_last(conv: ConvGeneral, x: Value, w: Value) -> Value:

@@ -16,6 +16,7 @@ from nagraph.kernel.form import Kernel
 from nagraph.kernel.lower import Layout, NotRowLocal, array_constants, row_major
 from nagraph.kernel.lower import lower as lower_kernel
 from nagraph.kernel.sharing import may_share
+from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.control import Scan, WhileLoop
 from nagraph.ops.indexing import Scatter
 from nagraph.ops.movement import Broadcast, Transpose
@@ -185,9 +186,24 @@ def storage_orders(graph: Graph) -> dict[Value, tuple[int, ...]]:
         for v in node.results:
             orders = {u.op.axes if isinstance(u.op, Transpose) else None for u in graph.uses[v]}
             order = orders.pop() if len(orders) == 1 and v not in graph.outputs else None
-            if order is not None and order != tuple(range(v.ndim)):
+            if order is not None and order != tuple(range(v.ndim)) and _writes_in(node, v, order):
                 found[v] = order
     return found
+
+
+def _writes_in(node: Node, v: Value, order: tuple[int, ...]) -> bool:
+    """Whether a kernel writes v in this order as well as in its own: the rows of a matrix product stay rows.
+
+    A product alone may be computed the other way round, if its left operand has unit steps along what are its rows then.
+    """
+    if order[-1] == v.ndim - 1:
+        return True
+    nodes = node.op.body.nodes if isinstance(node.op, Call) else (node,)
+    products = [n for n in nodes if isinstance(n.op, DotGeneral)]
+    if not products:
+        return True
+    op, x = products[0].op, products[0].operands[0]
+    return len(nodes) == 1 and v.ndim == 2 and order == (1, 0) and x.ndim - 1 not in op.contract[0]  # type: ignore[attr-defined]
 
 
 def _layout(shown: np.ndarray[Any, Any]) -> Layout:

@@ -21,6 +21,7 @@ from nagraph.ops.random import RandomBits
 from nagraph.ops.reduction import All, Any_, Max, Min, Prod, Sum
 from nagraph.ops.region import Call, DebugPrint
 from nagraph.ops.sorting import Argsort, Sort
+from nagraph.ops.windows import Windows
 from tests.support import graph_of
 
 WINDOW = (2, 2), (1, 2), ((0, 1), (0, 0))
@@ -30,7 +31,8 @@ WITH_ATTRIBUTES: list[Op] = [
     Pad((1, 0), (0, 2), (0, 1), -0.0), Flip((0, 2)), Concatenate(1), Sum((0, 2)), Sum(()), Prod((1,)), Max((0, 1)), Min((1,)), All((0,)),
     Any_((0, 1)), ArgMax(0), ArgMin(1), Cumsum(1), Cumprod(0, True), Cummax(0), Cummin(1, True), Sort(1), Argsort(0),
     *map(Cast, DTYPES.values()), Iota(DTYPES["u8"], (2, 3), 1), RandomBits((2, 3), 32),
-    DotGeneral(((1,), (0,)), ((), ())), ConvGeneral((2,), ((1, 1),), (1,), (1,), 1), Gather((0,)), DynamicSlice((2, 3)),
+    DotGeneral(((1,), (0,)), ((), ())), Windows((1, 0), (2, 3), (2, 1), (1, 2)),
+    ConvGeneral((2,), ((1, 1),), (1,), (1,), 1), Gather((0,)), DynamicSlice((2, 3)),
     Scatter((0,), "add"), Scatter((0,), "set"),
     *(made(*WINDOW) for made in (WindowArgmax, WindowMax, WindowSum)), WindowPut((4, 5), *WINDOW),
 ]

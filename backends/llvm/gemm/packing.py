@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from nagraph.backends.llvm.code import Code, Module, Reg, i64
 from nagraph.backends.llvm.gemm.tile import Tile
 from nagraph.backends.llvm.gemm.vectors import first_lanes, load, minimum
+from nagraph.backends.llvm.turning import turned_square
 
 #: to, to_row, source, source_row, source_col, rows, columns
 ARGUMENTS = ("ptr noalias", "i64", "ptr noalias", "i64", "i64", "i64", "i64")
@@ -64,7 +65,6 @@ def _transpose(module: Module, tile: Tile) -> None:
 def _square(module: Module, tile: Tile) -> None:
     """The first rows and columns of `transpose`, `lanes` of each at most, in registers.
 
-    Blocks off the diagonal are exchanged, of half the size, of a quarter, ..., of one element. Source: Eklundh 1972.
     Columns past the last one repeat it, so that no other memory is read: nobody reads the copies.
     """
     code = module.function("square", "void", SQUARE_ARGUMENTS, linkage="internal")
@@ -75,24 +75,10 @@ def _square(module: Module, tile: Tile) -> None:
     for j in range(lanes):
         place = code.mul(minimum(code, i64(j), last), source_col) if j else i64(0)
         square.append(load(code, tile.vector, code.offset(source, tile.element, place), tile.size, mask))
-    half = lanes // 2
-    while half:
-        low = [lanes + j - half if j & half else j for j in range(lanes)]
-        high = [lanes + j if j & half else j + half for j in range(lanes)]
-        for i in range(lanes):
-            if not i & half:
-                x, y = square[i], square[i + half]
-                square[i], square[i + half] = _shuffle(code, x, y, low), _shuffle(code, x, y, high)
-        half //= 2
-    for x in square:
+    for x in turned_square(code, square):
         code.store(x, to, tile.size)
         to = code.offset(to, tile.element, to_row)
     code.ret()
-
-
-def _shuffle(code: Code, x: Reg, y: Reg, order: list[int]) -> Reg:
-    numbers = ", ".join(f"i32 {j}" for j in order)
-    return code.emit(x.type, f"shufflevector {x}, {y}, <{len(order)} x i32> <{numbers}>")
 
 
 def _gather(module: Module, tile: Tile) -> None:

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 import nagraph as ng
 from nagraph.backends.llvm import compile
 from nagraph.backends.llvm.program import Decide, Loop, Phase
+from nagraph.backends.llvm.squares import turned_loads
 from nagraph.ir import REGISTRY
 from nagraph.ops.region import interpret
 from nagraph.pipeline import KERNELS, Pipeline
@@ -297,3 +298,18 @@ def test_a_single_masked_element_is_loaded_from_where_an_integer_says():
     executable = ng.compile(ng.trace(fn, x, i), backend="llvm")
     assert len(executable.launches) == 1
     np.testing.assert_allclose(executable(x, i)[0], fn(x, i), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "i2", "u1"])
+@pytest.mark.parametrize("shape", [(3, 17, 33), (2, 40, 8), (1, 9, 100)])
+def test_maps_that_write_along_another_axis_than_they_read_go_square_by_square(shape, dtype):
+    def fn(x, y):
+        turned = x.transpose(0, 2, 1)
+        return np.pad(turned, ((0, 0), (1, 2), (3, 0))), turned + y
+
+    x, y = (RNG.integers(0, 100, s).astype(dtype) for s in (shape, (shape[0], shape[2], shape[1])))
+    executable = ng.compile(ng.trace(fn, x, y), backend="llvm", passes="dce")
+    kernels = executable.kernels
+    assert sum(turned_loads(k) is not None for k in kernels) == (2 if min(shape[1:]) >= 8 else 0)
+    for found, expected in zip(executable(x, y), fn(x, y), strict=True):
+        np.testing.assert_array_equal(found, expected)
