@@ -14,6 +14,7 @@ from nagraph.ir.scalar import F32, F64
 from nagraph.ir.types import DType
 from nagraph.kernel.affine import Affine
 from nagraph.kernel.form import Kernel, Load, Read, Stage, Store
+from nagraph.kernel.panels import columns, cut
 
 #: Rows and columns of the block of a large product, and bytes of a B that need not be cut.
 BLOCK = 192, 256
@@ -162,6 +163,23 @@ def _offsets(kernel: Kernel, index: Affine, axes: Sequence[int]) -> tuple[int, .
     steps = [range(0, kernel.axes[a] * index.coefficient(a), index.coefficient(a)) if index.coefficient(a) else (0,) * kernel.axes[a]
              for a in axes]
     return tuple(map(sum, itertools.product(*steps)))
+
+
+def in_panels(kernel: Kernel) -> Kernel:
+    """A matrix product and what is done to each of its elements, in panels of columns if B is large or rows are few."""
+    parts = [as_contraction(kernel, s) for s in kernel.stages]
+    found = columns(kernel)
+    products = [p for p in parts if p is not None]
+    if not found or not products or len(parts) == len(products) or any(s.reduced for s, p in zip(kernel.stages, parts) if p is None):
+        return kernel
+    first, size = kernel.axes[found[0]], products[0].n
+    units = math.prod(kernel.axes[:kernel.grid - 1]) * -(-kernel.axes[kernel.grid - 1] // BLOCK[0]) if kernel.grid else 1
+    large = any(p.k * len(p.a_offsets) * p.n * p.dtype.itemsize > CACHED_NBYTES for p in products)
+    most = BLOCK[1] if large else size
+    while most > 64 and units * -(-size // most) < LEAST_UNITS:
+        most //= 2
+    width = max((w for w in range(1, first + 1) if first % w == 0 and w * (size // first) <= most), default=first)
+    return cut(kernel, width) if width < first and width * (size // first) >= 32 else kernel
 
 
 def nested(kernel: Kernel, index: Affine, axes: Sequence[int]) -> int | None:

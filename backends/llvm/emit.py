@@ -11,7 +11,7 @@ import math
 from typing import NamedTuple
 
 from nagraph.backends.llvm.code import Code, Module, Reg, i64
-from nagraph.backends.llvm.contraction import Contraction, as_contraction, direct_output, even_rows, turned
+from nagraph.backends.llvm.contraction import Contraction, as_contraction, direct_output, even_rows, in_panels, turned
 from nagraph.backends.llvm.cost import stage_ns
 from nagraph.backends.llvm.frame import Frame, liking, power_of_two
 from nagraph.backends.llvm.lanes import Lanes, memory_type
@@ -40,6 +40,7 @@ class Emitted(NamedTuple):
 
 def emit(module: Module, kernel: Kernel, name: str) -> Emitted:
     """Write the function `name` for a kernel: void(slots, args, start, stop, scratch)."""
+    kernel = in_panels(kernel)
     code = Code(module, name, "void", ARGUMENTS)
     module.functions.append(code)
     frame = Frame(kernel, code)

@@ -53,13 +53,16 @@ def _merge(kernel: Kernel, outer: int, inner: int) -> Kernel:
     def index(x: Affine) -> Affine:
         return Affine(x.offset, tuple((moved[a] if a >= 0 else a, c) for a, c in x.terms if a != outer))
 
+    def loops(nest: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(moved[a] for a in nest if a != outer)
+
     grid = kernel.grid - (outer < kernel.grid)
-    stages = tuple(_stage(s, index, outer, moved) for s in kernel.stages)
-    return dataclasses.replace(kernel, axes=tuple(axes), grid=grid, stages=stages)
+    return dataclasses.replace(kernel, axes=tuple(axes), grid=grid, stages=tuple(reindexed(s, index, loops) for s in kernel.stages))
 
 
-def _stage(stage: Stage, index: Callable[[Affine], Affine], gone: int, moved: list[int]) -> Stage:
-    reduced = sum(a != gone for a in stage.loops[len(stage.kept):])
+def reindexed(stage: Stage, index: Callable[[Affine], Affine], loops: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Stage:
+    """The stage with other axes: what becomes of its indices, and of its loops, kept and reduced ones apart."""
+    kept, reduced = loops(stage.kept), loops(stage.loops[len(stage.kept):])
 
     def changed(i: Instruction) -> Instruction:
         if isinstance(i, (Load, Read, Position, Within)):
@@ -67,7 +70,7 @@ def _stage(stage: Stage, index: Callable[[Affine], Affine], gone: int, moved: li
         return i
 
     return Stage(
-        tuple(moved[a] for a in stage.loops if a != gone), reduced, tuple(map(changed, stage.body)),
+        (*kept, *reduced), len(reduced), tuple(map(changed, stage.body)),
         tuple(dataclasses.replace(f, index=index(f.index)) for f in stage.folds),
         tuple(dataclasses.replace(w, index=index(w.index)) for w in stage.writes),
         tuple(dataclasses.replace(s, index=index(s.index)) for s in stage.stores))

@@ -1,0 +1,60 @@
+"""Panels: the columns that every stage loops over, cut into parts that are a parallel axis of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from nagraph.kernel.affine import Affine, atom, strides, total
+from nagraph.kernel.collapse import reindexed
+from nagraph.kernel.form import Kernel, Read, Stage, Tile
+
+
+def columns(kernel: Kernel) -> tuple[int, ...]:
+    """The axes over which all stages keep their results, whose tiles stand row-major in them; () if there are no such axes.
+
+    Then no stage needs another column of what an earlier one made.
+    """
+    kept = kernel.stages[0].kept if kernel.stages else ()
+    if not kept or any(s.kept != kept for s in kernel.stages):
+        return ()
+    sizes = [kernel.axes[a] for a in kept]
+    every = total((atom(a), c) for a, c in zip(kept, strides(sizes)))
+    tiles = all(t.size == math.prod(sizes) for t in kernel.tiles)
+    return kept if tiles and all(index == every for s in kernel.stages for index in _tile_indices(s)) else ()
+
+
+def _tile_indices(stage: Stage) -> list[Affine]:
+    reads = [i.index for i in stage.body if isinstance(i, Read)]
+    return [*reads, *(f.index for f in stage.folds), *(w.index for w in stage.writes)]
+
+
+def cut(kernel: Kernel, width: int) -> Kernel:
+    """The kernel with the first of its columns' axes cut into parts of `width`, which must divide it; their number is grid axis 0."""
+    axis = columns(kernel)[0]
+    parts = kernel.axes[axis] // width
+    axes = [parts, *kernel.axes]
+    axes[axis + 1] = width
+
+    def index(x: Affine) -> Affine:
+        moved = total(((atom(a + 1 if a >= 0 else a), c) for a, c in x.terms), x.offset)
+        return total(((moved, 1), (atom(0), x.coefficient(axis) * width)))
+
+    def loops(nest: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(a + 1 for a in nest)
+
+    stages = [_own_part(reindexed(s, index, loops)) for s in kernel.stages]
+    tiles = tuple(Tile(t.dtype, t.size // parts) for t in kernel.tiles)
+    return dataclasses.replace(kernel, axes=tuple(axes), grid=kernel.grid + 1, tiles=tiles, stages=tuple(stages))
+
+
+def _own_part(stage: Stage) -> Stage:
+    """A tile holds one part: its indices don't count them."""
+
+    def inside(index: Affine) -> Affine:
+        return Affine(index.offset, tuple(t for t in index.terms if t[0] != 0))
+
+    body = tuple(dataclasses.replace(i, index=inside(i.index)) if isinstance(i, Read) else i for i in stage.body)
+    return dataclasses.replace(
+        stage, body=body, folds=tuple(dataclasses.replace(f, index=inside(f.index)) for f in stage.folds),
+        writes=tuple(dataclasses.replace(w, index=inside(w.index)) for w in stage.writes))

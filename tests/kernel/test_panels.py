@@ -1,0 +1,53 @@
+"""Panels: a kernel cut into panels of columns computes what it computed, with smaller tiles on one more parallel axis."""
+
+import numpy as np
+import pytest
+
+import nagraph as ng
+from nagraph.backends.llvm.contraction import in_panels
+from nagraph.kernel.interpret import interpret_kernel
+from nagraph.kernel.lower import lower
+from nagraph.kernel.panels import columns, cut
+from nagraph.kernel.verify import verify_kernel
+from nagraph.nn import functional as F
+
+RNG = np.random.default_rng(0)
+
+
+def kernel_of(fn, *shapes):
+    return lower(ng.Pipeline.parse("expand,canonicalize,simplify,fold,cse,dce")(ng.trace(fn, *(ng.spec(s, "float32") for s in shapes))))
+
+
+def run(kernel, arrays, size):
+    outputs = [np.zeros(size, np.float32)]
+    verify_kernel(kernel, {i: a.size for i, a in enumerate((*arrays, *outputs))})
+    interpret_kernel(kernel, arrays, outputs)
+    return outputs[0]
+
+
+@pytest.mark.parametrize("fn", [lambda x, w, b: F.relu(x @ w + b), lambda x, w, b: (x @ w).reshape(5, 3, 8) * b.reshape(3, 8)])
+def test_a_kernel_in_panels_computes_the_same(fn):
+    kernel = kernel_of(fn, (5, 7), (7, 24), (24,))
+    arrays = [RNG.normal(size=s).astype("f4") for s in ((5, 7), (7, 24), (24,))]
+    first = kernel.axes[columns(kernel)[0]]
+    for width in (w for w in range(1, first) if first % w == 0):
+        panels = cut(kernel, width)
+        assert panels.axes[0] == first // width and panels.grid == kernel.grid + 1
+        assert [t.size * panels.axes[0] for t in panels.tiles] == [t.size for t in kernel.tiles]
+        np.testing.assert_array_equal(run(panels, arrays, 120), run(kernel, arrays, 120))
+
+
+def test_a_row_that_is_normalised_has_no_panels():
+    assert columns(kernel_of(lambda x, w: F.softmax(x @ w), (5, 7), (7, 24))) == ()
+
+
+def test_a_large_right_side_is_read_in_panels_and_a_small_one_is_not():
+    def layer(x, w, b):
+        return F.relu(x @ w + b)
+
+    large = kernel_of(layer, (128, 784), (784, 512), (512,))
+    assert in_panels(large).axes[0] == 8 and in_panels(large).tiles[0].size == 64
+    small = kernel_of(layer, (2048, 128), (128, 512), (512,))
+    assert in_panels(small) is small
+    few = kernel_of(layer, (32, 128), (128, 512), (512,))
+    assert in_panels(few).axes[0] == 8
