@@ -23,9 +23,9 @@ class Split:
     After    %1 = sum{axes=[1]}(%0)   %2 = sum{axes=[0]}(%1)
 
     The parts follow from the shape alone, never from a number of threads; so does the order of additions.
-    It is for results of fewer than `rows` rows that are reduced from `shortest` elements or more. A matrix product over
-    windows, which reads its operands again for every place in the window, is split so that a part of them fits a cache of
-    `cache_nbytes`.
+    It is for results of fewer than `rows` rows that are reduced from `shortest` elements or more. Matrix products whose
+    operands come from memory badly are split so that a part of them fits a cache of `cache_nbytes`: those over windows, which read
+    them again for every place in the window, and long ones over the rows of an x whose rows fall into few sets of a cache.
     """
 
     shortest: int = 1 << 13
@@ -52,11 +52,14 @@ class Split:
         op = node.op
         assert isinstance(op, DotGeneral)
         x, y = node.operands
-        if x not in windows or op.batch_axes != ((), ()) or not op.contract[0] or op.contract[0][0] or op.contract[1][0]:
+        if op.batch_axes != ((), ()) or not op.contract[0] or op.contract[0][0] or op.contract[1][0]:
+            return None
+        if x not in windows and not _conflicts(op, x):
             return None
         size = x.shape[0]
-        nbytes = windows[x].type.nbytes + y.type.nbytes
-        parts = min((d for d in range(1, size + 1) if size % d == 0 and nbytes <= d * self.cache_nbytes), default=size)
+        nbytes = windows.get(x, x).type.nbytes + y.type.nbytes
+        cache = self.cache_nbytes if x in windows else 5 * self.cache_nbytes // 2
+        parts = min((d for d in range(1, size + 1) if size % d == 0 and nbytes <= d * cache), default=size)
         if parts == 1 or parts * node.result.type.nbytes > nbytes:
             return None
         x, y = (reshape(v, (parts, size // parts, *v.shape[1:])) for v in (x, y))
@@ -85,3 +88,12 @@ class Split:
             inner = op.axes[1:]
         result: Value = kind((first,))(kind(inner)(x))
         return result
+
+
+def _conflicts(op: DotGeneral, x: Value) -> bool:
+    """Whether a product sums over many rows of x, of more columns than a block takes, a multiple of half a page apart."""
+    axes = op.contract[0]
+    if axes != tuple(range(len(axes))):
+        return False
+    count, columns = math.prod(x.shape[:len(axes)]), math.prod(x.shape[len(axes):])
+    return count >= 2048 and columns >= 256 and columns * x.dtype.itemsize % 2048 == 0
