@@ -18,7 +18,7 @@ from nagraph.ops.elementwise import where
 from nagraph.ops.joining import concatenate
 from nagraph.ops.movement import broadcast_to, iota, reshape, swapaxes
 from nagraph.ops.reduction import sum as sum_of
-from nagraph.ops.special import exp, log
+from nagraph.ops.special import exp
 
 
 def _grouped(x: Any, heads: int) -> Any:
@@ -55,13 +55,11 @@ def _scores(q: Any, k: Any, mask: Any, causal: bool, scale: float | None) -> Any
     return s + mask
 
 
-def _probabilities(s: Any) -> tuple[Any, Any]:
-    """softmax of the rows, zeros for rows that are masked throughout, and each row's log-sum-exp."""
+def _statistics(s: Any) -> tuple[Any, Any]:
+    """(m, r) of each row of scores, with softmax s = exp(s - m) r; rows that are masked throughout give zeros."""
     m = _finite_max(s, -1)
-    e = exp(s - m)
-    total = sum_of(e, axis=-1, keepdims=True)
-    total = where(equal(total, _zero(total)), _one(total), total)
-    return e / total, m + log(total)
+    total = sum_of(exp(s - m), axis=-1, keepdims=True)
+    return m, _one(total) / where(equal(total, _zero(total)), _one(total), total)
 
 
 @composite
@@ -74,25 +72,27 @@ def attention(q: Any, k: Any, v: Any, mask: Any = None, *, causal: bool = False,
     causal: query i sees keys up to i + m - n. A row that sees nothing gives zeros.
     Source: Vaswani et al. 2017; Ainslie et al. 2023.
     """
-    heads = q.shape[-3]
-    p, _ = _probabilities(_scores(q, _grouped(k, heads), mask, causal, scale))
-    return matmul(p, _grouped(v, heads))
+    return _attention_fwd(q, k, v, mask, causal=causal, scale=scale)[0]
 
 
 def _attention_fwd(q: Any, k: Any, v: Any, mask: Any = None, *, causal: bool = False, scale: float | None = None) -> Any:
     heads = q.shape[-3]
-    p, lse = _probabilities(_scores(q, _grouped(k, heads), mask, causal, scale))
-    out = matmul(p, _grouped(v, heads))
-    return out, (q, k, v, out, lse) if mask is None else (q, k, v, out, lse, mask)
+    s = _scores(q, _grouped(k, heads), mask, causal, scale)
+    m, r = _statistics(s)
+    out = matmul(exp(s - m) * r, _grouped(v, heads))
+    return out, (q, k, v, out, m, r) if mask is None else (q, k, v, out, m, r, mask)
 
 
 def _attention_bwd(residuals: Any, cts: Any, *, causal: bool = False, scale: float | None = None) -> Any:
-    """Recomputes the scores: p = exp(s - lse), ct_s = p (ct vᵀ - sum(ct out)). Source: Dao et al. 2022."""
-    (q, k, v, out, lse, *mask), (ct,) = residuals, cts
+    """From scores computed again: p = exp(s - m) r, ct_s = p (ct vᵀ - sum(ct out)). Source: Dao et al. 2022.
+
+    The expressions are those of the forward pass, so where both stand in one graph they are computed once.
+    """
+    (q, k, v, out, m, r, *mask), (ct,) = residuals, cts
     heads, groups = q.shape[-3], k.shape[-3]
     factor = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     wide_k, wide_v = _grouped(k, heads), _grouped(v, heads)
-    p = exp(_scores(q, wide_k, mask[0] if mask else None, causal, scale) - lse)
+    p = exp(_scores(q, wide_k, mask[0] if mask else None, causal, scale) - m) * r
     ct_v = matmul(swapaxes(p, -1, -2), ct)
     ct_p = matmul(ct, swapaxes(wide_v, -1, -2))
     ct_masked = p * (ct_p - sum_of(ct * out, axis=-1, keepdims=True))
