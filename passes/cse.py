@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.op import Op
+from nagraph.ir.operators import COMMUTATIVE
 from nagraph.pipeline import graph_pass
 
 
@@ -14,12 +15,15 @@ def cse(graph: Graph) -> Graph:
     Before   %2 = tanh(%0)   %3 = tanh(%0)   %4 = add(%2, %3)
     After    %2 = tanh(%0)                   %4 = add(%2, %2)
 
-    One walk in topological order with a table of nodes seen: O(nodes). Nodes with an effect stay.
+    Operands of commutative ops may stand in any order. One walk in topological order with a table of nodes seen: O(nodes). Nodes with an effect stay.
     Source: Cocke, Global common subexpression elimination (1970).
     """
     seen: dict[tuple[Op, tuple[Value, ...]], Node] = {}
 
     def visit(node: Node) -> Node:
-        return node if node.op.effect else seen.setdefault((node.op, node.operands), node)
+        if node.op.effect:
+            return node
+        operands = tuple(sorted(node.operands, key=id)) if node.op.name in COMMUTATIVE else node.operands
+        return seen.setdefault((node.op, operands), node)
 
     return graph.rebuild(visit)
