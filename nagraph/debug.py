@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from typing import Any
 
 from nagraph.ir.builder import active, current
@@ -16,6 +15,5 @@ def print(text: str, x: Any) -> Any:  # noqa: A001 - the contract's name
     The node is kept and keeps its order, whether or not the result is used.
     """
     if active() is None or not isinstance(x, Value):
-        builtins.print(text.replace("{}", str(x)))
-        return x
+        return DebugPrint(text).reference(x)
     return current().emit(DebugPrint(text), (x,))[0]

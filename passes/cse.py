@@ -15,13 +15,14 @@ def cse(graph: Graph) -> Graph:
     Before   %2 = tanh(%0)   %3 = tanh(%0)   %4 = add(%2, %3)
     After    %2 = tanh(%0)                   %4 = add(%2, %2)
 
-    Operands of commutative ops may stand in any order. One walk in topological order with a table of nodes seen: O(nodes). Nodes with an effect stay.
+    Operands of commutative ops may stand in any order. Nodes with an effect stay. One walk in topological
+    order with a table of nodes seen: O(nodes).
     Source: Cocke, Global common subexpression elimination (1970).
     """
     seen: dict[tuple[Op, tuple[Value, ...]], Node] = {}
 
     def visit(node: Node) -> Node:
-        if node.op.effect:
+        if node.op.has_effect:
             return node
         operands = tuple(sorted(node.operands, key=id)) if node.op.name in COMMUTATIVE else node.operands
         return seen.setdefault((node.op, operands), node)

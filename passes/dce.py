@@ -18,20 +18,9 @@ def dce(graph: Graph) -> Graph:
     live: set[Value] = set(graph.outputs)
     kept: list[Node] = []
     for node in reversed(graph.nodes):
-        if node.op.effect or any(r in live for r in node.results) or _has_effect(node):
+        if node.op.has_effect or any(r in live for r in node.results):
             kept.append(node)
             live.update(node.operands)
     if len(kept) == len(graph.nodes):
         return graph
     return graph.with_nodes(kept[::-1])
-
-
-def _has_effect(node: Node) -> bool:
-    """Whether a region of the node holds a node with an effect."""
-    stack = list(node.op.regions.values())
-    while stack:
-        for inner in stack.pop().nodes:
-            if inner.op.effect:
-                return True
-            stack += inner.op.regions.values()
-    return False

@@ -97,11 +97,16 @@ def _grow(graph: Graph, max_nodes: int, kernels: bool, why: Why | None = None) -
     """Groups of fusible nodes, each grown along the graph's order from its producers."""
     group_of: dict[Node, _Group] = {}
     refused: list[tuple[Node, Node, str]] = []
+    last_effect: Node | None = None
     for index, node in enumerate(graph.nodes):
         forms = _forms(node, graph, kernels)
         mine = group_of[node] = _Group([node], forms, index, set(node.results))
         producers = [graph.producers[v] for v in node.operands if v in graph.producers]
         mine.before = {group_of[p].now() for p in producers if not isinstance(p.op, Constant)}
+        if node.op.has_effect:
+            if last_effect is not None:
+                mine.before.add(group_of[last_effect])
+            last_effect = node
         for g in mine.before:
             g.after.add(mine)
         for other in sorted(mine.before, key=lambda g: -g.top):
@@ -230,7 +235,7 @@ def _ordered(graph: Graph, unit_of: dict[Node, tuple[Node, ...]], index: dict[No
         waits[u] = {unit_of[graph.producers[v]] for n in u for v in n.operands if v in graph.producers} - {u}
         for w in waits[u]:
             readers[w].append(u)
-    effects = [u for u in units if any(n.op.effect for n in u)]
+    effects = [u for u in units if any(n.op.has_effect for n in u)]
     for a, b in zip(effects, effects[1:]):
         if a not in waits[b]:
             waits[b].add(a)

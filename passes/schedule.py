@@ -33,7 +33,7 @@ def _dependencies(graph: Graph) -> dict[Node, list[Node]]:
     last_effect: Node | None = None
     for node in graph.nodes:
         before = dict.fromkeys(graph.producers[v] for v in node.operands if v in graph.producers)
-        if node.op.effect:
+        if node.op.has_effect:
             if last_effect is not None:
                 before[last_effect] = None
             last_effect = node

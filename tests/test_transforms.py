@@ -556,21 +556,5 @@ def test_results_of_transforms_are_plain_arrays():
     assert g.flags.writeable and g.flags.owndata
 
 
-def test_debug_print_prints_each_time_and_keeps_its_order(capsys):
-    def f(x):
-        y = ng.debug.print("x is {}", x)
-        ng.debug.print("unused {}", y * 2)
-        return y + 1
-
-    g = ng.jit(f)
-    g(np.array(1.0))
-    g(np.array(2.0))
-    assert capsys.readouterr().out == "x is 1.0\nunused 2.0\nx is 2.0\nunused 4.0\n"
-    assert ng.grad(f)(3.0) == 1.0
-    assert "x is 3.0" in capsys.readouterr().out
-    assert f(5.0) == 6.0
-    assert capsys.readouterr().out == "x is 5.0\nunused 10.0\n"
-
-
 def test_missing_rules_are_errors_of_their_own():
     assert issubclass(MissingRuleError, NagraphError) and issubclass(MissingRuleError, NotImplementedError)

@@ -1,4 +1,4 @@
-"""Where an array's elements stand, asked as fast as Python can: calls of small programs are short."""
+"""From an array to where its elements stand, as fast as Python can: calls of small programs are short. And back."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from nagraph.ir.types import TensorType
 
 Array = np.ndarray[Any, Any]
 
@@ -33,3 +35,10 @@ def _chosen() -> Callable[[Array], int]:
 
 
 address: Callable[[Array], int] = _chosen()
+
+
+def array_at(address: int, type: TensorType) -> Array:
+    """A copy of the row-major array that stands at an address."""
+    found = np.empty(type.shape, type.dtype)
+    ctypes.memmove(found.ctypes.data, address, found.nbytes)
+    return found

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nagraph.backends.llvm.addresses import array_at
 from nagraph.backends.llvm.emit import emit
 from nagraph.backends.llvm.functions import compiled
-from nagraph.backends.llvm.program import Commit, Decide, End, Function, Instruction, Jump, Launch, Loop, Phase, Point, Swap
+from nagraph.backends.llvm.program import Commit, Decide, End, Function, Instruction, Jump, Launch, Loop, Phase, Point, Swap, Tell
 from nagraph.backends.llvm.sorting import emit_sort
 from nagraph.errors import MissingRuleError
 from nagraph.ir.builder import Builder
@@ -18,7 +19,7 @@ from nagraph.kernel.form import Kernel
 from nagraph.kernel.lower import Layout, row_major
 from nagraph.kernel.lower import lower as lower_kernel
 from nagraph.ops.control import Cond, Scan, WhileLoop
-from nagraph.ops.region import Call
+from nagraph.ops.region import Call, DebugPrint
 from nagraph.ops.sorting import Argsort, Sort
 from nagraph.plan.kernels import KernelLowering
 from nagraph.plan.plan import Plan, Step
@@ -178,6 +179,8 @@ class _PlanLowering:
             self._region(step)
         elif isinstance(op, (Sort, Argsort)):
             self._sort(step, op)
+        elif isinstance(op, DebugPrint):
+            self._print(step, op)
         else:
             found = self.lowering.step_of(step.node)
             if found is None:
@@ -201,6 +204,13 @@ class _PlanLowering:
         indices = isinstance(op, Argsort)
         function = compiled(key, lambda module, name: emit_sort(module, name, x.dtype, x.shape, layout, op.axis, indices))
         self.program.launch(Launch(function, (self.whole(x), self.pointer(step.results[0])), 1, None, step.node))
+
+    def _print(self, step: Step, op: DebugPrint) -> None:
+        """The result is a copy of the operand; it is what Python is told of."""
+        (x,) = step.node.operands
+        result = self.pointer(step.results[0])
+        self._copy(x, self.whole(x), self._layout(x), result)
+        self.program.add(Tell(result, lambda address: op.reference(array_at(address, x.type))))
 
     def _layout(self, v: Value) -> Layout:
         return self.lowering.layouts.get(v, row_major(v.shape)) if v not in self.lowering.constants else row_major(v.shape)

@@ -85,7 +85,14 @@ class Commit(NamedTuple):
     """From here on donated arrays are written: the call may not be abandoned any more."""
 
 
-Instruction = Phase | Point | Swap | Loop | End | Decide | Jump | Commit
+class Tell(NamedTuple):
+    """Call a function of Python with the address at table[slot], on one thread; the others wait. What it raises ends the call."""
+
+    slot: int
+    function: Callable[[int], object]
+
+
+Instruction = Phase | Point | Swap | Loop | End | Decide | Jump | Commit | Tell
 
 #: Writes a function of the given name into a module.
 Writer = Callable[[Module, str], Emitted]

@@ -42,7 +42,7 @@ class Op:
     name: ClassVar[str] = ""
     #: False for ops whose result has no derivative (comparisons, integer results).
     differentiable: ClassVar[bool] = True
-    #: True where a node must be kept although nobody uses its result.
+    #: True where a node does more than compute its results.
     effect: ClassVar[bool] = False
     #: True where the results may be views of the first operand.
     view: ClassVar[bool] = False
@@ -109,6 +109,14 @@ class Op:
     def samples(self, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
         """Tuples of operands for the tests that follow from the class."""
         raise MissingRuleError(f"op {self.name} has no samples")
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether nodes of it are kept although nobody uses their results, as often and in the order in which they stand.
+
+        It is so if the op has an effect, or one in its regions has.
+        """
+        return self.effect or any(n.op.has_effect for g in self.regions.values() for n in g.nodes)
 
     # -- attributes ---------------------------------------------------------------------------
 

@@ -181,7 +181,7 @@ def storage_orders(graph: Graph) -> dict[Value, tuple[int, ...]]:
     for node in graph.nodes:
         if node.op.view or (node.op.regions and not (isinstance(node.op, Call) and node.op.kind == "fused")):
             continue
-        if isinstance(node.op, (Constant, Scatter, Sort, Argsort)):
+        if isinstance(node.op, (Constant, Scatter, Sort, Argsort)) or node.op.effect:
             continue
         for v in node.results:
             orders = {u.op.axes if isinstance(u.op, Transpose) else None for u in graph.uses[v]}

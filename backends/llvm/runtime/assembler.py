@@ -10,13 +10,14 @@
     DECIDE slot, otherwise               go on here if the bool at table[slot] is true
     JUMP   target
     COMMIT                               from here on the call may not be abandoned
+    TELL   slot, function                one thread calls a function of Python with the address at table[slot]
 
 A launch is five words: kernel, units, grain, chunks, and where its argument numbers stand: behind the instructions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from nagraph.backends.llvm.runtime.layout import LAUNCH_WORDS, Op
 
 Words = np.ndarray[Any, np.dtype[np.int64]]
 
-_FIXED = {Op.STOP: 1, Op.POINT: 6, Op.SWAP: 3, Op.LOOP: 4, Op.END: 4, Op.DECIDE: 3, Op.JUMP: 2, Op.COMMIT: 1}
+_FIXED = {Op.STOP: 1, Op.POINT: 6, Op.SWAP: 3, Op.LOOP: 4, Op.END: 4, Op.DECIDE: 3, Op.JUMP: 2, Op.COMMIT: 1, Op.TELL: 3}
 
 
 class Launch(NamedTuple):
@@ -55,6 +56,8 @@ class Assembler:
     """Writes a program. `code()` gives its words, `str` shows it."""
 
     def __init__(self) -> None:
+        #: The functions of Python that the program calls: they must live as long as it does.
+        self.functions: list[Callable[[int], object]] = []
         self._words: list[int | Label] = []
         #: (word that points to argument numbers, the numbers)
         self._arguments: list[tuple[int, Sequence[int]]] = []
@@ -120,6 +123,11 @@ class Assembler:
     def commit(self) -> None:
         """From here on the call may not be abandoned: it writes what others can see."""
         self._emit(Op.COMMIT)
+
+    def tell(self, slot: int, function: Callable[[int], object]) -> None:
+        """Call a function of Python with the address at table[slot] once all before is done; what it raises ends the call."""
+        self.functions.append(function)
+        self._emit(Op.TELL, slot, id(function))
 
     def place(self, label: Label) -> None:
         """Put the label here."""
@@ -200,7 +208,7 @@ def check(code: Words, slots: int) -> None:
 
 #: How many operands, from the first, are numbers of pointers; which operand is a place in the code.
 _REFERENCES: dict[Op, tuple[int, int | None]] = {
-    Op.POINT: (2, None), Op.SWAP: (2, None), Op.DECIDE: (1, 1), Op.LOOP: (0, 2), Op.END: (0, 2), Op.JUMP: (0, 0)}
+    Op.POINT: (2, None), Op.SWAP: (2, None), Op.DECIDE: (1, 1), Op.TELL: (1, None), Op.LOOP: (0, 2), Op.END: (0, 2), Op.JUMP: (0, 0)}
 
 
 def listing(code: Words, kernels: Mapping[int, str] | None = None) -> str:
@@ -227,6 +235,8 @@ def _shown(code: Words, i: Instruction, kernels: Mapping[int, str]) -> str:
             return f"decide {o[0]}, otherwise {o[1]}"
         case Op.JUMP:
             return f"jump {o[0]}"
+        case Op.TELL:
+            return f"tell {o[0]}"
         case _:
             return i.op.name.lower()
 

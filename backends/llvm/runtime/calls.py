@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nagraph.backends.llvm.runtime.layout import ABANDONED, THREAD
+from nagraph.backends.llvm.runtime.layout import THREAD
 from nagraph.backends.llvm.runtime.waiting import CLOCK, QUICK_CLOCK
 
 #: How long a worker looks for the next call before it sleeps.
@@ -79,12 +79,15 @@ listening:
   br label %run
 run:
   %whole = call i1 @interpret(ptr %me)
-  br i1 %whole, label %close, label %lost
-lost:                                      ; abandoned, or late for a decision: then the others bring the call to its end
-  %s = load atomic i64, ptr %context->state acquire, align 8
-  %abandoned = add i64 %state, {ABANDONED}
-  %left = icmp eq i64 %s, %abandoned
-  br i1 %left, label %close, label %look
+  br label %ended
+ended:                                     ; the program is at its end or abandoned, or this thread was late for a decision:
+  %left = call i1 @abandoned(ptr %me)      ; then the others bring it to its end
+  br i1 %left, label %settle, label %ask2
+settle:
+  call void @settle(ptr %me)
+  br label %close
+ask2:
+  br i1 %whole, label %close, label %look
 look:
   %last = load atomic i64, ptr %context->finished acquire, align 8
   %over = icmp sge i64 %last, %call
@@ -93,13 +96,14 @@ wait:
   call void @pause()
   %y = call i32 @sched_yield()
   %on = call i1 @listen(ptr %me)
-  br label %lost
+  br label %ended
 close:
   %then = add i64 %call, 1
   %g2 = atomicrmw xchg ptr %context->generation, i64 %then seq_cst
   fence release                            ; what the next call writes is not seen before this
   store atomic i64 0, ptr %context->owner release, align 8
   call void @PyEval_RestoreThread(ptr %python)
+  call void @raise(ptr %record)
   ret void
 }}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nagraph.backends.llvm.program import Commit, Decide, End, Instruction, Jump, Launch, Loop, Phase, Point, Swap
+from nagraph.backends.llvm.program import Commit, Decide, End, Instruction, Jump, Launch, Loop, Phase, Point, Swap, Tell
 from nagraph.backends.llvm.runtime import assembler
 from nagraph.backends.llvm.runtime.assembler import Assembler, Label
 
@@ -46,6 +46,8 @@ def encode(program: Sequence[Instruction]) -> Assembler:
                 a.jump(labels[i.target])
             case Commit():
                 a.commit()
+            case Tell():
+                a.tell(i.slot, i.function)
     if len(program) in labels:
         a.place(labels[len(program)])
     return a

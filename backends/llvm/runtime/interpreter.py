@@ -58,6 +58,7 @@ fetch:
     i64 {Op.DECIDE}, label %decide
     i64 {Op.JUMP}, label %away
     i64 {Op.COMMIT}, label %commit
+    i64 {Op.TELL}, label %tell
   ]
 phase:
   %p.length = load i64, ptr %at->1
@@ -101,9 +102,12 @@ away:
 commit:
   %m.on = call i1 @commit(ptr %me)
   br i1 %m.on, label %on, label %leave
+tell:
+  %t.on = call i1 @tell(ptr %me, ptr %at)
+  br i1 %t.on, label %on, label %leave
 on:
   %length = phi i64 [ %p.length, %phase ], [ %c.length, %chain ], [ 6, %point ], [ 3, %swap ], [ 4, %loop ], [ 4, %end ],
-    [ 3, %decide ], [ 1, %commit ]
+    [ 3, %decide ], [ 1, %commit ], [ 3, %tell ]
   %next = getelementptr inbounds i64, ptr %at, i64 %length
   br label %fetch
 jump:

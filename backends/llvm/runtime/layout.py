@@ -20,6 +20,7 @@ class Op(IntEnum):
     DECIDE = 7
     JUMP = 8
     COMMIT = 9
+    TELL = 10
 
 
 #: Words of a launch in the code: kernel, units, grain, chunks, where its argument numbers stand.
@@ -57,6 +58,9 @@ RECORD = {name: i for i, name in enumerate((
     "scratch",           # scratch memory for each thread, `scratch_nbytes` apart
     "scratch_nbytes",
     "private",           # the context for a call that finds the pool's taken
+    "error",             # what a function of Python has raised, else null: type, value, traceback
+    "value",
+    "trace",
 ))}
 
 #: What a thread knows of the call it takes part in; on its own stack.

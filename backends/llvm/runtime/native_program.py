@@ -15,7 +15,8 @@ class NativeProgram:
     """run(table) runs the program on pointers, by `threads` threads if they are free, else by the caller's alone."""
 
     def __init__(self, program: Sequence[Instruction], slots: int, scratch_nbytes: int, threads: int | None = None):
-        self.program = Program(encode(program).code(), slots, scratch_nbytes)
+        assembler = encode(program)
+        self.program = Program(assembler.code(), slots, scratch_nbytes, assembler.functions)
         self.threads = threads
 
     def run(self, table: Words) -> None:

@@ -69,13 +69,16 @@ define internal void @report(ptr %me, i64 %count) nounwind {{
   ret void
 }}
 
-; Whether the call is still the one that this thread joined.
+; Whether the call is still the one that this thread joined, and not abandoned.
 define internal i1 @current(ptr %me) nounwind {{
   %context = load ptr, ptr %me->context
   %call = load i64, ptr %me->call
   %generation = load atomic i64, ptr %context->generation monotonic, align 8
   %same = icmp eq i64 %generation, %call
-  ret i1 %same
+  %left = call i1 @abandoned(ptr %me)
+  %stays = xor i1 %left, true
+  %current = and i1 %same, %stays
+  ret i1 %current
 }}
 
 ; After the chunks that this thread got of a phase: wait for the others'. False: leave the call.

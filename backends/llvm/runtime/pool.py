@@ -17,6 +17,9 @@ from nagraph.backends.llvm.runtime.driver import driver_text
 from nagraph.backends.llvm.runtime.layout import CONTEXT, CONTEXT_WORDS
 
 ALIGNMENT = 64
+#: What the driver calls of Python's.
+PYTHON = ("PyEval_SaveThread", "PyEval_RestoreThread", "PyErr_CheckSignals", "PyGILState_Ensure", "PyGILState_Release",
+          "PyLong_FromLongLong", "PyObject_CallOneArg", "Py_DecRef", "PyErr_Occurred", "PyErr_Fetch", "PyErr_Restore")
 _WORD, _POINTER = ctypes.c_int64, ctypes.c_void_p
 
 
@@ -36,13 +39,13 @@ class Driver:
     """The driver's functions, loaded."""
 
     def __init__(self) -> None:
-        for name in ("PyEval_SaveThread", "PyEval_RestoreThread", "PyErr_CheckSignals"):
+        for name in PYTHON:
             address = ctypes.cast(getattr(ctypes.pythonapi, name), _POINTER).value
             assert address is not None
             publish(name, address)
         self._library = Library(object_code(driver_text()))
         at = self._library.address
-        # PYFUNCTYPE keeps Python's lock, which the driver itself lets go and takes, and raises what a signal handler raised.
+        # PYFUNCTYPE keeps Python's lock, which the driver itself lets go and takes, and raises what a signal handler or a function raised.
         self.call = ctypes.PYFUNCTYPE(None, _POINTER, _POINTER, _WORD)(at("call"))
         self.work = ctypes.CFUNCTYPE(None, _POINTER, _WORD)(at("work"))
         self.wake = ctypes.CFUNCTYPE(None, _POINTER)(at("wake"))

@@ -24,7 +24,7 @@ class Memory:
         scratch, start = aligned_bytes(space * threads)
         values = {"code": code.ctypes.data, "slots": slots, "source": self.source.ctypes.data, "threads": threads,
                   "tables": tables.ctypes.data, "table_nbytes": step, "scratch": start, "scratch_nbytes": space,
-                  "private": private.ctypes.data}
+                  "private": private.ctypes.data, "error": 0, "value": 0, "trace": 0}
         record = np.array([values[name] for name in RECORD], np.int64)
         self.address: int = record.ctypes.data
         self._parts = (code, self.source, tables, private, scratch, record, keepalive)
@@ -58,7 +58,8 @@ class Program:
         """Run on the pointers in `table`: with the pool's workers if it is free, else on the caller's thread alone.
 
         table: int64[slots] of addresses, left as it is. threads: None for as many as there are cores.
-        Raises what a signal handler raised, if that was before the program's COMMIT or after its end; MemoryError.
+        Raises what a function that was told of an array raised; what a signal handler raised, if that was before the
+        program's COMMIT or after its end; MemoryError.
         """
         if len(table) != self.slots:
             raise ValueError(f"a program of {self.slots} pointers got a table of {len(table)}")
