@@ -34,7 +34,7 @@ WHOLE = frozenset(("memory",))
 DEFAULT = "canonicalize,simplify,fold,cse,dce,expand,canonicalize,simplify,fold,cse,dce,fuse,schedule,memory"
 #: The same for a backend that computes by kernels, and plans for itself.
 KERNELS = DEFAULT.replace("expand,", "expand,layout,").replace(
-    "fuse,schedule,memory", "split,fuse{max_nodes=256,min_nbytes=0,kernels=True},schedule")
+    "fuse,schedule,memory", "split,fuse{max_nodes=128,min_nbytes=0,kernels=True},schedule")
 
 P = TypeVar("P")
 

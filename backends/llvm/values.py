@@ -28,6 +28,7 @@ class StageValues:
         self.splats: dict[int, Scalar] = {}
         self.varies = self._varying()
         self.levels = self._levels()
+        self.waits = self._waiting()
         self.lanes = frame.lanes if frame.lane is not None else frame.one
         self.mask: Reg | None = frame.mask if frame.lane is not None else None
         self.states: list[tuple[Scalar, ...]] = []
@@ -81,17 +82,19 @@ class StageValues:
     def _compute(self, level: int) -> None:
         """The instructions that stand in so many loops."""
         for n, i in enumerate(self.stage.body):
-            if self.levels[n] == level and not self._waits(n):
+            if self.levels[n] == level and not self.waits[n]:
                 self.values[n] = self._instruction(n, i)
 
-    def _waits(self, n: int) -> bool:
-        """Whether an instruction needs the state of a running fold."""
-        i = self.stage.body[n]
-        return isinstance(i, Running) or (isinstance(i, Apply) and any(self._waits(a) for a in i.arguments))
+    def _waiting(self) -> list[bool]:
+        """Which instructions need the state of a running fold."""
+        found: list[bool] = []
+        for i in self.stage.body:
+            found.append(isinstance(i, Running) or (isinstance(i, Apply) and any(found[a] for a in i.arguments)))
+        return found
 
     def _compute_running(self) -> None:
         for n, i in enumerate(self.stage.body):
-            if self._waits(n):
+            if self.waits[n]:
                 self.values[n] = self.states[i.fold][0] if isinstance(i, Running) else self._instruction(n, i)
 
     def _builder(self, n: int) -> Lanes:
