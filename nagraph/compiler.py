@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from nagraph import tree
+from nagraph.backends import BACKENDS as BACKENDS
 from nagraph.errors import SignatureError
 from nagraph.ir.builder import active
 from nagraph.ir.graph import Graph
@@ -25,8 +26,6 @@ from nagraph.tracing import function_name, signature_of, trace_leaves
 
 #: The number of signatures after which a warning names the argument that keeps changing.
 MANY_SIGNATURES = 8
-
-BACKENDS = ("numpy", "llvm")
 
 
 class Executable(Protocol):
@@ -39,7 +38,7 @@ class Executable(Protocol):
 
 def backend_module(name: str | None) -> Any:
     """The backend of this name; None is the default one."""
-    chosen = name or "numpy"
+    chosen = name or BACKENDS[0]
     if chosen not in BACKENDS:
         raise SignatureError(f"unknown backend {chosen!r}; there is {', '.join(BACKENDS)}")
     return importlib.import_module(f"nagraph.backends.{chosen}")
@@ -60,7 +59,7 @@ def _compile(graph: Graph, backend: str | None, threads: int | None, passes: Any
 
     module = backend_module(backend)
     if passes is None:
-        passes = KERNELS if backend == "llvm" else DEFAULT
+        passes = KERNELS if (backend or BACKENDS[0]) == "llvm" else DEFAULT
     pipeline = Pipeline.parse(passes) if isinstance(passes, str) else passes
     planned = pipeline.replace("memory", donations=tuple(sorted(donations.items()))) if donations else pipeline
     optimised = planned(graph)

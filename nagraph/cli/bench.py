@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from nagraph.backends import BACKENDS
+from nagraph.cli.info import check_backend
 from nagraph.cli.measuring import Change, Others, Row, changes, load, measure, median_seconds, save
 from nagraph.cli.terminal import console as new_console
 from nagraph.errors import DataError
@@ -30,7 +32,7 @@ CHANGES: dict[str, dict[str, Any]] = {"gpt2": {"dropout": 0.0}}
 @click.option("--only", help="Names of benchmarks, with commas between; a name stands for all that begin with it.")
 @click.option("--quick", is_flag=True, help="Few and short rounds: a look, not a measurement.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of a call.  [default: as many as there are cores]")
-@click.option("--backend", default="llvm", show_default=True, help="What runs the compiled graphs.")
+@click.option("--backend", default=BACKENDS[0], show_default=True, help="What runs the compiled graphs.")
 @click.option("--out", type=click.Path(path_type=pathlib.Path), help="File for the results.  [default: runs/bench/DATE.json]")
 @click.option("--compare", type=click.Path(readable=False, path_type=pathlib.Path),
               help="Results of an earlier run to compare with.")
@@ -40,7 +42,6 @@ def command(only: str | None, quick: bool, threads: int | None, backend: str, ou
             compare: pathlib.Path | None, fail_if_slower: bool, against: str | None) -> int:
     """Time training and forward steps of the models and single operations: medians over interleaved rounds."""
     from nagraph.backends.host import usable_cores
-    from nagraph.cli.info import check_backend
     from nagraph.cli.peers import Peer
 
     if fail_if_slower and compare is None:

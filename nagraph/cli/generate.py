@@ -6,6 +6,7 @@ import pathlib
 
 import click
 
+from nagraph.cli.info import backend_option, check_backend
 from nagraph.errors import DataError
 
 
@@ -16,10 +17,9 @@ from nagraph.errors import DataError
 @click.option("--temperature", type=click.FloatRange(0), default=0.8, show_default=True, help="0 takes the likeliest symbol each time.")
 @click.option("--top", type=click.IntRange(1), help="Draw among the likeliest so many only.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--backend", help="What runs the compiled graph.  [default: numpy]")
+@backend_option
 def command(folder: pathlib.Path, prompt: str, length: int, temperature: float, top: int | None, seed: int, backend: str | None) -> None:
     """Continue --prompt with the model in FOLDER, as `nagraph train` left it."""
-    from nagraph.cli.info import check_backend
     from nagraph.models.data.text import encode
     from nagraph.models.generation import generate
     from nagraph.models.training import load_model

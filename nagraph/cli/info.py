@@ -9,13 +9,15 @@ import platform
 
 import click
 
+from nagraph.backends import BACKENDS
 from nagraph.errors import DataError
+
+#: For commands that compile.
+backend_option = click.option("--backend", help=f"What runs the compiled graph.  [default: {BACKENDS[0]}]")
 
 
 def check_backend(name: str | None) -> None:
     """DataError naming the backends there are, unless `name` is one of them."""
-    from nagraph.compiler import BACKENDS
-
     if name is not None and name not in BACKENDS:
         raise DataError(f"unknown backend {name!r}; there is {', '.join(BACKENDS)}")
 
@@ -28,7 +30,6 @@ def command() -> None:
 
     import nagraph
     from nagraph.backends.host import cpu_name, usable_cores
-    from nagraph.compiler import BACKENDS
 
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("nagraph", nagraph.__version__)

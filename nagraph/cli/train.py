@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text as Shown
 
+from nagraph.cli.info import backend_option, check_backend
 from nagraph.errors import CheckpointError, DataError
 
 MODELS = ("gpt2",)
@@ -33,7 +34,7 @@ SAMPLE = 400
 @click.option("--seed", type=click.IntRange(0), help="Decides initial weights, batches and dropout.  [default: 0]")
 @click.option("--out", type=click.Path(path_type=pathlib.Path), help="Folder for checkpoint and loss curve.  [default: runs/MODEL]")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in the folder, bit for bit as if never stopped.")
-@click.option("--backend", help="What runs the compiled graph.  [default: numpy]")
+@backend_option
 @click.option("--horizon", type=click.IntRange(2),
               help="Let the learning rate fall along a half cosine until this step; stored in the checkpoint.")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Peak learning rate.  [default: 0.003]")
@@ -49,8 +50,6 @@ def command(model: str, data: pathlib.Path | None, steps: int, out: pathlib.Path
     Ctrl-C stops after the step in hand and saves; --resume goes on from there. A step whose loss
     is not finite changes nothing and is reported.
     """
-    from nagraph.cli.info import check_backend
-
     if model not in MODELS:
         raise DataError(f"unknown model {model!r}; there is {', '.join(MODELS)}")
     check_backend(backend)

@@ -100,7 +100,7 @@ def block() -> tuple[Any, ...]:
 
 def test_a_training_step_with_donation_allocates_nothing(training: tuple[Any, ...]) -> None:
     """Weights and moments are updated where they are: 2.4 MB of results, none of them new."""
-    step = ng.jit(train_step, donate_argnames=("model", "state"))
+    step = ng.jit(train_step, donate_argnames=("model", "state"), backend="numpy")
     model, state, x, y = training
     for _ in range(2):
         model, state, _ = step(model, state, x, y)
@@ -114,7 +114,7 @@ def test_a_training_step_with_donation_allocates_nothing(training: tuple[Any, ..
 
 
 def test_without_donation_it_allocates_the_results(training: tuple[Any, ...]) -> None:
-    step = ng.jit(train_step)
+    step = ng.jit(train_step, backend="numpy")
     for _ in range(2):
         step(*training)
     results = sum(v.type.nbytes for v in step.lower(*training).graph.outputs)
@@ -123,7 +123,7 @@ def test_without_donation_it_allocates_the_results(training: tuple[Any, ...]) ->
 
 
 def test_a_transformer_block_allocates_its_result(block: tuple[Any, ...]) -> None:
-    forward = ng.jit(lambda block, x: block(x))
+    forward = ng.jit(lambda block, x: block(x), backend="numpy")
     for _ in range(2):
         forward(*block)
     lowered = forward.lower(*block)
@@ -139,7 +139,7 @@ def test_loops_allocate_nothing_per_turn() -> None:
 
     peaks = []
     for length in (10, 1000):
-        jitted, h, xs = ng.jit(run), random(4000), random(1, 4000).repeat(length, 0)
+        jitted, h, xs = ng.jit(run, backend="numpy"), random(4000), random(1, 4000).repeat(length, 0)
         for _ in range(2):
             jitted(h, xs)
         peaks.append(peak_nbytes(lambda jitted=jitted, h=h, xs=xs: jitted(h, xs)) - h.nbytes - 4 * length)
@@ -187,7 +187,7 @@ def test_erf_takes_memory_for_a_block_alone() -> None:
 
 
 def test_the_arena_is_aligned_and_used(block: tuple[Any, ...]) -> None:
-    executable = ng.jit(lambda block, x: block(x)).lower(*block).executable
+    executable = ng.jit(lambda block, x: block(x), backend="numpy").lower(*block).executable
     executable(*arrays_of(block))
     arrays = [a for i, a in enumerate(executable._program.env)
               if a is not None and executable.plan.buffers[executable.plan.slots[i].buffer].kind == "arena"
@@ -206,7 +206,7 @@ def same(a: Any, b: Any) -> None:
 def test_the_interpreters_bits_in_every_run(training: tuple[Any, ...], block: tuple[Any, ...]) -> None:
     """Optimised, in blocks of rows, in place: bit for bit what the traced graph gives node by node."""
     for function, arguments in ((train_step, training), (lambda block, x: block(x), block)):
-        lowered = ng.jit(function).lower(*arguments)
+        lowered = ng.jit(function, backend="numpy").lower(*arguments)
         expected = interpret(lowered.graph, arrays_of(arguments))
         for _ in range(3):
             for a, b in zip(lowered.executable(*arrays_of(arguments)), expected, strict=True):
@@ -214,7 +214,7 @@ def test_the_interpreters_bits_in_every_run(training: tuple[Any, ...], block: tu
 
 
 def test_donation_changes_no_bits(training: tuple[Any, ...]) -> None:
-    plain, donating = ng.jit(train_step), ng.jit(train_step, donate_argnames=("model", "state"))
+    plain, donating = ng.jit(train_step, backend="numpy"), ng.jit(train_step, donate_argnames=("model", "state"), backend="numpy")
     a = b = training[:2]
     b = ng.tree.map(lambda x: None if x is None else np.array(x), b)
     for _ in range(5):
@@ -243,7 +243,7 @@ def test_every_op_gives_its_references_bits(op: Any) -> None:
 
 def test_layout_of_arguments_is_free(block: tuple[Any, ...]) -> None:
     """Transposed, strided, byte-swapped and read-only arguments give the same bits and are not written."""
-    executable = ng.jit(lambda block, x: block(x)).lower(*block).executable
+    executable = ng.jit(lambda block, x: block(x), backend="numpy").lower(*block).executable
     arrays = arrays_of(block)
     (expected,) = executable(*arrays)
     for change in (np.asfortranarray, lambda a: np.repeat(a, 2, axis=-1)[..., ::2], lambda a: a[::-1].copy()[::-1],
@@ -252,7 +252,7 @@ def test_layout_of_arguments_is_free(block: tuple[Any, ...]) -> None:
         for a in given:
             a.flags.writeable = False
         same(executable(*given)[0], expected)
-    swapped = ng.jit(lambda x: x * 2 + 1)
+    swapped = ng.jit(lambda x: x * 2 + 1, backend="numpy")
     same(swapped(arrays[0].astype(">f4")), swapped(arrays[0]))
 
 
@@ -280,7 +280,7 @@ def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:
 
 
 def test_four_threads_at_once(block: tuple[Any, ...]) -> None:
-    forward = ng.jit(lambda block, x: block(x))
+    forward = ng.jit(lambda block, x: block(x), backend="numpy")
     inputs = [random(4, 128, 128, seed=i) for i in range(4)]
     expected = [forward(block[0], x) for x in inputs]
     found = in_threads(4, lambda i: [forward(block[0], inputs[i]) for _ in range(8)])
@@ -291,7 +291,7 @@ def test_four_threads_at_once(block: tuple[Any, ...]) -> None:
 
 
 def test_the_first_call_from_four_threads_compiles_once() -> None:
-    function = ng.jit(lambda x, y: np.tanh(x @ y).sum(axis=0))
+    function = ng.jit(lambda x, y: np.tanh(x @ y).sum(axis=0), backend="numpy")
     x, y = random(64, 64), random(64, 64, seed=1)
     found = in_threads(4, lambda i: function(x, y))
     for r in found:
@@ -302,7 +302,7 @@ def test_the_first_call_from_four_threads_compiles_once() -> None:
 def test_a_call_while_another_is_in_the_arena() -> None:
     """The arena taken: the call works in one of its own, and gives the same."""
     x = random(300, 40)
-    executable: Executable = ng.jit(lambda x: np.exp(x @ x.T).sum(axis=0)).lower(x).executable
+    executable: Executable = ng.jit(lambda x: np.exp(x @ x.T).sum(axis=0), backend="numpy").lower(x).executable
     (expected,) = executable(x)
     with executable._lock:
         same(executable(x)[0], expected)
@@ -314,7 +314,7 @@ def test_a_call_while_another_is_in_the_arena() -> None:
 
 def test_wrong_arguments_harm_nothing() -> None:
     x = random(30, 40)
-    executable = ng.jit(lambda x, y: np.tanh(x) + y).lower(x, x).executable
+    executable = ng.jit(lambda x, y: np.tanh(x) + y, backend="numpy").lower(x, x).executable
     (expected,) = executable(x, x)
     for wrong, told in [
         ((x,), "takes 2 arrays, got 1"), ((x, x, x), "takes 2 arrays, got 3"), ((x, x.T), r"input y is f32\[30,40\], got f32\[40,30\]"),
@@ -328,7 +328,7 @@ def test_wrong_arguments_harm_nothing() -> None:
 def test_an_error_in_the_middle_of_a_call_harms_nothing() -> None:
     """Whatever a step raises, the lock is free again and the next call is right."""
     x = random(30, 40)
-    executable = ng.jit(lambda x: np.tanh(x @ x.T) @ x).lower(x).executable
+    executable = ng.jit(lambda x: np.tanh(x @ x.T) @ x, backend="numpy").lower(x).executable
     (expected,) = executable(x)
     calls = executable._program._calls
     function, *rest = calls[-1]
@@ -346,7 +346,7 @@ def test_an_error_in_the_middle_of_a_call_harms_nothing() -> None:
 
 def test_numpys_error_state_is_left_alone() -> None:
     """Dividing by zero in a compiled function neither warns nor raises, as graphs can't; outside, the setting holds."""
-    function = ng.jit(lambda x: np.log(x) / x)
+    function = ng.jit(lambda x: np.log(x) / x, backend="numpy")
     with np.errstate(all="raise"):
         assert np.isnan(function(np.zeros(3, np.float32) - 1)).all()
         with pytest.raises(FloatingPointError):
@@ -355,7 +355,7 @@ def test_numpys_error_state_is_left_alone() -> None:
 
 def test_results_are_new_arrays() -> None:
     """Neither arguments, nor one another, nor memory that the next call writes."""
-    function = ng.jit(lambda x: (x, x, x.T, x + 1, x[1:]))
+    function = ng.jit(lambda x: (x, x, x.T, x + 1, x[1:]), backend="numpy")
     x = random(30, 30)
     first = function(x)
     kept = [a.copy() for a in first]
@@ -370,8 +370,8 @@ def test_results_are_new_arrays() -> None:
 def test_empty_and_constant_graphs() -> None:
     nothing: Graph = ng.trace(lambda x: (), ng.spec((3,), "float32"))
     assert compile_graph(nothing)(np.zeros(3, F32)) == ()
-    assert ng.jit(lambda: np.arange(3))().tolist() == [0, 1, 2]
-    assert ng.jit(lambda x: x.sum())(np.zeros((0, 3), F32)) == 0
-    first, second = (ng.jit(lambda: np.arange(3))() for _ in range(2))
+    assert ng.jit(lambda: np.arange(3), backend="numpy")().tolist() == [0, 1, 2]
+    assert ng.jit(lambda x: x.sum(), backend="numpy")(np.zeros((0, 3), F32)) == 0
+    first, second = (ng.jit(lambda: np.arange(3), backend="numpy")() for _ in range(2))
     first[0] = 9
     assert second[0] == 0

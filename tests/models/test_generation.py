@@ -88,5 +88,5 @@ def test_scores_that_are_not_finite_are_an_error(model: GPT2) -> None:
 
 
 def test_unknown_backend(model: GPT2) -> None:
-    with pytest.raises(ng.errors.SignatureError, match="unknown backend 'abacus'; there is numpy"):
+    with pytest.raises(ng.errors.SignatureError, match="unknown backend 'abacus'; there is llvm, numpy"):
         list(generate(model, [1], 3, backend="abacus"))
