@@ -35,6 +35,10 @@ class Place(NamedTuple):
     nbytes: int
 
 
+#: Launches of a phase: each new one is compared with all of them.
+MOST_LAUNCHES = 64
+
+
 class Lowered:
     """The instructions of a plan, the table's places, constant arrays, and the pairs of places that a phase may not mix."""
 
@@ -94,7 +98,7 @@ class Lowered:
     def launch(self, launch: Launch) -> None:
         """One more launch: in the phase in the making, unless it needs to wait for a launch there."""
         self.functions[launch.function.key] = launch.function
-        if any(self._conflict(launch, other) for other in self._open):
+        if len(self._open) == MOST_LAUNCHES or any(self._conflict(launch, other) for other in self._open):
             self.flush()
         self._open.append(launch)
 
