@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import operator
 import struct
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from nagraph.backends.llvm.code import Code, Reg, constant, vector, vector_parts
+from nagraph.backends.llvm.code import Code, Reg, constant, suffix, vector, vector_parts
 from nagraph.ir.scalar import F32, F64, I32, I64, U32, Scalar, ScalarBuilder
 from nagraph.ir.types import BOOL, DTYPES, INTEGERS, SIGNED, UNSIGNED, DType
 
@@ -154,6 +155,16 @@ class Lanes(ScalarBuilder):
         if (chosen := known(condition)) is not None:
             return x if chosen else y
         return Scalar(self, x.dtype, self.code.select(condition.raw, x.raw, y.raw))
+
+    def rarely(self, condition: Scalar, compute: Callable[[], Sequence[Scalar]], usual: Sequence[Scalar]) -> list[Scalar]:
+        code, kind = self.code, condition.raw.type
+        needed = condition.raw if self.width == 1 else code.call(f"llvm.vector.reduce.or.{suffix(kind)}", "i1", condition.raw)
+        before = code.block
+        with code.when(needed):
+            chosen = super().rarely(condition, compute, usual)
+            last = code.block
+        return [Scalar(self, x.dtype, code.emit(x.raw.type, f"phi {x.raw.type} [ {y.raw.text}, %{before} ], [ {x.raw.text}, %{last} ]"))
+                for x, y in zip(chosen, usual, strict=True)]
 
     def bits(self, how: str, x: Scalar, y: Scalar) -> Scalar:
         return Scalar(self, x.dtype, self.code.binary(how, x.raw, y.raw))

@@ -7,6 +7,7 @@ of lanes on a CPU, a thread's registers on a GPU. Nothing here rounds differentl
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, DType
@@ -150,6 +151,10 @@ class ScalarBuilder(ABC):
     @abstractmethod
     def bitcast(self, x: Scalar, dtype: DType) -> Scalar:
         """The same bits as another dtype of the same width."""
+
+    def rarely(self, condition: Scalar, compute: Callable[[], Sequence[Scalar]], usual: Sequence[Scalar]) -> list[Scalar]:
+        """compute() where the condition holds, else `usual`. A machine may skip `compute` where no lane needs it."""
+        return [self.select(condition, x, y) for x, y in zip(compute(), usual, strict=True)]
 
     # -- made of these ------------------------------------------------------------------------------------
 

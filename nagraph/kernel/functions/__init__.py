@@ -1,8 +1,8 @@
 """The elementary functions, for every backend: each a rule f(s, x) on the scalars of a builder, in float32 or float64.
 
-No branches, no tables, no calls: fused multiply-adds, integers and selections, so that the bits are the same at every
-width and on every machine. Errors, in units of the last place of the exact result, were measured over all float32
-numbers and over samples of float64 (tests/benchmarks/function_errors.py).
+No tables, no calls, no branches but those that skip what no lane needs: fused multiply-adds, integers and selections,
+so that the bits are the same at every width and on every machine. Errors, in units of the last place of the exact result,
+were measured over all float32 numbers and over samples of float64 (tests/benchmarks/function_errors.py).
 """
 
 from nagraph.kernel.functions.error_function import erf, erfc

@@ -14,8 +14,6 @@ def _sin_and_cos(s: ScalarBuilder, r: Scalar, tail: Scalar) -> tuple[Scalar, Sca
     sine, cosine = (SIN_F32, COS_F32) if r.dtype == F32 else (SIN_F64, COS_F64)
     one, half = s.constant(1, r.dtype), s.constant(-0.5, r.dtype)
     cos = s.fma(s.horner(z, cosine), z, half)
-    if r.dtype == F32:
-        return s.fma(s.horner(z, sine), z * r, r), s.fma(cos, z, one)
     return r + s.fma(s.horner(z, sine), z * r, tail), s.fma(cos, z, s.fma(r, -tail, one))
 
 

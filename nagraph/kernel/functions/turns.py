@@ -1,20 +1,24 @@
 """An angle as quarter turns and a rest: |x| = (n + k 4) π/2 + r, |r| <= π/4, right for every finite x.
 
-What counts is the fraction of |x| / 2π, so bits of 1/2π above it can be left out and those far below it too.
-Source of the idea: Payne and Hanek 1983.
+Up to 2^17 in float32 and 2^46 in float64, n π/2 is taken from |x| in three pieces: Cody and Waite 1980. Beyond, where
+it is rarely needed, what counts is the fraction of |x| / 2π, so bits of 1/2π above it can be left out and those far
+below it too: Payne and Hanek 1983.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+from fractions import Fraction
 
 from nagraph.ir.scalar import F32, F64, I32, I64, U32, U64, Scalar, ScalarBuilder
 from nagraph.ir.types import DType
+from nagraph.kernel.functions.floats import FORMATS
 
 
-def _inverse_turn(bits: int) -> int:
-    """2^bits / 2π, by Machin's π/4 = 4 arctan(1/5) - arctan(1/239) in integers."""
-    unit = 1 << bits + 64
+def _half_pi(bits: int) -> int:
+    """2^bits π/2, by Machin's π/4 = 4 arctan(1/5) - arctan(1/239) in integers; a few bits may be wrong."""
+    unit = 1 << bits
 
     def arctan_of_inverse(n: int) -> int:
         total, power, k = 0, unit // n, 1
@@ -23,8 +27,22 @@ def _inverse_turn(bits: int) -> int:
             power, k = power // (n * n), k + 2
         return total
 
-    half_pi = 8 * arctan_of_inverse(5) - 2 * arctan_of_inverse(239)
-    return (unit << bits) // (4 * half_pi)
+    return 8 * arctan_of_inverse(5) - 2 * arctan_of_inverse(239)
+
+
+@functools.cache
+def _pieces(dtype: DType) -> list[float]:
+    """Three numbers of the dtype whose sum is π/2, each the nearest to what those before leave."""
+    left, found = Fraction(_half_pi(256), 1 << 256), []
+    for _ in range(3):
+        found.append(float(dtype.type(float(left))))
+        left -= Fraction(found[-1])
+    return found
+
+
+def _inverse_turn(bits: int) -> int:
+    """2^bits / 2π."""
+    return (1 << 2 * bits + 64) // (4 * _half_pi(bits + 64))
 
 
 def _binary(width: int, count: int) -> list[int]:
@@ -51,6 +69,24 @@ def _signed(s: ScalarBuilder, turns: Scalar) -> tuple[Scalar, Scalar]:
     return quarter, s.bitcast(turns - (quarter << 62), I64)
 
 
+# -- small angles ------------------------------------------------------------------------------------------------
+
+
+def _small(s: ScalarBuilder, x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
+    """n is |x| / (π/2) rounded."""
+    f = FORMATS[x.dtype]
+    size = s.abs(x)
+    shifted = s.fma(size, s.constant(2 / math.pi, x.dtype), s.constant(f.magic, x.dtype))
+    n = shifted - f.magic
+    p, q, t = (s.constant(-piece, x.dtype) for piece in _pieces(x.dtype))
+    a = s.fma(n, p, size)  # exact: below 1, and no bits below those of its two terms
+    b = n * q
+    r = a + b
+    there = r - a
+    lost = (a - (r - there)) + (b - there)  # by the rounding of a + b; fma(n, q, -b) by that of b
+    return s.bitcast(shifted, f.integer), r, s.fma(n, t, lost + s.fma(n, q, -b))
+
+
 # -- float32 ---------------------------------------------------------------------------------------------------
 
 _SINGLE = _binary(32, 8)
@@ -60,14 +96,12 @@ def _single(s: ScalarBuilder, x: Scalar, dtype: DType) -> tuple[Scalar, Scalar, 
     """|x| = m 2^(e - 150) with an integer m of 24 bits: m times the 96 bits of 1/2π that matter for it."""
     size = s.abs(x)
     bits = s.bitcast(size, U32)
-    small = size < 0.78  # these are their own rest
-    skip = s.select(small, s.constant(0, U32), (bits >> 23) - 118)
+    skip = (bits >> 23) - 118
     m = s.cast((bits & (1 << 23) - 1) | (1 << 23), U64)
     high, middle, low = (m * s.cast(w, U64) for w in _window(s, _SINGLE, skip, 32, 3))
     quarter, rest = _signed(s, (high << 32) + middle + (low >> 32))
     r = s.cast(s.cast(rest, F64) * (2 * math.pi * 2.0**-64), dtype)
-    number = s.select(small, s.constant(0, I32), s.cast(quarter, I32))
-    return number, s.select(small, s.cast(size, dtype), r), s.constant(0, dtype)
+    return s.cast(quarter, I32), r, s.constant(0, dtype)
 
 
 # -- float64 ---------------------------------------------------------------------------------------------------
@@ -83,8 +117,7 @@ def _double(s: ScalarBuilder, x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
     size = s.abs(x)
     bits = s.bitcast(size, U64)
     m = (bits & (1 << 52) - 1) | (1 << 52)
-    small = size < 0.78  # these are their own rest
-    skip = s.select(small, s.constant(0, U64), (bits >> 52) - 1011)  # of _DOUBLE
+    skip = (bits >> 52) - 1011  # of _DOUBLE
     window = _window(s, _DOUBLE, skip, 64, 3)
 
     # m times the window modulo 2^192, in digits of 32 bits; v[0] is the highest digit of the window.
@@ -112,9 +145,7 @@ def _double(s: ScalarBuilder, x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
     turn = s.constant(2 * math.pi, F64)
     r = top * turn
     tail = s.fma(top, turn, -r) + s.fma(top, s.constant(_TURN_REST, F64), rest * turn)
-    zero = s.constant(0, F64)
-    number = s.select(small, s.constant(0, U64), quarter)
-    return s.bitcast(number, I64), s.select(small, size, r), s.select(small, zero, tail)
+    return s.bitcast(quarter, I64), r, tail
 
 
 def _two_sum(a: Scalar, b: Scalar) -> tuple[Scalar, Scalar]:
@@ -128,4 +159,9 @@ def quarter_turns(s: ScalarBuilder, x: Scalar, dtype: DType) -> tuple[Scalar, Sc
 
     Of infinity and nan they are anything.
     """
-    return _single(s, x, dtype) if x.dtype == F32 else _double(s, x)
+    n, r, tail = _small(s, x)
+    if x.dtype != dtype:
+        r, tail = s.cast(r, dtype) + s.cast(tail, dtype), s.constant(0, dtype)
+    large = s.abs(x) >= 2.0**(FORMATS[x.dtype].fraction - 6)
+    n, r, tail = s.rarely(large, lambda: _single(s, x, dtype) if x.dtype == F32 else _double(s, x), (n, r, tail))
+    return n, r, tail
