@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
 import numpy as np
@@ -110,7 +111,7 @@ class Op:
         """Tuples of operands for the tests that follow from the class."""
         raise MissingRuleError(f"op {self.name} has no samples")
 
-    @property
+    @cached_property
     def has_effect(self) -> bool:
         """Whether nodes of it are kept although nobody uses their results, as often and in the order in which they stand.
 
@@ -128,9 +129,9 @@ class Op:
     def _fields(cls) -> tuple[str, ...]:
         return tuple(f.name for f in dataclasses.fields(cls))  # type: ignore[arg-type]
 
-    @property
+    @cached_property
     def regions(self) -> dict[str, Graph]:
-        """The attributes that are graphs."""
+        """The attributes that are graphs. Nobody may change this dict."""
         from nagraph.ir.graph import Graph
 
         return {k: v for k, v in self.attributes().items() if isinstance(v, Graph)}
