@@ -49,6 +49,8 @@ class Executable:
         self.program = Lowered(lowering, self.plan)
         self._inputs, self._outputs = ([(at, p.number) for at, p in enumerate(self.program.table) if p.kind == kind]
                                        for kind in ("input", "output"))
+        #: Outputs whose donated arrays are written last, and their pointers.
+        self._late = [(at, p.number) for at, p in enumerate(self.program.table) if p.kind == "donated"]
         self._results = [(v.shape, v.dtype) for v in graph.outputs]
         self._lock = threading.Lock()
         self._arena: _Arena | None = None
@@ -98,20 +100,22 @@ class Executable:
                 raise SignatureError(f"{self.graph.name}: input {v.name or '?'} is {v.type}, got {shown}")
         return [np.asarray(a, dtype=v.dtype, order="C") for v, a in zip(inputs, given)]
 
-    def _pointers(self, arena: _Arena, arrays: list[Array], outputs: list[Array]) -> Any:
+    def _pointers(self, arena: _Arena, arrays: list[Array], outputs: list[Array], donated: Mapping[int, Array]) -> Any:
         """The arena's table with the call's arrays filled in."""
         view = arena.view
         for at, i in self._inputs:
             view[at] = address(arrays[i])
         for at, i in self._outputs:
             view[at] = address(outputs[i])
+        for at, i in self._late:
+            view[at] = address(donated.get(i, outputs[i]))
         return arena.table
 
     def run(self, arrays: list[Array], donated: Mapping[int, Array]) -> tuple[Array, ...]:
         """The outputs for row-major arrays of the inputs' types; output j goes into the array donated[j] if there is one."""
-        later = [j for j in donated if self.plan.results[j][1]]  # what is copied out must not meet what is still read
+        late = [j for _, j in self._late]
         outputs = [np.empty(shape, dtype) for shape, dtype in self._results] if not donated else [
-            donated[j] if j in donated and j not in later else np.empty(*result) for j, result in enumerate(self._results)]
+            donated[j] if j in donated and j not in late else np.empty(*result) for j, result in enumerate(self._results)]
         mine = self._lock.acquire(blocking=False)
         try:
             if not mine:  # another thread is in the arena: this call gets one of its own
@@ -120,14 +124,12 @@ class Executable:
                 arena = self._arena = _Arena(self.plan, self.program)
             else:
                 arena = self._arena
-            self._native.run(self._pointers(arena, arrays, outputs))
+            self._native.run(self._pointers(arena, arrays, outputs, donated))
         finally:
             if mine:
                 self._lock.release()
         if not donated:
             return tuple(outputs)
-        for j in later:
-            np.copyto(donated[j], outputs[j])
         return tuple(donated[j] if j in donated else a for j, a in enumerate(outputs))
 
 

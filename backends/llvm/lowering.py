@@ -28,7 +28,10 @@ Array = np.ndarray[Any, Any]
 
 
 class Place(NamedTuple):
-    """Where a pointer of the table comes from: the arena (number is an offset), an input, an output, a constant, or Points."""
+    """Where a pointer of the table comes from: the arena (number is an offset), an input, an output, a constant, or Points.
+
+    "donated": the array that takes an output whose value can't be written there before all is read.
+    """
 
     kind: str
     number: int
@@ -53,7 +56,18 @@ class Lowered:
         self._open: list[Launch] = []
         inputs = [self._number(Place("input", i, v.type.nbytes)) for i, v in enumerate(plan.graph.inputs)]
         outputs = [self._number(Place("output", j, v.type.nbytes)) for j, v in enumerate(plan.graph.outputs)]
-        _PlanLowering(self, lowering, plan, 0, inputs, outputs).lower()
+        top = _PlanLowering(self, lowering, plan, 0, inputs, outputs)
+        top.lower()
+        self._donate(top, [j for j in plan.donations if plan.results[j][1]])
+
+    def _donate(self, top: _PlanLowering, late: Sequence[int]) -> None:
+        """Copy outputs into the donated arrays, now that all is read: the program does it, since nothing can interrupt that."""
+        if late and not any(isinstance(i, Commit) for i in self.instructions):
+            self.add(Commit())
+        self.flush()
+        for j in late:
+            v = top.plan.graph.outputs[j]
+            top.copy(v, top.outputs[j], row_major(v.shape), self._number(Place("donated", j, v.type.nbytes)))
         self.flush()
 
     @property
@@ -213,13 +227,13 @@ class _PlanLowering:
         """The result is a copy of the operand; it is what Python is told of."""
         (x,) = step.node.operands
         result = self.pointer(step.results[0])
-        self._copy(x, self.whole(x), self._layout(x), result)
+        self.copy(x, self.whole(x), self._layout(x), result)
         self.program.add(Tell(result, lambda address: op.reference(array_at(address, x.type))))
 
     def _layout(self, v: Value) -> Layout:
         return self.lowering.layouts.get(v, row_major(v.shape)) if v not in self.lowering.constants else row_major(v.shape)
 
-    def _copy(self, v: Value, source: int, layout: Layout, target: int) -> None:
+    def copy(self, v: Value, source: int, layout: Layout, target: int) -> None:
         """A value, as it stands at a pointer, row-major to another."""
         with Builder() as builder:
             graph = builder.graph("copy", [builder.input(v.type)])
@@ -227,7 +241,7 @@ class _PlanLowering:
 
     def _copy_out(self, output: int, slot: int) -> None:
         v = self.plan.graph.outputs[output]
-        self._copy(v, self.whole(v), self._layout(v), self.outputs[output])
+        self.copy(v, self.whole(v), self._layout(v), self.outputs[output])
 
     # -- regions ----------------------------------------------------------------------------------------------------
 
@@ -264,7 +278,7 @@ class _PlanLowering:
                 self.program.add(Point(found[-1], source, layout.offset * v.dtype.itemsize))
             else:
                 found.append(self.pointer(extra.pop(0)))
-                self._copy(v, source, layout, found[-1])
+                self.copy(v, source, layout, found[-1])
         return found
 
     def _scan(self, op: Scan, body: _Body, node: Node, operands: list[int], results: list[int], others: list[int]) -> None:
@@ -274,7 +288,7 @@ class _PlanLowering:
         final, ys = results[:op.carries], results[op.carries:]
         if not op.length:
             for v, a, b in zip(node.operands[op.consts:], start, final):
-                self._copy(v, a, row_major(v.shape), b)
+                self.copy(v, a, row_major(v.shape), b)
             return
         loop = program.loop()
         even = op.length % 2 == 0
@@ -304,7 +318,7 @@ class _PlanLowering:
         program.add(End(loop))
         program.patch(leave, program.here())
         for v, source, result in zip(node.results, sources, results):
-            self._copy(v, source, row_major(v.shape), result)
+            self.copy(v, source, row_major(v.shape), result)
 
     def _rotation(self, start: int, first: int, second: int) -> tuple[int, int, int]:
         """Pointers (read, written, third) of a carry that is read at `start`, then written to two places by turns."""
