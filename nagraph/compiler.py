@@ -26,6 +26,8 @@ from nagraph.tracing import function_name, signature_of, trace_leaves
 
 #: The number of signatures after which a warning names the argument that keeps changing.
 MANY_SIGNATURES = 8
+#: The most threads that a call can be given.
+MOST_THREADS = 1024
 
 
 class Executable(Protocol):
@@ -44,6 +46,15 @@ def backend_module(name: str | None) -> Any:
     return importlib.import_module(f"nagraph.backends.{chosen}")
 
 
+def check_threads(threads: Any) -> None:
+    """SignatureError unless it is a number of threads, or None: as many as there are cores."""
+    if threads is None:
+        return
+    if not isinstance(threads, (int, np.integer)) or isinstance(threads, bool) or not 1 <= threads <= MOST_THREADS:
+        raise SignatureError(f"threads is a whole number from 1 to {MOST_THREADS}, or None for as many as there are cores; "
+                             f"got {threads!r}")
+
+
 def compile(graph: Graph, *, backend: str | None = None, threads: int | None = None, passes: Any = None) -> Any:
     """An executable of `graph`: passes, plan, backend. exe(*arrays) gives the tuple of outputs.
 
@@ -58,6 +69,7 @@ def _compile(graph: Graph, backend: str | None, threads: int | None, passes: Any
     from nagraph.pipeline import DEFAULT, KERNELS, Pipeline
 
     module = backend_module(backend)
+    check_threads(threads)
     if passes is None:
         passes = KERNELS if (backend or BACKENDS[0]) == "llvm" else DEFAULT
     pipeline = Pipeline.parse(passes) if isinstance(passes, str) else passes
@@ -117,6 +129,7 @@ class Jitted:
     def __init__(self, fn: Callable[..., Any], backend: str | None, threads: int | None, static: tuple[str, ...],
                  donate: tuple[str, ...], constant: tuple[str, ...], passes: Any):
         functools.update_wrapper(self, fn)
+        check_threads(threads)
         self.fn = fn
         self.backend, self.threads, self.passes = backend, threads, passes
         self.roles = Roles(static, donate, constant)
@@ -286,11 +299,12 @@ def _not_donatable(array: Any) -> str:
     """Why an array can't be updated in place; "" if it can."""
     if not isinstance(array, np.ndarray):
         return "is no array"
-    if not array.flags.writeable:
+    flags = array.flags
+    if not flags.writeable:
         return "is read-only"
-    if not array.flags.c_contiguous:
+    if not flags.c_contiguous:
         return "is not C-contiguous"
-    if not array.flags.owndata:
+    if not flags.owndata:
         return "does not own its memory"
     if not array.dtype.isnative:
         return "is byte-swapped"
@@ -299,6 +313,9 @@ def _not_donatable(array: Any) -> str:
 
 def _overlapping(arrays: Sequence[Any]) -> set[int]:
     """The numbers of arrays whose spans of memory meet another's."""
+    held = [a for a in arrays if isinstance(a, np.ndarray)]
+    if len(set(map(id, held))) == len(held) and all(a.flags.owndata for a in held):
+        return set()  # the usual case: no two arrays own the same memory
     spans = sorted((*np.lib.array_utils.byte_bounds(a), i) for i, a in enumerate(arrays) if isinstance(a, np.ndarray) and a.size)
     found: set[int] = set()
     end, last = -1, -1

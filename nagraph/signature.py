@@ -18,6 +18,10 @@ from nagraph.ir.promotion import WEAK
 from nagraph.ir.types import TensorType
 from nagraph.tracing import Trace, function_name, leaf_type, positional_labels
 
+#: The types of arrays met so far, by dtype and shape: calls meet the same ones again and again.
+_ARRAY_TYPES: dict[tuple[Any, tuple[int, ...]], TensorType] = {}
+MOST_ARRAY_TYPES = 4096
+
 
 class Roles(NamedTuple):
     """The names of arguments that are static, donated, or constant."""
@@ -80,6 +84,10 @@ class Call:
         leaf = self.leaves[i]
         if leaf is None:
             return None
+        if type(leaf) is np.ndarray:
+            known = _ARRAY_TYPES.get((leaf.dtype, leaf.shape))
+            if known is not None:
+                return known
         where = f"{function_name(self.fn)}: argument"
         if isinstance(leaf, Value):
             raise LeakedTracerError(f"{where} {self.leaf_names[i]}: a traced value {LEAKED}")
@@ -87,6 +95,8 @@ class Call:
             found, weak = leaf_type(leaf)
         except NagraphError as error:
             raise SignatureError(f"{where} {self.leaf_names[i]}: {error}") from None
+        if type(leaf) is np.ndarray and len(_ARRAY_TYPES) < MOST_ARRAY_TYPES:
+            _ARRAY_TYPES[leaf.dtype, leaf.shape] = found
         return Weak(found) if weak else found
 
     @functools.cached_property
@@ -110,7 +120,8 @@ class Call:
 
     def row_major(self) -> list[np.ndarray[Any, Any]]:
         """The arrays in native byte order, C-contiguous: themselves where they are so already."""
-        return [np.asarray(x, dtype=t.dtype, order="C") for x, t in zip(self.arrays(), filter(None, self.types), strict=True)]
+        return [x if type(x) is np.ndarray and x.dtype is t.dtype and x.flags.c_contiguous else np.asarray(x, dtype=t.dtype, order="C")
+                for x, t in zip(self.arrays(), filter(None, self.types), strict=True)]
 
     @property
     def donated(self) -> list[bool]:
