@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import nagraph as ng
+from nagraph.backends import BACKENDS
 from nagraph.errors import SignatureError
 
 Pair = namedtuple("Pair", "a b")
@@ -452,6 +453,21 @@ def in_threads(work, count=4):
         assert not t.is_alive()
     if failures:
         raise failures[0]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("threads", [0, -1, 2.0, "2", True, 1025, 10**30])
+def test_a_number_of_threads_that_is_none(backend, threads):
+    for make in (lambda: ng.jit(np.sin, backend=backend, threads=threads),
+                 lambda: ng.compile(ng.trace(np.sin, np.ones(3)), backend=backend, threads=threads)):
+        with pytest.raises(SignatureError, match=f"from 1 to 1024, or None for as many as there are cores; got {re.escape(repr(threads))}"):
+            make()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("threads", [None, 1, 3, np.int64(2)])
+def test_a_number_of_threads(backend, threads):
+    assert ng.jit(lambda x: x @ x, backend=backend, threads=threads)(np.full((64, 64), 2.0))[3, 4] == 256
 
 
 def test_four_threads_call_one_function():
