@@ -371,8 +371,10 @@ def test_vmap_and_grad_inside_one_another():
 
 def test_vmap_of_random_keys():
     keys = ng.random.split(ng.random.key(0), 5)
-    draws = ng.vmap(lambda k: ng.random.normal(k, (3,)))(keys)
-    np.testing.assert_array_equal(draws, np.stack([ng.random.normal(k, (3,)) for k in keys]))
+    draws = ng.vmap(lambda k: ng.random.uniform(k, (3,)))(keys)
+    np.testing.assert_array_equal(draws, np.stack([ng.random.uniform(k, (3,)) for k in keys]))
+    draws = ng.vmap(lambda k: ng.random.normal(k, (3,)))(keys)  # by elementary functions, which differ in the last bit
+    np.testing.assert_allclose(draws, np.stack([ng.random.normal(k, (3,)) for k in keys]), rtol=1e-5, atol=1e-6)
 
 
 # -- custom_vjp, checkpoint, composite --------------------------------------------------------------
