@@ -101,13 +101,16 @@ class Contraction:
 
 
 def even_rows(extent: int, rows: int, panels: int = 1) -> int:
-    """Rows of a block, at most so many, so that a few units can be shared evenly: their number is a multiple of four."""
+    """Rows of a block, at most so many: blocks of one size, and of few units so many that they can be shared evenly.
+
+    `panels`: units that each block of rows makes.
+    """
     blocks = -(-extent // rows)
-    if blocks * panels >= FEW_UNITS or rows <= LEAST_ROWS:
+    if rows <= LEAST_ROWS:
         return rows
-    while blocks * panels % 4:
+    while blocks * panels < FEW_UNITS and blocks * panels % 4:
         blocks += 1
-    return max(LEAST_ROWS, -(-(-(-extent // blocks)) // 4) * 4)
+    return min(rows, max(LEAST_ROWS, -(-(-(-extent // blocks)) // 4) * 4))
 
 
 def _table(code: Code, offsets: tuple[int, ...]) -> Reg:

@@ -178,7 +178,7 @@ def _by_rows(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
     if alone is not None:
         rows, columns = alone.blocks(extent, turned(kernel, outputs[alone.tile]))
     else:
-        rows, columns = _rows(extent, row_nbytes), 0
+        rows, columns = _rows(extent, row_nbytes, math.prod(kernel.axes[:last]) if kernel.grid else 1), 0
     nbytes = _tile_memory(frame, sorted(memory), rows)
     bases = frame.bases = dict(frame.tiles)
     extents = [*kernel.axes[:last], -(-extent // rows)] if kernel.grid else []
@@ -242,12 +242,12 @@ def _in_memory(kernel: Kernel, groups: list[Contraction | list[Stage]]) -> set[i
     return found
 
 
-def _rows(extent: int, row_nbytes: int) -> int:
-    """Rows of a block: as many as fit the cache, but several blocks."""
+def _rows(extent: int, row_nbytes: int, panels: int) -> int:
+    """Rows of a block: as many as fit the cache, but enough blocks to be shared; each makes `panels` units."""
     rows = max(1, min(BLOCK_ROWS, BLOCK_NBYTES // max(1, row_nbytes)))
     if rows > 12:
         rows -= rows % 12
-    return even_rows(extent, min(rows, extent))
+    return even_rows(extent, min(rows, extent), panels)
 
 
 def _least(code: Code, left: Reg, rows: int, extent: int) -> Reg:
