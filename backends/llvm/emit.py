@@ -27,7 +27,7 @@ ARGUMENTS = ("ptr noalias", "ptr noalias", "i64", "i64", "ptr noalias")
 #: Bytes that the tiles of a block of rows may fill: most of the second cache, for short blocks pack B again and again.
 BLOCK_NBYTES = 1 << 19
 #: Rows of a block: a multiple of the rows of a matrix product in registers.
-BLOCK_ROWS = 96
+BLOCK_ROWS = 144
 
 
 class Emitted(NamedTuple):

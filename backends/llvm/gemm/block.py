@@ -14,7 +14,7 @@ ARGUMENTS = ("ptr noalias", "i64", "i64", "ptr noalias", "i64", "i64", "ptr noal
 #: Memory whose rows are a multiple of so many bytes apart falls into few sets of a cache.
 CONFLICT_NBYTES = 4096
 #: Rows of C from which packing such a B pays, columns of C from which packing such an A does, and an A with unit rows.
-PACK_B_ROWS = 256
+PACK_B_ROWS = 96
 PACK_A_COLUMNS = 256
 PACK_TURNED_A_COLUMNS = 128
 
