@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 
 from nagraph.backends.llvm.code import Code, Reg, i64
 from nagraph.backends.llvm.frame import Frame
-from nagraph.backends.llvm.gemm import scratch_nbytes
+from nagraph.backends.llvm.gemm import machine_tile, scratch_nbytes
+from nagraph.backends.llvm.gemm.tile import CHAIN
+from nagraph.backends.llvm.prefetch import address
 from nagraph.ir.scalar import F32, F64
 from nagraph.ir.types import DType
 from nagraph.kernel.affine import Affine
@@ -19,6 +21,8 @@ from nagraph.kernel.panels import columns, cut
 #: Rows and columns of the block of a large product, and bytes of a B that need not be cut.
 BLOCK = 192, 256
 CACHED_NBYTES = 1 << 19
+#: Multiplications from which a product at one point of the grid is worth a call.
+LEAST_SLICE = 1 << 11
 #: Units that a product has at least, so that threads can share it, unless its blocks had fewer rows than these.
 LEAST_UNITS = 8
 LEAST_ROWS = 12
@@ -28,16 +32,18 @@ FEW_UNITS = 32
 
 @dataclass(frozen=True)
 class Contraction:
-    """C[rows, n] = sum over batches of A[rows, k] B[k, n], the rows along the last axis of the grid. Steps are strides, in elements.
+    """C[rows, n] = sum over batches of A[rows, k] B[k, n]. Steps are strides, in elements.
 
+    `rows`: the loops of the stage that are its rows; if there are none, they run along the last axis of the grid.
     `a_offsets`, `b_offsets`: where the batches begin, from where the first one does.
     """
 
     stage: Stage
     dtype: DType
     tile: int
+    rows: tuple[int, ...]
     a: Load | Read
-    b: Load
+    b: Load | Read
     n: int
     k: int
     a_row: int
@@ -48,43 +54,55 @@ class Contraction:
     b_offsets: tuple[int, ...] = (0,)
 
     @property
+    def columns(self) -> tuple[int, ...]:
+        """The loops of the stage that are the columns of C."""
+        return self.stage.kept[len(self.rows):]
+
+    def tiles(self, rows: int) -> tuple[int, int, int]:
+        """Of a product of so many rows: tiles that can ask for other memory, the steps of each, bytes of an element."""
+        tile = machine_tile(self.dtype)
+        strips = -(-self.n // (2 * tile.lanes))
+        return strips * (-(-rows // tile.rows) - 1), min(self.k * len(self.a_offsets), CHAIN), self.dtype.itemsize
+
+    @property
     def scratch(self) -> int:
         """Bytes that the routine wants, behind the tiles."""
         return scratch_nbytes(self.dtype)
 
-    def blocks(self, extent: int, turned: bool = False) -> tuple[int, int]:
-        """(rows, columns) of the block of one unit, when a block is a matrix product and nothing else.
+    def blocks(self, extent: int, products: int = 1, turned: bool = False) -> tuple[int, int]:
+        """(rows, columns) of the block of one unit, when a block is one of so many matrix products and nothing else.
 
         `turned`: its rows are the columns of the product that is computed. Measured: blocks of 192 x 256 are within a
         tenth of the best ones at all sizes; a B that fits the second cache is not cut at all.
         """
         if turned:
-            columns, rows = replace(self, n=extent).blocks(self.n)
+            columns, rows = replace(self, n=extent).blocks(self.n, products)
             return rows, columns
         small = self.k * len(self.a_offsets) * self.n * self.dtype.itemsize <= CACHED_NBYTES
         rows, columns = min(extent, BLOCK[0]), self.n if small else min(self.n, BLOCK[1])
-        while -(-extent // rows) * -(-self.n // columns) < LEAST_UNITS and rows > LEAST_ROWS:
+        while products * -(-extent // rows) * -(-self.n // columns) < LEAST_UNITS and rows > LEAST_ROWS:
             if columns > 128 and rows <= 96:
                 columns = max(128, columns // 2 // 64 * 64)
             else:
                 rows = max(LEAST_ROWS, rows // 2 // LEAST_ROWS * LEAST_ROWS)
-        return even_rows(extent, rows, -(-self.n // columns)), columns
+        return even_rows(extent, rows, products * -(-self.n // columns)), columns
 
-    def emit(self, frame: Frame, tile: Reg | None, target: Store | None, rows: Reg, column: Reg, columns: int, behind: int) -> None:
-        """Call the routine for `rows` rows from where the grid stands, and `columns` columns from `column`."""
+    def emit(self, frame: Frame, tile: Reg | None, target: Store | None, rows: Reg, column: Reg, columns: int, behind: int,
+             soon: Reg = Reg("ptr", "null")) -> None:
+        """Call the routine for `rows` rows from where the grid stands, and `columns` columns from `column`.
+
+        soon: a table of what it asks for meanwhile.
+        """
         code = frame.code
         name = "gemm_f32" if self.dtype == F32 else "gemm_f64"
         element = "float" if self.dtype == F32 else "double"
         last = frame.kernel.grid - 1
-        if isinstance(self.a, Read):
-            a = code.offset(frame.bases[self.a.tile], element, i64(self.a.index.offset))
-        else:
-            a = code.offset(frame.pointers[self.a.operand], element, address(frame, self.a.index))
-        b = code.offset(frame.pointers[self.b.operand], element, address(frame, self.b.index))
+        a, b = (_first(frame, x, element) for x in (self.a, self.b))
         b = code.offset(b, element, code.mul(column, i64(self.b_column)))
         if target is not None:
             c = code.offset(frame.pointers[target.operand], element, address(frame, target.index))
-            c_row, c_column = target.index.coefficient(last), nested(frame.kernel, target.index, self.stage.kept) or 0
+            c_row = nested(frame.kernel, target.index, self.rows) or 0 if self.rows else target.index.coefficient(last)
+            c_column = nested(frame.kernel, target.index, self.columns) or 0
         else:
             assert tile is not None
             c, c_row, c_column = tile, self.n, 1
@@ -97,7 +115,14 @@ class Contraction:
         if c_column != 1:  # the columns of C have unit steps: Cᵀ = BᵀAᵀ, its sums made in the same order
             left, right = (b, i64(self.b_column), i64(self.b_step)), (a, i64(self.a_step), i64(self.a_row))
             size, tables, c_step = (count, rows), (b_table, a_table), c_column
-        code.call(name, "void", *left, *right, c, i64(c_step), *size, i64(self.k), i64(len(self.a_offsets)), *tables, i64(0), scratch)
+        code.call(name, "void", *left, *right, c, i64(c_step), *size, i64(self.k), i64(len(self.a_offsets)), *tables, i64(0), scratch, soon)
+
+
+def _first(frame: Frame, x: Load | Read, element: str) -> Reg:
+    """The address of the first element of A or B: in a tile for the first row of a block, or in memory."""
+    if isinstance(x, Read):
+        return frame.code.offset(frame.bases[x.tile], element, i64(x.index.offset))
+    return frame.code.offset(frame.pointers[x.operand], element, address(frame, x.index))
 
 
 def even_rows(extent: int, rows: int, panels: int = 1) -> int:
@@ -125,15 +150,6 @@ def _columns(code: Code, column: Reg, columns: int, n: int) -> Reg:
     return code.emit("i64", f"call i64 @llvm.smin.i64({left}, i64 {columns})")
 
 
-def address(frame: Frame, index: Affine) -> Reg:
-    """An index where the grid stands, loops of the stage at their start."""
-    code, place = frame.code, i64(index.offset)
-    for axis, c in index.terms:
-        if axis < frame.kernel.grid:
-            place = code.add(place, code.mul(frame.at[axis], i64(c)))
-    return place
-
-
 def as_contraction(kernel: Kernel, stage: Stage) -> Contraction | None:
     """The stage as a matrix product, if it is one."""
     if len(stage.folds) != 1 or stage.folds[0].op is not None or stage.writes or stage.stores or len(stage.body) != 2:
@@ -141,24 +157,29 @@ def as_contraction(kernel: Kernel, stage: Stage) -> Contraction | None:
     (fold,) = stage.folds
     a, b = (stage.body[v] for v in fold.values) if len(set(fold.values)) == 2 else (None, None)
     last, kept, reduced = kernel.grid - 1, stage.kept, stage.loops[len(stage.kept):]
-    if not isinstance(a, (Load, Read)) or not isinstance(b, Load) or a.dtype not in (F32, F64):
+    if not isinstance(a, (Load, Read)) or not isinstance(b, (Load, Read)) or a.dtype not in (F32, F64):
         return None
-    if any(isinstance(x, Load) and x.mask is not None for x in (a, b)) or any(t < 0 for x in (a, b) for t, _ in x.index.terms):
+    if any(x.mask is not None or any(t < 0 for t, _ in x.index.terms) for x in (a, b)) or kernel.tiles[fold.tile].dtype != a.dtype:
         return None
-    if (kernel.grid and b.index.coefficient(last)) or any(a.index.coefficient(axis) for axis in kept):
+    # A walks along the rows, B along the columns.
+    count = max((n for n, axis in enumerate(kept, 1) if a.index.coefficient(axis)), default=0)
+    rows, columns = kept[:count], kept[count:]
+    if any(b.index.coefficient(axis) for axis in rows) or (not rows and (isinstance(b, Read) or b.index.coefficient(last))):
         return None
-    steps = [nested(kernel, x.index, kept) for x in (b, fold)]
-    if None in steps or steps[1] not in (1, 0):
+    n = math.prod(kernel.axes[x] for x in columns)
+    steps = [nested(kernel, index, axes) for index, axes in ((b.index, columns), (fold.index, columns), (a.index, rows))]
+    if None in steps or steps[1] not in (1, 0) or (rows and nested(kernel, fold.index, kept) != 1):
         return None
     # The longest run of the innermost reduced axes that both walk through at one step is k; those around it are batches.
     inner = next(i for i in range(len(reduced) + 1) if all(nested(kernel, x.index, reduced[i:]) is not None for x in (a, b)))
     a_step, b_step = (nested(kernel, x.index, reduced[inner:]) or 0 for x in (a, b))
     offsets = [_offsets(kernel, x.index, reduced[:inner]) for x in (a, b)]
-    n, k = (math.prod(kernel.axes[x] for x in axes) for axes in (kept, reduced[inner:]))
-    a_row = kernel.tiles[a.tile].size if isinstance(a, Read) else a.index.coefficient(last) if kernel.grid else 0
-    if kernel.tiles[fold.tile].dtype != a.dtype:
+    k = math.prod(kernel.axes[x] for x in reduced[inner:])
+    if rows and math.prod(kernel.axes[x] for x in stage.loops) < LEAST_SLICE:
         return None
-    return Contraction(stage, a.dtype, fold.tile, a, b, n, k, a_row, a_step, b_step, steps[0] or 0, *offsets)
+    a_row = kernel.tiles[a.tile].size if isinstance(a, Read) else a.index.coefficient(last) if kernel.grid else 0
+    return Contraction(stage, a.dtype, fold.tile, rows, a, b, n, k, (steps[2] or 0) if rows else a_row, a_step, b_step, steps[0] or 0,
+                       *offsets)
 
 
 def _offsets(kernel: Kernel, index: Affine, axes: Sequence[int]) -> tuple[int, ...]:
@@ -172,7 +193,7 @@ def in_panels(kernel: Kernel) -> Kernel:
     """A matrix product and what is done to each of its elements, in panels of columns if B is large or rows are few."""
     parts = [as_contraction(kernel, s) for s in kernel.stages]
     found = columns(kernel)
-    products = [p for p in parts if p is not None]
+    products = [p for p in parts if p is not None and not p.rows]
     if not found or not products or len(parts) == len(products) or any(s.reduced for s, p in zip(kernel.stages, parts) if p is None):
         return kernel
     first, size = kernel.axes[found[0]], products[0].n
@@ -210,16 +231,16 @@ def direct_output(
         if not isinstance(part, Contraction):
             continue
         readers = [p for p in parts if p is not part and _reads(p, part.tile)]
-        if len(readers) != 1 or isinstance(readers[0], Contraction):
+        copy = readers[0] if len(readers) == 1 else part
+        if isinstance(copy, Contraction):
             continue
-        (copy,) = readers
         if len(copy.body) != 1 or copy.folds or copy.writes or len(copy.stores) != 1 or copy.loops != part.stage.kept:
             continue
         (store,), (read,) = copy.stores, copy.body
         assert isinstance(read, Read)
-        step = nested(kernel, store.index, copy.loops) if copy.loops else 1
-        straight = read.index == part.stage.folds[0].index and step is not None
-        if straight and (step == 1 or turned(kernel, store)):
+        step = nested(kernel, store.index, part.columns) if part.columns else 1
+        straight = read.index == part.stage.folds[0].index and None not in (step, nested(kernel, store.index, part.rows))
+        if straight and (step == 1 or (not part.rows and turned(kernel, store))):
             found[part.tile] = store
             kept = [p for p in kept if p is not copy]
     return kept, found

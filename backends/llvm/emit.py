@@ -15,6 +15,7 @@ from nagraph.backends.llvm.contraction import Contraction, as_contraction, direc
 from nagraph.backends.llvm.cost import stage_ns
 from nagraph.backends.llvm.frame import Frame, liking, power_of_two
 from nagraph.backends.llvm.lanes import Lanes, memory_type
+from nagraph.backends.llvm.prefetch import Requests, accesses
 from nagraph.backends.llvm.squares import Squares, turned_loads
 from nagraph.backends.llvm.stage import StageEmission
 from nagraph.backends.llvm.values import lane_axes
@@ -47,7 +48,9 @@ def emit(module: Module, kernel: Kernel, name: str) -> Emitted:
     slots, args, *_ = code.arguments
     frame.pointers = [operand_pointer(code, slots, args, i) for i in range(len(kernel.operands))]
     parts = [as_contraction(kernel, s) or s for s in kernel.stages]
-    if any(isinstance(p, Contraction) for p in parts):
+    if any(isinstance(p, Contraction) and p.rows for p in parts):
+        emitted = _by_slices(frame, [p if isinstance(p, Stage) or p.rows else p.stage for p in parts])
+    elif any(isinstance(p, Contraction) for p in parts):
         emitted = _by_rows(frame, parts)
     elif (found := turned_loads(kernel)) is not None:
         emitted = _by_squares(frame, *found)
@@ -162,6 +165,33 @@ def _by_points(frame: Frame) -> Emitted:
     return Emitted(math.prod(extents), nbytes, sum(stage_ns(kernel, s, frame.vector(), False) for s in kernel.stages))
 
 
+# -- slices: matrix products at each point of the grid -------------------------------------------------------------------
+
+
+def _by_slices(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
+    kernel, code = frame.kernel, frame.code
+    parts, outputs = direct_output(kernel, parts)
+    products = [p for p in parts if isinstance(p, Contraction)]
+    nbytes = _tile_memory(frame, [i for i, t in enumerate(kernel.tiles) if t.size > 1 and i not in outputs], 1)
+    frame.bases = frame.tiles
+    extents = list(kernel.axes[:kernel.grid])
+    requests = Requests(frame)
+    with code.loop(code.arguments[2], code.arguments[3]) as loop:
+        _place(frame, code.add(loop.index, i64(1)), extents)
+        requests.add(accesses(kernel, kernel.stages), frame.at)
+        _place(frame, loop.index, extents)
+        for part in parts:
+            if isinstance(part, Stage):
+                StageEmission(frame, part).emit()
+                continue
+            rows = math.prod(kernel.axes[a] for a in part.rows)
+            soon = requests.table(*part.tiles(rows))
+            part.emit(frame, frame.tiles.get(part.tile), outputs.get(part.tile), i64(rows), i64(0), part.n, nbytes, soon)
+    cost = sum(stage_ns(kernel, p.stage, 1, True) if isinstance(p, Contraction) else stage_ns(kernel, p, frame.vector(), False)
+               for p in parts)
+    return Emitted(math.prod(extents), nbytes + max(p.scratch for p in products), cost)
+
+
 # -- blocks of rows -----------------------------------------------------------------------------------------------------
 
 
@@ -174,17 +204,23 @@ def _by_rows(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
     row_nbytes = sum(kernel.tiles[i].size * kernel.tiles[i].dtype.itemsize for i in memory)
     last = kernel.grid - 1
     extent = kernel.axes[last] if kernel.grid else 1
+    products = math.prod(kernel.axes[:last]) if kernel.grid else 1
     alone = parts[0] if len(parts) == 1 and isinstance(parts[0], Contraction) and outputs else None
     if alone is not None:
-        rows, columns = alone.blocks(extent, turned(kernel, outputs[alone.tile]))
+        rows, columns = alone.blocks(extent, products, turned(kernel, outputs[alone.tile]))
     else:
-        rows, columns = _rows(extent, row_nbytes, math.prod(kernel.axes[:last]) if kernel.grid else 1), 0
+        rows, columns = _rows(extent, row_nbytes, products), 0
     nbytes = _tile_memory(frame, sorted(memory), rows)
     bases = frame.bases = dict(frame.tiles)
     extents = [*kernel.axes[:last], -(-extent // rows)] if kernel.grid else []
     panels = -(-alone.n // columns) if alone is not None else 1
     with code.loop(code.arguments[2], code.arguments[3]) as loop:
         unit, column = loop.index, i64(0)
+        requests, ahead = Requests(frame), Requests(frame)
+        if kernel.grid and panels == 1:
+            _place(frame, code.add(unit, i64(1)), extents)
+            frame.at[last] = code.mul(frame.at[last], i64(rows))
+            ahead.add((a for p in parts if isinstance(p, Contraction) for a in accesses(kernel, [p.stage], rows)), frame.at)
         if panels > 1:
             column = code.mul(code.emit("i64", f"urem {unit}, {panels}"), i64(columns))
             unit = code.emit("i64", f"udiv {unit}, {panels}")
@@ -193,13 +229,19 @@ def _by_rows(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
         if kernel.grid:
             first = code.mul(frame.at[last], i64(rows))
             count = _least(code, code.sub(i64(extent), first), rows, extent)
-        for group in groups:
+        for n, group in enumerate(groups):
             if isinstance(group, Contraction):
                 if kernel.grid:
                     frame.at[last] = first
+                following = groups[n + 1] if n + 1 < len(groups) else None
+                if isinstance(following, list):
+                    requests.add(accesses(kernel, following, rows), frame.at)
+                if n == 0:
+                    requests.waiting += ahead.waiting
+                soon = requests.table(*group.tiles(rows))
                 target = outputs.get(group.tile)
                 group.emit(frame, bases.get(group.tile), target, count, column, columns if panels > 1 else group.n,
-                           aligned(nbytes))
+                           aligned(nbytes), soon)
                 continue
             frame.registers.clear()
             with code.loop(i64(0), count, 1, known=True) as row:

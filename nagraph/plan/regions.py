@@ -26,6 +26,10 @@ from nagraph.plan.rows import operand_forms, prefix, row_counts
 
 #: Bytes of a row of a matrix product that is not stored at once: with longer rows a block has too few of them.
 LONGEST_ROW = 1 << 13
+#: Bytes of the matrices that a region computes whole at each of its points: several of them fit the second cache.
+LARGEST_SLICE = 1 << 18
+#: Points of such a region, so that threads can share them.
+LEAST_SLICES = 8
 
 FUSIBLE = (Elementwise, Cast, StopGradient, Broadcast, Reshape, Transpose, Slice, Flip, Pad, Concatenate, Iota, RandomBits, FoldIn,
            Gather, Reduction, ArgExtremum, DotGeneral, Materialize)
@@ -42,8 +46,8 @@ def forms_of(node: Node, producers: Mapping[Value, Node]) -> dict[int, dict[Valu
     """For each number of rows in which a node may join a region, the forms of its values. Constants fit everywhere."""
     found: dict[int, dict[Value, Form]] = {}
     counts = row_counts(node.results[0].shape)
-    if isinstance(node.op, DotGeneral):  # its rows stay apart: a block of them is a matrix product
-        counts = [r for r in counts if r == node.op.most_rows(*(v.type for v in node.operands))]
+    if isinstance(node.op, DotGeneral):
+        counts = [r for r in counts if r in _product_rows(node)]
     for rows in counts:
         forms: dict[Value, Form] = {node.result: True}
         for v, wanted in zip(node.operands, _operands(node, rows)):
@@ -55,6 +59,15 @@ def forms_of(node: Node, producers: Mapping[Value, Node]) -> dict[int, dict[Valu
             forms[v] = wanted
         found[rows] = forms
     return found
+
+
+def _product_rows(node: Node) -> tuple[int, ...]:
+    """The numbers of rows of a product: each on its own, so that a block of them is a matrix product; or whole small matrices."""
+    op, (x, y) = node.op, node.operands
+    assert isinstance(op, DotGeneral)
+    batches = math.prod(x.shape[a] for a in op.batch_axes[0])
+    small = all(v.type.nbytes <= batches * LARGEST_SLICE for v in (node.result, x, y))
+    return op.most_rows(x.type, y.type), batches if small and batches >= LEAST_SLICES else 0
 
 
 def _operands(node: Node, rows: int) -> Sequence[Form]:
@@ -80,6 +93,8 @@ def _operands(node: Node, rows: int) -> Sequence[Form]:
     if isinstance(op, ArgExtremum):
         return (True,) if same and op.axis >= p else outside
     if isinstance(op, DotGeneral):
+        if p == len(op.batch_axes[0]):
+            return [_slices(axes) for axes in op.batch_axes]
         return (_left(op, x, p), None)
     return outside
 
@@ -96,6 +111,11 @@ def _left(op: DotGeneral, x: Value, p: int) -> Form:
     free, _ = op.free(x.ndim, 0)
     straight = (*op.batch_axes[0], *free, *op.contract[0]) == tuple(range(x.ndim))
     return True if count and straight and p <= count + len(free) else None
+
+
+def _slices(batch_axes: tuple[int, ...]) -> Form:
+    """Whether a factor of a batched product may be computed by the region, matrix by matrix."""
+    return True if batch_axes == tuple(range(len(batch_axes))) else None
 
 
 def joins(node: Node) -> bool:

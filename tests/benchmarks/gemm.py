@@ -43,7 +43,7 @@ Timed = Callable[[int], float]
 def driver(tile: Tile) -> str:
     """gemm: calls a routine of ours so many times; blas: one with CBLAS's arguments; peak: independent chains of fma."""
     module = Module()
-    kinds = ["ptr", "i64", "i64", "ptr", "i64", "i64", "ptr", *["i64"] * 5, "ptr", "ptr", "i64", "ptr"]
+    kinds = ["ptr", "i64", "i64", "ptr", "i64", "i64", "ptr", *["i64"] * 5, "ptr", "ptr", "i64", "ptr", "ptr"]
     code = module.function("gemm", "void", ["ptr", "i64", *kinds])
     with code.loop(i64(0), code.arguments[1]):
         code.do(f"call void %a0({', '.join(map(str, code.arguments[2:]))})")
@@ -107,7 +107,7 @@ class Bench:
         call = foreign(self.loops.address("gemm"))
         steps = [s // size for s in (*a.strides, *b.strides, c.strides[0])]
         fixed = (a.ctypes.data, *steps[:2], b.ctypes.data, *steps[2:4], c.ctypes.data, steps[4], m, n, k, batches, *tables, 0)
-        return timed(lambda reps: call(self.routine, reps, *fixed, self.scratch.ctypes.data))
+        return timed(lambda reps: call(self.routine, reps, *fixed, self.scratch.ctypes.data, None))
 
     def theirs(self, a: Any, b: Any, c: Any, layouts: str) -> Timed:
         (m, k), n, size = a.shape, b.shape[1], self.dtype.itemsize
@@ -150,7 +150,7 @@ def aligned(shape: tuple[int, ...], dtype: DType) -> np.ndarray[Any, Any]:
 
 
 def foreign(address: int) -> Any:
-    return ctypes.CFUNCTYPE(None, *(ctypes.c_void_p if k == "p" else ctypes.c_int64 for k in "pn" + "pnnpnnpnnnnnppnp"))(address)
+    return ctypes.CFUNCTYPE(None, *(ctypes.c_void_p if k == "p" else ctypes.c_int64 for k in "pn" + "pnnpnnpnnnnnppnpp"))(address)
 
 
 def repeat(n: int, call: Callable[[], object]) -> None:

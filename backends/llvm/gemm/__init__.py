@@ -1,14 +1,16 @@
 """Matrix products on the CPU: one batch-reduce routine a dtype, which every contraction and convolution calls.
 
     void gemm_f32(ptr a, i64 a_row, i64 a_col, ptr b, i64 b_row, i64 b_col, ptr c, i64 c_row, i64 m, i64 n, i64 k,
-                  i64 batches, ptr a_offsets, ptr b_offsets, i64 accumulate, ptr scratch)
+                  i64 batches, ptr a_offsets, ptr b_offsets, i64 accumulate, ptr scratch, ptr soon)
 
     C[i, j] (+)= Σₜ Σₚ a[a_offsets[t] + i a_row + p a_col] b[b_offsets[t] + p b_row + j b_col]
 
 gemm_f64 alike. One thread runs it; i < m, j < n, p < k, t < batches. Strides and offsets count elements and may be
 zero or negative; a null table of offsets stands for zeros. C has rows c_row apart with contiguous columns, and shares
 no memory with A, B and scratch; nothing else of it is written. Without terms (k or batches zero) C becomes zero, or
-stays if accumulate is not zero. scratch is memory of the thread's own, aligned to a cache line.
+stays if accumulate is not zero. scratch is memory of the thread's own, aligned to a cache line. soon is null, or a table of
+memory that is asked for meanwhile: how many of its pieces are taken, how many there are, the address and the step of each,
+and (any address, 0) in the end.
 
 The order of additions depends on k and batches alone. The terms of an element are cut into chains: a matrix of k up to
 CHAIN goes whole, and several of them make up a chain; a deeper one is cut along k. Each chain is summed by fma from
@@ -32,13 +34,14 @@ def gemm_module(dtype: DType, vector_nbytes: int | None = None, vector_registers
 
     Raises TypeError for other dtypes.
     """
-    return emit_routine(_tile(dtype, vector_nbytes, vector_registers))
+    return emit_routine(machine_tile(dtype, vector_nbytes, vector_registers))
 
 
 def scratch_nbytes(dtype: DType, vector_nbytes: int | None = None, vector_registers: int | None = None) -> int:
     """The bytes of scratch that the routine needs, whatever the product: less than a MiB."""
-    return scratch_size(_tile(dtype, vector_nbytes, vector_registers))
+    return scratch_size(machine_tile(dtype, vector_nbytes, vector_registers))
 
 
-def _tile(dtype: DType, nbytes: int | None, registers: int | None) -> Tile:
+def machine_tile(dtype: DType, nbytes: int | None = None, registers: int | None = None) -> Tile:
+    """The register tile of a dtype: this machine's, unless another's registers are given."""
     return Tile(dtype, nbytes or native.vector_nbytes(), registers or native.vector_registers())

@@ -8,9 +8,9 @@ from nagraph.backends.llvm.code import Code, Module, Reg, i64
 from nagraph.backends.llvm.gemm.tile import CHAIN, Tile
 from nagraph.backends.llvm.gemm.vectors import ceil_div, minimum
 
-#: a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch
+#: a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch, soon
 ARGUMENTS = ("ptr noalias", "i64", "i64", "ptr noalias", "i64", "i64", "ptr noalias", "i64", "i64", "i64", "i64", "i64",
-             "ptr noalias", "ptr noalias", "i64", "ptr noalias")
+             "ptr noalias", "ptr noalias", "i64", "ptr noalias", "ptr")
 #: Memory whose rows are a multiple of so many bytes apart falls into few sets of a cache.
 CONFLICT_NBYTES = 4096
 #: Rows of C from which packing such a B pays, columns of C from which packing such an A does, and an A with unit rows.
@@ -59,12 +59,13 @@ class _Nest:
     def __init__(self, code: Code, tile: Tile):
         self.code, self.tile = code, tile
         (self.a, self.a_row, self.a_col, self.b, self.b_row, self.b_col, self.c, self.c_row, self.m, self.n, self.k, self.batches,
-         self.a_offsets, self.b_offsets, self.accumulate, scratch) = code.arguments
+         self.a_offsets, self.b_offsets, self.accumulate, scratch, soon) = code.arguments
         layout = scratch_layout(tile)
         self.a_table, self.b_table, self.a_block, self.b_strip = (
             code.offset(scratch, "i8", i64(layout[part])) for part in ("a_table", "b_table", "a_block", "b_strip"))
         self.zero = code.reserve("i64", 1)
         code.store(i64(0), self.zero, 8)
+        self.soon = code.select(code.compare("icmp eq", soon, Reg("ptr", "null")), self.no_requests(), soon)
 
     def at(self, pointer: Reg, *steps: tuple[Reg, Reg]) -> Reg:
         """The element so many steps further, each (count, stride)."""
@@ -117,6 +118,14 @@ class _Nest:
             x = loops.enter_context(code.loop(i64(0), self.columns, part, known=True)).index
             columns = minimum(code, part, code.sub(self.columns, x))
             self.tiles(a, self.at(b, (x, i64(1))), self.at(c, (x, i64(1))), columns)
+
+    def no_requests(self) -> Reg:
+        """A table with nothing to ask for."""
+        code = self.code
+        table = code.reserve("i64", 4)
+        for n, word in enumerate((i64(0), i64(0), code.convert("ptrtoint", table, "i64"), i64(0))):
+            code.store(word, code.offset(table, "i64", i64(n)), 8)
+        return table
 
     # -- packing ------------------------------------------------------------------------------------------
 
@@ -198,7 +207,8 @@ class _Nest:
                 place = code.add(code.mul(place, i64(len(tile.slots))), slot)
                 kernel = code.load("ptr", code.offset(Reg("ptr", "@kernels"), "ptr", place), 8)
                 arguments = (a, self.kernel_a_row, self.kernel_a_col, self.a_table, b, self.kernel_b_row, self.b_table,
-                             c, self.c_row, count, columns, self.depth, self.taps, self.add, self.ahead, self.b_step)
+                             c, self.c_row, count, columns, self.depth, self.taps, self.add, self.ahead, self.b_step,
+                             self.soon)
                 code.do(f"call void {kernel.text}({', '.join(map(str, arguments))})")
             done = code.mul(count, rows)
             a, c = self.at(a, (done, self.kernel_a_row)), self.at(c, (done, self.c_row))

@@ -6,9 +6,9 @@ from nagraph.backends.llvm.code import Code, Module, Reg, constant, i64, vector
 from nagraph.backends.llvm.gemm.tile import Tile
 from nagraph.backends.llvm.gemm.vectors import first_lanes, fma, load, prefetch, splat, store
 
-#: a, a_row, a_col, a_offsets, b, b_row, b_offsets, c, c_row, blocks, columns, k, batches, add, ahead, ahead_row
+#: a, a_row, a_col, a_offsets, b, b_row, b_offsets, c, c_row, blocks, columns, k, batches, add, ahead, ahead_row, soon
 ARGUMENTS = ("ptr noalias", "i64", "i64", "ptr noalias", "ptr noalias", "i64", "ptr noalias", "ptr noalias", "i64",
-             "i64", "i64", "i64", "i64", "i1", "ptr", "i64")
+             "i64", "i64", "i64", "i64", "i1", "ptr", "i64", "ptr")
 #: Fewest rows of a tile whose micro-kernel has time to ask for what comes next.
 AHEAD_ROWS = 4
 #: Rows of A that one pointer serves, at itself and so many strides behind it.
@@ -20,10 +20,11 @@ def microkernel(module: Module, tile: Tile, name: str, rows: int, width: int) ->
 
     B has unit steps along its rows. Columns from `columns` on are left alone: there are more of them than half the width,
     so that of several vectors the upper half alone needs masks. While the first tile is computed, memory at `ahead`, in
-    steps of `ahead_row`, is brought into the second cache: it holds what the next call reads of B.
+    steps of `ahead_row`, is brought into the second cache: it holds what the next call reads of B. Each further tile takes
+    a piece of memory from the table `soon`: [taken, count, (address, step) of each piece, (address, 0) in the end].
     """
     code = module.function(name, "void", ARGUMENTS, linkage="internal")
-    a, a_row, a_col, a_offsets, b, b_row, b_offsets, c, c_row, blocks, columns, k, batches, add, ahead, ahead_row = code.arguments
+    a, a_row, a_col, a_offsets, b, b_row, b_offsets, c, c_row, blocks, columns, k, batches, add, ahead, ahead_row, soon = code.arguments
     row = _Row(code, tile, width, columns)
     steps = [code.mul(a_row, i64(i)) for i in range(POINTER_ROWS)]
     starts = [code.mul(a_row, i64(i)) for i in range(0, rows, POINTER_ROWS)]
@@ -48,8 +49,17 @@ def microkernel(module: Module, tile: Tile, name: str, rows: int, width: int) ->
                                  _next(code, tile, ahead, ahead_row), *sums]
             batch.carried = along.carried[len(pointers):]
         _put(code, batch.carried[1:], row, places, add)
-        down.carried = [_next(code, tile, a, a_tile), _next(code, tile, c, c_tile), b, i64(0)]
+        down.carried = [_next(code, tile, a, a_tile), _next(code, tile, c, c_tile), *_take(code, soon)]
     code.ret()
+
+
+def _take(code: Code, soon: Reg) -> tuple[Reg, Reg]:
+    """The address and step of the next piece of the table; of the last one if all are taken."""
+    taken, count = (code.load("i64", code.offset(soon, "i64", i64(n)), 8) for n in range(2))
+    following = code.intrinsic("smin", "i64", code.add(taken, i64(1)), count)
+    code.store(following, soon, 8)
+    address, step = (code.load("i64", code.offset(soon, "i64", code.add(code.add(taken, taken), i64(n))), 8) for n in (2, 3))
+    return code.emit("ptr", f"inttoptr {address} to ptr"), step
 
 
 class _Row:

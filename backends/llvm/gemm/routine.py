@@ -37,7 +37,7 @@ def _entry(module: Module, tile: Tile, name: str) -> None:
     for one row if B has unit rows: then they are the rows of Bᵀ, which need no packing either.
     """
     code = module.function(name, "void", ARGUMENTS)
-    a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch = code.arguments
+    a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch, soon = code.arguments
     with code.when(code.compare("icmp sgt", minimum(code, m, n), i64(0))):
         empty, some, turned, other, row, straight, done = (
             code.fresh(block) for block in ("empty", "some", "turned", "other", "row", "straight", "done"))
@@ -58,11 +58,11 @@ def _entry(module: Module, tile: Tile, name: str) -> None:
         code.branch(_all(code, code.compare("icmp eq", m, i64(1)), unit, strided), row, straight)
         code.label(row)
         code.call("blocked", "void", b, b_col, b_row, a, a_col, i64(1), c, i64(1), n, m, k, batches, b_offsets, a_offsets,
-                  accumulate, scratch)
+                  accumulate, scratch, soon)
         code.jump(done)
         code.label(straight)
         code.call("blocked", "void", a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets,
-                  accumulate, scratch)
+                  accumulate, scratch, soon)
         code.jump(done)
         code.label(done)
     code.ret()
@@ -83,7 +83,7 @@ def _clear(code: Code, tile: Tile, c: Reg, c_row: Reg, m: Reg, n: Reg) -> None:
 
 def _turned(code: Code, tile: Tile) -> None:
     """Cᵀ in scratch, so many columns at a time, and C from it."""
-    a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch = code.arguments
+    a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch, soon = code.arguments
     turned, step = code.offset(scratch, "i8", i64(scratch_layout(tile)["end"])), i64(TURNED_COLUMNS)
     with code.loop(i64(0), m, TURNED_COLUMNS, known=True) as down:
         columns = minimum(code, step, code.sub(m, down.index))
@@ -91,5 +91,5 @@ def _turned(code: Code, tile: Tile) -> None:
         with code.when(code.compare("icmp ne", accumulate, i64(0))):
             code.call("transpose", "void", turned, step, c_here, i64(1), c_row, n, columns)
         code.call("blocked", "void", b, b_col, b_row, a_here, a_col, a_row, turned, step, n, columns, k, batches, b_offsets,
-                  a_offsets, accumulate, scratch)
+                  a_offsets, accumulate, scratch, soon)
         code.call("gather", "void", c_here, c_row, turned, i64(1), step, columns, n)

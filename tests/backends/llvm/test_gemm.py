@@ -16,7 +16,7 @@ from nagraph.backends.llvm.native import Library, object_code
 from nagraph.ir.types import DTYPES
 
 P, N = ctypes.c_void_p, ctypes.c_int64
-ARGUMENTS = (P, N, N, P, N, N, P, N, N, N, N, N, P, P, N, P)
+ARGUMENTS = (P, N, N, P, N, N, P, N, N, N, N, N, P, P, N, P, P)
 #: This machine's vectors; AVX2's; NEON's.
 MACHINES = (None, (32, 16), (16, 32))
 NATIVE = [("f32", None), ("f64", None)]
@@ -35,14 +35,14 @@ class Routine:
         self.nbytes = scratch_nbytes(self.dtype, *sizes)
         self.scratch = np.full(self.nbytes + 4096, 255, np.uint8)  # NaN, whatever the dtype
 
-    def __call__(self, a, b, c=None, batches=1, offsets=(None, None), accumulate=False):
+    def __call__(self, a, b, c=None, batches=1, offsets=(None, None), accumulate=False, soon=None):
         """C (+)= A B of two matrices, which may be views. C is made if not given, and comes back."""
         (m, k), n = a.shape, b.shape[1]
         c = np.full((m, n), np.nan, self.dtype) if c is None else c
         steps = [s // self.dtype.itemsize for s in (*a.strides, *b.strides, c.strides[0])]
         tables = [None if o is None else np.asarray(o, np.int64) for o in offsets]
         self.call(a.ctypes.data, *steps[:2], b.ctypes.data, *steps[2:4], c.ctypes.data, steps[4], m, n, k, batches,
-                  *(None if t is None else t.ctypes.data for t in tables), accumulate, self.scratch.ctypes.data)
+                  *(None if t is None else t.ctypes.data for t in tables), accumulate, self.scratch.ctypes.data, soon)
         assert (self.scratch[self.nbytes:] == 255).all()
         return c
 
