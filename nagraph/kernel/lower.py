@@ -229,7 +229,7 @@ class Lowering:
         """Choose the values that several stages need and that cost too much to compute again."""
         used_in: dict[Value, set[Group]] = {}
         outputs = set(self.graph.outputs)
-        factors = {x for n in self.graph.nodes if isinstance(n.op, DotGeneral) for x in n.operands[:1] if self._computed(x)}
+        factors = {x for n in self.graph.nodes if isinstance(n.op, DotGeneral) for x in self._factors(n) if self._computed(x)}
         for node in reversed(self.graph.nodes):
             if node.op.folds:
                 here = {self.group_of[node.result]}
@@ -247,6 +247,14 @@ class Lowering:
                     self.members.setdefault(self._home(v), []).append(node)
             for v in node.operands:
                 used_in.setdefault(v, set()).update(here)
+
+    def _factors(self, node: Node) -> tuple[Value, ...]:
+        """The factors of a product that stand in memory: both, where a point of the grid has whole matrices of its own."""
+        (x, y), (own, _) = node.operands, node.op.batch_axes  # type: ignore[attr-defined]
+        batches = math.prod(x.shape[a] for a in own)
+        if self.rows > batches and self._computed(y):
+            raise NotRowLocal(f"every row of a product would compute {y.type} anew")
+        return (x, y) if self.rows == batches else (x,)
 
     def _settle(self, v: Value, used_in: set[Group]) -> None:
         """An output is stored where it is computed anyway: in the first stage of those that use it and loop over its row."""
