@@ -18,7 +18,7 @@ from nagraph import tree
 from nagraph.backends import BACKENDS as BACKENDS
 from nagraph.errors import SignatureError
 from nagraph.ir.builder import active
-from nagraph.ir.graph import Graph
+from nagraph.ir.graph import Graph, Value
 from nagraph.ir.location import caller_location, user_frames_only
 from nagraph.ir.types import TensorType
 from nagraph.signature import Call, Roles
@@ -31,9 +31,13 @@ MOST_THREADS = 1024
 
 
 class Executable(Protocol):
-    """What a backend makes of a graph: call it with the graph's inputs, in order."""
+    """What a backend makes of a graph: call it with the graph's inputs, in order. `graph` is the optimised one."""
 
-    graph: Graph
+    inputs: tuple[Value, ...]
+    arena_nbytes: int
+
+    @property
+    def graph(self) -> Graph: ...
 
     def __call__(self, *arrays: Any) -> tuple[Any, ...]: ...
 
@@ -65,18 +69,27 @@ def compile(graph: Graph, *, backend: str | None = None, threads: int | None = N
 
 def _compile(graph: Graph, backend: str | None, threads: int | None, passes: Any, donations: dict[int, int]) -> Any:
     """`donations`: output number -> number of the input whose array it may take."""
-    from nagraph.ir.verify import verify
-    from nagraph.pipeline import DEFAULT, KERNELS, Pipeline
+    from nagraph.pipeline import DEFAULT, KERNELS
 
     module = backend_module(backend)
     check_threads(threads)
     if passes is None:
         passes = KERNELS if (backend or BACKENDS[0]) == "llvm" else DEFAULT
+    optimise = functools.partial(_optimised, graph, passes, donations)
+    if isinstance(passes, str) and hasattr(module, "kept"):
+        return module.kept(graph, passes, optimise, donations, threads)
+    return module.compile(optimise(), donations, threads)
+
+
+def _optimised(graph: Graph, passes: Any, donations: dict[int, int]) -> Graph:
+    from nagraph.ir.verify import verify
+    from nagraph.pipeline import Pipeline
+
     pipeline = Pipeline.parse(passes) if isinstance(passes, str) else passes
     planned = pipeline.replace("memory", donations=tuple(sorted(donations.items()))) if donations else pipeline
     optimised = planned(graph)
     verify(optimised)  # once, at the end: whatever a pass did wrong must not reach the backend
-    return module.compile(optimised, donations, threads)
+    return optimised
 
 
 class CacheInfo(NamedTuple):
@@ -176,7 +189,7 @@ class Jitted:
         entry = self._flat.get(flat) if flat is not None else None
         if entry is not None:
             self._hits += 1
-            arrays = [np.asarray(x, v.dtype, order="C") for x, v in zip(args, entry.executable.graph.inputs)]
+            arrays = [np.asarray(x, v.dtype, order="C") for x, v in zip(args, entry.executable.inputs)]
             donated: dict[int, Any] = {}
         else:
             call = self._bind(args, kwargs)
@@ -260,7 +273,8 @@ class Jitted:
             lines.append(f"  {n}. {e.reason}")
             shown = ", ".join(f"{name}: {t}" for name, t in zip(e.call.leaf_names, e.call.types))
             lines.append(f"     ({shown})" if len(shown) < 400 else f"     ({shown[:400]}...)")
-            lines.append(f"     traced in {e.trace_seconds:.3f} s, compiled in {e.compile_seconds:.3f} s, {e.calls} calls")
+            how = "loaded from the cache" if getattr(e.executable, "loaded", False) else "compiled"
+            lines.append(f"     traced in {e.trace_seconds:.3f} s, {how} in {e.compile_seconds:.3f} s, {e.calls} calls")
             lines += [f"     {note}" for note in sorted(e.notes)]
         return "\n".join(lines)
 

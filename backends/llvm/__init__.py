@@ -2,3 +2,4 @@
 
 from nagraph.backends.llvm.executable import Executable as Executable
 from nagraph.backends.llvm.executable import compile as compile
+from nagraph.backends.llvm.executable import kept as kept

@@ -1,39 +1,41 @@
-"""The kernel cache: object code on disk, so that a second process need not compile again.
+"""The cache on disk: compiled programs and kernels, so that a second process need not make them again.
 
-A file is named by a digest of all that its code follows from: the kernel's text, the CPU, the versions, and the sources of
-the generator itself. It is written to a draft and moved into place, so that no reader sees a part of it, and begins
-with a digest of its content: a damaged file is compiled anew, never trusted. The folder is the user's own.
+A file is named by a digest of all that its content follows from: what was asked for, the CPU, the versions, and the sources
+of what made it. It is written to a draft and moved into place, so that no reader sees a part of it, and begins
+with a digest of its content: a damaged file is made anew, never trusted. The folder is the user's own.
+NAGRAPH_CACHE=off in the environment turns the cache off.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import json
 import os
 import pathlib
+import platform
 import sys
 import tempfile
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import llvmlite
 import numpy as np
 
-import nagraph.ir
-import nagraph.kernel
-import nagraph.ops
-from nagraph.backends.llvm.emit import Emitted
 from nagraph.backends.llvm.native import cpu
+from nagraph.ir.op import Op
 
-_MAGIC = b"nagraph kernel 1\n"
+_MAGIC = b"nagraph cache 2\n"
+#: The kinds of files, which are their suffixes, and the parts of the package that decide over what is in them.
+KINDS = {"program": ("nagraph", "nagraph.passes", "nagraph.backends"),
+         "kernel": ("nagraph.ir", "nagraph.kernel", "nagraph.ops", "nagraph.backends.llvm"),
+         "routine": ("nagraph.backends.llvm",)}
 
 
-class Entry(NamedTuple):
-    """What is kept of a kernel."""
-
-    emitted: Emitted
-    text: str
-    code: bytes
+def is_on() -> bool:
+    """Whether there is a cache at all."""
+    return os.environ.get("NAGRAPH_CACHE", "on").lower() not in ("off", "0", "no")
 
 
 @functools.cache
@@ -45,45 +47,58 @@ def folder() -> pathlib.Path:
         base = pathlib.Path(os.environ.get("LOCALAPPDATA", pathlib.Path.home()))
     else:
         base = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    return base / "nagraph" / "kernels"
+    return base / "nagraph" / "compiled"
 
 
 @functools.cache
-def generator() -> str:
-    """A digest of what makes kernels' code: this package's generator, the rules that it asks, versions, CPU."""
-    places = [pathlib.Path(module.__file__ or "").parent for module in (nagraph.ir, nagraph.kernel, nagraph.ops)]
+def maker(kind: str) -> str:
+    """A digest of what makes files of this kind: sources, versions, CPU."""
     found = hashlib.sha256()
-    for place in (*places, pathlib.Path(__file__).parent):
-        for file in sorted(place.rglob("*.py")):
-            found.update(file.read_bytes())
-    found.update(repr((llvmlite.__version__, np.__version__, cpu())).encode())
+    for package in KINDS[kind]:
+        spec = importlib.util.find_spec(package)
+        for place in spec.submodule_search_locations or () if spec else ():
+            for file in sorted(pathlib.Path(place).rglob("*.py")):
+                found.update(file.read_bytes())
+    found.update(repr((llvmlite.__version__, np.__version__, platform.python_version(), cpu())).encode())
     return found.hexdigest()
 
 
-def _file(key: str) -> pathlib.Path:
-    return folder() / f"{hashlib.sha256(f'{generator()} {key}'.encode()).hexdigest()}.kernel"
+def knows(op: Op) -> bool:
+    """Whether an op's rules are among these sources: what users' own ops do may change while their names stay the same."""
+    return type(op).__module__.partition(".")[0] == "nagraph"
 
 
-def load(key: str) -> Entry | None:
-    """What was stored under a key; None if there is nothing, or nothing whole."""
+def digest(kind: str, key: str) -> str:
+    """The name of the file of this kind for a key."""
+    return hashlib.sha256(f"{maker(kind)} {kind} {key}".encode()).hexdigest()
+
+
+def load(kind: str, name: str) -> tuple[Any, bytes] | None:
+    """What the file of this name says of its bytes, and the bytes; None if there is none, or none that is whole."""
+    if not is_on():
+        return None
     try:
-        content = _file(key).read_bytes()
+        content = (folder() / f"{name}.{kind}").read_bytes()
     except OSError:
         return None
     head = len(_MAGIC) + 32
-    body = content[head:]
+    body = memoryview(content)[head:]
     if not content.startswith(_MAGIC) or hashlib.sha256(body).digest() != content[len(_MAGIC):head]:
         return None
     size = int.from_bytes(body[:8], "little")
-    about = json.loads(body[8:8 + size])
-    return Entry(Emitted(*about["emitted"]), about["text"], body[8 + size:])
+    return json.loads(bytes(body[8:8 + size])), bytes(body[8 + size:])
 
 
-def store(key: str, entry: Entry) -> None:
-    """Keep a kernel. Where that is not possible (no space, no permission) nothing is kept, and nothing is wrong."""
-    about = json.dumps({"emitted": list(entry.emitted), "text": entry.text}).encode()
-    body = len(about).to_bytes(8, "little") + about + entry.code
-    place = _file(key)
+def store(kind: str, name: str, about: Any, parts: Iterable[bytes]) -> None:
+    """Keep bytes, and something about them that JSON can say.
+
+    Where that is not possible (no space, no permission) nothing is kept, and nothing is wrong.
+    """
+    if not is_on():
+        return
+    told = json.dumps(about).encode()
+    body = b"".join([len(told).to_bytes(8, "little"), told, *parts])
+    place = folder() / f"{name}.{kind}"
     try:
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle, draft = tempfile.mkstemp(dir=place.parent, suffix=".draft")
@@ -98,10 +113,21 @@ def store(key: str, entry: Entry) -> None:
         return
 
 
-def entries() -> list[pathlib.Path]:
-    """The files of the cache, drafts that were left behind included."""
-    place = folder()
-    return sorted(f for f in place.iterdir() if f.suffix in (".kernel", ".draft")) if place.is_dir() else []
+def routine(name: str, make: Callable[[], bytes]) -> bytes:
+    """The object code of a part of the runtime, from the cache if it is there; `make` makes it."""
+    file = digest("routine", name)
+    found = load("routine", file)
+    if found is not None:
+        return found[1]
+    code = make()
+    store("routine", file, None, [code])
+    return code
+
+
+def entries(*kinds: str) -> list[pathlib.Path]:
+    """The files of these kinds; of all kinds, drafts that were left behind included, if none is named."""
+    place, suffixes = folder(), tuple(f".{k}" for k in kinds or (*KINDS, "draft"))
+    return sorted(f for f in place.iterdir() if f.suffix in suffixes) if place.is_dir() else []
 
 
 def clear() -> int:

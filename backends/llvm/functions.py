@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from nagraph.backends.llvm import cache
 from nagraph.backends.llvm.code import Module
@@ -13,7 +14,10 @@ from nagraph.backends.llvm.native import Library, object_code, publish
 from nagraph.backends.llvm.program import Function, Writer
 from nagraph.ir.types import DTYPES, DType
 
+#: Functions by their key, and addresses of loaded kernels by their digest.
 _KNOWN: dict[str, Function] = {}
+_ADDRESSES: dict[str, int] = {}
+#: Code stays where it is up to the end of the process: programs hold its addresses.
 _LIBRARIES: list[Library] = []
 _LOCK = threading.Lock()
 #: The matrix products that kernels call, and whether they are there.
@@ -21,37 +25,76 @@ ROUTINES = {"gemm_f32": DTYPES["f32"], "gemm_f64": DTYPES["f64"]}
 _LOADED: set[str] = set()
 
 
-def _load_routine(name: str, dtype: DType) -> None:
-    entry = cache.load(name)
-    if entry is None:
-        entry = cache.Entry(Emitted(0, 0), "", object_code(gemm_module(dtype)))
-        cache.store(name, entry)
-    library = Library(entry.code)
-    _LIBRARIES.append(library)
-    publish(name, library.address(name))
-    _LOADED.add(name)
+class Entry(NamedTuple):
+    """What is kept of a kernel."""
+
+    emitted: Emitted
+    text: str
+    code: bytes
 
 
-def compiled(key: str, write: Writer) -> Function:
-    """The machine code of what `write` emits, which must follow from the key alone."""
+def compiled(key: str, write: Writer, keep: bool = True) -> Function:
+    """The machine code of what `write` emits, which must follow from the key alone; it is kept on disk if `keep`."""
     with _LOCK:
         if key not in _KNOWN:
-            name = f"k{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-            entry = cache.load(key) or _compile(key, name, write)
-            text = entry.text
-            for routine, dtype in ROUTINES.items():
-                if f"@{routine}(" in text and routine not in _LOADED:
-                    _load_routine(routine, dtype)
-            library = Library(entry.code)
-            _LIBRARIES.append(library)
-            _KNOWN[key] = Function(key, library.address(name), entry.emitted, text)
+            digest = cache.digest("kernel", key)
+            entry = (_kept(digest) if keep else None) or _compile(digest, write, keep)
+            _load({digest: entry})
+            _KNOWN[key] = Function(key, digest, _ADDRESSES[digest], entry.emitted, entry.text)
         return _KNOWN[key]
 
 
-def _compile(key: str, name: str, write: Writer) -> cache.Entry:
+def addresses(digests: Sequence[str]) -> list[int] | None:
+    """Where the kernels of these digests stand, loaded from the cache where need be; None if one is not there."""
+    with _LOCK:
+        found: dict[str, Entry] = {}
+        for digest in digests:
+            if digest not in _ADDRESSES:
+                entry = _kept(digest)
+                if entry is None:
+                    return None
+                found[digest] = entry
+        _load(found)
+        return [_ADDRESSES[d] for d in digests]
+
+
+def _compile(digest: str, write: Writer, keep: bool) -> Entry:
     module = Module()
-    emitted = write(module, name)
+    emitted = write(module, _symbol(digest))
     text = str(module)
-    entry = cache.Entry(emitted, text, object_code(text))
-    cache.store(key, entry)
+    entry = Entry(emitted, text, object_code(text))
+    if keep:
+        cache.store("kernel", digest, {"emitted": emitted, "text": text}, [entry.code])
     return entry
+
+
+def _kept(digest: str) -> Entry | None:
+    """The kernel as it is on disk."""
+    found = cache.load("kernel", digest)
+    return found and Entry(Emitted(*found[0]["emitted"]), found[0]["text"], found[1])
+
+
+def _symbol(digest: str) -> str:
+    """The name of a kernel's function."""
+    return f"k{digest[:16]}"
+
+
+def _load(entries: dict[str, Entry]) -> None:
+    """Load those kernels that are not there yet, all in one library: one library each takes thrice as long."""
+    new = {digest: entry for digest, entry in entries.items() if digest not in _ADDRESSES}
+    if not new:
+        return
+    for entry in new.values():
+        for routine, dtype in ROUTINES.items():
+            if routine not in _LOADED and f"@{routine}(" in entry.text:
+                _load_routine(routine, dtype)
+    library = Library(entry.code for entry in new.values())
+    _LIBRARIES.append(library)
+    _ADDRESSES.update(zip(new, library.addresses(map(_symbol, new))))
+
+
+def _load_routine(name: str, dtype: DType) -> None:
+    library = Library([cache.routine(name, lambda: object_code(gemm_module(dtype)))])
+    _LIBRARIES.append(library)
+    publish(name, library.address(name))
+    _LOADED.add(name)

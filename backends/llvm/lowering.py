@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nagraph.backends.llvm import cache
 from nagraph.backends.llvm.addresses import array_at
 from nagraph.backends.llvm.emit import emit
 from nagraph.backends.llvm.functions import compiled
@@ -15,7 +16,7 @@ from nagraph.backends.llvm.sorting import emit_sort
 from nagraph.errors import MissingRuleError
 from nagraph.ir.builder import Builder
 from nagraph.ir.graph import Node, Value
-from nagraph.kernel.form import Kernel
+from nagraph.kernel.form import Apply, Kernel
 from nagraph.kernel.lower import Layout, row_major
 from nagraph.kernel.lower import lower as lower_kernel
 from nagraph.ops.control import Cond, Scan, WhileLoop
@@ -209,7 +210,8 @@ class _PlanLowering:
             self._launch(found.kernel, slots, step.node)
 
     def _launch(self, kernel: Kernel, slots: Sequence[int], node: Node | None) -> None:
-        function = compiled(str(kernel), lambda module, name: emit(module, kernel, name))
+        known = all(cache.knows(i.op) for s in kernel.stages for i in s.body if isinstance(i, Apply))
+        function = compiled(str(kernel), lambda module, name: emit(module, kernel, name), keep=known)
         if function.emitted.units:
             self.program.launch(Launch(function, tuple(slots), kernel.outputs, kernel, node))
 

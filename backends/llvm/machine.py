@@ -83,7 +83,7 @@ def _best(run: Callable[[], object], repeats: int) -> float:
 def _flops(dtype: DType) -> float:
     """Multiplications and additions a second, of numbers that stay in registers, on one thread."""
     lanes = vector_nbytes() // dtype.itemsize
-    library = Library(object_code(_multiply_adds(dtype, lanes)))
+    library = Library([object_code(_multiply_adds(dtype, lanes))])
     a = Assembler()
     a.phase(Launch(library.address("multiply_adds"), UNITS, 1))
     program = Program(a.code(), 1, CHAINS * vector_nbytes(), keepalive=library)

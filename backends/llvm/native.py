@@ -65,10 +65,11 @@ def assembly(text: str) -> str:
 class Library:
     """Loaded object code; it must live as long as anyone calls its functions."""
 
-    def __init__(self, code: bytes):
+    def __init__(self, codes: Iterable[bytes]):
         with _LOCK:
             self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
-            self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+            for code in codes:
+                self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
             self._engine.finalize_object()
 
     def address(self, name: str) -> int:

@@ -144,7 +144,7 @@ def profile(executable: Any, given: Sequence[Array], repeats: int) -> Profile:
     """
     program = executable.program
     twin = copy.copy(executable)
-    recorded = Recorded(program.instructions, len(program.table), program.scratch_nbytes, executable.threads)
+    recorded = Recorded(program.instructions, len(program.table), program.scratch_nbytes)
     twin._native, twin._arena, twin._lock = recorded, None, threading.Lock()
     arrays = list(given)
     donated: dict[int, Array] = {}

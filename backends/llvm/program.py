@@ -12,9 +12,10 @@ from nagraph.kernel.form import Kernel
 
 
 class Function(NamedTuple):
-    """A kernel's machine code: its key, its address, how to launch it, its LLVM text."""
+    """A kernel's machine code: its key, the name of its file in the cache, its address, how to launch it, its LLVM text."""
 
     key: str
+    digest: str
     address: int
     emitted: Emitted
     text: str

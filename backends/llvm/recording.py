@@ -17,8 +17,8 @@ import numpy as np
 
 from nagraph.backends.llvm.native import Library, object_code
 from nagraph.backends.llvm.program import Instruction, Launch, Phase
+from nagraph.backends.llvm.runtime.encoding import encoded
 from nagraph.backends.llvm.runtime.layout import expand
-from nagraph.backends.llvm.runtime.native_program import NativeProgram
 from nagraph.backends.llvm.runtime.pool import aligned_words, pool
 from nagraph.backends.llvm.runtime.waiting import CLOCK, NOW
 from nagraph.errors import NagraphError
@@ -67,7 +67,7 @@ out:
 
 @functools.cache
 def _recorder() -> tuple[Library, int]:
-    library = Library(object_code(expand(NOW + RECORDER)))
+    library = Library([object_code(expand(NOW + RECORDER))])
     return library, library.address("recorder")
 
 
@@ -89,10 +89,10 @@ class Recording:
 
 
 class Recorded:
-    """The second program. `run` is that of a `NativeProgram`; `record` takes down a call that ends up in it."""
+    """The second program. `run` is that of a `Program`; `record` takes down a call that ends up in it."""
 
-    def __init__(self, program: Sequence[Instruction], slots: int, scratch_nbytes: int, threads: int | None):
-        self._make = lambda log: NativeProgram(_recorded(program, log), slots, scratch_nbytes, threads)
+    def __init__(self, program: Sequence[Instruction], slots: int, scratch_nbytes: int):
+        self._make = lambda log: encoded(_recorded(program, log), slots, scratch_nbytes)
         self._log = self._new(SPACE)
 
     def _new(self, space: int) -> Any:
@@ -101,8 +101,8 @@ class Recorded:
         self._native = self._make(log.ctypes.data)
         return log
 
-    def run(self, table: Any) -> None:
-        self._native.run(table)
+    def run(self, table: Any, threads: int | None) -> None:
+        self._native.run(table, threads)
 
     def record(self, call: Callable[[], Any]) -> Recording:
         """Calls, again with a larger log if there was no space. NagraphError if the largest is too small."""

@@ -22,11 +22,16 @@ class Executable:
     """exe(*arrays) -> tuple of arrays: fresh ones, never aliases of arguments, of one another or of the arena."""
 
     def __init__(self, graph: Graph, donations: Mapping[int, int]):
-        self.graph = graph
+        self.graph, self.inputs = graph, graph.inputs
         planned = isinstance(graph, Planned) and graph.plan.donations == dict(donations)
         self.plan: Plan = graph.plan if planned else lower(graph, donations)  # type: ignore[attr-defined]
         self._program: Program | None = None
         self._lock = threading.Lock()
+
+    @property
+    def arena_nbytes(self) -> int:
+        """The bytes that a call works in, beside arguments and results."""
+        return self.plan.arena_bytes
 
     @property
     def memory(self) -> Memory:

@@ -94,10 +94,9 @@ def _describe(console: Console, run: Any) -> None:
     start = time.perf_counter()
     lowered = run.compile()
     seconds = time.perf_counter() - start
-    memory = getattr(lowered.executable, "memory", None)
-    arena = f", {memory.arena_bytes / 2**20:.0f} MB arena (lower bound {memory.lower_bound / 2**20:.0f} MB)" if memory else ""
+    arena = lowered.executable.arena_nbytes / 2**20
     console.print(f"model     gpt2  {run.state.model.parameter_count:,} parameters, {recipe.layers} layers of width {recipe.width}   "
-                  f"compiled in {seconds:.1f} s: {len(lowered.executable.graph.nodes)} nodes{arena}")
+                  f"compiled in {seconds:.1f} s: {len(lowered.graph.nodes)} operations, {arena:.0f} MB arena")
 
 
 class _Loss(ProgressColumn):

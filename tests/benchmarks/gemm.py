@@ -83,7 +83,7 @@ class Bench:
         code = native.object_code(text)
         times = middle - start, time.process_time() - middle
         print(f"{short}: text {1e3 * times[0]:.0f} ms, code {1e3 * times[1]:.0f} ms, {len(code)} bytes")
-        self.library, self.loops = native.Library(code), native.Library(native.object_code(driver(self.tile)))
+        self.library, self.loops = native.Library([code]), native.Library([native.object_code(driver(self.tile))])
         self.routine = self.library.address(f"gemm_{self.tile.suffix}")
         self.blas = openblas("sgemm" if short == "f32" else "dgemm")
         self.scratch = np.zeros(scratch_nbytes(self.dtype), np.uint8)

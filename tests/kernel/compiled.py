@@ -33,7 +33,7 @@ def text(rule: Rule, dtype: DType, operands: int = 1, width: int = 16) -> str:
 
 def compiled(rule: Rule, dtype: DType, operands: int = 1, width: int = 16) -> Callable[..., np.ndarray[Any, Any]]:
     """The rule as a function of arrays of the dtype, whose size is a multiple of the width; `out` may be given."""
-    library = Library(object_code(text(rule, dtype, operands, width)))
+    library = Library([object_code(text(rule, dtype, operands, width))])
     native = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (operands + 1), ctypes.c_int64)(library.address("f"))
 
     def run(*arrays: np.ndarray[Any, Any], out: np.ndarray[Any, Any] | None = None) -> np.ndarray[Any, Any]:

@@ -194,6 +194,12 @@ def instructions(code: Words) -> Iterator[Instruction]:
         at += length
 
 
+def launch_words(code: Words) -> list[int]:
+    """Where launches stand in the words: each begins with the address of its kernel."""
+    return [at for i in instructions(code) if i.op in (Op.PHASE, Op.CHAIN)
+            for at in range(i.at + 3, i.at + int(code[i.at + 1]), LAUNCH_WORDS)]
+
+
 def check(code: Words, slots: int) -> None:
     """Raises ValueError if an instruction names a pointer outside a table of `slots`, or leads between instructions."""
     found = list(instructions(code))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from nagraph.backends.llvm.program import Commit, Decide, End, Instruction, Jump, Launch, Loop, Phase, Point, Swap, Tell
 from nagraph.backends.llvm.runtime import assembler
 from nagraph.backends.llvm.runtime.assembler import Assembler, Label
+from nagraph.backends.llvm.runtime.program import Program
 
 #: The work of a chunk, in nanoseconds: long beside the cost of handing it out, short beside what a call takes.
 CHUNK_NS = 15_000
@@ -19,6 +20,12 @@ def grain(launch: Launch) -> int:
     units, cost = launch.function.emitted.units, launch.function.emitted.unit_ns
     wanted = max(1, round(CHUNK_NS / max(cost, 0.01)))
     return min(units, max(wanted, -(-units // MOST_CHUNKS)))
+
+
+def encoded(program: Sequence[Instruction], slots: int, scratch_nbytes: int) -> Program:
+    """The program, ready to run on a table of so many slots."""
+    a = encode(program)
+    return Program(a.code(), slots, scratch_nbytes, a.functions)
 
 
 def encode(program: Sequence[Instruction]) -> Assembler:

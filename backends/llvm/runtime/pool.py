@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from nagraph.backends.llvm import cache
 from nagraph.backends.llvm.native import Library, object_code, publish
 from nagraph.backends.llvm.runtime.driver import driver_text
 from nagraph.backends.llvm.runtime.layout import CONTEXT, CONTEXT_WORDS
@@ -43,7 +44,7 @@ class Driver:
             address = ctypes.cast(getattr(ctypes.pythonapi, name), _POINTER).value
             assert address is not None
             publish(name, address)
-        self._library = Library(object_code(driver_text()))
+        self._library = Library([cache.routine("driver", lambda: object_code(driver_text()))])
         at = self._library.address
         # PYFUNCTYPE keeps Python's lock, which the driver itself lets go and takes, and raises what a signal handler or a function raised.
         self.call = ctypes.PYFUNCTYPE(None, _POINTER, _POINTER, _WORD)(at("call"))

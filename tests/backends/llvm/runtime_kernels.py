@@ -108,7 +108,7 @@ out:
 @functools.cache
 def kernels():
     """name -> address"""
-    library = Library(object_code(_LOOPS + "".join(_kernel(n, b) for n, b in _UNITS.items())))
+    library = Library([object_code(_LOOPS + "".join(_kernel(n, b) for n, b in _UNITS.items()))])
     return {"library": library, **{n: library.address(n) for n in _UNITS}}
 
 

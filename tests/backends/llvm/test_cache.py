@@ -1,4 +1,4 @@
-"""The kernel cache: what is whole is used, what is damaged is compiled anew, and writers don't disturb one another."""
+"""The cache: what is whole is used, what is damaged is made anew, and writers don't disturb one another."""
 
 import os
 import pathlib
@@ -10,51 +10,70 @@ import numpy as np
 import pytest
 
 from nagraph.backends.llvm import cache, functions
-from nagraph.backends.llvm.emit import Emitted
 
-ENTRY = cache.Entry(Emitted(3, 64, 2.5), "define void @f() { ret void }", bytes(range(256)) * 5)
+ABOUT, DATA = {"units": 3, "text": "define void @f() { ret void }"}, bytes(range(256)) * 5
+NAME = "0123"
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "folder", lambda: tmp_path / "kernels")
-    return tmp_path / "kernels"
+    monkeypatch.setattr(cache, "folder", lambda: tmp_path / "compiled")
+    return tmp_path / "compiled"
 
 
 def test_what_was_stored_is_found(folder):
-    assert cache.load("key") is None
-    cache.store("key", ENTRY)
-    assert cache.load("key") == ENTRY and cache.load("other") is None
-    assert len(cache.entries()) == 1 and cache.clear() == 1 and cache.load("key") is None
+    assert cache.load("kernel", NAME) is None
+    cache.store("kernel", NAME, ABOUT, [DATA[:100], DATA[100:]])
+    assert cache.load("kernel", NAME) == (ABOUT, DATA)
+    assert cache.load("kernel", "0124") is None and cache.load("program", NAME) is None
+    assert len(cache.entries()) == len(cache.entries("kernel")) == 1 and not cache.entries("program")
+    assert cache.clear() == 1 and cache.load("kernel", NAME) is None
 
 
 def test_the_folder_is_the_users_own(folder):
-    cache.store("key", ENTRY)
+    cache.store("kernel", NAME, ABOUT, [DATA])
     assert folder.stat().st_mode & 0o077 == 0 or os.name == "nt"
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b"", lambda b: b[:60] + bytes([b[60] ^ 1]) + b[61:], lambda b: b + b"x",
-                                    lambda b: b"nagraph kernel 0\n" + b[17:]])
+                                    lambda b: b"nagraph cache 1\n" + b[16:]])
 def test_damaged_files_are_nothing(folder, damage):
-    cache.store("key", ENTRY)
+    cache.store("kernel", NAME, ABOUT, [DATA])
     (file,) = cache.entries()
     file.write_bytes(damage(file.read_bytes()))
-    assert cache.load("key") is None
-    cache.store("key", ENTRY)
-    assert cache.load("key") == ENTRY
+    assert cache.load("kernel", NAME) is None
+    cache.store("kernel", NAME, ABOUT, [DATA])
+    assert cache.load("kernel", NAME) == (ABOUT, DATA)
 
 
-def test_another_cpu_or_version_has_files_of_its_own(folder, monkeypatch):
-    cache.store("key", ENTRY)
-    monkeypatch.setattr(cache, "generator", lambda: "another")
-    assert cache.load("key") is None
+def test_another_cpu_another_version_another_source_have_files_of_their_own(monkeypatch):
+    names = {cache.digest(kind, "key") for kind in cache.KINDS}
+    monkeypatch.setattr(cache, "cpu", lambda: ("another", ""))
+    cache.maker.cache_clear()
+    names |= {cache.digest(kind, "key") for kind in cache.KINDS}
+    monkeypatch.setattr(cache.np, "__version__", "0.0")
+    cache.maker.cache_clear()
+    names |= {cache.digest(kind, "key") for kind in cache.KINDS}
+    read = pathlib.Path.read_bytes
+    monkeypatch.setattr(pathlib.Path, "read_bytes", lambda f: read(f) + b"#" * (f.name == "fuse.py"))
+    cache.maker.cache_clear()
+    names |= {cache.digest(kind, "key") for kind in cache.KINDS}
+    cache.maker.cache_clear()
+    assert len(names) == 9 + 1, "a pass decides over programs alone"
 
 
 def test_a_folder_that_can_not_be_made_is_no_error(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(cache, "folder", lambda: tmp_path / "file" / "kernels")
-    cache.store("key", ENTRY)
-    assert cache.load("key") is None and cache.entries() == []
+    monkeypatch.setattr(cache, "folder", lambda: tmp_path / "file" / "compiled")
+    cache.store("kernel", NAME, ABOUT, [DATA])
+    assert cache.load("kernel", NAME) is None and cache.entries() == []
+
+
+def test_it_can_be_turned_off(folder, monkeypatch):
+    cache.store("kernel", NAME, ABOUT, [DATA])
+    monkeypatch.setenv("NAGRAPH_CACHE", "off")
+    cache.store("kernel", "0124", ABOUT, [DATA])
+    assert cache.load("kernel", NAME) is None and len(cache.entries()) == 1
 
 
 USE = """
@@ -80,17 +99,19 @@ def test_many_processes_write_at_once_and_some_are_killed(tmp_path):
     for k in killed:
         k.communicate()
     assert run(tmp_path).communicate(timeout=100)[0] == wanted
-    assert list((tmp_path / "nagraph" / "kernels").glob("*.kernel"))
+    assert list((tmp_path / "nagraph" / "compiled").glob("*.kernel"))
 
 
-def test_a_second_process_compiles_nothing(folder, monkeypatch):
+def test_kernels_of_another_program_are_not_compiled_again(folder, monkeypatch):
     import nagraph as ng
     from nagraph.backends.llvm import compile
 
     graph = ng.trace(lambda x: np.exp(x) * 3.25, ng.spec((5, 7), "f8"))
     x = np.linspace(0, 1, 35).reshape(5, 7)
-    monkeypatch.setattr(functions, "_KNOWN", {})
+    for known in ("_KNOWN", "_ADDRESSES"):
+        monkeypatch.setattr(functions, known, {})
     first = compile(graph)(x)
-    monkeypatch.setattr(functions, "_KNOWN", {})
+    for known in ("_KNOWN", "_ADDRESSES"):
+        monkeypatch.setattr(functions, known, {})
     monkeypatch.setattr(functions, "object_code", lambda text: pytest.fail("compiled again"))
     np.testing.assert_array_equal(compile(graph)(x)[0], first[0])

@@ -30,7 +30,7 @@ class Routine:
 
     def __init__(self, dtype, machine):
         self.dtype, sizes = DTYPES[dtype], machine or (None, None)
-        self.library = Library(object_code(gemm_module(self.dtype, *sizes)))
+        self.library = Library([object_code(gemm_module(self.dtype, *sizes))])
         self.call = ctypes.CFUNCTYPE(None, *ARGUMENTS)(self.library.address(f"gemm_{dtype}"))
         self.nbytes = scratch_nbytes(self.dtype, *sizes)
         self.scratch = np.full(self.nbytes + 4096, 255, np.uint8)  # NaN, whatever the dtype

@@ -55,7 +55,7 @@ class Compiled:
         return lanes.scalar(dtype, lanes.code.convert("trunc", raw, lanes.type(BOOL)) if dtype == BOOL else raw)
 
     def run(self, name, arrays, result):
-        self.library = self.library or Library(object_code(str(self.module)))
+        self.library = self.library or Library([object_code(str(self.module))])
         size = arrays[0].size
         padded = [np.resize(a, size + -size % max(WIDTHS)) for a in arrays]
         for width in WIDTHS:

@@ -69,7 +69,7 @@ def test_the_recorded_call_computes_the_same(executable, x) -> None:
     import copy
 
     program = executable.program
-    twin, recorded = copy.copy(executable), recording.Recorded(program.instructions, len(program.table), program.scratch_nbytes, 2)
+    twin, recorded = copy.copy(executable), recording.Recorded(program.instructions, len(program.table), program.scratch_nbytes)
     twin._native = recorded
     results = []
     assert len(recorded.record(lambda: results.extend(twin(x))).events)
