@@ -14,15 +14,16 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from nagraph import tree
+from nagraph import donation, tree
 from nagraph.backends import BACKENDS as BACKENDS
 from nagraph.errors import SignatureError
 from nagraph.ir.builder import active
 from nagraph.ir.graph import Graph, Value
 from nagraph.ir.location import caller_location, user_frames_only
-from nagraph.ir.types import TensorType
-from nagraph.signature import Call, Roles
-from nagraph.tracing import function_name, signature_of, trace_leaves
+from nagraph.shortcut import MOST as MOST_SHORTCUTS
+from nagraph.shortcut import Shortcut
+from nagraph.signature import Call, Form, Roles
+from nagraph.tracing import function_name, positional_labels, signature_of, trace_leaves
 
 #: The number of signatures after which a warning names the argument that keeps changing.
 MANY_SIGNATURES = 8
@@ -148,8 +149,9 @@ class Jitted:
         self.roles = Roles(static, donate, constant)
         self._last: Call | None = None
         self._entries: dict[Hashable, Entry] = {}
-        #: Entries again, by the dtypes and shapes of calls with nothing but arrays: these need not be taken apart.
-        self._flat: dict[tuple[Any, ...], Entry] = {}
+        self._forms: dict[tuple[Any, ...], Form] = {}
+        #: The last used first; replaced as a whole, since other threads may be looking.
+        self._shortcuts: tuple[Shortcut, ...] = ()
         self._hits = self._misses = 0
         self._warned = False
         self._lock = threading.RLock()
@@ -168,11 +170,19 @@ class Jitted:
         if active() is not None:
             return self.fn(*args, **kwargs)
         with user_frames_only():
+            for shortcut in self._shortcuts:
+                arrays = shortcut.arrays(args, kwargs)
+                if arrays is not None and (results := shortcut.plain(arrays)) is not None:
+                    return self._hit(shortcut, results)
             return self._run(args, kwargs)
 
-    def bind(self, *bound: Any) -> Callable[..., Any]:
-        """The function with its first arguments given."""
-        return functools.partial(self, *bound)
+    def bind(self, *bound: Any) -> Bound:
+        """The function with its first arguments given, for many calls: they are taken apart once.
+
+        The leaves are taken as they are now: what is put into a dict or a module afterwards is not seen, what is written
+        into one of the arrays is. Bound arguments can't be donated. Raises SignatureError.
+        """
+        return Bound(self, bound)
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """The traced graph and the compiled executable for these arguments, without running it."""
@@ -182,28 +192,32 @@ class Jitted:
 
     # -- one call -----------------------------------------------------------------------------------
 
+    def _hit(self, shortcut: Shortcut, results: list[Any]) -> Any:
+        self._hits += 1
+        shortcut.entry.calls += 1
+        shortcuts = self._shortcuts
+        if shortcuts and shortcuts[0] is not shortcut:
+            self._shortcuts = (shortcut, *(s for s in shortcuts if s is not shortcut))
+        return shortcut.results(results)
+
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        flat = None
-        if not kwargs and not any(self.roles) and all(type(x) is np.ndarray for x in args):
-            flat = tuple([(x.dtype, x.shape) for x in args])
-        entry = self._flat.get(flat) if flat is not None else None
-        if entry is not None:
-            self._hits += 1
-            arrays = [np.asarray(x, v.dtype, order="C") for x, v in zip(args, entry.executable.inputs)]
-            donated: dict[int, Any] = {}
-        else:
-            call = self._bind(args, kwargs)
-            arrays = call.row_major()
-            entry = self._entry(call)
-            donated = self._donated(call, entry) if entry.donations else {}
-            if flat is not None:
-                self._flat[flat] = entry
+        call = self._bind(args, kwargs)
+        arrays = call.row_major()
+        entry = self._entry(call)
+        donated = donation.arrays(call, entry.donations, entry.notes) if entry.donations else {}
         entry.calls += 1
+        if Shortcut.serves(call, entry.executable) and not any(s.entry is entry for s in self._shortcuts):
+            made = Shortcut(call, entry.executable.plain, entry.out_structure, entry.out_mask, entry)
+            self._shortcuts = (made, *self._shortcuts[:MOST_SHORTCUTS - 1])
         found = iter(entry.executable.run(arrays, donated))
         return tree.unflatten(entry.out_structure, [next(found) if m else None for m in entry.out_mask])
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        return Call(self.fn, self._signature, self.roles, args, kwargs)
+        key = (len(args), *kwargs)
+        form = self._forms.get(key)
+        if form is None:
+            form = self._forms[key] = Form(self.fn, self._signature, self.roles, len(args), tuple(kwargs))
+        return Call(form, args, kwargs)
 
     def _entry(self, call: Call) -> Entry:
         with self._lock:
@@ -214,6 +228,7 @@ class Jitted:
             self._misses += 1
             made = self._compile(call)
             self._entries[call.key] = made
+            self._shortcuts = ()  # one of them may stand for the entry that was replaced
             self._warn_if_many()
             return made
 
@@ -226,34 +241,11 @@ class Jitted:
         start = time.perf_counter()
         graph, structure, mask = self._trace(call)
         traced = time.perf_counter()
-        donations = self._pair_donations(call, graph)
+        donations = donation.paired(call, graph, structure, mask)
         executable = _compile(graph, self.backend, self.threads, self.passes, donations)
         reason = self._reason(call)
         self._last = call.without_arrays()
         return Entry(executable, self._last, structure, mask, donations, traced - start, time.perf_counter() - traced, reason)
-
-    # -- donation -----------------------------------------------------------------------------------
-
-    def _pair_donations(self, call: Call, graph: Graph) -> dict[int, int]:
-        """Each output takes the first donated input of its type that is still free."""
-        free: dict[TensorType, list[int]] = {}
-        for i, (v, donated) in enumerate(zip(graph.inputs, call.donated, strict=True)):
-            if donated:
-                free.setdefault(v.type, []).append(i)
-        return {j: free[v.type].pop(0) for j, v in enumerate(graph.outputs) if free.get(v.type)}
-
-    def _donated(self, call: Call, entry: Entry) -> dict[int, Any]:
-        """For each output the donated array that takes it; those that can't be written stay as they are, with a note."""
-        given = call.arrays()
-        overlapping = _overlapping(given)
-        donated: dict[int, Any] = {}
-        for j, i in entry.donations.items():
-            why = "overlaps another argument" if i in overlapping else _not_donatable(given[i])
-            if why:
-                entry.notes.add(f"{call.input_names[i]} was donated but copied: it {why}")
-            else:
-                donated[j] = given[i]
-        return donated
 
     # -- what was compiled, and why -------------------------------------------------------------------
 
@@ -263,7 +255,7 @@ class Jitted:
     def cache_clear(self) -> None:
         with self._lock:
             self._entries.clear()
-            self._flat.clear()
+            self._shortcuts = ()
             self._hits = self._misses = 0
 
     def explain(self) -> str:
@@ -299,6 +291,33 @@ class Jitted:
             f"or pass a number as an array ({caller_location()})", stacklevel=2)
 
 
+class Bound:
+    """What `Jitted.bind` returns."""
+
+    def __init__(self, jitted: Jitted, bound: tuple[Any, ...]):
+        roots = [label.partition("[")[0] for label in positional_labels(jitted._signature, len(bound))]
+        for root in roots:
+            if root in jitted.roles.donate:
+                raise SignatureError(f"{function_name(jitted.fn)}.bind: argument {root!r} is donated, so the first call would use it up; "
+                                     "pass it to each call")
+        kept = {*jitted.roles.static, *jitted.roles.constant}
+        self.jitted = jitted
+        self.bound = tuple(x if root in kept else tree.map(lambda leaf: leaf, x) for root, x in zip(roots, bound, strict=True))
+        #: The arrays of the bound arguments, by the shortcut that takes them; None where it stands for other ones.
+        self._known: dict[Shortcut, list[Any] | None] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        jitted = self.jitted
+        if active() is None:
+            for shortcut in jitted._shortcuts:
+                known = self._known.get(shortcut)
+                arrays = None if known is None else shortcut.more(known, len(self.bound), args, kwargs)
+                if arrays is not None and (results := shortcut.plain(arrays)) is not None:
+                    return jitted._hit(shortcut, results)
+            self._known = {s: s.first(self.bound) for s in jitted._shortcuts}
+        return jitted(*self.bound, *args, **kwargs)
+
+
 class Lowered(NamedTuple):
     """A function's graph as traced, and the executable made from it."""
 
@@ -307,35 +326,3 @@ class Lowered(NamedTuple):
 
     def __str__(self) -> str:
         return str(self.graph)
-
-
-def _not_donatable(array: Any) -> str:
-    """Why an array can't be updated in place; "" if it can."""
-    if not isinstance(array, np.ndarray):
-        return "is no array"
-    flags = array.flags
-    if not flags.writeable:
-        return "is read-only"
-    if not flags.c_contiguous:
-        return "is not C-contiguous"
-    if not flags.owndata:
-        return "does not own its memory"
-    if not array.dtype.isnative:
-        return "is byte-swapped"
-    return ""
-
-
-def _overlapping(arrays: Sequence[Any]) -> set[int]:
-    """The numbers of arrays whose spans of memory meet another's."""
-    held = [a for a in arrays if isinstance(a, np.ndarray)]
-    if len(set(map(id, held))) == len(held) and all(a.flags.owndata for a in held):
-        return set()  # the usual case: no two arrays own the same memory
-    spans = sorted((*np.lib.array_utils.byte_bounds(a), i) for i, a in enumerate(arrays) if isinstance(a, np.ndarray) and a.size)
-    found: set[int] = set()
-    end, last = -1, -1
-    for start, stop, i in spans:
-        if start < end:
-            found |= {i, last}
-        if stop > end:
-            end, last = stop, i
-    return found

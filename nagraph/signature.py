@@ -44,31 +44,60 @@ class Weak(NamedTuple):
         return f"Python {WEAK[('b', 'i', 'f').index(self.type.dtype.kind)].__name__}"
 
 
-class Call:
-    """The arguments of one call, taken apart."""
+class _Given(NamedTuple):
+    """Stands for an argument of a call, by its number among those given."""
 
-    def __init__(self, fn: Callable[..., Any], signature: inspect.Signature | None, roles: Roles,
-                 args: tuple[Any, ...], kwargs: dict[str, Any]):
+    number: int
+
+
+class Form:
+    """What calls with so many positional arguments, and keywords of these names, have in common."""
+
+    def __init__(self, fn: Callable[..., Any], signature: inspect.Signature | None, roles: Roles, count: int, names: tuple[str, ...]):
+        self.count, self.names, self.fn = count, names, fn
+        given = [_Given(i) for i in range(count + len(names))]
+        args, kwargs = tuple(given[:count]), dict(zip(names, given[count:]))
         if signature is not None:
             try:
                 bound = signature.bind(*args, **kwargs)
             except TypeError as error:
                 raise SignatureError(f"{function_name(fn)}: {error}") from None
-            if kwargs or any(roles):
+            if names or any(roles):
                 if roles.static:
                     bound.apply_defaults()
                 args, kwargs = bound.args, bound.kwargs
-        self.fn, self.kwnames, self.positional = fn, tuple(kwargs), len(args)
-        labels = [*positional_labels(signature, len(args)), *kwargs]
-        values = [*args, *kwargs.values()]
+        self.positional, self.kwnames = len(args), tuple(kwargs)
+        self.labels = [*positional_labels(signature, len(args)), *kwargs]
+        #: In the function's order: which one of those given, or a default value.
+        self.order = [*args, *kwargs.values()]
         # *args is one name for many arguments: model, xs[0], xs[1]
-        roots = [label.partition("[")[0] for label in labels]
+        roots = [label.partition("[")[0] for label in self.labels]
+        every = range(len(roots))
+        self.constant = [i for i in every if roots[i] in roles.constant]
+        self.static = [i for i in every if roots[i] in roles.static and i not in self.constant]
+        self.dynamic = [i for i in every if i not in self.constant and i not in self.static]
+        self.donate = [roots[i] in roles.donate for i in self.dynamic]
+
+    def given(self) -> list[tuple[int, int]]:
+        """For each argument that is given, in the function's order: its place there, and its number among those given."""
+        return [(i, x.number) for i, x in enumerate(self.order) if type(x) is _Given]
+
+    def values(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        """The arguments in the function's order."""
+        given = (*args, *kwargs.values())
+        return [given[x.number] if type(x) is _Given else x for x in self.order]
+
+
+class Call:
+    """The arguments of one call, taken apart."""
+
+    def __init__(self, form: Form, args: tuple[Any, ...], kwargs: dict[str, Any]):
+        values = form.values(args, kwargs)
+        self.form, self.fn, self.kwnames, self.positional = form, form.fn, form.kwnames, form.positional
         #: By position: arguments bound once (by identity), and arguments that are part of the key by value.
-        self.bound = {i: v for i, v in enumerate(values) if roots[i] in roles.constant}
-        self.static = {i: v for i, v in enumerate(values) if roots[i] in roles.static and i not in self.bound}
-        self._labels = labels
-        self._dynamic = [i for i in range(len(values)) if i not in self.bound and i not in self.static]
-        self._donate = [roots[i] in roles.donate for i in self._dynamic]
+        self.bound = {i: values[i] for i in form.constant}
+        self.static = {i: values[i] for i in form.static}
+        self._labels, self._dynamic, self._donate = form.labels, form.dynamic, form.donate
         self.leaves, self.structure = tree.flatten([values[i] for i in self._dynamic])
         #: One for each leaf: a type, Weak, or None.
         self.types = tuple(map(self._type, range(len(self.leaves))))
@@ -77,8 +106,8 @@ class Call:
         try:
             hash(self.key)
         except TypeError:
-            shown = ", ".join(f"{labels[i]}={v!r}" for i, v in self.static.items())
-            raise SignatureError(f"{function_name(fn)}: static arguments must be hashable: {shown}") from None
+            shown = ", ".join(f"{self._labels[i]}={v!r}" for i, v in self.static.items())
+            raise SignatureError(f"{function_name(self.fn)}: static arguments must be hashable: {shown}") from None
 
     def _type(self, i: int) -> Any:
         leaf = self.leaves[i]

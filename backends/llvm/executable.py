@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from nagraph.backends.llvm import images
 from nagraph.backends.llvm.addresses import address
+from nagraph.backends.llvm.arguments import ALIGNED, OWNED, ROW_MAJOR, WRITEABLE, Arguments, Wanted
 from nagraph.backends.llvm.images import Image
 from nagraph.backends.llvm.lowering import Lowered
 from nagraph.backends.llvm.native import assembly
@@ -44,7 +44,7 @@ class Explanation(NamedTuple):
 class _Arena:
     """The arena's bytes, and the table of pointers with all that is known before a call."""
 
-    def __init__(self, image: Image):
+    def __init__(self, image: Image, arguments: Arguments):
         self._bytes, base = aligned_bytes(image.arena_nbytes)
         self.table = np.zeros(len(image.table), np.int64)
         for at, p in enumerate(image.table):
@@ -53,6 +53,7 @@ class _Arena:
             elif p.kind == "constant":
                 self.table[at] = image.constants[p.number].ctypes.data
         self.view = memoryview(self.table)
+        self.fill = arguments.filler(self.table)
 
 
 class Executable:
@@ -62,20 +63,21 @@ class Executable:
     looks at `graph`, `plan`, `program`, `memory`, `source` or `profile`; calls need the image alone.
     """
 
-    def __init__(self, signature: Graph, image: Image, explain: Callable[[], Explanation], threads: int | None = None, *,
-                 loaded: bool = False):
+    def __init__(self, signature: Graph, image: Image, explain: Callable[[], Explanation], donations: Mapping[int, int],
+                 threads: int | None = None, *, loaded: bool = False):
         self.name, self.inputs = signature.name, signature.inputs
         self.threads = threads
         #: Whether the program comes from the cache on disk.
         self.loaded = loaded
         self._image, self._explain = image, explain
-        self._inputs, self._outputs = ([(at, p.number) for at, p in enumerate(image.table) if p.kind == kind]
-                                       for kind in ("input", "output"))
-        #: Outputs whose donated arrays are written last, and their pointers.
-        self._late = [(at, p.number) for at, p in enumerate(image.table) if p.kind == "donated"]
+        places = {(p.kind, p.number): at for at, p in enumerate(image.table)}
+        self._inputs, self._outputs, self._late = (
+            [(at, number) for (kind, number), at in places.items() if kind == wanted] for wanted in ("input", "output", "donated"))
         self._results = [(v.shape, v.dtype) for v in signature.outputs]
-        self._lock = threading.Lock()
-        self._arena: _Arena | None = None
+        self._plain = _Plain.of(signature, donations, places)
+        self._arguments = Arguments(self._plain.wanted)
+        #: The arena that no call is in at the moment, if there is one.
+        self._idle: list[_Arena] = []
         self._native: Any = image.program
 
     # -- what it was made from --------------------------------------------------------------------------------------
@@ -148,43 +150,89 @@ class Executable:
                 raise SignatureError(f"{self.name}: input {v.name or '?'} is {v.type}, got {shown}")
         return [np.asarray(a, dtype=v.dtype, order="C") for v, a in zip(inputs, given)]
 
-    def _pointers(self, arena: _Arena, arrays: list[Array], outputs: list[Array], donated: Mapping[int, Array]) -> Any:
-        """The arena's table with the call's arrays filled in."""
-        view = arena.view
-        for at, i in self._inputs:
-            view[at] = address(arrays[i])
-        for at, i in self._outputs:
-            view[at] = address(outputs[i])
-        for at, i in self._late:
-            view[at] = address(donated.get(i, outputs[i]))
-        return arena.table
+    def plain(self, arrays: list[Any]) -> list[Array] | None:
+        """The outputs, if these are arrays just as the inputs want them; None if they are not, and nothing was done.
+
+        Just so: of the very dtypes and shapes, row-major, aligned; where there are donations, each with memory of its own, to
+        be written if it is donated.
+        """
+        plain = self._plain
+        if plain.donated and len(set(map(id, arrays))) < len(arrays):
+            return None
+        arrays = arrays + [np.empty(shape, dtype) for shape, dtype in plain.fresh]
+        if plain.donated:
+            arrays += [arrays[i] for i in plain.donated]
+        arena = self._taken()
+        try:
+            if not arena.fill(arrays):
+                return None
+            self._native.run(arena.table, self.threads)
+        finally:
+            self._idle[:] = (arena,)
+        return [arrays[i] for i in plain.results]
 
     def run(self, arrays: list[Array], donated: Mapping[int, Array]) -> tuple[Array, ...]:
         """The outputs for row-major arrays of the inputs' types; output j goes into the array donated[j] if there is one."""
         late = [j for _, j in self._late]
-        outputs = [np.empty(shape, dtype) for shape, dtype in self._results] if not donated else [
-            donated[j] if j in donated and j not in late else np.empty(*result) for j, result in enumerate(self._results)]
-        mine = self._lock.acquire(blocking=False)
+        outputs = [donated[j] if j in donated and j not in late else np.empty(*result) for j, result in enumerate(self._results)]
+        arena = self._taken()
         try:
-            if not mine:  # another thread is in the arena: this call gets one of its own
-                arena = _Arena(self._image)
-            elif self._arena is None:
-                arena = self._arena = _Arena(self._image)
-            else:
-                arena = self._arena
-            self._native.run(self._pointers(arena, arrays, outputs, donated), self.threads)
+            view = arena.view
+            for at, i in self._inputs:
+                view[at] = address(arrays[i])
+            for at, j in self._outputs:
+                view[at] = address(outputs[j])
+            for at, j in self._late:
+                view[at] = address(donated.get(j, outputs[j]))
+            self._native.run(arena.table, self.threads)
         finally:
-            if mine:
-                self._lock.release()
-        if not donated:
-            return tuple(outputs)
-        return tuple(donated[j] if j in donated else a for j, a in enumerate(outputs))
+            self._idle[:] = (arena,)
+        return tuple(donated.get(j, a) for j, a in enumerate(outputs))
+
+    def _taken(self) -> _Arena:
+        """The idle arena; a new one if another thread is in it."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return _Arena(self._image, self._arguments)
+
+
+class _Plain(NamedTuple):
+    """How a call with arrays just as they are wanted goes: arguments, fresh arrays, and donated ones once more, in one list.
+
+    wanted: what is asked of each of these, and its place in the table. fresh: shapes and dtypes of what the program writes
+    that is donated by nobody, or late. donated: inputs which take an output. results: where each output stands in the list.
+    """
+
+    wanted: tuple[Wanted, ...]
+    fresh: tuple[tuple[tuple[int, ...], Any], ...]
+    donated: tuple[int, ...]
+    results: tuple[int, ...]
+
+    @classmethod
+    def of(cls, signature: Graph, donations: Mapping[int, int], places: Mapping[tuple[str, int], int]) -> _Plain:
+        plain, own = ROW_MAJOR | ALIGNED, OWNED if donations else 0
+        taken = set(donations.values())
+        inputs = [Wanted(v.dtype, v.shape, plain | own | (WRITEABLE if i in taken else 0), places["input", i])
+                  for i, v in enumerate(signature.inputs)]
+        fresh, again, donated = [], [], []
+        results = [donations.get(j, -1) for j in range(len(signature.outputs))]
+        for j, v in enumerate(signature.outputs):
+            late = ("donated", j) in places
+            if j not in donations or late:
+                if j not in donations:
+                    results[j] = len(inputs) + len(fresh)
+                fresh.append(Wanted(v.dtype, v.shape, plain, places["output", j]))
+            if j in donations:
+                again.append(Wanted(v.dtype, v.shape, plain, places["donated" if late else "output", j]))
+                donated.append(donations[j])
+        return cls((*inputs, *fresh, *again), tuple((w.shape, w.dtype) for w in fresh), tuple(donated), tuple(results))
 
 
 def compile(graph: Graph, donations: Mapping[int, int] | None = None, threads: int | None = None) -> Executable:
     """An executable of the graph. `donations`: output number -> number of the input whose array it may take."""
     made = Explanation.of(graph, donations or {})
-    return Executable(graph, Image.of(made.program, made.plan.arena_bytes), lambda: made, threads)
+    return Executable(graph, Image.of(made.program, made.plan.arena_bytes), lambda: made, donations or {}, threads)
 
 
 def kept(graph: Graph, options: str, optimise: Callable[[], Graph], donations: Mapping[int, int],
@@ -196,7 +244,7 @@ def kept(graph: Graph, options: str, optimise: Callable[[], Graph], donations: M
     key = images.key_of(graph, options, donations)
     found = images.load(key) if key else None
     if found is not None:
-        return Executable(graph, found, lambda: Explanation.of(optimise(), donations), threads, loaded=True)
+        return Executable(graph, found, lambda: Explanation.of(optimise(), donations), donations, threads, loaded=True)
     made = compile(optimise(), donations, threads)
     if key:
         images.store(key, made._image, made.program)

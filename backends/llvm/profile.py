@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -145,7 +144,7 @@ def profile(executable: Any, given: Sequence[Array], repeats: int) -> Profile:
     program = executable.program
     twin = copy.copy(executable)
     recorded = Recorded(program.instructions, len(program.table), program.scratch_nbytes)
-    twin._native, twin._arena, twin._lock = recorded, None, threading.Lock()
+    twin._native, twin._idle = recorded, []
     arrays = list(given)
     donated: dict[int, Array] = {}
     for j, i in executable.plan.donations.items():

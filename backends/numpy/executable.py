@@ -49,6 +49,15 @@ class Executable:
                 raise SignatureError(f"{self.graph.name}: input {v.name or '?'} is {v.type}, got {shown}")
         return self.run([np.asarray(a, dtype=v.dtype, order="C") for v, a in zip(inputs, given)], {})
 
+    def plain(self, arrays: list[Any]) -> list[Array] | None:
+        """The outputs, if these are row-major arrays of the very dtypes and shapes of the inputs; None if not, and nothing was done."""
+        if self.plan.donations or len(arrays) != len(self.inputs):
+            return None
+        for v, a in zip(self.inputs, arrays):
+            if type(a) is not np.ndarray or a.dtype is not v.dtype or a.shape != v.shape or not a.flags.c_contiguous:
+                return None
+        return list(self.run(arrays, {}))
+
     def run(self, arrays: list[Array], donated: Mapping[int, Array]) -> tuple[Array, ...]:
         """The outputs for row-major arrays of the inputs' types; output j goes into the array donated[j] if there is one."""
         outputs = [donated[j] if j in donated else np.empty(v.shape, v.dtype) for j, v in enumerate(self.graph.outputs)]

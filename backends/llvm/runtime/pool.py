@@ -58,8 +58,9 @@ def driver() -> Driver:
     return Driver()
 
 
+@functools.cache
 def default_threads() -> int:
-    """The cores that this process may use."""
+    """The cores that this process may use, as it was when this was first asked."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -141,6 +142,7 @@ def _forget() -> None:
     """After a fork there are no workers: the child makes its own pool."""
     global _POOL, _MAKING
     _POOL, _MAKING = None, threading.Lock()
+    default_threads.cache_clear()
 
 
 atexit.register(_stop)

@@ -63,11 +63,9 @@ class Program:
         """
         if len(table) != self.slots:
             raise ValueError(f"a program of {self.slots} pointers got a table of {len(table)}")
-        threads = default_threads() if threads is None else threads
-        if threads < 1:
+        if threads is not None and threads < 1:
             raise ValueError(f"a call needs at least one thread, got {threads}")
-        if not self.parallel:
-            threads = 1
+        threads = 1 if not self.parallel else threads or default_threads()
         free = self._free.setdefault(threads, [])
         memory = _pop(free) or self._memory(threads)
         memory.source[:] = table
