@@ -206,7 +206,7 @@ class Jitted:
         entry = self._entry(call)
         donated = donation.arrays(call, entry.donations, entry.notes) if entry.donations else {}
         entry.calls += 1
-        if Shortcut.serves(call, entry.executable) and not any(s.entry is entry for s in self._shortcuts):
+        if Shortcut.serves(call, entry.executable) and not any(s.entry is entry and s.form is call.form for s in self._shortcuts):
             made = Shortcut(call, entry.executable.plain, entry.out_structure, entry.out_mask, entry)
             self._shortcuts = (made, *self._shortcuts[:MOST_SHORTCUTS - 1])
         found = iter(entry.executable.run(arrays, donated))

@@ -24,7 +24,7 @@ class Shortcut:
 
     def __init__(self, call: Call, plain: Callable[[list[Any]], list[Any] | None], structure: Structure, mask: Sequence[bool],
                  entry: Any):
-        self.plain, self.entry = plain, entry
+        self.plain, self.entry, self.form = plain, entry, call.form
         self.count, self.names = call.form.count, call.form.names
         nones = iter([x is None for x in call.leaves])
         takers = {i: taker(child, nones) for i, child in zip(call.form.dynamic, call.structure.children)}

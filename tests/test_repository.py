@@ -53,7 +53,10 @@ RULES: dict[str, tuple[str, ...]] = {
     "passes": ("ir", "ops", "rewrite", "plan", "pipeline"),
     "backends": ("ir", "ops", "kernel", "plan"),
     "signature": ("ir", "tree", "tracing"),
-    "compiler": ("ir", "tree", "tracing", "signature", "backends"),
+    "flattening": ("tree",),
+    "shortcut": ("tree", "signature", "flattening"),
+    "donation": ("ir", "tree", "signature"),
+    "compiler": ("ir", "tree", "tracing", "signature", "shortcut", "donation", "backends"),
     "cli": ("", "backends"),
     "cli.peers": ("models", "storage"),  # the models, written once more
     "__main__": ("cli",),

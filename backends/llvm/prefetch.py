@@ -86,7 +86,7 @@ class Requests:
         """A table for a product of so many tiles, `depth` steps each, its elements of `size` bytes; null if nothing is waiting."""
         code = self.frame.code
         entries: list[tuple[Reg, int]] = []
-        while self.waiting:
+        while self.waiting and depth:
             found, at = self.waiting[0]
             dtype = self.frame.kernel.operands[found.operand]
             wanted = pieces(found, dtype.itemsize, depth)

@@ -72,3 +72,11 @@ def test_gradients_of_scores_stay_in_one_kernel(time):
         np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-5)
     if time > 5:  # smaller products are not worth a call
         assert max(f.text.count("call void @gemm_f32") for f in exe.program.functions.values()) >= 3
+
+
+@pytest.mark.parametrize("shape", [(3, 0, 4), (64, 0, 64)])
+def test_products_of_no_terms_have_no_steps_to_ask_in(shape):
+    m, k, n = shape
+    x, w, v = np.ones((m, k), np.float32), np.ones((k, n), np.float32), np.full((n, n), 0.5, np.float32)
+    assert (ng.jit(lambda x, w, v: (x @ w) @ v + 1, backend="llvm")(x, w, v) == 1).all()
+    np.testing.assert_allclose(ng.jit(lambda x, w, b: np.tanh(x @ w + b), backend="llvm")(x, w, v[:m]), np.tanh(v[:m]), rtol=1e-6)
