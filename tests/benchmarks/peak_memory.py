@@ -39,13 +39,14 @@ forget()
 step(), step()
 print(status("VmHWM") - before, whole)
 """
-OURS = ("peers_adapter", "llvm", "import nagraph.backends.llvm, nagraph.pipeline; [nagraph.pipeline.load(n) for n in nagraph.pipeline.MODULES]")
+OURS = ("peers_adapter", "llvm", "import nagraph.backends.llvm, nagraph.pipeline\nlist(nagraph.pipeline.passes())")
 THEIRS = ("torch_models", "torch_eager", "")
 
 
 def megabytes(model: str, peers: str, module: str, variant: str, imports: str) -> list[float]:
     """The growth to the peak of a step, and of all."""
-    code = PROCESS.format(paths=[os.path.dirname(os.path.abspath(__file__)), peers], module=module, variant=variant, imports=imports, model=model)
+    paths = [os.path.dirname(os.path.abspath(__file__)), peers]
+    code = PROCESS.format(paths=paths, module=module, variant=variant, imports=imports, model=model)
     return [float(x) for x in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()]
 
 
