@@ -1,7 +1,7 @@
-"""Trees of a structure seen before, taken apart and put together by functions made for it: a container costs one step.
+"""Trees of a structure seen before, taken apart by functions made for it: a container costs one step.
 
 `nagraph.tree` finds out what a tree is made of, which takes a microsecond or two a leaf. Here that is known, and only
-checked: a taker gives the leaves that are arrays, or says that the tree is another one; a builder makes the tree.
+checked: a taker gives the leaves that are arrays, or says that the tree is another one.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from nagraph.tree import Structure, exact
 
 #: Adds the arrays of a tree to a list; False if the tree is of another structure than the taker was made for.
 Taker = Callable[[Any, list[Any]], bool]
-#: Makes a tree of the leaves that come next.
-Builder = Callable[[Iterator[Any]], Any]
 
 
 def taker(structure: Structure, nones: Iterator[bool]) -> Taker:
@@ -96,44 +94,3 @@ def _dataclass(structure: Structure, parts: list[Taker] | None) -> Taker:
         return all([part(child, leaves) for part, child in zip(parts, children_of(x))])
 
     return take
-
-
-def builder(structure: Structure) -> Builder:
-    """For trees of this structure."""
-    kind, keys = structure.kind, structure.keys
-    if kind is None:
-        return next
-    parts = None if all(c.kind is None for c in structure.children) else [builder(c) for c in structure.children]
-    count = len(keys)
-
-    def children(leaves: Iterator[Any]) -> Any:
-        return islice(leaves, count) if parts is None else [part(leaves) for part in parts]
-
-    if kind is dict:
-        return lambda leaves: dict(zip(keys, children(leaves)))
-    if kind is list or kind is tuple:
-        return lambda leaves: kind(children(leaves))
-    if issubclass(kind, tuple):
-        return lambda leaves: kind(*children(leaves))
-    return _dataclass_builder(structure, children)
-
-
-def _dataclass_builder(structure: Structure, children: Builder) -> Builder:
-    kind, keys = structure.kind, structure.keys
-    static = {name: e.value for name, e in structure.static}
-    # Fields that a class handles itself (slots, properties) are set one by one, all others at once.
-    handled = any(hasattr(getattr(kind, name, None), "__set__") for name in (*keys, *static)) or not hasattr(
-        object.__new__(kind), "__dict__")
-
-    def build(leaves: Iterator[Any]) -> Any:
-        made = object.__new__(kind)
-        if handled:
-            for name, value in (*static.items(), *zip(keys, children(leaves))):
-                object.__setattr__(made, name, value)
-        else:
-            fields = made.__dict__
-            fields.update(static)
-            fields.update(zip(keys, children(leaves)))
-        return made
-
-    return build

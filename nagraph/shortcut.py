@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from nagraph.flattening import Taker, builder, taker
+from nagraph.flattening import Taker, taker
 from nagraph.signature import Call
-from nagraph.tree import LEAF, Structure, exact
+from nagraph.tree import LEAF, Structure, builder, exact
 
 #: How many are tried, the last used first.
 MOST = 8

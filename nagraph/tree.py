@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,8 @@ class Structure:
 
 
 LEAF = Structure(None)
+#: Makes a tree of the leaves that come next.
+Builder = Callable[[Iterator[Any]], Any]
 
 
 def is_array(x: Any) -> bool:
@@ -134,25 +137,48 @@ def unflatten(structure: Structure, leaves: Sequence[Any]) -> Any:
     """The tree of this structure with these leaves."""
     if structure.leaf_count != len(leaves):
         raise TreeError(f"the structure {structure} has {structure.leaf_count} leaves, got {len(leaves)}")
-    return _unflatten(structure, iter(leaves))
+    return builder(structure)(iter(leaves))
 
 
-def _unflatten(s: Structure, leaves: Iterator[Any]) -> Any:
-    if s.kind is None:
-        return next(leaves)
-    children = [_unflatten(c, leaves) for c in s.children]
-    if s.kind is dict:
-        return dict(zip(s.keys, children))
-    if s.kind in (list, tuple):
-        return s.kind(children)
-    if issubclass(s.kind, tuple):
-        return s.kind(*children)
-    made = object.__new__(s.kind)
-    for name, exact in s.static:
-        object.__setattr__(made, name, exact.value)
-    for name, child in zip(s.keys, children):
-        object.__setattr__(made, name, child)
-    return made
+def builder(structure: Structure) -> Builder:
+    """A function that makes a tree of this structure of the leaves that come next."""
+    kind, keys = structure.kind, structure.keys
+    if kind is None:
+        return next
+    parts = None if all(c.kind is None for c in structure.children) else [builder(c) for c in structure.children]
+    count = len(keys)
+
+    def children(leaves: Iterator[Any]) -> Any:
+        return islice(leaves, count) if parts is None else [part(leaves) for part in parts]
+
+    if kind is dict:
+        return lambda leaves: dict(zip(keys, children(leaves)))
+    if kind in (list, tuple):
+        return lambda leaves: kind(children(leaves))
+    if issubclass(kind, tuple):
+        return lambda leaves: kind(*children(leaves))
+    return _dataclass_builder(structure, children)
+
+
+def _dataclass_builder(structure: Structure, children: Builder) -> Builder:
+    kind, keys = structure.kind, structure.keys
+    static = {name: e.value for name, e in structure.static}
+    # Fields that a class handles itself (slots, properties) are set one by one, all others at once.
+    handled = any(hasattr(getattr(kind, name, None), "__set__") for name in (*keys, *static)) or not hasattr(
+        object.__new__(kind), "__dict__")
+
+    def build(leaves: Iterator[Any]) -> Any:
+        made = object.__new__(kind)
+        if handled:
+            for name, value in (*static.items(), *zip(keys, children(leaves))):
+                object.__setattr__(made, name, value)
+        else:
+            fields = made.__dict__
+            fields.update(static)
+            fields.update(zip(keys, children(leaves)))
+        return made
+
+    return build
 
 
 def leaves(tree: Any) -> list[Any]:
