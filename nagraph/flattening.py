@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from nagraph.tree import Structure, exact
+from nagraph.tree import Structure
 
 #: Adds the arrays of a tree to a list; False if the tree is of another structure than the taker was made for.
 Taker = Callable[[Any, list[Any]], bool]
@@ -86,7 +86,7 @@ def _dataclass(structure: Structure, parts: list[Taker] | None) -> Taker:
         if type(x) is not kind:
             return False
         for value, e in zip(static_of(x), expected):
-            if value is not e.value and exact(value) != e.key:
+            if not e.holds(value):
                 return False
         if parts is None:
             leaves.extend(children_of(x))

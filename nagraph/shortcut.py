@@ -9,7 +9,7 @@ import numpy as np
 
 from nagraph.flattening import Taker, taker
 from nagraph.signature import Call
-from nagraph.tree import LEAF, Structure, builder, exact
+from nagraph.tree import LEAF, Exact, Structure, builder
 
 #: How many are tried, the last used first.
 MOST = 8
@@ -76,8 +76,8 @@ class Shortcut:
 
 def _same(value: Any) -> Taker:
     """For a static argument."""
-    key = exact(value)
-    return lambda x, leaves: x is value or bool(exact(x) == key)
+    seen = Exact(value)
+    return lambda x, leaves: seen.holds(x)
 
 
 def _identical(value: Any) -> Taker:

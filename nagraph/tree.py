@@ -103,7 +103,7 @@ def _flatten_dataclass(tree: Any, leaves: list[Any]) -> Structure:
                 raise TreeError(
                     f"{type(tree).__name__}.{field.name} holds no array, so it must be hashable; got {x!r}: use a tuple"
                 ) from None
-            static.append((field.name, _Exact(x)))
+            static.append((field.name, Exact(x)))
     return Structure(type(tree), tuple(keys), tuple(children), tuple(static), frozenset(buffers))
 
 
@@ -114,17 +114,33 @@ def exact(x: Any) -> Any:
     return type(x), x.hex() if isinstance(x, float) else x
 
 
-class _Exact:
-    """A static field's value, compared by `exact`."""
+#: What can't change while it stays the same object.
+_UNCHANGING = (bool, int, float, complex, str, bytes, type(None), type)
 
-    __slots__ = ("value", "key")
+
+def _unchanging(x: Any) -> bool:
+    return type(x) in _UNCHANGING or type(x) is tuple and all(map(_unchanging, x))
+
+
+class Exact:
+    """A static value, compared by `exact`."""
+
+    __slots__ = ("value", "key", "_hash", "_fixed")
 
     def __init__(self, value: Any):
         self.value = value
         self.key = exact(value)
+        self._hash, self._fixed = hash(self.key), _unchanging(value)
+
+    def holds(self, x: Any) -> bool:
+        """Whether x is this value still: an object whose hash has changed is another, even if it is the same object."""
+        if x is self.value and self._fixed:
+            return True
+        key = exact(x)
+        return bool(key == self.key) and hash(key) == self._hash
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Exact) and bool(self.key == other.key)
+        return isinstance(other, Exact) and bool(self.key == other.key)
 
     def __hash__(self) -> int:
         return hash(self.key)

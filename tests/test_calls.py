@@ -238,6 +238,23 @@ def test_static_values_keywords_and_defaults(backend, monkeypatch):
     assert jitted.cache_info().misses == misses and not count
 
 
+@dataclass(unsafe_hash=True)
+class Setting:
+    n: int
+
+
+def test_a_static_object_that_changes_is_another_value():
+    setting = Setting(2)
+    jitted = ng.jit(lambda x, s, layer: x * s.n + layer.scale.n, static_argnames="s")
+    layer = Layer(np.ones(2), np.ones(2), Setting(1))
+    for n in (2, 2, 5, 5, 2):
+        setting.n = n
+        assert jitted(np.ones(3), setting, layer).tolist() == [n + 1] * 3
+    for n in (1, 7, 7):
+        layer.scale.n = n
+        assert jitted(np.ones(3), setting, layer).tolist() == [2 + n] * 3
+
+
 def test_results_are_fresh_arrays():
     jitted = ng.jit(lambda x: {"y": x, "z": x * 2})
     x = np.ones(3)
