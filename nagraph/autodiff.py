@@ -13,6 +13,7 @@ from nagraph.errors import MissingRuleError
 from nagraph.ir.builder import Builder, current, located
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.types import TensorType, is_float
+from nagraph.narrowing import narrowed
 from nagraph.ops.base import add_tangents
 from nagraph.ops.region import Region, zeros_of
 
@@ -28,6 +29,7 @@ def pullback(graph: Graph, operands: Sequence[Value], wrt: Sequence[int] | None 
     O(nodes). An op on the way without a derivative raises MissingRuleError with the user's line.
     """
     builder = current()
+    graph = narrowed(graph)  # so that what is not read has no derivative either
     which = range(len(operands)) if wrt is None else wrt
     env: dict[Value, Value] = dict(zip(graph.inputs, map(builder.accept, operands), strict=True))
     depends = {graph.inputs[i] for i in which if is_float(graph.inputs[i].dtype)}

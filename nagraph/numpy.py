@@ -67,7 +67,6 @@ from nagraph.ops.movement import (  # noqa: F401
     expand_dims,
     flip,
     moveaxis,
-    pad,
     permute_dims,
     ravel,
     reshape,
@@ -75,6 +74,7 @@ from nagraph.ops.movement import (  # noqa: F401
     swapaxes,
     transpose,
 )
+from nagraph.ops.padding import pad  # noqa: F401
 from nagraph.ops.reduction import all, amax, amin, any, max, mean, min, prod, std, sum, var  # noqa: F401
 from nagraph.ops.rounding import ceil, copysign, fix, floor, nextafter, rint, round, sign, trunc  # noqa: F401
 from nagraph.ops.sorting import argsort, sort, top_k  # noqa: F401

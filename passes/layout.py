@@ -11,7 +11,8 @@ from nagraph.ir.op import Op
 from nagraph.ops.base import Cast, Elementwise
 from nagraph.ops.convolution import ConvGeneral
 from nagraph.ops.materialize import Materialize
-from nagraph.ops.movement import Broadcast, Flip, Pad, Slice, Transpose, reshape, transpose
+from nagraph.ops.movement import Broadcast, Flip, Slice, Transpose, reshape, transpose
+from nagraph.ops.padding import Pad
 from nagraph.ops.reduction import Reduction
 from nagraph.ops.region import StopGradient
 from nagraph.ops.window_products import as_product, batch_last, channels_last

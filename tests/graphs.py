@@ -19,7 +19,8 @@ from nagraph.ops.cumulative import cumsum
 from nagraph.ops.elementwise import abs, add, clip, maximum, minimum, multiply, negative, square, subtract, where
 from nagraph.ops.indexing import take
 from nagraph.ops.joining import concatenate, stack
-from nagraph.ops.movement import broadcast_to, expand_dims, flip, iota, pad, reshape, swapaxes, transpose
+from nagraph.ops.movement import broadcast_to, expand_dims, flip, iota, reshape, swapaxes, transpose
+from nagraph.ops.padding import pad
 from nagraph.ops.reduction import max, mean, min, sum
 from nagraph.ops.region import Call
 from nagraph.ops.rounding import floor, sign

@@ -146,6 +146,8 @@ def test_a_call_that_differs_in_one_leaf_is_not_taken_for_one_before(backend, da
             at = data.draw(st.sampled_from([i for i, a in enumerate(leaves) if a is not None]))
             changed[at] = CHANGES[data.draw(st.sampled_from(sorted(CHANGES)))](leaves[at])
         other = tree.unflatten(structure, changed)
+        if not is_tree(other):  # a field that has no array now is static, and a dict is not
+            continue
         wanted, _ = f(other, x)
         found, same = jitted(other, x)
         np.testing.assert_array_equal(same, x)

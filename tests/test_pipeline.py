@@ -77,7 +77,7 @@ def test_the_default_runs_every_pass_but_none_twice_in_a_row() -> None:
 
 
 @pytest.mark.parametrize("text, told", [
-    ("simplfy", "unknown pass 'simplfy' (did you mean simplify?); there is canonicalize, simplify, "),
+    ("simplfy", "unknown pass 'simplfy' (did you mean simplify?); there is canonicalize, narrow, simplify, "),
     ("qqq", "unknown pass 'qqq'; there is "),
     ("dce,Fuse", "unknown pass 'Fuse' (did you mean fuse?)"),
     ("fuse{max_node=8}", "pass fuse has no option 'max_node' (did you mean max_nodes?); it has max_nodes, min_nbytes"),
@@ -155,7 +155,7 @@ def test_dumps_parse_back(make, tmp_path: pathlib.Path) -> None:
     seen: list[pipeline.Observation] = []
     Pipeline.parse(DEFAULT).with_observers(Dump(tmp_path / "a" / "b"), seen.append)(graph)
     names = sorted(p.name for p in (tmp_path / "a" / "b").iterdir())
-    assert names[:3] == ["00_traced.ng", "01_canonicalize.ng", "02_simplify.ng"] and names[-1] == "14_memory.ng" and len(names) == 15
+    assert names[:3] == ["00_traced.ng", "01_canonicalize.ng", "02_narrow.ng"] and names[-1] == "15_memory.ng" and len(names) == 16
     texts = [(tmp_path / "a" / "b" / n).read_text() for n in names]
     assert [ng.parse(t) for t in texts] == [graph, *(o.after for o in seen)]
 

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from nagraph.ir.graph import Graph, Value
 
 Array = np.ndarray[Any, Any]
+#: A part of a tensor: on each axis from one index up to another.
+Box = tuple[tuple[int, int], ...]
+
+
+def whole(shape: Sequence[int]) -> Box:
+    """The box that is all of a tensor."""
+    return tuple((0, n) for n in shape)
 
 
 class Cost(NamedTuple):
@@ -102,6 +109,13 @@ class Op:
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         """The results for `size` examples at once, stacked on axis 0; batched operands have theirs on axis 0."""
         raise MissingRuleError(f"op {self.name} has no batching rule (vmap)")
+
+    def narrow(self, box: Box, *operands: Any) -> tuple[Op, Sequence[Box]] | None:
+        """How a part of the (one) result is computed from parts of operands of these types: the op that does it, and their boxes.
+
+        None where it takes the whole operands; that is so unless an op says more.
+        """
+        return None
 
     def cost(self, *operands: Any, **_: Any) -> Cost:
         """Operations of one evaluation."""

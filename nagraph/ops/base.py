@@ -13,7 +13,7 @@ from nagraph.errors import NagraphError, TypeRuleError
 from nagraph.ir.builder import active, current, located
 from nagraph.ir.graph import Value
 from nagraph.ir.location import caller_location
-from nagraph.ir.op import Array, Cost, Op, op
+from nagraph.ir.op import Array, Box, Cost, Op, op
 from nagraph.ir.promotion import WEAK, floating, result_type, scalar_array
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SHORT_NAMES, DType, TensorType, as_dtype, is_float, type_of
 from nagraph.ops.operands import F64 as F64
@@ -195,9 +195,17 @@ class Elementwise(Primitive):
         rank = max(x.ndim - b for x, b in zip(operands, batched))
         return (self(*(align_batched(x, rank) if b else x for x, b in zip(operands, batched))),)
 
+    def narrow(self, box: Box, *operands: TensorType) -> tuple[Op, Sequence[Box]]:
+        return self, [aligned_box(box, t.shape) for t in operands]
+
     def cost(self, *operands: Any, **_: Any) -> Cost:
         size = self.infer(*operands).size
         return Cost(*(c * size for c in self.per_element))
+
+
+def aligned_box(box: Box, shape: Sequence[int]) -> Box:
+    """The part of an operand of this shape that meets a part of the result, by NumPy's rule of broadcasting."""
+    return tuple((0, 1) if n == 1 else part for n, part in zip(shape, box[len(box) - len(shape):]))
 
 
 class Linear(Primitive):
@@ -367,6 +375,9 @@ class Cast(Linear):
 
     def scalar(self, s: Any, x: Any) -> Any:
         return s.cast(x, self.dtype)
+
+    def narrow(self, box: Box, x: TensorType) -> tuple[Op, Sequence[Box]]:
+        return self, [box]
 
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         (x,) = operands

@@ -10,7 +10,7 @@ import numpy as np
 
 from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
-from nagraph.ir.op import Array, Cost, op
+from nagraph.ir.op import Array, Box, Cost, Op, op, whole
 from nagraph.ir.operators import FUNCTIONS
 from nagraph.ir.promotion import result_type
 from nagraph.ir.types import TensorType
@@ -170,6 +170,16 @@ class DotGeneral(Folding, Multilinear):
         place = len(axes[0]) + (0 if batched[0] else len(self.free(operands[0].ndim, operands[1].ndim - 1)[0]))
         order = (place, *(a for a in range(z.ndim) if a != place))
         return (_transpose(z, order),)
+
+    def narrow(self, box: Box, x: TensorType, y: TensorType) -> tuple[Op, Sequence[Box]]:
+        """Batch axes and free axes in part, contracted ones whole."""
+        parts = iter(box)
+        batch = [next(parts) for _ in self.batch_axes[0]]
+        found = []
+        for side, (t, free) in enumerate(zip((x, y), self.free(x.rank, y.rank))):
+            part = dict(enumerate(whole(t.shape))) | dict(zip(self.batch_axes[side], batch)) | {a: next(parts) for a in free}
+            found.append(tuple(part[a] for a in range(t.rank)))
+        return self, found
 
     def cost(self, x: TensorType, y: TensorType) -> Cost:
         return Cost(flops=2.0 * self.infer(x, y).size * math.prod(x.shape[a] for a in self.contract[0]))

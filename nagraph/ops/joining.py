@@ -9,7 +9,7 @@ import numpy as np
 
 from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
-from nagraph.ir.op import Array, op
+from nagraph.ir.op import Array, Box, Op, op
 from nagraph.ir.promotion import result_type
 from nagraph.ir.types import SHORT_NAMES, TensorType
 from nagraph.ops.base import Linear, Maybe, convert, dtype_item, normalize_axes, shape_of
@@ -69,6 +69,11 @@ class Concatenate(Linear):
             found = value if found is None else k.select(inside, value, found)
         assert found is not None, "an empty result has no elements"
         return int(found)
+
+    def narrow(self, box: Box, *operands: TensorType) -> tuple[Op, Sequence[Box]] | None:
+        if box[self.axis] != (0, sum(t.shape[self.axis] for t in operands)):
+            return None
+        return self, [tuple((0, t.shape[i]) if i == self.axis else part for i, part in enumerate(box)) for t in operands]
 
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         out, start = [], 0

@@ -10,9 +10,9 @@ import numpy as np
 
 from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
-from nagraph.ir.op import Array, op
-from nagraph.ir.types import BOOL, INTEGERS, DType, TensorType, as_dtype, type_of
-from nagraph.ops.base import Linear, Maybe, NotDifferentiable, normalize_axes, shape_of
+from nagraph.ir.op import Array, Box, Op, op, whole
+from nagraph.ir.types import BOOL, DType, TensorType, as_dtype
+from nagraph.ops.base import Linear, Maybe, NotDifferentiable, aligned_box, normalize_axes, shape_of
 
 Shape = tuple[int, ...]
 
@@ -47,6 +47,20 @@ class Reshape(Linear):
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         return (reshape(operands[0], (size, *self.shape)),)
 
+    def narrow(self, box: Box, x: TensorType) -> tuple[Op, Sequence[Box]] | None:
+        """Axes that are the same before and after keep their part; those that are merged or taken apart must be whole."""
+        if not x.size:
+            return None
+        found = list(whole(x.shape))
+        for before, after in _same_elements(x.shape, self.shape):
+            long = [[a for a in axes if shape[a] != 1] for axes, shape in ((before, x.shape), (after, self.shape))]
+            if all(box[a] == (0, self.shape[a]) for a in after):
+                continue
+            if len(long[0]) != 1 or len(long[1]) != 1:
+                return None
+            found[long[0][0]] = box[long[1][0]]
+        return Reshape(tuple(b - a for a, b in box)), [tuple(found)]
+
     def samples(self, rng: np.random.Generator) -> Any:
         yield (rng.normal(size=(math.prod(self.shape),)),)
 
@@ -75,6 +89,9 @@ class Transpose(Linear):
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         return (transpose(operands[0], (0, *(a + 1 for a in self.axes))),)
+
+    def narrow(self, box: Box, x: TensorType) -> tuple[Op, Sequence[Box]]:
+        return self, [tuple(box[self.axes.index(i)] for i in range(len(box)))]
 
     def samples(self, rng: np.random.Generator) -> Any:
         yield (rng.normal(size=range(2, 2 + len(self.axes))),)
@@ -110,6 +127,9 @@ class Broadcast(Linear):
 
         return (broadcast_to(align_batched(operands[0], len(self.shape)), (size, *self.shape)),)
 
+    def narrow(self, box: Box, x: TensorType) -> tuple[Op, Sequence[Box]]:
+        return Broadcast(tuple(b - a for a, b in box)), [aligned_box(box, x.shape)]
+
     def samples(self, rng: np.random.Generator) -> Any:
         yield (rng.normal(size=self.shape[-1:]),)
 
@@ -142,6 +162,8 @@ class Slice(Linear):
         return found
 
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        from nagraph.ops.padding import Pad
+
         high, inner = [], []
         for a, n, s, m in zip(self.start, operands[0].shape, self.step, ct.shape):
             spread = (m - 1) * s + 1 if m else 0
@@ -152,66 +174,19 @@ class Slice(Linear):
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         return (Slice((0, *self.start), (size, *self.stop), (1, *self.step))(operands[0]),)
 
+    @classmethod
+    def whole(cls, shape: Sequence[int]) -> Slice:
+        """The slice that takes all."""
+        return cls((0,) * len(shape), tuple(shape), (1,) * len(shape))
+
+    def narrow(self, box: Box, x: TensorType) -> tuple[Op, Sequence[Box]] | None:
+        if any(a == b for a, b in box):
+            return None
+        found = tuple((low + a * s, low + (b - 1) * s + 1) for (a, b), low, s in zip(box, self.start, self.step))
+        return Slice((0,) * len(box), tuple(b - a for a, b in found), self.step), [found]
+
     def samples(self, rng: np.random.Generator) -> Any:
         yield (rng.normal(size=self.stop),)
-
-
-@op
-class Pad(Linear):
-    """x with zeros (or `value`) below and above on each axis, and `inner` of them between neighbours."""
-
-    low: Shape
-    high: Shape
-    inner: Shape
-    value: float = 0.0
-
-    def infer(self, x: TensorType) -> TensorType:
-        if not len(self.low) == len(self.high) == len(self.inner) == x.rank:
-            raise TypeRuleError(f"pad: {x} needs low, high and inner for {x.rank} axes, got {len(self.low)}")
-        if min((*self.low, *self.high, *self.inner), default=0) < 0:
-            raise TypeRuleError(f"pad: amounts are at least 0, got low {self.low}, high {self.high}, inner {self.inner}")
-        if x.dtype in INTEGERS and not np.iinfo(x.dtype).min <= self.value <= np.iinfo(x.dtype).max:
-            raise TypeRuleError(f"pad: {x} can't hold the value {self.value}")
-        return x.with_shape(tuple(a + b + n + max(n - 1, 0) * s for a, b, s, n in zip(self.low, self.high, self.inner, x.shape)))
-
-    def reference(self, x: Array) -> Array:
-        y = np.empty(self.infer(type_of(x)).shape, x.dtype)
-        self._write(x, y)
-        return y
-
-    def _write(self, x: Array, y: Array) -> None:
-        y[...] = self.value
-        y[tuple(slice(a, y.shape[i] - b, s + 1) for i, (a, b, s) in enumerate(zip(self.low, self.high, self.inner)))] = x
-
-    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
-        return self._write
-
-    def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
-        (x,) = operands
-        places, mask = [], None
-        for i, n, low, inner in zip(index, x.shape, self.low, self.inner):
-            at = k.sum([(i, 1)], -low)
-            if not k.always(at, n, inner + 1):
-                mask = k.within(at, (n - 1) * (inner + 1) + 1 if n else 0, inner + 1, mask)
-            places.append(k.quotient(at, inner + 1) if n > 1 else k.sum(()))  # inside, the only index of one element is 0
-        if mask is None:
-            return int(k.element(x, tuple(places)))
-        with k.masked(mask):
-            inside = k.element(x, tuple(places))
-        return int(k.select(mask, inside, k.number(self.value, x.dtype)))
-
-    def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
-        return (None if tangents[0] is None else Pad(self.low, self.high, self.inner)(tangents[0]),)
-
-    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
-        stop = tuple(max(n - b, a) for a, b, n in zip(self.low, self.high, ct.shape))
-        return (Slice(self.low, stop, tuple(s + 1 for s in self.inner))(ct),)
-
-    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
-        return (Pad((0, *self.low), (0, *self.high), (0, *self.inner), self.value)(operands[0]),)
-
-    def samples(self, rng: np.random.Generator) -> Any:
-        yield (rng.normal(size=(3,) * len(self.low)),)
 
 
 @op
@@ -284,6 +259,20 @@ class Iota(NotDifferentiable):
         yield ()
 
 
+def _same_elements(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:
+    """The axes of two shapes of one size, in the smallest groups that hold as many elements: [2, 12] and [2, 3, 4, 1]."""
+    found, i, j = [], 0, 0
+    while i < len(old) or j < len(new):
+        before, after = [i], [j]
+        p, q = (shape[at] if at < len(shape) else 1 for shape, at in ((old, i), (new, j)))
+        i, j = i + 1, j + 1
+        while p != q:
+            if p < q:
+                p, i = p * old[i], i + 1
+            else:
+                q, j = q * new[j], j + 1
+        found.append(([a for a in range(before[0], i) if a < len(old)], [a for a in range(after[0], j) if a < len(new)]))
+    return found
 
 
 def reshape(x: Any, shape: int | Sequence[int]) -> Any:
@@ -382,36 +371,6 @@ def slice_axis(x: Any, axis: int, start: int, stop: int) -> Any:
     low, high = [0] * len(shape), list(shape)
     low[axis], high[axis] = start, stop
     return Slice(tuple(low), tuple(high), (1,) * len(shape))(x)
-
-
-def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float = 0) -> Any:
-    """x with elements put around it: mode "constant", "edge" (the last one), or "reflect" (mirrored, edge not repeated).
-
-    pad_width: a number, (low, high), or a pair for each axis.
-    """
-    from nagraph.ops.joining import concatenate
-
-    rank = len(shape_of(x))
-    widths = [(int(a), int(b)) for a, b in np.broadcast_to(np.asarray(pad_width), (rank, 2))]
-    if mode == "constant":
-        low, high = zip(*widths) if widths else ((), ())
-        return Pad(tuple(low), tuple(high), (0,) * rank, float(constant_values))(x)
-    if mode not in ("edge", "reflect"):
-        raise TypeRuleError(f"pad: mode is constant, edge or reflect, got {mode!r}")
-    for axis, (a, b) in enumerate(widths):
-        n = shape_of(x)[axis]
-        if not a and not b:
-            continue
-        if max(a, b) > (n - 1 if mode == "reflect" else 0 if n == 0 else max(a, b)):
-            raise TypeRuleError(f"pad: {mode} by ({a}, {b}) needs a longer axis {axis} than {n}")
-        if mode == "reflect":
-            before, after = flip(slice_axis(x, axis, 1, a + 1), axis), flip(slice_axis(x, axis, n - 1 - b, n - 1), axis)
-        else:
-            shape = list(shape_of(x))
-            before = broadcast_to(slice_axis(x, axis, 0, 1), [*shape[:axis], a, *shape[axis + 1:]])
-            after = broadcast_to(slice_axis(x, axis, n - 1, n), [*shape[:axis], b, *shape[axis + 1:]])
-        x = concatenate([before, x, after], axis=axis)
-    return x
 
 
 def iota(dtype: Any, shape: Sequence[int], axis: int = 0) -> Any:

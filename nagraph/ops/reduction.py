@@ -10,7 +10,7 @@ import numpy as np
 
 from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
-from nagraph.ir.op import Array, Cost, op
+from nagraph.ir.op import Array, Box, Cost, Op, op
 from nagraph.ir.types import BOOL, DTYPES, INTEGERS, SIGNED, DType, TensorType, as_dtype, is_float
 from nagraph.ops.base import F32, NARROW_FLOATS, Maybe, as_array, cast, normalize_axes, shape_of
 from nagraph.ops.folding import Folding
@@ -67,6 +67,9 @@ class Reduction(Folding):
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         return (type(self)(tuple(a + 1 for a in self.axes))(*operands),)  # type: ignore[call-arg]
+
+    def narrow(self, box: Box, x: TensorType) -> tuple[Op, Sequence[Box]]:
+        return self, [merged(box, [(0, x.shape[a]) for a in self.axes], self.axes)]
 
     def cost(self, x: TensorType) -> Cost:
         return Cost(flops=x.size)

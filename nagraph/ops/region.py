@@ -12,7 +12,7 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.builder import current
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Value
-from nagraph.ir.op import Array, Cost, Op, op
+from nagraph.ir.op import Array, Box, Cost, Op, op
 from nagraph.ir.types import TensorType, is_float
 from nagraph.ops.base import Linear, Maybe, Primitive, zeros_like
 
@@ -186,6 +186,9 @@ class StopGradient(Primitive):
 
     def scalar(self, s: Any, x: Any) -> Any:
         return x
+
+    def narrow(self, box: Box, x: TensorType) -> tuple[Op, Sequence[Box]]:
+        return self, [box]
 
     def vjp(self, cotangents: Any, results: Any, operands: Any) -> tuple[None]:
         return (None,)

@@ -11,7 +11,8 @@ from nagraph.ops.base import zeros_like
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.convolution import Axes, ConvGeneral, Pairs, spread, window_count
 from nagraph.ops.joining import concatenate
-from nagraph.ops.movement import Pad, Slice, broadcast_to, reshape, transpose
+from nagraph.ops.movement import Slice, broadcast_to, reshape, transpose
+from nagraph.ops.padding import Pad
 from nagraph.ops.windows import Windows
 
 #: Channels of a group from which its convolution is a matrix product that is worth the name.

@@ -14,7 +14,8 @@ from nagraph.ir.op import Array, op
 from nagraph.ir.types import TensorType
 from nagraph.ops.base import Linear, Maybe, add
 from nagraph.ops.convolution import Axes, spread, window_count
-from nagraph.ops.movement import Pad, Slice, reshape
+from nagraph.ops.movement import Slice, reshape
+from nagraph.ops.padding import Pad
 
 
 @op

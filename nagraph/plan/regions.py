@@ -18,7 +18,8 @@ from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.indexing import Gather
 from nagraph.ops.joining import Concatenate
 from nagraph.ops.materialize import Materialize
-from nagraph.ops.movement import Broadcast, Flip, Iota, Pad, Reshape, Slice, Transpose
+from nagraph.ops.movement import Broadcast, Flip, Iota, Reshape, Slice, Transpose
+from nagraph.ops.padding import Pad
 from nagraph.ops.random import FoldIn, RandomBits
 from nagraph.ops.reduction import Reduction
 from nagraph.ops.region import StopGradient

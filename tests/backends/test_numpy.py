@@ -25,7 +25,8 @@ from nagraph.ops.dynamic_slice import DynamicSlice, DynamicUpdateSlice
 from nagraph.ops.elementwise import Add, Multiply
 from nagraph.ops.indexing import Gather, Scatter
 from nagraph.ops.joining import Concatenate
-from nagraph.ops.movement import Pad, Reshape, Slice, Transpose
+from nagraph.ops.movement import Reshape, Slice, Transpose
+from nagraph.ops.padding import Pad
 from nagraph.ops.reduction import Max, Sum
 from nagraph.ops.region import interpret
 from nagraph.ops.special import BLOCK, Erf, Exp, Tanh

@@ -72,7 +72,7 @@ def test_inspect_prints_the_graph_before_and_after() -> None:
     done = run("inspect", "gpt2")
     assert done.code == 0 and done.err == ""
     traced, after = done.out.split("// after ")
-    assert traced.startswith("// as traced: ") and after.startswith("canonicalize,simplify,")
+    assert traced.startswith("// as traced: ") and after.startswith("canonicalize,narrow,simplify,")
     assert 'layer_norm' in traced and "gpt2.py:" in traced, "composites by name, and the user's lines"
     assert 'kind="fused"' in after and 'kind="fused"' not in traced
     before, then = counts(done.out)
@@ -81,7 +81,7 @@ def test_inspect_prints_the_graph_before_and_after() -> None:
 
 def test_inspect_one_pass() -> None:
     done = run("inspect", "gpt2", "--pass", "fuse")
-    assert re.match(r"// before fuse \(pass 12\): \d+ nodes\n", done.out) and "// after fuse: " in done.out
+    assert re.match(r"// before fuse \(pass 13\): \d+ nodes\n", done.out) and "// after fuse: " in done.out
     before, after = counts(done.out)
     assert after < before
     halves = done.out.split("// after fuse")

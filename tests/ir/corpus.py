@@ -15,7 +15,8 @@ from nagraph.ops.cumulative import Cummax, Cummin, Cumprod, Cumsum
 from nagraph.ops.dynamic_slice import DynamicSlice
 from nagraph.ops.indexing import Gather, Scatter
 from nagraph.ops.joining import Concatenate
-from nagraph.ops.movement import Broadcast, Flip, Iota, Pad, Reshape, Slice, Transpose
+from nagraph.ops.movement import Broadcast, Flip, Iota, Reshape, Slice, Transpose
+from nagraph.ops.padding import Pad
 from nagraph.ops.pooling import WindowArgmax, WindowMax, WindowPut, WindowSum
 from nagraph.ops.random import RandomBits
 from nagraph.ops.reduction import All, Any_, Max, Min, Prod, Sum

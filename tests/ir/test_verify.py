@@ -12,7 +12,7 @@ from nagraph.errors import NagraphError, TypeRuleError, VerifyError
 from nagraph.ir import Constant, Graph, Node, Value, build, spec
 from nagraph.ir.verify import MAX_NESTING
 from nagraph.ops.control import fresh
-from nagraph.ops.movement import Pad
+from nagraph.ops.padding import Pad
 from nagraph.ops.reduction import Sum
 from nagraph.ops.region import Call, interpret
 from nagraph.ops.special import Tanh

@@ -11,7 +11,8 @@ from nagraph.ops.base import Cast, Elementwise, as_array
 from nagraph.ops.cumulative import Cummax, Cummin, Cumprod, Cumsum
 from nagraph.ops.joining import Concatenate
 from nagraph.ops.materialize import Materialize
-from nagraph.ops.movement import Broadcast, Flip, Pad, Reshape, Slice, Transpose
+from nagraph.ops.movement import Broadcast, Flip, Reshape, Slice, Transpose
+from nagraph.ops.padding import Pad
 from nagraph.ops.reduction import All, Any_, Max, Min, Prod, Sum
 from nagraph.ops.sorting import Argsort, Sort
 from nagraph.ops.windows import Windows

@@ -11,7 +11,7 @@ from nagraph.pipeline import DEFAULT, MODULES, Pipeline
 from nagraph.plan import check, lower
 from tests.graphs import arrays_for, graphs
 
-IDEMPOTENT = ("canonicalize", "simplify", "fold", "cse", "dce", "expand")
+IDEMPOTENT = ("canonicalize", "narrow", "simplify", "fold", "cse", "dce", "expand")
 OPTIONS = {"fuse": "fuse{min_nbytes=0}"}
 
 
