@@ -15,7 +15,7 @@ from nagraph.backends.llvm.contraction import Contraction, as_contraction, direc
 from nagraph.backends.llvm.cost import stage_ns
 from nagraph.backends.llvm.frame import Frame, liking, power_of_two
 from nagraph.backends.llvm.lanes import Lanes, memory_type
-from nagraph.backends.llvm.prefetch import Requests, accesses
+from nagraph.backends.llvm.prefetch import Requests, accesses, row_requests
 from nagraph.backends.llvm.squares import Squares, turned_loads
 from nagraph.backends.llvm.stage import StageEmission
 from nagraph.backends.llvm.values import lane_axes
@@ -158,6 +158,7 @@ def _by_points(frame: Frame) -> Emitted:
     kernel, code = frame.kernel, frame.code
     nbytes = _tile_memory(frame, [i for i, t in enumerate(kernel.tiles) if t.size > 1], 1)
     extents = list(kernel.axes[:kernel.grid])
+    frame.requests = row_requests(kernel, frame.vector())
     with code.loop(code.arguments[2], code.arguments[3]) as loop:
         _place(frame, loop.index, extents)
         for stage in kernel.stages:

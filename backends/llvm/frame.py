@@ -9,7 +9,7 @@ from nagraph.backends.llvm.lanes import Lanes
 from nagraph.backends.llvm.native import vector_nbytes
 from nagraph.ir.scalar import I64, Scalar
 from nagraph.kernel.affine import Affine
-from nagraph.kernel.form import Apply, Kernel, Stage
+from nagraph.kernel.form import Apply, Kernel, Load, Stage, Store
 from nagraph.ops.base import Elementwise
 
 
@@ -34,6 +34,8 @@ class Frame:
         self.kept: set[int] = set()
         #: Memory of tiles for the first row of a block.
         self.bases: dict[int, Reg] = {}
+        #: The stage that asks for memory while it computes, and for which accesses (`prefetch.row_requests`).
+        self.requests: tuple[Stage, list[Load | Store]] | None = None
         self._itemsize = max((d.itemsize for d in kernel.operands if d.itemsize >= 4), default=4)
 
     def vector(self) -> int:

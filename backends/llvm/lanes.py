@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nagraph.backends.llvm import native
 from nagraph.backends.llvm.code import Code, Reg, constant, suffix, vector, vector_parts
 from nagraph.ir.scalar import F32, F64, I32, I64, U32, Scalar, ScalarBuilder
 from nagraph.ir.types import BOOL, DTYPES, INTEGERS, SIGNED, UNSIGNED, DType
@@ -66,6 +67,8 @@ def known(x: Scalar) -> int | None:
 
 class Lanes(ScalarBuilder):
     """Writes into `code`, `width` lanes at a time."""
+
+    scales = native.scales_by_powers()
 
     def __init__(self, code: Code, width: int):
         self.code = code
@@ -131,6 +134,45 @@ class Lanes(ScalarBuilder):
 
     def round(self, how: str, x: Scalar) -> Scalar:
         return self._call(ROUND[how], x)
+
+    def scale(self, x: Scalar, n: Scalar) -> Scalar:
+        """By AVX-512's instruction, whole registers at a time: it is not one of LLVM's own operations."""
+        code, element = self.code, element_type(x.dtype)
+        most, least = (n // x.dtype.itemsize for n in (64, 16))
+        width = max(least, min(self.width, most))
+        kind = vector(width, element)
+        name = f"llvm.x86.avx512.mask.scalef.p{element[0] if element == 'double' else 's'}.{8 * width * x.dtype.itemsize}"
+        lanes = "i8" if width <= 8 else "i16"
+        rounding = [Reg("i32", "4")] if width == most else []  # 4: as the thread is set, to nearest
+        rest = [Reg(kind, "zeroinitializer"), Reg(lanes, "-1"), *rounding]
+        parts = [code.call(name, kind, *pair, *rest) for pair in zip(*(self._registers(v.raw, kind) for v in (x, n)))]
+        return Scalar(self, x.dtype, self._from_registers(parts, x.raw.type))
+
+    def _registers(self, raw: Reg, kind: str) -> list[Reg]:
+        """The lanes as vectors of this kind; what they lack has any value."""
+        width = vector_parts(kind)[0]
+        if self.width == width:
+            return [raw]
+        if self.width == 1:
+            return [self.code.emit(kind, f"insertelement {kind} poison, {raw}, i64 0")]
+        return [self._shuffled(kind, raw, Reg(raw.type, "poison"), [i if i < self.width else -1 for i in range(first, first + width)])
+                for first in range(0, self.width, width)]
+
+    def _from_registers(self, parts: list[Reg], kind: str) -> Reg:
+        """The inverse."""
+        if self.width == 1:
+            return self.code.emit(kind, f"extractelement {parts[0]}, i64 0")
+        while len(parts) > 1:
+            width = 2 * vector_parts(parts[0].type)[0]
+            wide = vector(width, vector_parts(kind)[1])
+            parts = [self._shuffled(wide, a, b, range(width)) for a, b in zip(parts[::2], parts[1::2])]
+        (whole,) = parts
+        return whole if whole.type == kind else self._shuffled(kind, whole, Reg(whole.type, "poison"), range(self.width))
+
+    def _shuffled(self, kind: str, a: Reg, b: Reg, lanes: Sequence[int]) -> Reg:
+        """Lanes of two vectors side by side, by their numbers; -1 is any."""
+        places = ", ".join(f"i32 {'poison' if i < 0 else i}" for i in lanes)
+        return self.code.emit(kind, f"shufflevector {a}, {b.type} {b.text}, <{len(lanes)} x i32> <{places}>")
 
     def copysign(self, x: Scalar, y: Scalar) -> Scalar:
         return self._call("copysign", x, y)

@@ -33,6 +33,12 @@ def vector_nbytes() -> int:
 
 
 @functools.cache
+def scales_by_powers() -> bool:
+    """Whether one instruction multiplies by powers of two, with subnormal results right: AVX-512 has it."""
+    return vector_nbytes() == 64
+
+
+@functools.cache
 def vector_registers() -> int:
     """The number of vector registers that hold it."""
     return 32 if vector_nbytes() == 64 or not llvm.get_default_triple().startswith("x86") else 16

@@ -1,4 +1,7 @@
-"""Prefetching: while a matrix product is computed, memory is asked for what comes next.
+"""Prefetching: while a stage or a matrix product is computed, memory is asked for what comes next.
+
+In a kernel that goes through each row several times, the stage with the most work asks for the next row and for where this
+one is stored: a row read for the first time would otherwise be waited for.
 
 The routine takes a table of pieces: each tile of C that it computes asks for one of them, a row of it at every step of k.
 So requests are spread evenly over the time of the product, and what stages and products read next is in the second cache.
@@ -7,11 +10,13 @@ So requests are spread evenly over the time of the product, and what stages and 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from nagraph.backends.llvm.code import Reg, i64
+from nagraph.backends.llvm.cost import stage_ns
 from nagraph.backends.llvm.frame import Frame
 from nagraph.backends.llvm.lanes import memory_type
 from nagraph.kernel.affine import Affine
@@ -19,6 +24,8 @@ from nagraph.kernel.form import Kernel, Load, Stage, Store
 
 #: What one request brings: two cache lines.
 REQUEST_NBYTES = 128
+#: From so many bytes on, the rows of an operand are not expected to be near.
+ROWS_NBYTES = 1 << 20
 
 
 class Piece(NamedTuple):
@@ -70,6 +77,24 @@ def pieces(found: Access, itemsize: int, most: int) -> list[Piece]:
     others = [[c * i for i in range(extent)] for c, extent in axes]
     return [Piece(lowest + sum(offsets) + first * step, step, min(most, rows - first))
             for offsets in itertools.product(*others) for first in range(0, rows, most)]
+
+
+def row_requests(kernel: Kernel, lanes: int) -> tuple[Stage, list[Load | Store]] | None:
+    """The stage that computes longest at a point of the grid, and the accesses of all stages that it asks for meanwhile.
+
+    Those along its own loops, to operands of ROWS_NBYTES or more: smaller ones are in cache.
+    """
+    loops = [s for s in kernel.stages if s.loops]
+    if len(loops) < 2 or not kernel.grid:
+        return None
+    busiest = max(loops, key=lambda s: stage_ns(kernel, s, lanes, False))
+    known = {*range(kernel.grid), *busiest.loops}
+    found: dict[tuple[int, Affine], Load | Store] = {}
+    for i in (i for s in kernel.stages for i in (*s.body, *s.stores) if isinstance(i, (Load, Store))):
+        axes = {a for a, _ in i.index.terms}
+        if axes <= known and math.prod(kernel.axes[a] for a in axes) * kernel.operands[i.operand].itemsize >= ROWS_NBYTES:
+            found.setdefault((i.operand, i.index), i)
+    return (busiest, list(found.values())) if found else None
 
 
 class Requests:

@@ -6,6 +6,7 @@ from typing import Any
 
 from nagraph.backends.llvm.code import Reg, i64, suffix, vector
 from nagraph.backends.llvm.frame import Frame, liking
+from nagraph.backends.llvm.gemm.vectors import prefetch
 from nagraph.backends.llvm.lanes import NARROW, Lanes, memory_type
 from nagraph.ir.scalar import F32, I64, Scalar
 from nagraph.ir.types import BOOL, DType
@@ -262,11 +263,26 @@ class StageValues:
         return Scalar(lanes, dtype, raw)
 
     def _finish_point(self) -> None:
-        """Writes and stores at one point of all loops."""
+        """Writes and stores at one point of all loops, and requests for memory."""
+        if self.frame.requests is not None and self.frame.requests[0] is self.stage and self.lane is not None:
+            for x in self.frame.requests[1]:
+                self._request(x)
         for w in self.stage.writes:
             self._write(w.tile, w.index, self._value(w.value, self._builder_of(w.index, w.value)))
         for s in self.stage.stores:
             self._store(s)
+
+    def _request(self, x: Load | Store) -> None:
+        """Ask for what an access reaches from here: a load at the next point of the grid, a store at this one."""
+        code, last, write = self.code, self.kernel.grid - 1, isinstance(x, Store)
+        if x.index.coefficient(self.lane) != 1:
+            return
+        here = self.frame.at[last]
+        self.frame.at[last] = here if write else code.add(here, i64(1))
+        dtype = self.kernel.operands[x.operand]
+        place = code.offset(self.frame.pointers[x.operand], memory_type(dtype), self._address(x.index)[0])
+        self.frame.at[last] = here
+        prefetch(code, place, self.lanes.width * dtype.itemsize, write)
 
     def _builder_of(self, index: Affine, value: int) -> Lanes:
         """Lanes for an access: as many as in use if the index or the value varies with them."""

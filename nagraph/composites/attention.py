@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from nagraph.composites.base import composite
-from nagraph.composites.softmax import _finite_max, _one, _zero
+from nagraph.composites.softmax import _finite_max, _reciprocal
 from nagraph.errors import TypeRuleError
 from nagraph.ir.types import BOOL, SHORT_NAMES, is_float
 from nagraph.ops.base import sum_to
-from nagraph.ops.comparison import equal, greater_equal
+from nagraph.ops.comparison import greater_equal
 from nagraph.ops.contraction import matmul
 from nagraph.ops.elementwise import where
 from nagraph.ops.joining import concatenate
@@ -58,8 +58,7 @@ def _scores(q: Any, k: Any, mask: Any, causal: bool, scale: float | None) -> Any
 def _statistics(s: Any) -> tuple[Any, Any]:
     """(m, r) of each row of scores, with softmax s = exp(s - m) r; rows that are masked throughout give zeros."""
     m = _finite_max(s, -1)
-    total = sum_of(exp(s - m), axis=-1, keepdims=True)
-    return m, _one(total) / where(equal(total, _zero(total)), _one(total), total)
+    return m, _reciprocal(sum_of(exp(s - m), axis=-1, keepdims=True))
 
 
 @composite

@@ -32,8 +32,12 @@ def softmax(x: Any, *, axis: int = -1) -> Any:
     Shape and dtype kept.
     """
     e = exp(x - _finite_max(x, axis))
-    total = sum_of(e, axis=axis, keepdims=True)
-    return e / where(equal(total, _zero(total)), _one(total), total)
+    return e * _reciprocal(sum_of(e, axis=axis, keepdims=True))
+
+
+def _reciprocal(total: Any) -> Any:
+    """1 / total, 1 where that is zero: one division for a row of products."""
+    return _one(total) / where(equal(total, _zero(total)), _one(total), total)
 
 
 def _one(x: Any) -> Any:

@@ -87,6 +87,9 @@ class Scalar:
 class ScalarBuilder(ABC):
     """What a machine offers. Floats follow IEEE 754, rounding to nearest; integers wrap around."""
 
+    #: Whether the machine has `scale` as one instruction; without it, nobody may call it.
+    scales = False
+
     @abstractmethod
     def constant(self, value: Any, dtype: DType) -> Scalar:
         """A number; an integer is taken modulo the width, a float is rounded once."""
@@ -121,6 +124,10 @@ class ScalarBuilder(ABC):
     @abstractmethod
     def sqrt(self, x: Scalar) -> Scalar:
         """The correctly rounded square root."""
+
+    def scale(self, x: Scalar, n: Scalar) -> Scalar:
+        """x 2ⁿ for an integral float n, rounded once, where the result is subnormal or overflows as well."""
+        raise NotImplementedError("this machine does not scale by powers of two")
 
     @abstractmethod
     def round(self, how: str, x: Scalar) -> Scalar:

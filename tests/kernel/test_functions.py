@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from nagraph.backends.llvm.lanes import Lanes
 from nagraph.kernel import functions
 from nagraph.ops import special
 from tests.kernel.compiled import compiled, text
@@ -50,6 +51,17 @@ def test_the_same_bits_at_every_width(name, dtype):
         np.testing.assert_array_equal(np.signbit(other[~np.isnan(other)]), np.signbit(one[~np.isnan(one)]))
 
 
+@pytest.mark.skipif(not Lanes.scales, reason="this CPU does not scale by powers of two in one instruction")
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+@pytest.mark.parametrize("name", ["exp", "exp2", "erf", "erfc", "power"])
+def test_the_same_bits_where_powers_of_two_are_added_to_exponents(name, dtype, monkeypatch):
+    arrays = operands(name, dtype)
+    scaled = compiled(getattr(functions, name), dtype, len(arrays))(*arrays)
+    monkeypatch.setattr(Lanes, "scales", False)
+    assert "scalef" not in text(getattr(functions, name), dtype, len(arrays))
+    np.testing.assert_array_equal(scaled, compiled(getattr(functions, name), dtype, len(arrays))(*arrays))
+
+
 @pytest.mark.parametrize("dtype", [F32, F64], ids=str)
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_called(name, dtype):
@@ -57,7 +69,8 @@ def test_nothing_is_called(name, dtype):
     written = text(getattr(functions, name), dtype, 2 if name in BINARY else 1)
     called = {match.split(".")[1] for match in re.findall(r"@(llvm\.[\w.]+)\(", written)}
     rare = name in ("sin", "cos", "tan")
-    assert called <= {"fma", "fabs", "copysign", "sqrt", "floor", "trunc", "roundeven", *(["vector"] if rare else [])}
+    assert called <= {"fma", "fabs", "copysign", "sqrt", "floor", "trunc", "roundeven", *(["vector"] if rare else []),
+                      *(["x86"] if "avx512.mask.scalef" in written else [])}
     assert not re.search(r"@(?!f\(|llvm\.)", written) and written.count("br ") == (4 if rare else 2)
 
 

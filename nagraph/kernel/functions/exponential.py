@@ -37,13 +37,20 @@ RANGES: dict[DType, _Range] = {
 
 def _reduce(s: ScalarBuilder, x: Scalar) -> tuple[Scalar, Scalar]:
     """(r, n as an exponent): x = n ln 2 + r."""
+    r, _, shifted = _split(s, x)
+    f = FORMATS[x.dtype]
+    return r, s.bitcast(shifted, f.integer) << f.fraction
+
+
+def _split(s: ScalarBuilder, x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
+    """(r, n, n in the lowest bits): x = n ln 2 + r."""
     f, range = FORMATS[x.dtype], RANGES[x.dtype]
     shifted = s.fma(x, s.constant(1 / math.log(2), x.dtype), s.constant(f.magic, x.dtype))
     n = shifted - f.magic
     high, low = range.ln2
     r = s.fma(n, s.constant(-high, x.dtype), x)  # exact, for r has no bits below those of its two terms
     r = s.fma(n, s.constant(-low, x.dtype), r)
-    return r, s.bitcast(shifted, f.integer) << f.fraction
+    return r, n, shifted
 
 
 def _tail(s: ScalarBuilder, r: Scalar) -> Scalar:
@@ -62,9 +69,15 @@ def _near_one(s: ScalarBuilder, r: Scalar) -> Scalar:
     return s.fma(s.fma(_tail(s, r), r, one), r, one)
 
 
-def _scaled(s: ScalarBuilder, p: Scalar, exponent: Scalar, tiny: Scalar) -> Scalar:
-    """p 2ⁿ; where `tiny`, by way of a larger number, so that a subnormal result is rounded once."""
-    range, fraction = RANGES[p.dtype], FORMATS[p.dtype].fraction
+def _scaled(s: ScalarBuilder, p: Scalar, n: Scalar, shifted: Scalar, tiny: Scalar) -> Scalar:
+    """p 2ⁿ; where `tiny`, by way of a larger number, so that a subnormal result is rounded once.
+
+    shifted: n in the lowest bits. A machine that scales in one instruction needs no such care.
+    """
+    if s.scales:
+        return s.scale(p, n)
+    range, (integer, fraction, _) = RANGES[p.dtype], FORMATS[p.dtype]
+    exponent = s.bitcast(shifted, integer) << fraction
     y = add_exponent(s, p, s.select(tiny, exponent + (range.room << fraction), exponent))
     return s.select(tiny, y * 2.0**-range.room, y)
 
@@ -73,12 +86,14 @@ def finite_exp(s: ScalarBuilder, x: Scalar, rest: Scalar | None = None) -> Scala
     """eˣ, or e to the power x + rest with a rest below the last bit of x, where it does not overflow; of nan, anything."""
     range = RANGES[x.dtype]
     x = clamp(s, x, low=range.zero)
-    r, exponent = _reduce(s, x)
-    return _scaled(s, _near_one(s, r if rest is None else r + rest), exponent, x < range.subnormal)
+    r, n, shifted = _split(s, x)
+    return _scaled(s, _near_one(s, r if rest is None else r + rest), n, shifted, x < range.subnormal)
 
 
 def exp(s: ScalarBuilder, x: Scalar) -> Scalar:
     """eˣ. Error: below 1 ULP."""
+    if s.scales:  # it overflows where the exponential does
+        return finite_exp(s, clamp(s, x, high=RANGES[x.dtype].largest + 1))
     # x + inf: infinity, or nan where x is nan.
     return s.select(x <= RANGES[x.dtype].largest, finite_exp(s, x), x + math.inf)
 
@@ -97,8 +112,9 @@ def exp2(s: ScalarBuilder, x: Scalar) -> Scalar:
     least = 1.0 - f.bias
     inside = clamp(s, x, low=least - f.fraction - 2)
     shifted = inside + f.magic
-    p = _near_one(s, (inside - (shifted - f.magic)) * math.log(2))
-    y = _scaled(s, p, s.bitcast(shifted, f.integer) << f.fraction, inside < least + 1)
+    n = shifted - f.magic
+    p = _near_one(s, (inside - n) * math.log(2))
+    y = _scaled(s, p, n, shifted, inside < least + 1)
     return s.select(x < f.bias + 1.0, y, x + math.inf)
 
 

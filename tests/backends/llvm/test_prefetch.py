@@ -80,3 +80,15 @@ def test_products_of_no_terms_have_no_steps_to_ask_in(shape):
     x, w, v = np.ones((m, k), np.float32), np.ones((k, n), np.float32), np.full((n, n), 0.5, np.float32)
     assert (ng.jit(lambda x, w, v: (x @ w) @ v + 1, backend="llvm")(x, w, v) == 1).all()
     np.testing.assert_allclose(ng.jit(lambda x, w, b: np.tanh(x @ w + b), backend="llvm")(x, w, v[:m]), np.tanh(v[:m]), rtol=1e-6)
+
+
+def softmax_source(rows, columns):
+    x = np.zeros((rows, columns), np.float32)
+    return ng.jit(ng.nn.functional.softmax).lower(x).executable.source("llvm")
+
+
+def test_a_kernel_that_goes_through_its_rows_again_asks_for_the_next_one():
+    calls = [line for line in softmax_source(1024, 512).splitlines() if "call void @llvm.prefetch" in line]
+    reads, writes = ([c for c in calls if f", i32 {how}, i32" in c] for how in (0, 1))
+    assert len(reads) == len(writes) >= 1
+    assert "prefetch" not in softmax_source(64, 512), "what is in cache is not asked for"
