@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,10 @@ from nagraph.backends.llvm.lanes import Lanes
 from nagraph.backends.llvm.values import StageValues
 from nagraph.ir.scalar import Scalar
 from nagraph.ir.types import BOOL
-from nagraph.kernel.form import Apply, Fold
+from nagraph.kernel.form import Apply, Fold, Within
+
+#: Parts of a lane axis that get loops of their own: the fewest elements of one, and how many.
+SHORT, MOST_PARTS = 8, 8
 
 
 class StageEmission(StageValues):
@@ -46,7 +50,7 @@ class StageEmission(StageValues):
                     yield
             return
         for first, stop, width in self._blocks(extent):
-            with self._width(width, stop - first if stop - first < width else None):
+            with self._width(first, stop, width):
                 if stop - first <= width:
                     frame.at[axis] = i64(first)
                     yield
@@ -57,21 +61,38 @@ class StageEmission(StageValues):
                         yield
 
     def _blocks(self, extent: int) -> list[tuple[int, int, int]]:
-        """(first, stop, lanes): whole blocks of lanes, then the rest."""
-        width = min(self.frame.vector() * self.frame.unroll([self.stage]), power_of_two(extent))
-        whole = extent // width * width
-        found = [(0, whole, width)] if whole else []
-        return [*found, (whole, extent, power_of_two(extent - whole))] if whole < extent else found
+        """(first, stop, lanes): of each stretch between borders whole blocks of lanes, then the rest."""
+        found = []
+        for first, stop in itertools.pairwise(self._borders(extent)):
+            width = min(self.frame.vector() * self.frame.unroll([self.stage]), power_of_two(stop - first))
+            whole = stop - (stop - first) % width
+            found += [(first, whole, width)] if whole > first else []
+            found += [(whole, stop, power_of_two(stop - whole))] if whole < stop else []
+        return found
+
+    def _borders(self, extent: int) -> list[int]:
+        """Where conditions on the place along the lane axis begin or cease to hold: between these there is nothing to ask.
+
+        What is joined or padded is so computed part by part. Short parts are not worth loops of their own.
+        """
+        assert self.lane is not None
+        places = {0, extent}
+        for i in self.stage.body:
+            if isinstance(i, Within) and i.step == 1 and i.index.terms == ((self.lane, 1),):
+                places |= {p for p in (-i.index.offset, i.size - i.index.offset) if 0 < p < extent}
+        found = sorted(places)
+        short = any(b - a < SHORT for a, b in itertools.pairwise(found))
+        return [0, extent] if short or len(found) > MOST_PARTS + 1 else found
 
     @contextmanager
-    def _width(self, width: int, count: int | None) -> Iterator[None]:
-        """Lanes of this width, only the first `count` of them active."""
-        before = self.lanes, self.mask, self.values, self.splats
-        self.lanes = Lanes(self.code, width)
+    def _width(self, first: int, stop: int, width: int) -> Iterator[None]:
+        """Lanes of this width, along the lane axis from `first` to `stop`, where those past the end are not active."""
+        before = self.lanes, self.mask, self.values, self.splats, self.stretch
+        self.lanes, self.stretch = Lanes(self.code, width), (first, stop)
         self.values, self.splats = dict(self.values), {}
-        self.mask = None if count is None else Reg(vector(width, "i1"), _first_lanes(count, width))
+        self.mask = Reg(vector(width, "i1"), _first_lanes(stop - first, width)) if stop - first < width else None
         yield
-        self.lanes, self.mask, self.values, self.splats = before
+        self.lanes, self.mask, self.values, self.splats, self.stretch = before
 
     @contextmanager
     def _scope(self) -> Iterator[None]:
@@ -150,7 +171,7 @@ class StageEmission(StageValues):
             return _regroup_all(states, loop.carried)
         done = []
         for (first, stop, width), group in zip(blocks, states):
-            with self._width(width, stop - first if stop - first < width else None):
+            with self._width(first, stop, width):
                 self._presplat()
                 if stop - first <= width:
                     self.frame.at[axis] = i64(first)

@@ -7,7 +7,7 @@ from typing import Any
 from nagraph.backends.llvm.code import Reg, i64, suffix, vector
 from nagraph.backends.llvm.frame import Frame, liking
 from nagraph.backends.llvm.gemm.vectors import prefetch
-from nagraph.backends.llvm.lanes import NARROW, Lanes, memory_type
+from nagraph.backends.llvm.lanes import NARROW, Lanes, known, memory_type
 from nagraph.ir.scalar import F32, I64, Scalar
 from nagraph.ir.types import BOOL, DType
 from nagraph.kernel.affine import Affine
@@ -32,6 +32,8 @@ class StageValues:
         self.waits = self._waiting()
         self.lanes = frame.lanes if frame.lane is not None else frame.one
         self.mask: Reg | None = frame.mask if frame.lane is not None else None
+        #: From where to where the lanes go along their axis, where that is known now.
+        self.stretch: tuple[int, int] | None = None
         self.states: list[tuple[Scalar, ...]] = []
 
     def _choose_lane(self) -> int | None:
@@ -145,12 +147,29 @@ class StageValues:
         return place
 
     def _within(self, lanes: Lanes, i: Within) -> Scalar:
+        if (inside := self._always_within(i)) is not None:
+            return lanes.constant(inside, BOOL) if i.also is None or not inside else self._value(i.also, lanes)
         place = self._position(lanes, i.index)
         # As unsigned numbers, negative ones are larger than any size.
         inside = Scalar(lanes, BOOL, self.code.compare("icmp ult", place.raw, lanes.constant(i.size, I64).raw))
         if i.step > 1:
             inside = inside & lanes.eq(lanes.rem(place, lanes.constant(i.step, I64)), 0)
         return inside if i.also is None else inside & self._value(i.also, lanes)
+
+    def _always_within(self, i: Within) -> bool | None:
+        """Whether the condition holds in all lanes of this stretch, or in none; None if that is not known now."""
+        if self.stretch is None or i.step > 1 or i.index.terms != ((self.lane, 1),):
+            return None
+        first, last = self.stretch[0] + i.index.offset, self.stretch[1] - 1 + i.index.offset
+        return True if 0 <= first and last < i.size else False if last < 0 or first >= i.size else None
+
+    def _given(self, mask: int | None, lanes: Lanes) -> Reg | bool:
+        """The mask of an access; True or False where that is known now."""
+        if mask is None:
+            return True
+        value = self._value(mask, lanes)
+        chosen = known(value)
+        return value.raw if chosen is None else bool(chosen)
 
     def _address(self, index: Affine) -> tuple[Reg, int, list[tuple[int, int]]]:
         """(place of the first lane, step from lane to lane, atoms that vary otherwise) of an affine expression."""
@@ -169,7 +188,10 @@ class StageValues:
     # -- memory -----------------------------------------------------------------------------------------------------
 
     def _load(self, n: int, lanes: Lanes, i: Load) -> Scalar:
-        mask = None if i.mask is None else self._value(i.mask, lanes).raw
+        given = self._given(i.mask, lanes)
+        if given is False:
+            return lanes.constant(0, i.dtype)
+        mask = None if given is True else given
         if lanes.width == 1 and mask is not None:
             return self._guarded_load(i, mask)
         if self.varies[n] and self.mask is not None:
@@ -197,7 +219,10 @@ class StageValues:
             value = self.frame.registers[i.tile]
             return Scalar(lanes, i.dtype, value.raw) if value.raw.type == lanes.type(i.dtype) else lanes.splat(value)
         pointer = self.frame.tiles[i.tile]
-        given = None if i.mask is None else self._value(i.mask, lanes).raw
+        found = self._given(i.mask, lanes)
+        if found is False:
+            return lanes.constant(0, i.dtype)
+        given = None if found is True else found
         if self.frame.lane is None:
             if lanes.width == 1 and given is not None:
                 return self._guarded_load(i, given)
