@@ -11,11 +11,13 @@ from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ops.region import Call
 from nagraph.pipeline import graph_pass
 from nagraph.plan.decision import Decision, Why, region_label
-from nagraph.plan.regions import forms_of, joins
+from nagraph.plan.regions import forms_of, joins, made_of_indices
 from nagraph.plan.rows import fusible, node_forms
 
 #: For a number of rows: which values are cut into rows (True) and which are the same for all rows.
 Forms = dict[int, dict[Value, bool | None]]
+#: Values that are computed wherever they are wanted, and the nodes that make each.
+Made = dict[Value, tuple[Node, ...]]
 
 
 @graph_pass
@@ -38,14 +40,15 @@ class Fuse:
 
     def __call__(self, graph: Graph, why: Why | None = None) -> Graph:
         regions = []
-        for g in _grow(graph, self.max_nodes, self.kernels, why):
+        everywhere = made_of_indices(graph) if self.kernels else {}
+        for g in _grow(graph, self.max_nodes, self.kernels, everywhere, why):
             pays = self._pays(graph, g)
             if pays:
                 regions.append(g)
             if why:
                 reason = "" if pays else f"no value of {self.min_nbytes} bytes or more between its nodes"
                 why(Decision(tuple(g), pays, reason, _saved(graph, g)))
-        return _outline(graph, regions) if regions else graph
+        return _outline(graph, regions, everywhere) if regions else graph
 
     def _pays(self, graph: Graph, region: list[Node]) -> bool:
         inside = set(region)
@@ -86,22 +89,22 @@ class _Group:
         return group
 
 
-def _forms(node: Node, graph: Graph, kernels: bool) -> Forms:
+def _forms(node: Node, graph: Graph, kernels: bool, everywhere: Made) -> Forms:
     """The numbers of rows in which a node may be part of a region."""
     if kernels:
-        return forms_of(node, graph.producers) if joins(node) else {}
+        return forms_of(node, graph.producers, everywhere) if joins(node) and node.results[0] not in everywhere else {}
     return {rows: {**forms} for rows, forms in node_forms(node, graph.producers).items()} if fusible(node.op) else {}
 
 
-def _grow(graph: Graph, max_nodes: int, kernels: bool, why: Why | None = None) -> list[list[Node]]:
+def _grow(graph: Graph, max_nodes: int, kernels: bool, everywhere: Made, why: Why | None = None) -> list[list[Node]]:
     """Groups of fusible nodes, each grown along the graph's order from its producers."""
     group_of: dict[Node, _Group] = {}
     refused: list[tuple[Node, Node, str]] = []
     last_effect: Node | None = None
     for index, node in enumerate(graph.nodes):
-        forms = _forms(node, graph, kernels)
+        forms = _forms(node, graph, kernels, everywhere)
         mine = group_of[node] = _Group([node], forms, index, set(node.results))
-        producers = [graph.producers[v] for v in node.operands if v in graph.producers]
+        producers = [graph.producers[v] for v in node.operands if v in graph.producers and v not in everywhere]
         mine.before = {group_of[p].now() for p in producers if not isinstance(p.op, Constant)}
         if node.op.has_effect:
             if last_effect is not None:
@@ -205,7 +208,7 @@ def _without_first_views(graph: Graph, nodes: list[Node]) -> list[Node]:
     return [n for n in nodes if n in kept]
 
 
-def _outline(graph: Graph, regions: list[list[Node]]) -> Graph:
+def _outline(graph: Graph, regions: list[list[Node]], everywhere: Made) -> Graph:
     """The graph with each region replaced by a call, in a topological order that keeps the old one where it can."""
     index = {n: i for i, n in enumerate(graph.nodes)}
     unit_of: dict[Node, tuple[Node, ...]] = {n: (n,) for n in graph.nodes}
@@ -213,16 +216,22 @@ def _outline(graph: Graph, regions: list[list[Node]]) -> Graph:
         members = tuple(sorted(region, key=index.__getitem__))
         unit_of.update(dict.fromkeys(members, members))
     kept = set(graph.outputs)
+    inside: set[Node] = set()  # constants, and what is made everywhere, that the regions have now
+    for node in reversed(graph.nodes):
+        v = node.results[0] if node.results else None
+        if (isinstance(node.op, Constant) or v in everywhere) and v not in kept and all(
+                len(unit_of[u]) > 1 or u in inside for u in graph.uses[node.result]):
+            inside.add(node)
     renamed: dict[Value, Value] = {}
     nodes: list[Node] = []
     for unit in _ordered(graph, unit_of, index):
         if len(unit) == 1:
             (node,) = unit
-            if isinstance(node.op, Constant) and node.result not in kept and all(len(unit_of[u]) > 1 for u in graph.uses[node.result]):
-                continue  # it is inside the regions now
+            if node in inside:
+                continue
             nodes.append(Node(node.op, tuple(renamed.get(v, v) for v in node.operands), node.results, node.location))
         else:
-            nodes.append(_call(graph, unit, kept, renamed))
+            nodes.append(_call(graph, unit, kept, renamed, everywhere))
     return Graph(graph.name, graph.inputs, nodes, [renamed.get(v, v) for v in graph.outputs])
 
 
@@ -251,7 +260,7 @@ def _ordered(graph: Graph, unit_of: dict[Node, tuple[Node, ...]], index: dict[No
                 heapq.heappush(ready, (index[reader[-1]], reader))
 
 
-def _call(graph: Graph, unit: tuple[Node, ...], kept: set[Value], renamed: dict[Value, Value]) -> Node:
+def _call(graph: Graph, unit: tuple[Node, ...], kept: set[Value], renamed: dict[Value, Value], everywhere: Made) -> Node:
     """The call of a region: constants move inside, results that the outside reads become its results."""
     inside = set(unit)
     inner: dict[Value, Value] = {}
@@ -263,6 +272,11 @@ def _call(graph: Graph, unit: tuple[Node, ...], kept: set[Value], renamed: dict[
             if v in inner:
                 continue
             producer = graph.producers.get(v)
+            if v in everywhere and producer not in inside:
+                for made in (n for n in everywhere[v] if n.result not in inner):
+                    inner[made.result] = Value(made.result.type)
+                    body.append(Node(made.op, tuple(inner[x] for x in made.operands), (inner[made.result],), made.location))
+                continue
             inner[v] = Value(v.type, v.name)
             if producer is not None and isinstance(producer.op, Constant):
                 body.append(Node(producer.op, (), (inner[v],), producer.location))

@@ -10,7 +10,7 @@ from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.op import Op
 from nagraph.ops.base import Cast, Elementwise
 from nagraph.ops.convolution import ConvGeneral
-from nagraph.ops.materialize import Materialize
+from nagraph.ops.materialize import Materialize, Recompute
 from nagraph.ops.movement import Broadcast, Flip, Slice, Transpose, reshape, transpose
 from nagraph.ops.padding import Pad
 from nagraph.ops.reduction import Reduction
@@ -90,7 +90,7 @@ class _Orders:
         if isinstance(op, Transpose) and operands[0] in self.stored:
             order, base = self.stored[operands[0]]
             return self.put(base, compose(inverse(op.axes), order))
-        if isinstance(op, (Elementwise, Cast, StopGradient)):
+        if isinstance(op, (Elementwise, Cast, Recompute, StopGradient)):
             return self.elementwise(node)
         if not operands or operands[0] not in self.stored:
             return None

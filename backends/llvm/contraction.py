@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from nagraph.backends.llvm.code import Code, Reg, i64
@@ -87,8 +87,25 @@ class Contraction:
                 rows = max(LEAST_ROWS, rows // 2 // LEAST_ROWS * LEAST_ROWS)
         return even_rows(extent, rows, products * -(-self.n // columns)), columns
 
-    def emit(self, frame: Frame, tile: Reg | None, target: Store | None, rows: Reg, column: Reg, columns: int, behind: int,
-             soon: Reg = Reg("ptr", "null")) -> None:
+    def fits(self, axes: Collection[int]) -> bool:
+        """Whether it can be held to parts of these axes: each is all of its rows, of its columns, or of what is summed."""
+        reduced = self.stage.loops[len(self.stage.kept):]
+        return all(a not in self.stage.loops or (a,) in (self.rows, self.columns, reduced) for a in axes)
+
+    def _count(self, frame: Frame, axes: Sequence[int], extent: int) -> Reg:
+        """How many rows, columns or terms there are: the part of their axis, if it is held to one."""
+        part = frame.ranges.get(axes[0]) if len(axes) == 1 else None
+        return i64(extent) if part is None else frame.code.sub(part.stop, part.start)
+
+    def held_rows(self, frame: Frame) -> Reg:
+        """Its rows, or those of the block."""
+        return self._count(frame, self.rows, math.prod(frame.kernel.axes[a] for a in self.rows))
+
+    def held_columns(self, frame: Frame) -> Reg:
+        return self._count(frame, self.columns, self.n)
+
+    def emit(self, frame: Frame, tile: Reg | None, target: Store | None, rows: Reg, column: Reg, columns: Reg, behind: int,
+             soon: Reg = Reg("ptr", "null"), accumulate: Reg = Reg("i64", "0")) -> None:
         """Call the routine for `rows` rows from where the grid stands, and `columns` columns from `column`.
 
         soon: a table of what it asks for meanwhile.
@@ -105,23 +122,23 @@ class Contraction:
             c_column = nested(frame.kernel, target.index, self.columns) or 0
         else:
             assert tile is not None
-            c, c_row, c_column = tile, self.n, 1
-        count = _columns(code, column, columns, self.n)
+            c, c_row, c_column = code.offset(tile, element, address(frame, self.stage.folds[0].index)), self.n, 1
         a_table, b_table = (_table(code, offsets) for offsets in (self.a_offsets, self.b_offsets))
         scratch = code.offset(code.arguments[4], "i8", i64(behind))
         left, right = (a, i64(self.a_row), i64(self.a_step)), (b, i64(self.b_step), i64(self.b_column))
         c = code.offset(c, element, code.mul(column, i64(c_column)))
-        size, tables, c_step = (rows, count), (a_table, b_table), c_row
+        size, tables, c_step = (rows, columns), (a_table, b_table), c_row
         if c_column != 1:  # the columns of C have unit steps: Cᵀ = BᵀAᵀ, its sums made in the same order
             left, right = (b, i64(self.b_column), i64(self.b_step)), (a, i64(self.a_step), i64(self.a_row))
-            size, tables, c_step = (count, rows), (b_table, a_table), c_column
-        code.call(name, "void", *left, *right, c, i64(c_step), *size, i64(self.k), i64(len(self.a_offsets)), *tables, i64(0), scratch, soon)
+            size, tables, c_step = (columns, rows), (b_table, a_table), c_column
+        depth = self._count(frame, self.stage.loops[len(self.stage.kept):], self.k)
+        code.call(name, "void", *left, *right, c, i64(c_step), *size, depth, i64(len(self.a_offsets)), *tables, accumulate, scratch, soon)
 
 
 def _first(frame: Frame, x: Load | Read, element: str) -> Reg:
     """The address of the first element of A or B: in a tile for the first row of a block, or in memory."""
     if isinstance(x, Read):
-        return frame.code.offset(frame.bases[x.tile], element, i64(x.index.offset))
+        return frame.code.offset(frame.bases[x.tile], element, address(frame, x.index))
     return frame.code.offset(frame.pointers[x.operand], element, address(frame, x.index))
 
 
@@ -143,7 +160,8 @@ def _table(code: Code, offsets: tuple[int, ...]) -> Reg:
     return Reg("ptr", "null") if offsets == (0,) else code.table(offsets)
 
 
-def _columns(code: Code, column: Reg, columns: int, n: int) -> Reg:
+def columns_from(code: Code, column: Reg, columns: int, n: int) -> Reg:
+    """Of n columns so many from one on, or what is left."""
     if n % columns == 0:
         return i64(columns)
     left = code.sub(i64(n), column)
@@ -222,13 +240,16 @@ def turned(kernel: Kernel, store: Store) -> bool:
 
 
 def direct_output(
-    kernel: Kernel, parts: list[Contraction | Stage]
+    kernel: Kernel, parts: list[Contraction | Stage], sums: Collection[int] = ()
 ) -> tuple[list[Contraction | Stage], dict[int, Store]]:
-    """The parts without stages that only copy a contraction's tile to where it is stored, and these stores by tile."""
+    """The parts without stages that only copy a contraction's tile to where it is stored, and these stores by tile.
+
+    `sums`: tiles that several calls add to, which stay where they are in cache.
+    """
     found: dict[int, Store] = {}
     kept = list(parts)
     for part in parts:
-        if not isinstance(part, Contraction):
+        if not isinstance(part, Contraction) or part.tile in sums:
             continue
         readers = [p for p in parts if p is not part and _reads(p, part.tile)]
         copy = readers[0] if len(readers) == 1 else part

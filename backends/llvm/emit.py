@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from nagraph.backends.llvm.blocks import BlockEmission, block_rows, fit, ranges, triangle_of_rows
 from nagraph.backends.llvm.code import Code, Module, Reg, i64
-from nagraph.backends.llvm.contraction import Contraction, as_contraction, direct_output, even_rows, in_panels, turned
+from nagraph.backends.llvm.contraction import Contraction, as_contraction, columns_from, direct_output, even_rows, in_panels, turned
 from nagraph.backends.llvm.cost import stage_ns
 from nagraph.backends.llvm.frame import Frame, liking, power_of_two
 from nagraph.backends.llvm.lanes import Lanes, memory_type
@@ -20,6 +21,7 @@ from nagraph.backends.llvm.squares import Squares, turned_loads
 from nagraph.backends.llvm.stage import StageEmission
 from nagraph.backends.llvm.values import lane_axes
 from nagraph.ir.scalar import I64
+from nagraph.kernel.blocks import Blocks, blocks
 from nagraph.kernel.form import Apply, Kernel, Number, Read, Running, Stage
 from nagraph.plan.plan import aligned
 
@@ -47,6 +49,11 @@ def emit(module: Module, kernel: Kernel, name: str) -> Emitted:
     frame = Frame(kernel, code)
     slots, args, *_ = code.arguments
     frame.pointers = [operand_pointer(code, slots, args, i) for i in range(len(kernel.operands))]
+    split = blocks(kernel)
+    if split is not None and fit(split):
+        emitted = _by_blocks(frame, split)
+        code.ret()
+        return emitted
     parts = [as_contraction(kernel, s) or s for s in kernel.stages]
     if any(isinstance(p, Contraction) and p.rows for p in parts):
         emitted = _by_slices(frame, [p if isinstance(p, Stage) or p.rows else p.stage for p in parts])
@@ -87,27 +94,6 @@ def _along_grid(kernel: Kernel) -> bool:
     return along_grid > along_loops
 
 
-def _place(frame: Frame, unit: Reg, extents: list[int]) -> None:
-    """Where the grid axes stand at a unit."""
-    rest = unit
-    for axis in range(len(extents) - 1, -1, -1):
-        if axis == 0:
-            frame.at[axis] = rest
-        else:
-            frame.at[axis] = frame.code.emit("i64", f"urem {rest}, {extents[axis]}")
-            rest = frame.code.emit("i64", f"udiv {rest}, {extents[axis]}")
-
-
-def _tile_memory(frame: Frame, tiles: list[int], copies: int) -> int:
-    """Give tiles their places in scratch, so many copies of each; the bytes that they take."""
-    nbytes = 0
-    for i in tiles:
-        tile = frame.kernel.tiles[i]
-        frame.tiles[i] = frame.code.offset(frame.code.arguments[4], "i8", i64(nbytes))
-        nbytes += aligned(tile.size * copies * tile.dtype.itemsize)
-    return nbytes
-
-
 # -- lanes along the grid -------------------------------------------------------------------------------------------
 
 
@@ -120,10 +106,10 @@ def _by_lanes(frame: Frame) -> Emitted:
         width //= 2
     width = min(width, power_of_two(extent))
     frame.lanes = Lanes(code, width)
-    nbytes = _tile_memory(frame, [i for i, t in enumerate(kernel.tiles) if t.size > 1], width)
+    nbytes = frame.tile_memory({i: t.size * width for i, t in enumerate(kernel.tiles) if t.size > 1})
     extents = [*kernel.axes[:last], -(-extent // width)]
     with code.loop(code.arguments[2], code.arguments[3]) as loop:
-        _place(frame, loop.index, extents)
+        frame.place(loop.index, extents)
         frame.at[last] = code.mul(frame.at[last], i64(width))
         if extent % width:
             places = frame.places(frame.lanes, frame.at[last], 1)
@@ -144,7 +130,7 @@ def _by_squares(frame: Frame, axis: int, loads: list[int]) -> Emitted:
     width = min(frame.vector(), power_of_two(min(kernel.axes[axis], kernel.axes[last])))
     extents = [-(-n // width) if a in (axis, last) else n for a, n in enumerate(kernel.axes[:kernel.grid])]
     with code.loop(code.arguments[2], code.arguments[3]) as loop:
-        _place(frame, loop.index, extents)
+        frame.place(loop.index, extents)
         for a in (axis, last):
             frame.at[a] = code.mul(frame.at[a], i64(width))
         Squares(frame, axis, loads, width).emit()
@@ -156,11 +142,11 @@ def _by_squares(frame: Frame, axis: int, loads: list[int]) -> Emitted:
 
 def _by_points(frame: Frame) -> Emitted:
     kernel, code = frame.kernel, frame.code
-    nbytes = _tile_memory(frame, [i for i, t in enumerate(kernel.tiles) if t.size > 1], 1)
+    nbytes = frame.tile_memory({i: t.size for i, t in enumerate(kernel.tiles) if t.size > 1})
     extents = list(kernel.axes[:kernel.grid])
     frame.requests = row_requests(kernel, frame.vector())
     with code.loop(code.arguments[2], code.arguments[3]) as loop:
-        _place(frame, loop.index, extents)
+        frame.place(loop.index, extents)
         for stage in kernel.stages:
             StageEmission(frame, stage).emit()
     return Emitted(math.prod(extents), nbytes, sum(stage_ns(kernel, s, frame.vector(), False) for s in kernel.stages))
@@ -173,24 +159,35 @@ def _by_slices(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
     kernel, code = frame.kernel, frame.code
     parts, outputs = direct_output(kernel, parts)
     products = [p for p in parts if isinstance(p, Contraction)]
-    nbytes = _tile_memory(frame, [i for i, t in enumerate(kernel.tiles) if t.size > 1 and i not in outputs], 1)
+    nbytes = frame.tile_memory({i: t.size for i, t in enumerate(kernel.tiles) if t.size > 1 and i not in outputs})
     frame.bases = frame.tiles
     extents = list(kernel.axes[:kernel.grid])
     requests = Requests(frame)
     with code.loop(code.arguments[2], code.arguments[3]) as loop:
-        _place(frame, code.add(loop.index, i64(1)), extents)
+        frame.place(code.add(loop.index, i64(1)), extents)
         requests.add(accesses(kernel, kernel.stages), frame.at)
-        _place(frame, loop.index, extents)
+        frame.place(loop.index, extents)
         for part in parts:
             if isinstance(part, Stage):
                 StageEmission(frame, part).emit()
                 continue
             rows = math.prod(kernel.axes[a] for a in part.rows)
             soon = requests.table(*part.tiles(rows))
-            part.emit(frame, frame.tiles.get(part.tile), outputs.get(part.tile), i64(rows), i64(0), part.n, nbytes, soon)
+            part.emit(frame, frame.tiles.get(part.tile), outputs.get(part.tile), i64(rows), i64(0), i64(part.n), nbytes, soon)
     cost = sum(stage_ns(kernel, p.stage, 1, True) if isinstance(p, Contraction) else stage_ns(kernel, p, frame.vector(), False)
                for p in parts)
     return Emitted(math.prod(extents), nbytes + max(p.scratch for p in products), cost)
+
+
+def _by_blocks(frame: Frame, split: Blocks) -> Emitted:
+    """The same in blocks of rows, one after another."""
+    frame.kernel, code = split.kernel, frame.code
+    extents = list(split.kernel.axes[:split.kernel.grid])
+    emission = BlockEmission(frame, split)
+    with code.loop(code.arguments[2], code.arguments[3]) as loop:
+        frame.place(loop.index, extents)
+        emission.emit()
+    return Emitted(math.prod(extents), emission.scratch, emission.unit_ns())
 
 
 # -- blocks of rows -----------------------------------------------------------------------------------------------------
@@ -198,6 +195,7 @@ def _by_slices(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
 
 def _by_rows(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
     kernel, code = frame.kernel, frame.code
+    held = triangle_of_rows(kernel, parts)
     parts, outputs = direct_output(kernel, parts)
     groups = _groups(parts)
     memory = _in_memory(kernel, groups) - set(outputs)
@@ -210,8 +208,8 @@ def _by_rows(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
     if alone is not None:
         rows, columns = alone.blocks(extent, products, turned(kernel, outputs[alone.tile]))
     else:
-        rows, columns = _rows(extent, row_nbytes, products), 0
-    nbytes = _tile_memory(frame, sorted(memory), rows)
+        rows, columns = _rows(extent, row_nbytes, products) if held is None else block_rows(extent), 0
+    nbytes = frame.tile_memory({i: kernel.tiles[i].size * rows for i in sorted(memory)})
     bases = frame.bases = dict(frame.tiles)
     extents = [*kernel.axes[:last], -(-extent // rows)] if kernel.grid else []
     panels = -(-alone.n // columns) if alone is not None else 1
@@ -219,17 +217,25 @@ def _by_rows(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
         unit, column = loop.index, i64(0)
         requests, ahead = Requests(frame), Requests(frame)
         if kernel.grid and panels == 1:
-            _place(frame, code.add(unit, i64(1)), extents)
+            frame.place(code.add(unit, i64(1)), extents)
             frame.at[last] = code.mul(frame.at[last], i64(rows))
             ahead.add((a for p in parts if isinstance(p, Contraction) for a in accesses(kernel, [p.stage], rows)), frame.at)
         if panels > 1:
             column = code.mul(code.emit("i64", f"urem {unit}, {panels}"), i64(columns))
             unit = code.emit("i64", f"udiv {unit}, {panels}")
-        _place(frame, unit, extents)
+        frame.place(unit, extents)
         first, count = i64(0), i64(1)
         if kernel.grid:
             first = code.mul(frame.at[last], i64(rows))
             count = _least(code, code.sub(i64(extent), first), rows, extent)
+        stop = code.add(first, count)
+
+        def hold(stage: Stage) -> None:
+            """Of a triangle, the columns that a row of the block sees."""
+            if held is not None:
+                n = next(n for n, s in enumerate(kernel.stages) if s is stage)
+                frame.ranges, frame.conditions = ranges(None, held.columns[n], first, stop, rows), held.conditions[n]
+
         for n, group in enumerate(groups):
             if isinstance(group, Contraction):
                 if kernel.grid:
@@ -241,8 +247,9 @@ def _by_rows(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
                     requests.waiting += ahead.waiting
                 soon = requests.table(*group.tiles(rows))
                 target = outputs.get(group.tile)
-                group.emit(frame, bases.get(group.tile), target, count, column, columns if panels > 1 else group.n,
-                           aligned(nbytes), soon)
+                hold(group.stage)
+                width = columns_from(code, column, columns, group.n) if panels > 1 else group.held_columns(frame)
+                group.emit(frame, bases.get(group.tile), target, count, column, width, aligned(nbytes), soon)
                 continue
             frame.registers.clear()
             with code.loop(i64(0), count, 1, known=True) as row:
@@ -252,6 +259,7 @@ def _by_rows(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
                     tile = kernel.tiles[i]
                     frame.tiles[i] = code.offset(base, memory_type(tile.dtype), code.mul(row.index, i64(tile.size)))
                 for stage in group:
+                    hold(stage)
                     StageEmission(frame, stage).emit()
     cost = sum(stage_ns(kernel, p.stage, 1, True) if isinstance(p, Contraction) else stage_ns(kernel, p, frame.vector(), False)
                for p in parts) * rows / panels

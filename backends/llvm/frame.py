@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from nagraph.backends.llvm.code import Code, Reg
+from nagraph.backends.llvm.code import Code, Reg, i64
 from nagraph.backends.llvm.lanes import Lanes
 from nagraph.backends.llvm.native import vector_nbytes
 from nagraph.ir.scalar import I64, Scalar
 from nagraph.kernel.affine import Affine
 from nagraph.kernel.form import Apply, Kernel, Load, Stage, Store
 from nagraph.ops.base import Elementwise
+from nagraph.plan.plan import aligned
+
+
+class Range(NamedTuple):
+    """Where an axis goes in a block: from `start` to `stop`, multiples of `step` but for the axis's own end.
+
+    edge: of the columns of a triangle, where the block's diagonal begins: all rows see what is before it.
+    """
+
+    start: Reg
+    stop: Reg
+    step: int
+    edge: Reg | None = None
 
 
 class Frame:
@@ -36,7 +50,28 @@ class Frame:
         self.bases: dict[int, Reg] = {}
         #: The stage that asks for memory while it computes, and for which accesses (`prefetch.row_requests`).
         self.requests: tuple[Stage, list[Load | Store]] | None = None
+        #: Of the stage in hand: axes that go through a part of their extent, and conditions that hold before a triangle's edge.
+        self.ranges: dict[int, Range] = {}
+        self.conditions: frozenset[int] = frozenset()
         self._itemsize = max((d.itemsize for d in kernel.operands if d.itemsize >= 4), default=4)
+
+    def place(self, unit: Reg, extents: list[int]) -> None:
+        """Where the grid axes stand at a unit."""
+        rest = unit
+        for axis in range(len(extents) - 1, -1, -1):
+            if axis == 0:
+                self.at[axis] = rest
+            else:
+                self.at[axis] = self.code.emit("i64", f"urem {rest}, {extents[axis]}")
+                rest = self.code.emit("i64", f"udiv {rest}, {extents[axis]}")
+
+    def tile_memory(self, sizes: Mapping[int, int]) -> int:
+        """Give tiles of so many elements their places in scratch; the bytes that they take."""
+        nbytes = 0
+        for i, size in sizes.items():
+            self.tiles[i] = self.code.offset(self.code.arguments[4], "i8", i64(nbytes))
+            nbytes += aligned(size * self.kernel.tiles[i].dtype.itemsize)
+        return nbytes
 
     def vector(self) -> int:
         """Lanes of one vector register."""

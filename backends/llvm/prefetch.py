@@ -138,4 +138,6 @@ def address(frame: Frame, index: Affine, at: dict[int, Reg] | None = None) -> Re
     for axis, c in index.terms:
         if axis < frame.kernel.grid:
             place = code.add(place, code.mul((at or frame.at)[axis], i64(c)))
+        elif axis in frame.ranges:
+            place = code.add(place, code.mul(frame.ranges[axis].start, i64(c)))
     return place

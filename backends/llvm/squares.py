@@ -12,7 +12,8 @@ from nagraph.backends.llvm.stage import StageEmission
 from nagraph.backends.llvm.turning import turned_square
 from nagraph.ir.scalar import I64, Scalar
 from nagraph.ir.types import BOOL
-from nagraph.kernel.form import Apply, Instruction, Kernel, Load, Position, Read, Stage, Within
+from nagraph.kernel.fission import needed
+from nagraph.kernel.form import Instruction, Kernel, Load, Stage
 
 #: More loads than these at a time would not stay in registers.
 MOST_TURNED = 2
@@ -74,7 +75,7 @@ class Squares:
         frame, code = self.frame, self.code
         self._along(self.axis, down)
         columns: dict[int, list[Reg]] = {n: [] for n in self.loads}
-        needed = _needed(self.stage, self.loads)
+        needed_first = needed(self.stage, self.loads)
         extent = frame.kernel.axes[self.last]
         for j in range(self.lanes.width):
             place = code.add(across, i64(j))
@@ -82,7 +83,7 @@ class Squares:
                 place = code.emit("i64", f"call i64 @llvm.smin.i64({place}, i64 {extent - 1})")
             frame.at[self.last] = place
             reading = StageEmission(frame, self.stage)
-            for n in needed:
+            for n in needed_first:
                 reading.values[n] = reading._instruction(n, self.stage.body[n])
             for n in self.loads:
                 columns[n].append(reading._value(n).raw)
@@ -101,23 +102,3 @@ class Squares:
 
     def _scalar(self, n: int, raw: Reg) -> Scalar:
         return Scalar(self.lanes, self.stage.body[n].dtype, raw)
-
-
-def _needed(stage: Stage, loads: list[int]) -> list[int]:
-    """The instructions that these loads are made of, in order."""
-    found: set[int] = set()
-    stack = list(loads)
-    while stack:
-        n = stack.pop()
-        if n in found:
-            continue
-        found.add(n)
-        i = stage.body[n]
-        match i:
-            case Apply(arguments=arguments):
-                stack += arguments
-            case Load(mask=also) | Read(mask=also) | Within(also=also):
-                stack += [also] if also is not None else []
-        if isinstance(i, (Load, Position, Read, Within)):
-            stack += [-1 - a for a, _ in i.index.terms if a < 0]
-    return sorted(found)

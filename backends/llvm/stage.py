@@ -10,13 +10,15 @@ from typing import Any
 from nagraph.backends.llvm.code import Reg, i64, vector
 from nagraph.backends.llvm.frame import power_of_two
 from nagraph.backends.llvm.lanes import Lanes
-from nagraph.backends.llvm.values import StageValues
-from nagraph.ir.scalar import Scalar
+from nagraph.backends.llvm.values import Span, StageValues
+from nagraph.ir.scalar import I64, Scalar
 from nagraph.ir.types import BOOL
 from nagraph.kernel.form import Apply, Fold, Within
 
 #: Parts of a lane axis that get loops of their own: the fewest elements of one, and how many.
 SHORT, MOST_PARTS = 8, 8
+#: For each width of lanes, the states of the folds.
+States = dict[int, list[tuple[Scalar, ...]]]
 
 
 class StageEmission(StageValues):
@@ -41,33 +43,47 @@ class StageEmission(StageValues):
 
     def _turns(self, axis: int) -> Iterator[None]:
         """A loop over an axis; over the lane axis by whole blocks of lanes, then what is left with a mask."""
-        extent = self.kernel.axes[axis]
         frame = self.frame
         if axis != self.lane:
-            if extent:
-                with self.code.loop(i64(0), i64(extent)) as loop:
+            if self.kernel.axes[axis]:
+                with self.code.loop(*self._ends(axis)) as loop:
                     frame.at[axis] = loop.index
                     yield
             return
-        for first, stop, width in self._blocks(extent):
-            with self._width(first, stop, width):
-                if stop - first <= width:
-                    frame.at[axis] = i64(first)
+        for span in self._spans():
+            with self._within_span(span):
+                if span.single:
+                    frame.at[axis] = span.first
                     yield
                 else:
                     self._presplat()
-                    with self.code.loop(i64(first), i64(stop), width) as loop:
-                        frame.at[axis] = loop.index
+                    with self.code.loop(span.first, span.stop, span.width) as loop:
+                        self._go(span, loop.index)
                         yield
 
-    def _blocks(self, extent: int) -> list[tuple[int, int, int]]:
-        """(first, stop, lanes): of each stretch between borders whole blocks of lanes, then the rest."""
+    def _ends(self, axis: int) -> tuple[Reg, Reg]:
+        """Where an axis begins and ends."""
+        part = self.frame.ranges.get(axis)
+        return (i64(0), i64(self.kernel.axes[axis])) if part is None else (part.start, part.stop)
+
+    def _spans(self) -> list[Span]:
+        """The lane axis in spans: of each stretch between borders whole blocks of lanes, then the rest."""
+        assert self.lane is not None
+        extent, most = self.kernel.axes[self.lane], self.frame.vector() * self.frame.unroll([self.stage])
+        part = self.frame.ranges.get(self.lane)
+        if part is not None:
+            width = min(most, part.step & -part.step)
+            whole = Span(part.start, part.stop, width, masked=extent % width > 0)
+            if part.edge is None:
+                return [whole]
+            return [whole._replace(stop=part.edge, masked=False, below=True), whole._replace(first=part.edge)]
         found = []
         for first, stop in itertools.pairwise(self._borders(extent)):
-            width = min(self.frame.vector() * self.frame.unroll([self.stage]), power_of_two(stop - first))
+            width = min(most, power_of_two(stop - first))
             whole = stop - (stop - first) % width
-            found += [(first, whole, width)] if whole > first else []
-            found += [(whole, stop, power_of_two(stop - whole))] if whole < stop else []
+            for a, b, lanes in ((first, whole, width), (whole, stop, power_of_two(stop - whole))):
+                if a < b:
+                    found.append(Span(i64(a), i64(b), lanes, b - a < lanes, single=b - a <= lanes, stretch=(a, b)))
         return found
 
     def _borders(self, extent: int) -> list[int]:
@@ -85,14 +101,23 @@ class StageEmission(StageValues):
         return [0, extent] if short or len(found) > MOST_PARTS + 1 else found
 
     @contextmanager
-    def _width(self, first: int, stop: int, width: int) -> Iterator[None]:
-        """Lanes of this width, along the lane axis from `first` to `stop`, where those past the end are not active."""
-        before = self.lanes, self.mask, self.values, self.splats, self.stretch
-        self.lanes, self.stretch = Lanes(self.code, width), (first, stop)
+    def _within_span(self, span: Span) -> Iterator[None]:
+        """Lanes of a span's width; where there is but one block of them, those past the end are not active."""
+        before = self.lanes, self.mask, self.values, self.splats, self.span
+        self.lanes, self.span = Lanes(self.code, span.width), span
         self.values, self.splats = dict(self.values), {}
-        self.mask = Reg(vector(width, "i1"), _first_lanes(stop - first, width)) if stop - first < width else None
+        count = int(span.stop.text) - int(span.first.text) if span.single else 0
+        self.mask = Reg(vector(span.width, "i1"), _first_lanes(count, span.width)) if span.single and span.masked else None
         yield
-        self.lanes, self.mask, self.values, self.splats, self.stretch = before
+        self.lanes, self.mask, self.values, self.splats, self.span = before
+
+    def _go(self, span: Span, place: Reg) -> None:
+        """To a place of a span, in whose last block some lanes may lie past the end."""
+        assert self.lane is not None
+        self.frame.at[self.lane] = place
+        if span.masked:
+            places = self.frame.places(self.lanes, place, 1)
+            self.mask = self.lanes.compare("lt", places, self.lanes.splat(Scalar(self.frame.one, I64, span.stop))).raw
 
     @contextmanager
     def _scope(self) -> Iterator[None]:
@@ -134,7 +159,7 @@ class StageEmission(StageValues):
             return states
         flat = [x for state in states for x in state]
         self._presplat()
-        with self.code.loop(i64(0), i64(self.kernel.axes[axis]), 1, [x.raw for x in flat]) as loop, self._scope():
+        with self.code.loop(*self._ends(axis), 1, [x.raw for x in flat]) as loop, self._scope():
             self.frame.at[axis] = loop.index
             inside = _regroup(states, loop.carried)
             self._compute(depth + 1)
@@ -142,50 +167,49 @@ class StageEmission(StageValues):
         return _regroup(states, loop.carried)
 
     def _reduce_lanes(self) -> None:
-        """Lanes along the innermost reduced axis: a state for whole blocks and one for the rest, joined at the end."""
-        assert self.lane is not None
-        blocks = self._blocks(self.kernel.axes[self.lane])
-        builders = [Lanes(self.code, width) for _, _, width in blocks]
-        states = [[self._start(f, b) for f in self.stage.folds] for b in builders]
-        states = self._outer_reduced(len(self.kept), blocks, states)
+        """Lanes along the innermost reduced axis: a state for each width that its spans have, joined at the end."""
+        spans = self._spans()
+        widths = dict.fromkeys(span.width for span in spans)
+        states = {w: [self._start(f, Lanes(self.code, w)) for f in self.stage.folds] for w in widths}
+        states = self._outer_reduced(len(self.kept), spans, states)
         for n, fold in enumerate(self.stage.folds):
-            parts = [self._across(fold, state[n]) for state in states] or [self._start(fold, self.frame.one)]
+            parts = [self._across(fold, found[n]) for found in states.values()] or [self._start(fold, self.frame.one)]
             whole = parts[0]
             for part in parts[1:]:
                 whole = self._combine(fold, self.frame.one, whole, part)
             self._result(fold, whole[-1])
 
-    def _outer_reduced(self, depth: int, blocks: Sequence[tuple[int, int, int]],
-                       states: list[list[tuple[Scalar, ...]]]) -> list[list[tuple[Scalar, ...]]]:
+    def _outer_reduced(self, depth: int, spans: Sequence[Span], states: States) -> States:
         axis = self.order[depth]
         if axis != self.lane:
             if not self.kernel.axes[axis]:
                 return states
-            flat = [x for group in states for state in group for x in state]
-            with self.code.loop(i64(0), i64(self.kernel.axes[axis]), 1, [x.raw for x in flat]) as loop, self._scope():
+            flat = [x.raw for group in states.values() for state in group for x in state]
+            with self.code.loop(*self._ends(axis), 1, flat) as loop, self._scope():
                 self.frame.at[axis] = loop.index
                 inside = _regroup_all(states, loop.carried)
                 self._compute(depth + 1)
-                found = self._outer_reduced(depth + 1, blocks, inside)
-                loop.carried = [x.raw for group in found for state in group for x in state]
+                found = self._outer_reduced(depth + 1, spans, inside)
+                loop.carried = [x.raw for group in found.values() for state in group for x in state]
             return _regroup_all(states, loop.carried)
-        done = []
-        for (first, stop, width), group in zip(blocks, states):
-            with self._width(first, stop, width):
+        states = dict(states)
+        for span in spans:
+            group = states[span.width]
+            with self._within_span(span):
                 self._presplat()
-                if stop - first <= width:
-                    self.frame.at[axis] = i64(first)
+                if span.single:
+                    self.frame.at[axis] = span.first
                     with self._scope():
                         self._compute(depth + 1)
-                        done.append(self._step(group))
+                        states[span.width] = self._step(group)
                     continue
                 flat = [x.raw for state in group for x in state]
-                with self.code.loop(i64(first), i64(stop), width, flat) as loop, self._scope():
-                    self.frame.at[axis] = loop.index
+                with self.code.loop(span.first, span.stop, span.width, flat) as loop, self._scope():
+                    self._go(span, loop.index)
                     self._compute(depth + 1)
                     loop.carried = [x.raw for state in self._step(_regroup(group, loop.carried)) for x in state]
-                done.append(_regroup(group, loop.carried))
-        return done
+                states[span.width] = _regroup(group, loop.carried)
+        return states
 
     def _start(self, fold: Fold, lanes: Lanes) -> tuple[Scalar, ...]:
         dtypes = [self.stage.body[v].dtype for v in fold.values]
@@ -258,12 +282,12 @@ def _regroup(like: Sequence[tuple[Scalar, ...]], registers: Sequence[Reg]) -> li
     return [tuple(Scalar(x.s, x.dtype, next(found)) for x in state) for state in like]
 
 
-def _regroup_all(like: Sequence[Sequence[tuple[Scalar, ...]]], registers: Sequence[Reg]) -> list[list[tuple[Scalar, ...]]]:
+def _regroup_all(like: States, registers: Sequence[Reg]) -> States:
     found = list(registers)
-    out = []
-    for group in like:
+    out = {}
+    for width, group in like.items():
         count = sum(map(len, group))
-        out.append(_regroup(group, found[:count]))
+        out[width] = _regroup(group, found[:count])
         del found[:count]
     return out
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from nagraph.backends.llvm.code import Reg, i64, suffix, vector
 from nagraph.backends.llvm.frame import Frame, liking
@@ -12,6 +12,22 @@ from nagraph.ir.scalar import F32, I64, Scalar
 from nagraph.ir.types import BOOL, DType
 from nagraph.kernel.affine import Affine
 from nagraph.kernel.form import Apply, Instruction, Load, Number, Position, Read, Running, Stage, Store, Within
+
+
+class Span(NamedTuple):
+    """A part of the lane axis, `width` lanes at a time.
+
+    masked: the last block of lanes may reach past the end. single: there is but one block, and where it is is known now.
+    stretch: from where to where, if that is known. below: it lies before the edge of a triangle.
+    """
+
+    first: Reg
+    stop: Reg
+    width: int
+    masked: bool = False
+    below: bool = False
+    single: bool = False
+    stretch: tuple[int, int] | None = None
 
 
 class StageValues:
@@ -32,8 +48,8 @@ class StageValues:
         self.waits = self._waiting()
         self.lanes = frame.lanes if frame.lane is not None else frame.one
         self.mask: Reg | None = frame.mask if frame.lane is not None else None
-        #: From where to where the lanes go along their axis, where that is known now.
-        self.stretch: tuple[int, int] | None = None
+        #: Where the lanes are along their axis.
+        self.span: Span | None = None
         self.states: list[tuple[Scalar, ...]] = []
 
     def _choose_lane(self) -> int | None:
@@ -115,6 +131,8 @@ class StageValues:
 
     def _instruction(self, n: int, i: Instruction) -> Scalar:
         lanes = self._builder(n)
+        if n in self.frame.conditions and self.span is not None and self.span.below:
+            return lanes.constant(True, BOOL)
         match i:
             case Number():
                 return lanes.constant(i.value, i.dtype)
@@ -158,9 +176,10 @@ class StageValues:
 
     def _always_within(self, i: Within) -> bool | None:
         """Whether the condition holds in all lanes of this stretch, or in none; None if that is not known now."""
-        if self.stretch is None or i.step > 1 or i.index.terms != ((self.lane, 1),):
+        stretch = self.span.stretch if self.span is not None else None
+        if stretch is None or i.step > 1 or i.index.terms != ((self.lane, 1),):
             return None
-        first, last = self.stretch[0] + i.index.offset, self.stretch[1] - 1 + i.index.offset
+        first, last = stretch[0] + i.index.offset, stretch[1] - 1 + i.index.offset
         return True if 0 <= first and last < i.size else False if last < 0 or first >= i.size else None
 
     def _given(self, mask: int | None, lanes: Lanes) -> Reg | bool:

@@ -16,6 +16,7 @@ from nagraph.ops.comparison import greater_equal
 from nagraph.ops.contraction import matmul
 from nagraph.ops.elementwise import where
 from nagraph.ops.joining import concatenate
+from nagraph.ops.materialize import Recompute
 from nagraph.ops.movement import broadcast_to, iota, reshape, swapaxes
 from nagraph.ops.reduction import sum as sum_of
 from nagraph.ops.special import exp
@@ -83,11 +84,9 @@ def _attention_fwd(q: Any, k: Any, v: Any, mask: Any = None, *, causal: bool = F
 
 
 def _attention_bwd(residuals: Any, cts: Any, *, causal: bool = False, scale: float | None = None) -> Any:
-    """From scores computed again: p = exp(s - m) r, ct_s = p (ct vᵀ - sum(ct out)). Source: Dao et al. 2022.
-
-    The expressions are those of the forward pass, so where both stand in one graph they are computed once.
-    """
-    (q, k, v, out, m, r, *mask), (ct,) = residuals, cts
+    """From scores computed again: p = exp(s - m) r, ct_s = p (ct vᵀ - sum(ct out)). Source: Dao et al. 2022."""
+    # Where both passes stand in one graph, the probabilities would be kept otherwise.
+    (q, k, v, out, m, r, *mask), (ct,) = map(Recompute(), residuals), cts
     heads, groups = q.shape[-3], k.shape[-3]
     factor = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     wide_k, wide_v = _grouped(k, heads), _grouped(v, heads)

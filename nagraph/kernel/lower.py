@@ -20,7 +20,7 @@ from nagraph.kernel.form import Fold, Kernel, Stage, Store, Tile, Write
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.folding import Folding
 from nagraph.ops.indexing import Scatter
-from nagraph.ops.materialize import Materialize
+from nagraph.ops.materialize import Materialize, Recompute
 from nagraph.ops.movement import Broadcast, Flip, Reshape, Slice, Transpose
 from nagraph.ops.region import StopGradient
 
@@ -89,7 +89,7 @@ def row_candidates(graph: Graph) -> list[int]:
 
 
 #: Ops whose elements are elements of their operand, so that nothing is gained by keeping them.
-MOVEMENT = (Broadcast, Reshape, Transpose, Slice, Flip, StopGradient, Materialize)
+MOVEMENT = (Broadcast, Reshape, Transpose, Slice, Flip, Recompute, StopGradient, Materialize)
 
 #: Stages by what they loop over: (depth, size of a row, size of what is reduced, a mark that keeps others out).
 Group = tuple[int, int, int, int]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nagraph.kernel.affine import Affine
+from nagraph.kernel.blocks import blocks
 from nagraph.kernel.form import Kernel, Load, Stage
 
 
@@ -14,6 +15,8 @@ def may_share(kernel: Kernel, operand: int, output: int) -> bool:
     So it is where every element is read before it is written, and by the grid point that writes it: in the stage that
     stores, at the stored index alone; in earlier stages anywhere in the point's own row; later not at all.
     """
+    if blocks(kernel) is not None:  # stages take turns there
+        return False
     target = len(kernel.operands) - kernel.outputs + output
     stores = [(n, s.index) for n, stage in enumerate(kernel.stages) for s in stage.stores if s.operand == target]
     if len(stores) != 1:

@@ -1,13 +1,14 @@
-"""Materialisation: the same values in memory of their own."""
+"""Identities that say how a value is to be had: in memory of its own, or computed anew."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from nagraph.ir.graph import Value
-from nagraph.ir.op import Array, op
+from nagraph.ir.op import Array, Box, Op, op
 from nagraph.ir.types import TensorType
 from nagraph.ops.base import Linear, Maybe
 
@@ -27,6 +28,38 @@ class Materialize(Linear):
 
     def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
         return int(k.element(operands[0], index))
+
+    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        return (ct,)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        return (self(*operands),)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        yield (rng.normal(size=(3, 4)),)
+
+
+@op
+class Recompute(Linear):
+    """x as a value of its own: y = x.
+
+    What is computed from it is computed again, though it was computed from x before: common subexpressions are of one value,
+    and fusion ends here. Backward passes that would rather compute than store are written with it.
+    """
+
+    view = True
+
+    def infer(self, x: TensorType) -> TensorType:
+        return x
+
+    def reference(self, x: Array) -> Array:
+        return x
+
+    def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
+        return int(k.element(operands[0], index))
+
+    def narrow(self, box: Box, x: TensorType) -> tuple[Op, Sequence[Box]]:
+        return self, [box]
 
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         return (ct,)

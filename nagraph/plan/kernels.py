@@ -12,6 +12,7 @@ from nagraph.ir.builder import Builder, current
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.types import TensorType
+from nagraph.kernel.blocks import blocks
 from nagraph.kernel.form import Kernel
 from nagraph.kernel.lower import Layout, NotRowLocal, array_constants, row_major
 from nagraph.kernel.lower import lower as lower_kernel
@@ -26,6 +27,7 @@ from nagraph.plan.decision import Decision, Why
 from nagraph.plan.live_ranges import views
 from nagraph.plan.lower import Lowering
 from nagraph.plan.plan import Plan
+from nagraph.plan.regions import LARGEST_TILE
 
 #: Elements that one thread may compute alone.
 SERIAL = 1 << 14
@@ -97,6 +99,8 @@ class KernelLowering(Lowering):
         # A region of one row would be computed by one thread: apart, its nodes are better off, unless it is small.
         large = isinstance(node.op, Call) and max(v.type.size for v in (*node.operands, *node.results)) > SERIAL
         kernel = lower_kernel(graph, layouts, written, 2 if large else 1)
+        if any(t.size * t.dtype.itemsize > LARGEST_TILE for t in kernel.tiles) and blocks(kernel) is None:
+            raise NotRowLocal("its matrices are too large to be computed whole, and do not go in blocks of rows")
         producers = graph.producers
         constants = tuple(producers[v].op.array for v in array_constants(graph))  # type: ignore[attr-defined]
         return KernelStep(kernel, tuple(reads), constants)

@@ -1,0 +1,104 @@
+"""Blocks: how a kernel whose grid points hold whole matrices goes through their rows block by block.
+
+Attention's gradient at one head is such a kernel: scores, weights and their gradients, each a matrix of queries by keys. In
+blocks of queries only some rows of these exist at a time, and they stay in cache; gradients of keys and values are sums over
+the blocks. Of a causal one, a block reaches no further than to its own diagonal (`nagraph.kernel.triangle`). Blocks go from
+the last to the first: the last one reaches all columns, so it is the one that begins every sum.
+
+Source: Dao et al., FlashAttention (2022).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+
+from nagraph.kernel.classes import Classes, Place, reach
+from nagraph.kernel.fission import apart
+from nagraph.kernel.form import Kernel, Stage
+from nagraph.kernel.triangle import Triangle, triangle
+
+#: Rows from which a kernel goes in blocks.
+LEAST_ROWS = 64
+#: And bytes of a matrix from which it pays to hold some rows of it alone, where there is no triangle.
+LEAST_NBYTES = 1 << 19
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """kernel: its stages taken apart. For each stage: `rows` and `columns`, its axes of these (None: it has none), `conditions`,
+    the instructions that hold below the diagonal, and `when`: "before" all blocks, in each "block", or "after" them.
+
+    extent: all rows. row_tiles: elements of a row, of the tiles that hold a block of rows. sums: tiles added to by every block.
+    """
+
+    kernel: Kernel
+    extent: int
+    rows: tuple[int | None, ...]
+    columns: tuple[int | None, ...]
+    conditions: tuple[frozenset[int], ...]
+    when: tuple[str, ...]
+    row_tiles: dict[int, int]
+    sums: frozenset[int]
+
+
+@functools.lru_cache(1024)
+def blocks(kernel: Kernel) -> Blocks | None:
+    """How the kernel goes in blocks of rows; None if it does not."""
+    if not kernel.grid or not any(len(s.kept) > 1 and any(f.op is None for f in s.folds) for s in kernel.stages):
+        return None
+    split = dataclasses.replace(kernel, stages=tuple(part for s in kernel.stages for part in apart(s)))
+    classes = Classes(split)
+    held = triangle(split, classes)
+    if held is not None:
+        n, row = next((n, r) for n, r in enumerate(held.rows) if r is not None)
+        return _blocks(split, classes, (n, row), held) if row >= kernel.grid else None
+    if max(t.size * t.dtype.itemsize for t in kernel.tiles) < LEAST_NBYTES:
+        return None
+    n, row = next((n, s.kept[0]) for n, s in enumerate(split.stages) if len(s.kept) > 1 and any(f.op is None for f in s.folds))
+    count = len(split.stages)
+    rows = classes.axes((n, row))
+    return None if rows is None else _blocks(split, classes, (n, row), Triangle(rows, [None] * count, [frozenset()] * count))
+
+
+def _blocks(kernel: Kernel, classes: Classes, place: Place, held: Triangle) -> Blocks | None:
+    extent = kernel.axes[place[1]]
+    if extent < LEAST_ROWS:
+        return None
+    row_tiles, sums, when = {}, set(), []
+    for tile in range(len(kernel.tiles)):
+        step = classes.step(tile, place)
+        if step is not None:
+            if step * extent != kernel.tiles[tile].size:
+                return None
+            row_tiles[tile] = step
+    for a in classes.accesses:
+        step = row_tiles.get(a.tile)
+        axis = held.rows[a.stage]
+        if step is None:
+            continue
+        within = None if axis is None else reach(kernel, kernel.stages[a.stage].body, a, axis)
+        if axis is None or a.index.coefficient(axis) != step or within is None or within[0] < 0 or within[1] >= step:
+            return None
+    for n, stage in enumerate(kernel.stages):
+        row, tiles = held.rows[n], {a.tile for a in classes.accesses if a.stage == n}
+        made = {x.tile for x in (*stage.folds, *stage.writes)}
+        read = tiles - made
+        if row is None:
+            when.append("after" if read & sums or any(w == "after" for w, s in zip(when, kernel.stages) if _makes(s) & read) else "before")
+        elif read & sums or any(w == "after" for w, s in zip(when, kernel.stages) if _makes(s) & read):
+            return None
+        else:
+            when.append("block")
+            if row not in stage.kept:
+                if stage.writes or stage.stores or any(f.op is not None for f in stage.folds):
+                    return None
+                sums |= made
+            elif any(not s.index.coefficient(row) for s in stage.stores):
+                return None
+    return Blocks(kernel, extent, tuple(held.rows), tuple(held.columns), tuple(held.conditions), tuple(when), row_tiles, frozenset(sums))
+
+
+def _makes(stage: Stage) -> set[int]:
+    return {x.tile for x in (*stage.folds, *stage.writes)}

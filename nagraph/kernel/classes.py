@@ -1,0 +1,97 @@
+"""Which axes of different stages are one: those that walk the same dimension of the tiles through which the stages talk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from nagraph.kernel.affine import Affine
+from nagraph.kernel.form import Instruction, Kernel, Load, Read, Stage, Within
+
+#: An axis in a stage. (Another stage may use the same axis for something else.)
+Place = tuple[int, int]
+
+
+class Access(NamedTuple):
+    """A tile at an index, written or read by a stage."""
+
+    stage: int
+    tile: int
+    index: Affine
+    mask: int | None = None
+
+
+def accesses(stage: Stage, number: int) -> Iterator[Access]:
+    for i in stage.body:
+        if isinstance(i, Read):
+            yield Access(number, i.tile, i.index, i.mask)
+    for x in (*stage.folds, *stage.writes):
+        if x.tile >= 0:
+            yield Access(number, x.tile, x.index)
+
+
+class Classes:
+    """Classes of places, and the dimensions of tiles, each named by its step, that belong to them."""
+
+    def __init__(self, kernel: Kernel):
+        self.kernel = kernel
+        self._parent: dict[object, object] = {}
+        self.accesses = [a for n, s in enumerate(kernel.stages) for a in accesses(s, n)]
+        for a in self.accesses:
+            for axis, step in a.index.terms:
+                self._join((a.stage, axis), ("tile", a.tile, step))
+
+    def _find(self, x: object) -> object:
+        while (up := self._parent.get(x, x)) != x:
+            x = up
+        return x
+
+    def _join(self, a: object, b: object) -> None:
+        self._parent[self._find(a)] = self._find(b)
+
+    def same(self, a: Place, b: Place) -> bool:
+        return self._find(a) == self._find(b)
+
+    def axes(self, place: Place) -> list[int | None] | None:
+        """For each stage its axis of the class of a place, None where it has none; None if a stage has several of it."""
+        found: list[int | None] = []
+        for n, stage in enumerate(self.kernel.stages):
+            axes = [a for a in (*range(self.kernel.grid), *stage.loops) if self.same((n, a), place)]
+            if len(axes) > 1:
+                return None
+            found.append(axes[0] if axes else None)
+        return found
+
+    def step(self, tile: int, place: Place) -> int | None:
+        """The step of the tile's dimension that belongs to the class of a place; None if it has none."""
+        steps = {s for a in self.accesses if a.tile == tile for _, s in a.index.terms if self._find(("tile", tile, s)) == self._find(place)}
+        return steps.pop() if len(steps) == 1 else None
+
+
+def reach(kernel: Kernel, body: tuple[Instruction, ...], access: Access, without: int) -> tuple[int, int] | None:
+    """The least and the largest value of an index without one of its axes, where its mask holds; None if that is data."""
+    low = high = access.index.offset
+    for axis, step in access.index.terms:
+        if axis < 0:
+            return None
+        if axis != without:
+            first, last = _range(kernel, body, axis, access.mask)
+            low, high = low + min(step * first, step * last), high + max(step * first, step * last)
+    return low, high
+
+
+def _range(kernel: Kernel, body: tuple[Instruction, ...], axis: int, mask: int | None) -> tuple[int, int]:
+    """The first and the last place of an axis where a mask holds."""
+    first, last = 0, kernel.axes[axis] - 1
+    while mask is not None:
+        condition = body[mask]
+        if not isinstance(condition, Within):
+            break
+        if condition.index.terms == ((axis, 1),):
+            first, last = max(first, -condition.index.offset), min(last, condition.size - 1 - condition.index.offset)
+        mask = condition.also
+    return first, last
+
+
+def loads(stage: Stage) -> list[Load]:
+    return [i for i in stage.body if isinstance(i, Load)]
