@@ -24,6 +24,8 @@ from nagraph.kernel.form import Kernel, Load, Stage, Store
 
 #: What one request brings: two cache lines.
 REQUEST_NBYTES = 128
+#: How many times as far as a piece reaches requests may go: what lies beyond it may be wanted, or not.
+FAR = 4
 #: From so many bytes on, the rows of an operand are not expected to be near.
 ROWS_NBYTES = 1 << 20
 
@@ -119,7 +121,7 @@ class Requests:
                 break
             self.waiting.pop(0)
             start = code.offset(self.frame.pointers[found.operand], memory_type(dtype), address(self.frame, found.index, at))
-            entries += [(code.offset(start, memory_type(dtype), i64(p.offset)), p.step * dtype.itemsize // size) for p in wanted]
+            entries += [(code.offset(start, memory_type(dtype), i64(p.offset)), _step(p, dtype.itemsize, depth) // size) for p in wanted]
         if not entries:
             return Reg("ptr", "null")
         table = code.reserve("i64", 2 * len(entries) + 4)
@@ -130,6 +132,13 @@ class Requests:
             code.store(code.convert("ptrtoint", place, "i64"), code.offset(table, "i64", i64(2 * n + 2)), 8)
             code.store(i64(step), code.offset(table, "i64", i64(2 * n + 3)), 8)
         return table
+
+
+def _step(piece: Piece, itemsize: int, depth: int) -> int:
+    """The step of a piece's requests in bytes. A tile makes `depth` of them: where memory is contiguous they don't go far beyond."""
+    nbytes = piece.step * itemsize
+    far = nbytes == REQUEST_NBYTES and piece.rows * FAR < depth
+    return -(-piece.rows * nbytes // depth // itemsize) * itemsize if far else nbytes
 
 
 def address(frame: Frame, index: Affine, at: dict[int, Reg] | None = None) -> Reg:

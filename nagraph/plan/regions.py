@@ -90,7 +90,8 @@ def _product_rows(node: Node) -> tuple[int, ...]:
     op, (x, y) = node.op, node.operands
     assert isinstance(op, DotGeneral)
     batches = math.prod(x.shape[a] for a in op.batch_axes[0])
-    small = all(v.type.nbytes <= batches * LARGEST_SLICE for v in (node.result, x, y))
+    plain = x.ndim == y.ndim == node.result.ndim == len(op.batch_axes[0]) + 2  # others do not go in blocks
+    small = all(v.type.nbytes <= batches * (LARGEST_SLICE if plain else LARGEST_TILE) for v in (node.result, x, y))
     return op.most_rows(x.type, y.type), batches if small and batches >= LEAST_SLICES else 0
 
 
