@@ -202,6 +202,8 @@ class _PlanLowering:
             self._print(step, op)
         else:
             found = self.lowering.step_of(step.node)
+            if found is None and step.joined:
+                return
             if found is None:
                 raise MissingRuleError(f"op {op.name} has no native code")
             slots = [self.whole(v) for v in found.reads]

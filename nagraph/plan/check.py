@@ -9,6 +9,8 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable
 
+import numpy as np
+
 from nagraph.errors import VerifyError
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Value
@@ -57,6 +59,8 @@ class _Walk:
             if self.plan.slots[result].source != source or self.plan.slots[result].buffer != self.plan.slots[source].buffer:
                 raise VerifyError(f"step {t}: slot %{result} is no view of %{source}")
             self._make_valid(result)
+        elif step.joined:
+            self._join(t, step)
         else:
             self._write(t, step)
         for slot, value in zip(step.results, step.node.results, strict=True):
@@ -67,6 +71,23 @@ class _Walk:
             check(nested)
             if nested.arena_bytes > self.plan.buffers[self.plan.slots[step.scratch[0]].buffer].nbytes:
                 raise VerifyError(f"step {t}: a nested arena of {nested.arena_bytes} bytes does not fit its scratch buffer")
+
+    def _join(self, t: int, step: Step) -> None:
+        """The operands, or what they are views of, are different parts of the result, which is whole now."""
+        (result,) = step.results
+        sources = [self._source(s) for s in step.operands]
+        for a in sources:
+            if self.plan.slots[a].part is None or self.plan.slots[a].buffer != self.plan.slots[result].buffer:
+                raise VerifyError(f"step {t} ({step.node.op.name}): slot %{a} does not stand in slot %{result}")
+        if any(self._overlap(a, b) for i, a in enumerate(sources) for b in sources[:i]):
+            raise VerifyError(f"step {t} ({step.node.op.name}): parts of slot %{result} overlap")
+        self._make_valid(result)
+
+    def _source(self, slot: int) -> int:
+        """The slot that a view is one of."""
+        while (source := self.plan.slots[slot].source) is not None:
+            slot = source
+        return slot
 
     def _write(self, t: int, step: Step) -> None:
         """The results' and the scratch slots' bytes are overwritten; only declared operands may lie there."""
@@ -124,7 +145,8 @@ class _Walk:
     def _overlap(self, a: int, b: int) -> bool:
         x, y = (self.plan.slots[s].buffer for s in (a, b))
         if x == y:
-            return a != b
+            p, q = self.plan.slots[a].part, self.plan.slots[b].part
+            return a != b and (p is None or q is None or bool(np.shares_memory(p, q)))
         p, q = self.plan.buffers[x], self.plan.buffers[y]
         return p.kind == q.kind == "arena" and p.offset < q.offset + q.nbytes and q.offset < p.offset + p.nbytes
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,13 +21,16 @@ from nagraph.kernel.sharing import may_share
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.control import Scan, WhileLoop
 from nagraph.ops.indexing import Scatter
+from nagraph.ops.materialize import Recompute
 from nagraph.ops.movement import Broadcast, Transpose
-from nagraph.ops.region import Call
+from nagraph.ops.padding import Pad
+from nagraph.ops.region import Call, StopGradient
 from nagraph.ops.sorting import Argsort, Sort
 from nagraph.plan.decision import Decision, Why
 from nagraph.plan.live_ranges import views
 from nagraph.plan.lower import Lowering
-from nagraph.plan.plan import Plan
+from nagraph.plan.placement import border, placements
+from nagraph.plan.plan import Buffer, Plan
 from nagraph.plan.regions import LARGEST_TILE
 
 #: Elements that one thread may compute alone.
@@ -42,21 +46,27 @@ class KernelStep(NamedTuple):
 
 
 class KernelLowering(Lowering):
-    """`inner`: the same for the graphs of regions, by their identity."""
+    """`inner`: the same for the graphs of regions, by their identity. `refused`: values that nothing is to be placed in."""
 
-    def __init__(self, graph: Graph, donations: Mapping[int, int]):
+    def __init__(self, graph: Graph, donations: Mapping[int, int], refused: Collection[Value] = ()):
+        self.placed, self.joined = placements(graph, refused)
+        self.wholes = {p.whole for p in self.placed.values()}
         super().__init__(graph, dict(donations))
         self.kernels: dict[Node, KernelStep] = {}
         self.inner: dict[int, KernelLowering] = {}
 
     def _roots(self) -> dict[Value, Value]:
-        roots, shown = views(self.graph, storage_orders(self.graph))
+        orders = {v: order for v, order in storage_orders(self.graph).items() if v not in self.placed and v not in self.wholes}
+        roots, shown = views(self.graph, orders, self.placed)
         self.layouts = {v: _layout(a) for v, a in shown.items()}
         return roots
 
     def step_of(self, node: Node) -> KernelStep | None:
         """The kernel of a node; None for loops, branches and ops without one."""
         op = node.op
+        if node in self.joined:
+            kernel = border(node) if isinstance(op, Pad) else None
+            return None if kernel is None else KernelStep(kernel, (), ())
         if node not in self.kernels:
             if op.regions and not (isinstance(op, Call) and op.kind == "fused"):
                 return None
@@ -99,11 +109,28 @@ class KernelLowering(Lowering):
         # A region of one row would be computed by one thread: apart, its nodes are better off, unless it is small.
         large = isinstance(node.op, Call) and max(v.type.size for v in (*node.operands, *node.results)) > SERIAL
         kernel = lower_kernel(graph, layouts, written, 2 if large else 1)
+        if any(v in self.placed for v in node.results):
+            plain = lower_kernel(graph, layouts, [row_major(v.shape) for v in node.results], 2 if large else 1)
+            if _points(plain) != _points(kernel):
+                raise NotRowLocal("it would have other rows if its result stood inside another value")
         if any(t.size * t.dtype.itemsize > LARGEST_TILE for t in kernel.tiles) and blocks(kernel) is None:
             raise NotRowLocal("its matrices are too large to be computed whole, and do not go in blocks of rows")
         producers = graph.producers
         constants = tuple(producers[v].op.array for v in array_constants(graph))  # type: ignore[attr-defined]
         return KernelStep(kernel, tuple(reads), constants)
+
+    def _place(self, t: int, v: Value) -> bool:
+        whole = self.placed[v].whole if v in self.placed else v
+        if whole not in self.wholes:
+            return False
+        if whole not in self.slot_of:
+            self._new(whole, Buffer("arena", whole.type.nbytes, t, self.last[whole]))
+        if v is not whole:
+            self._share(v, self.slots[self.slot_of[whole]].buffer, part=self.placed[v].shown)
+        return True
+
+    def _joined(self, node: Node) -> bool:
+        return node in self.joined
 
     # -- what depends on how nodes are computed ---------------------------------------------------------------
 
@@ -118,7 +145,9 @@ class KernelLowering(Lowering):
         pairs: dict[int, int] = {}
         for r, v in enumerate(node.results):
             for k, x in enumerate(node.operands):
-                if v in direct or k in pairs.values() or x.type.nbytes != v.type.nbytes or x.dtype != v.dtype:
+                if v in direct or v in self.placed or v in self.wholes:
+                    break
+                if k in pairs.values() or x.type.nbytes != v.type.nbytes or x.dtype != v.dtype:
                     continue
                 if step is not None and self._dies(t, x) and self._alone(node, x) and may_share(step.kernel, step.reads.index(x), r):
                     pairs[r] = k
@@ -163,12 +192,17 @@ class KernelLowering(Lowering):
 
 def kernel_plan(graph: Graph, donations: Mapping[int, int], why: Why | None = None) -> tuple[KernelLowering, Plan]:
     """The plan of a graph by kernels. A fused region that can't be one kernel is taken apart again; `why` hears of it."""
+    refused: set[Value] = set()
     while True:
-        lowering = KernelLowering(graph, donations)
+        lowering = KernelLowering(graph, donations, refused)
         try:
             return lowering, lowering.plan()
         except NotRowLocal as error:
             culprit = getattr(error, "node", None)
+            where = {lowering.placed[v].whole for v in culprit.results if v in lowering.placed} if culprit is not None else set()
+            if where:  # it can't be written there, or not well
+                refused |= where
+                continue
             if culprit is None or not isinstance(culprit.op, Call) or culprit not in graph.nodes:
                 raise
             if why:
@@ -177,9 +211,10 @@ def kernel_plan(graph: Graph, donations: Mapping[int, int], why: Why | None = No
 
 
 def storage_orders(graph: Graph) -> dict[Value, tuple[int, ...]]:
-    """Values that every reader transposes alike, and that order: stored so, their transposition costs nothing.
+    """Values that readers transpose alike, and that order: stored so, their transposition costs nothing.
 
-    It is for results of kernels alone; arguments and results of the graph are row-major.
+    Kernels that read them as they are may read them in that order as well, if the last axis stays the last. It is for results of
+    kernels alone; arguments and results of the graph are row-major.
     """
     found: dict[Value, tuple[int, ...]] = {}
     for node in graph.nodes:
@@ -188,11 +223,22 @@ def storage_orders(graph: Graph) -> dict[Value, tuple[int, ...]]:
         if isinstance(node.op, (Constant, Scatter, Sort, Argsort)) or node.op.effect:
             continue
         for v in node.results:
-            orders = {u.op.axes if isinstance(u.op, Transpose) else None for u in graph.uses[v]}
-            order = orders.pop() if len(orders) == 1 and v not in graph.outputs else None
-            if order is not None and order != tuple(range(v.ndim)) and _writes_in(node, v, order):
+            orders = {u.op.axes for u in graph.uses[v] if isinstance(u.op, Transpose)}
+            if len(orders) != 1 or v in graph.outputs:
+                continue
+            (order,) = orders
+            others = [u for u in graph.uses[v] if not isinstance(u.op, Transpose)]
+            free = not others or (order[-1] == v.ndim - 1 and all(_reads_in_any_order(u) for u in others))
+            if free and order != tuple(range(v.ndim)) and _writes_in(node, v, order):
                 found[v] = order
     return found
+
+
+def _reads_in_any_order(node: Node) -> bool:
+    """Whether a node reads by the strides of its operands: kernels do, and views that move nothing."""
+    if node.op.view:
+        return isinstance(node.op, (Recompute, StopGradient))
+    return not node.op.regions or (isinstance(node.op, Call) and node.op.kind == "fused")
 
 
 def _writes_in(node: Node, v: Value, order: tuple[int, ...]) -> bool:
@@ -208,6 +254,10 @@ def _writes_in(node: Node, v: Value, order: tuple[int, ...]) -> bool:
         return True
     op, x = products[0].op, products[0].operands[0]
     return len(nodes) == 1 and v.ndim == 2 and order == (1, 0) and x.ndim - 1 not in op.contract[0]  # type: ignore[attr-defined]
+
+
+def _points(kernel: Kernel) -> int:
+    return math.prod(kernel.axes[:kernel.grid])
 
 
 def _layout(shown: np.ndarray[Any, Any]) -> Layout:

@@ -20,25 +20,28 @@ def view_roots(graph: Graph) -> dict[Value, Value]:
 
 
 def views(
-    graph: Graph, stored: Mapping[Value, tuple[int, ...]] = MappingProxyType({})
+    graph: Graph, stored: Mapping[Value, tuple[int, ...]] = MappingProxyType({}),
+    placed: Mapping[Value, tuple[Value, np.ndarray[Any, Any]]] = MappingProxyType({}),
 ) -> tuple[dict[Value, Value], dict[Value, np.ndarray[Any, Any]]]:
     """For each value the one whose bytes it shows; and for views, and what is not row-major, an array that shows how.
 
     Strides decide that: they are followed through the graph with arrays that have strides but no bytes.
-    `stored`: values whose axes stand in another order in memory, the outermost first.
+    `stored`: values whose axes stand in another order in memory, the outermost first. `placed`: values that stand inside another,
+    and how.
     """
     roots: dict[Value, Value] = {v: v for v in graph.inputs}
     shown: dict[Value, np.ndarray[Any, Any]] = {}
     for v, order in stored.items():
-        straight = _strided(v.type.with_shape(tuple(v.shape[a] for a in order)))
+        straight = strided(v.type.with_shape(tuple(v.shape[a] for a in order)))
         shown[v] = straight.transpose(np.argsort(order))
+    shown.update((v, array) for v, (_, array) in placed.items())
     for node in graph.nodes:
         for r in node.results:
-            roots[r] = r
+            roots[r] = placed[r][0] if r in placed else r
         if node.op.view and isinstance(node.op, Primitive):
             (x,) = node.operands
             if x not in shown:
-                shown[x] = _strided(x.type)
+                shown[x] = strided(x.type)
             view = _as_view(node.op, shown[x])
             if view is not None:
                 shown[node.result] = view
@@ -46,7 +49,7 @@ def views(
     return roots, shown
 
 
-def _strided(type: TensorType) -> np.ndarray[Any, Any]:
+def strided(type: TensorType) -> np.ndarray[Any, Any]:
     """An array of this type and of row-major strides over one element, for its strides alone."""
     strides = [type.dtype.itemsize] * type.rank
     for i in range(type.rank - 2, -1, -1):

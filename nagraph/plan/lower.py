@@ -121,7 +121,7 @@ class Lowering:
 
     def _lower_node(self, t: int, node: Node, direct: dict[Value, int]) -> None:
         operands = tuple(self.slot_of[v] for v in node.operands)
-        if self.roots[node.results[0]] is not node.results[0]:
+        if node.op.view and self.roots[node.results[0]] is not node.results[0]:
             (source,) = operands
             self._share(node.result, self.slots[source].buffer, source)
             self.steps.append(Step(node, operands, (self.slot_of[node.result],), view=True))
@@ -130,6 +130,8 @@ class Lowering:
         if not nested:
             pairs = self._in_place(t, node, direct)
         for r, v in enumerate(node.results):
+            if self._place(t, v):
+                continue
             if r in pairs:
                 self._extend(self.slots[operands[pairs[r]]].buffer, v)
             elif v in direct:
@@ -138,7 +140,15 @@ class Lowering:
                 self._new(v, Buffer("arena", v.type.nbytes, t, self.last[v]))
         scratch = tuple(self._scratch(t, s) for s in self._scratch_types(node, nested))
         results = tuple(self.slot_of[v] for v in node.results)
-        self.steps.append(Step(node, operands, results, False, tuple(sorted(pairs.items())), nested, scratch, blocks))
+        self.steps.append(Step(node, operands, results, False, tuple(sorted(pairs.items())), nested, scratch, blocks, self._joined(node)))
+
+    def _place(self, t: int, v: Value) -> bool:
+        """Whether v stands inside another value, or others in it; then it has its slot now. Here no value does."""
+        return False
+
+    def _joined(self, node: Node) -> bool:
+        """Whether the operands stand in the result already."""
+        return False
 
     def _dies(self, t: int, v: Value) -> bool:
         """Whether v is a whole buffer of the arena that nobody reads after step t."""
@@ -207,9 +217,9 @@ class Lowering:
         self.buffers.append(buffer)
         self._share(v, len(self.buffers) - 1)
 
-    def _share(self, v: Value, buffer: int, source: int | None = None) -> None:
+    def _share(self, v: Value, buffer: int, source: int | None = None, part: np.ndarray[Any, Any] | None = None) -> None:
         self.slot_of[v] = len(self.slots)
-        self.slots.append(Slot(v.type, buffer, source))
+        self.slots.append(Slot(v.type, buffer, source, part))
 
     def _extend(self, buffer: int, v: Value) -> None:
         b = self.buffers[buffer]

@@ -41,11 +41,15 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One tensor: its type, its buffer, and, for a view, the slot that it shows."""
+    """One tensor: its type, its buffer, and, for a view, the slot that it shows.
+
+    part: of a value that stands inside a larger one (`nagraph.plan.placement`), an array that shows how.
+    """
 
     type: TensorType
     buffer: int
     source: int | None = None
+    part: np.ndarray[Any, Any] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,8 @@ class Blocks:
 class Step:
     """A node with its slots.
 
-    view: the result is a view, nothing is computed. in_place: pairs (result, operand) of places that share bytes.
+    view: the result is a view, nothing is computed. joined: the operands stand in the result already. in_place: pairs
+    (result, operand) of places that share bytes.
     scratch: slots that are taken for the time of the step. nested: plans of the node's regions (for a
     fused region those of a block and of the last, shorter block), whose arena is the first scratch slot.
     """
@@ -79,6 +84,7 @@ class Step:
     nested: tuple[Plan, ...] = ()
     scratch: tuple[int, ...] = ()
     blocks: Blocks | None = None
+    joined: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +134,7 @@ class Plan:
         for t, step in enumerate(self.steps):
             label = getattr(step.node.op, "label", "")
             name = f"{step.node.op.name} {label}".strip()
-            notes = ["view"] if step.view else []
+            notes = ["view"] if step.view else ["joined"] if step.joined else []
             notes += [f"in place of %{step.operands[o]}" for _, o in step.in_place]
             notes += [f"scratch {self.buffers[self.slots[s].buffer]}" for s in step.scratch]
             if step.blocks is not None:
