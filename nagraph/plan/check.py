@@ -145,8 +145,8 @@ class _Walk:
     def _overlap(self, a: int, b: int) -> bool:
         x, y = (self.plan.slots[s].buffer for s in (a, b))
         if x == y:
-            p, q = self.plan.slots[a].part, self.plan.slots[b].part
-            return a != b and (p is None or q is None or bool(np.shares_memory(p, q)))
+            part, other = self.plan.slots[a].part, self.plan.slots[b].part
+            return a != b and (part is None or other is None or bool(np.shares_memory(part, other)))
         p, q = self.plan.buffers[x], self.plan.buffers[y]
         return p.kind == q.kind == "arena" and p.offset < q.offset + q.nbytes and q.offset < p.offset + p.nbytes
 
