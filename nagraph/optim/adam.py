@@ -31,8 +31,8 @@ class Adam(Optimizer):
         """The update without weight decay."""
         m = self.b1 * slots["mean"] + (1 - self.b1) * g
         v = self.b2 * slots["square"] + (1 - self.b2) * (g * g)
-        scale = ng.numpy.sqrt(clock.bias(self.b2))
-        p = p - clock.rate / clock.bias(self.b1) * (m / (ng.numpy.sqrt(v) / scale + self.eps))
+        scale = 1 / ng.numpy.sqrt(clock.bias(self.b2))  # a number: one division the less for each parameter
+        p = p - clock.rate / clock.bias(self.b1) * (m / (ng.numpy.sqrt(v) * scale + self.eps))
         return p, {"mean": m, "square": v}
 
 
