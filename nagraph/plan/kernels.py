@@ -65,7 +65,7 @@ class KernelLowering(Lowering):
         """The kernel of a node; None for loops, branches and ops without one."""
         op = node.op
         if node in self.joined:
-            kernel = border(node) if isinstance(op, Pad) else None
+            kernel = border(node, self.layouts.get(node.result, row_major(node.result.shape))) if isinstance(op, Pad) else None
             return None if kernel is None else KernelStep(kernel, (), ())
         if node not in self.kernels:
             if op.regions and not (isinstance(op, Call) and op.kind == "fused"):

@@ -14,8 +14,9 @@ import numpy as np
 
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
-from nagraph.kernel.affine import Affine, strides
+from nagraph.kernel.affine import Affine
 from nagraph.kernel.form import Kernel, Number, Stage, Store
+from nagraph.kernel.lower import Layout
 from nagraph.ops.indexing import Scatter
 from nagraph.ops.joining import Concatenate
 from nagraph.ops.materialize import Recompute
@@ -107,11 +108,14 @@ def _by_kernel(node: Node) -> bool:
     return not isinstance(op, (Constant, Scatter, Sort, Argsort)) and not op.effect and bool(node.operands)
 
 
-def border(node: Node) -> Kernel | None:
-    """The kernel that writes what padding adds, where its operand stands in the result already; None if that is nothing."""
+def border(node: Node, layout: Layout) -> Kernel | None:
+    """The kernel that writes what padding adds, where its operand stands in the result already; None if that is nothing.
+
+    layout: how the result stands, which may be inside another value.
+    """
     op = node.op
     assert isinstance(op, Pad)
-    shape, steps, dtype = node.result.shape, strides(node.result.shape), node.result.dtype
+    shape, steps, dtype = node.result.shape, layout.strides, node.result.dtype
     lead = next((i for i, (a, b) in enumerate(zip(op.low, op.high)) if a or b), len(shape))
     axes, stages = list(shape[:lead]), []
     number = Number(np.asarray(op.value, dtype).tobytes(), dtype)
@@ -120,6 +124,6 @@ def border(node: Node) -> Kernel | None:
             if size:
                 loops = tuple(range(len(axes), len(axes) + len(shape) - lead))
                 axes += [size if j == i else shape[j] for j in range(lead, len(shape))]
-                index = Affine(start * steps[i], tuple(zip((*range(lead), *loops), steps)))
+                index = Affine(layout.offset + start * steps[i], tuple(zip((*range(lead), *loops), steps)))
                 stages.append(Stage(loops, 0, (number,), stores=(Store(0, index, 0),)))
     return Kernel(tuple(axes), lead, (dtype,), 1, (), tuple(stages)) if stages else None
