@@ -194,15 +194,19 @@ class _Nest:
     # -- micro-kernels --------------------------------------------------------------------------------------
 
     def tiles(self, a: Reg, b: Reg, c: Reg, columns: Reg) -> None:
-        """All rows of the block: tiles of the largest height, then of four rows, then one of the rest."""
+        """All rows of the block: tiles of the largest height, then one of eight rows, tiles of four, and one of the rest."""
         code, tile = self.code, self.tile
         halves = ceil_div(code, columns, i64(tile.slots[0]))
         slot = code.sub(i64(64), code.call("llvm.ctlz.i64", "i64", code.sub(halves, i64(1)), Reg("i1", "false")))
         whole = code.binary("udiv", self.rows, i64(tile.rows))
         left = code.sub(self.rows, code.mul(whole, i64(tile.rows)))
-        fours, rest = code.binary("lshr", left, i64(2)), code.binary("and", left, i64(3))
-        last = minimum(code, rest, i64(1)), code.sub(i64(len(tile.heights)), rest), rest
-        for count, place, rows in ((whole, i64(0), i64(tile.rows)), (fours, i64(1), i64(4)), last):
+        parts = [(whole, i64(0), i64(tile.rows))]
+        for place, height in enumerate(tile.heights[1:-3], 1):
+            count = code.binary("udiv", left, i64(height))
+            left = code.sub(left, code.mul(count, i64(height)))
+            parts.append((count, i64(place), i64(height)))
+        parts.append((minimum(code, left, i64(1)), code.sub(i64(len(tile.heights)), left), left))
+        for count, place, rows in parts:
             with code.when(code.compare("icmp ne", count, i64(0))):
                 place = code.add(code.mul(place, i64(len(tile.slots))), slot)
                 kernel = code.load("ptr", code.offset(Reg("ptr", "@kernels"), "ptr", place), 8)

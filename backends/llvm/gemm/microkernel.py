@@ -49,14 +49,15 @@ def microkernel(module: Module, tile: Tile, name: str, rows: int, width: int) ->
                                  _next(code, tile, ahead, ahead_row), *sums]
             batch.carried = along.carried[len(pointers):]
         _put(code, batch.carried[1:], row, places, add)
-        down.carried = [_next(code, tile, a, a_tile), _next(code, tile, c, c_tile), *_take(code, soon)]
+        more = code.convert("zext", code.compare("icmp slt", code.add(down.index, i64(1)), blocks), "i64")
+        down.carried = [_next(code, tile, a, a_tile), _next(code, tile, c, c_tile), *_take(code, soon, more)]
     code.ret()
 
 
-def _take(code: Code, soon: Reg) -> tuple[Reg, Reg]:
-    """The address and step of the next piece of the table; of the last one if all are taken."""
+def _take(code: Code, soon: Reg, more: Reg) -> tuple[Reg, Reg]:
+    """The address and step of the next piece of the table, of the last one if all are taken. It is taken if `more` is 1, not 0."""
     taken, count = (code.load("i64", code.offset(soon, "i64", i64(n)), 8) for n in range(2))
-    following = code.intrinsic("smin", "i64", code.add(taken, i64(1)), count)
+    following = code.intrinsic("smin", "i64", code.add(taken, more), count)
     code.store(following, soon, 8)
     address, step = (code.load("i64", code.offset(soon, "i64", code.add(code.add(taken, taken), i64(n))), 8) for n in (2, 3))
     return code.emit("ptr", f"inttoptr {address} to ptr"), step

@@ -54,8 +54,16 @@ class Tile:
 
     @property
     def heights(self) -> tuple[int, ...]:
-        """Rows of the register tiles: the largest, and those of which two or three make up what it leaves over."""
-        return self.rows, 4, 3, 2, 1
+        """Rows of the register tiles: the largest, and those that make up what it leaves over."""
+        return (self.rows, 8, 4, 3, 2, 1) if self.rows > 8 else (self.rows, 4, 3, 2, 1)
+
+    def calls(self, rows: int) -> tuple[int, ...]:
+        """Tiles of each call of a micro-kernel that a strip of so many rows takes; all but the first of a call ask for other memory."""
+        found = []
+        for height in self.heights[:-3]:
+            found.append(rows // height)
+            rows %= height
+        return (*found, min(rows, 1))
 
     @property
     def slots(self) -> tuple[int, ...]:
