@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from nagraph.kernel.affine import Affine
-from nagraph.kernel.form import Instruction, Kernel, Load, Read, Stage, Within
+from nagraph.kernel.form import Instruction, Kernel, Read, Stage, Within
 
 #: An axis in a stage. (Another stage may use the same axis for something else.)
 Place = tuple[int, int]
@@ -91,7 +91,3 @@ def _range(kernel: Kernel, body: tuple[Instruction, ...], axis: int, mask: int |
             first, last = max(first, -condition.index.offset), min(last, condition.size - 1 - condition.index.offset)
         mask = condition.also
     return first, last
-
-
-def loads(stage: Stage) -> list[Load]:
-    return [i for i in stage.body if isinstance(i, Load)]

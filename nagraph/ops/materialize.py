@@ -13,41 +13,8 @@ from nagraph.ir.types import TensorType
 from nagraph.ops.base import Linear, Maybe
 
 
-@op
-class Materialize(Linear):
-    """x as it is, but stored row-major: y = x.
-
-    Movement is folded into whatever reads it. Where that is read many times, one copy in the right order costs less.
-    """
-
-    def infer(self, x: TensorType) -> TensorType:
-        return x
-
-    def reference(self, x: Array) -> Array:
-        return x.copy()
-
-    def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
-        return int(k.element(operands[0], index))
-
-    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
-        return (ct,)
-
-    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
-        return (self(*operands),)
-
-    def samples(self, rng: np.random.Generator) -> Any:
-        yield (rng.normal(size=(3, 4)),)
-
-
-@op
-class Recompute(Linear):
-    """x as a value of its own: y = x.
-
-    What is computed from it is computed again, though it was computed from x before: common subexpressions are of one value,
-    and fusion ends here. Backward passes that would rather compute than store are written with it.
-    """
-
-    view = True
+class Identity(Linear):
+    """y = x, for ops that say how a value is to be had."""
 
     def infer(self, x: TensorType) -> TensorType:
         return x
@@ -69,3 +36,25 @@ class Recompute(Linear):
 
     def samples(self, rng: np.random.Generator) -> Any:
         yield (rng.normal(size=(3, 4)),)
+
+
+@op
+class Materialize(Identity):
+    """x as it is, but stored row-major: y = x.
+
+    Movement is folded into whatever reads it. Where that is read many times, one copy in the right order costs less.
+    """
+
+    def reference(self, x: Array) -> Array:
+        return x.copy()
+
+
+@op
+class Recompute(Identity):
+    """x as a value of its own: y = x.
+
+    What is computed from it is computed again, though it was computed from x before: common subexpressions are of one value,
+    and fusion ends here. Backward passes that would rather compute than store are written with it.
+    """
+
+    view = True

@@ -10,7 +10,7 @@ from nagraph.ops.arg_extremum import ArgMax, ArgMin
 from nagraph.ops.base import Cast, Elementwise, as_array
 from nagraph.ops.cumulative import Cummax, Cummin, Cumprod, Cumsum
 from nagraph.ops.joining import Concatenate
-from nagraph.ops.materialize import Materialize
+from nagraph.ops.materialize import Materialize, Recompute
 from nagraph.ops.movement import Broadcast, Flip, Reshape, Slice, Transpose
 from nagraph.ops.padding import Pad
 from nagraph.ops.reduction import All, Any_, Max, Min, Prod, Sum
@@ -20,7 +20,7 @@ from tests.support import check_batching, check_derivatives, evaluate, graph_of
 
 ELEMENTWISE = [cls() for cls in REGISTRY.values() if issubclass(cls, Elementwise) and not cls._fields()]
 SHAPED = [
-    Materialize(), Windows((0,), (3,), (1,), (1,)), Windows((1, 2), (2, 3), (2, 1), (2, 1)), Windows((2, 0), (1, 2), (1, 3), (1, 1)),
+    Materialize(), Recompute(), Windows((0,), (3,), (1,), (1,)), Windows((1, 2), (2, 3), (2, 1), (2, 1)), Windows((2, 0), (1, 2), (1, 3), (1, 1)),
     Reshape((2, 3)), Transpose((1, 0)), Transpose((2, 0, 1)), Broadcast((2, 3, 4)), Slice((1, 0), (5, 3), (2, 1)),
     Slice((0,), (0,), (1,)), Pad((1, 0), (0, 2), (0, 1)), Pad((1,), (2,), (0,), 3.0), Flip((0, 2)), Concatenate(0), Concatenate(1),
     Sum((0,)), Sum((0, 2)), Sum(()), Prod((1,)), Max((0, 1)), Min((1,)), All((0,)), Any_((0, 1)), ArgMax(0), ArgMin(1),
