@@ -20,8 +20,9 @@ from tests.support import check_batching, check_derivatives, evaluate, graph_of
 
 ELEMENTWISE = [cls() for cls in REGISTRY.values() if issubclass(cls, Elementwise) and not cls._fields()]
 SHAPED = [
-    Materialize(), Recompute(), Windows((0,), (3,), (1,), (1,)), Windows((1, 2), (2, 3), (2, 1), (2, 1)), Windows((2, 0), (1, 2), (1, 3), (1, 1)),
-    Reshape((2, 3)), Transpose((1, 0)), Transpose((2, 0, 1)), Broadcast((2, 3, 4)), Slice((1, 0), (5, 3), (2, 1)),
+    Materialize(), Recompute(), Windows((0,), (3,), (1,), (1,)), Windows((1, 2), (2, 3), (2, 1), (2, 1)),
+    Windows((2, 0), (1, 2), (1, 3), (1, 1)), Reshape((2, 3)),
+    Transpose((1, 0)), Transpose((2, 0, 1)), Broadcast((2, 3, 4)), Slice((1, 0), (5, 3), (2, 1)),
     Slice((0,), (0,), (1,)), Pad((1, 0), (0, 2), (0, 1)), Pad((1,), (2,), (0,), 3.0), Flip((0, 2)), Concatenate(0), Concatenate(1),
     Sum((0,)), Sum((0, 2)), Sum(()), Prod((1,)), Max((0, 1)), Min((1,)), All((0,)), Any_((0, 1)), ArgMax(0), ArgMin(1),
     Cumsum(1), Cumsum(0, True), Cumprod(1), Cumprod(0, True), Cummax(0), Cummin(1, True), Sort(1), Argsort(0), Cast(DTYPES["f32"]),
