@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from nagraph.kernel.classes import Classes, Place, reach
 from nagraph.kernel.fission import apart
-from nagraph.kernel.form import Kernel, Stage
+from nagraph.kernel.form import Kernel
 from nagraph.kernel.triangle import Triangle, triangle
 
 #: Rows from which a kernel goes in blocks.
@@ -67,6 +67,7 @@ def _blocks(kernel: Kernel, classes: Classes, place: Place, held: Triangle) -> B
     if extent < LEAST_ROWS:
         return None
     row_tiles, sums, when = {}, set(), []
+    late: set[int] = set()  # tiles that are whole when all blocks are done
     for tile in range(len(kernel.tiles)):
         step = classes.step(tile, place)
         if step is not None:
@@ -82,12 +83,12 @@ def _blocks(kernel: Kernel, classes: Classes, place: Place, held: Triangle) -> B
         if axis is None or a.index.coefficient(axis) != step or within is None or within[0] < 0 or within[1] >= step:
             return None
     for n, stage in enumerate(kernel.stages):
-        row, tiles = held.rows[n], {a.tile for a in classes.accesses if a.stage == n}
-        made = {x.tile for x in (*stage.folds, *stage.writes)}
-        read = tiles - made
+        row, made = held.rows[n], {x.tile for x in (*stage.folds, *stage.writes)}
+        waits = not late.isdisjoint({a.tile for a in classes.accesses if a.stage == n} - made)
         if row is None:
-            when.append("after" if read & sums or any(w == "after" for w, s in zip(when, kernel.stages) if _makes(s) & read) else "before")
-        elif read & sums or any(w == "after" for w, s in zip(when, kernel.stages) if _makes(s) & read):
+            when.append("after" if waits else "before")
+            late |= made if waits else set()
+        elif waits:
             return None
         else:
             when.append("block")
@@ -95,10 +96,7 @@ def _blocks(kernel: Kernel, classes: Classes, place: Place, held: Triangle) -> B
                 if stage.writes or stage.stores or any(f.op is not None for f in stage.folds):
                     return None
                 sums |= made
+                late |= made
             elif any(not s.index.coefficient(row) for s in stage.stores):
                 return None
     return Blocks(kernel, extent, tuple(held.rows), tuple(held.columns), tuple(held.conditions), tuple(when), row_tiles, frozenset(sums))
-
-
-def _makes(stage: Stage) -> set[int]:
-    return {x.tile for x in (*stage.folds, *stage.writes)}

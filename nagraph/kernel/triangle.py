@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nagraph.ir.op import Op
-from nagraph.kernel.classes import Classes
+from nagraph.kernel.classes import Access, Classes
 from nagraph.kernel.form import Apply, Fold, Instruction, Kernel, Number, Position, Read, Stage
 from nagraph.ops.base import Cast
 from nagraph.ops.comparison import GreaterEqual
@@ -49,7 +49,7 @@ def triangle(kernel: Kernel, classes: Classes) -> Triangle | None:
         return None
     conditions = [frozenset(i for m, i, _ in found if m == n) for n in range(len(kernel.stages))]
     made = Triangle(rows, columns, conditions)
-    return made if _inert(kernel, made) else None
+    return made if _inert(kernel, made) and _within(classes, made) else None
 
 
 def _compared(stage: Stage, i: Instruction) -> tuple[int, int] | None:
@@ -89,6 +89,27 @@ def _inert(kernel: Kernel, held: Triangle) -> bool:
                 return False
             beyond.update((w.tile, values[w.value]) for w in stage.writes)
     return True
+
+
+def _within(classes: Classes, held: Triangle) -> bool:
+    """Whether tiles that end at the diagonal are read at the very places where they are written: other columns may not be there."""
+    kernel = classes.kernel
+    ends: dict[int, tuple[int, int, int]] = {}
+    for a in classes.accesses:
+        stage, row, column = kernel.stages[a.stage], held.rows[a.stage], held.columns[a.stage]
+        written = any(x.tile == a.tile for x in (*stage.folds, *stage.writes))
+        if written and row is not None and column is not None and a.index.coefficient(column):
+            if row < kernel.grid or row in stage.kept:
+                ends[a.tile] = _place(a, row, column)
+    for a in (a for a in classes.accesses if a.tile in ends):
+        row, column = held.rows[a.stage], held.columns[a.stage]
+        if row is None or column is None or _place(a, row, column) != ends[a.tile] or {x for x, _ in a.index.terms} - {row, column}:
+            return False
+    return True
+
+
+def _place(access: Access, row: int, column: int) -> tuple[int, int, int]:
+    return access.index.offset, access.index.coefficient(row), access.index.coefficient(column)
 
 
 def _changes_nothing(fold: Fold, values: Sequence[Known]) -> bool:

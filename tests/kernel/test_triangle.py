@@ -26,6 +26,7 @@ UNMASKED = {
     "a mask that adds": lambda s, m: np.where(m, s, 1).sum(axis=-1),
     "a minimum that -inf would change": lambda s, m: np.where(m, s, -np.inf).min(axis=-1),
     "scores that are stored": lambda s, m: np.where(m, s, 0),
+    "a column beyond it": lambda s, m: (w := ng.nn.functional.softmax(np.where(m, s, -np.inf))) @ np.ones((N, 3), "f4") + w[..., -1:],
 }
 
 

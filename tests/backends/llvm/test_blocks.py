@@ -6,6 +6,7 @@ import pytest
 import nagraph as ng
 from nagraph.kernel.blocks import blocks
 from nagraph.nn import functional as F
+from nagraph.ops.movement import iota
 from nagraph.ops.region import interpret
 
 
@@ -82,6 +83,19 @@ def test_nothing_reaches_a_row_from_what_it_may_not_see():
     after, *_ = executable(both_passes(True), [q, k, v, ct])(q, k, v, ct)
     np.testing.assert_array_equal(after[:, :96], y[:, :96])
     assert np.isnan(after[:, 96:]).all()
+
+
+@pytest.mark.parametrize("causal_first", [True, False])
+def test_columns_that_are_read_by_themselves_are_there(causal_first):
+    """What is zero by the mask, but read by its number: from memory that the blocks before it have left."""
+    def fn(q, v):
+        i, j = iota("int32", (128, 128), 0), iota("int32", (128, 128), 1)
+        w = F.softmax(np.where(i >= j, q @ np.swapaxes(q, -1, -2), -np.inf))
+        return w @ v + (w[..., -1:] + w[..., 100:101] if causal_first else w[..., ::-1] @ v)
+
+    q, v, *_ = (np.ascontiguousarray(np.swapaxes(a, 1, 2)) for a in arrays_of(128))
+    got, want = executable(fn, [q, v])(q, v)[0], ng.jit(fn, backend="numpy")(q, v)
+    np.testing.assert_allclose(got, want, rtol=0, atol=np.abs(want).max() * 1e-5)
 
 
 def test_with_rotary_positions():
