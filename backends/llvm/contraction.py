@@ -62,7 +62,7 @@ class Contraction:
         """Of a product of so many rows: tiles that can ask for other memory, the steps of each, bytes of an element."""
         tile = machine_tile(self.dtype)
         strips = -(-self.n // (2 * tile.lanes))
-        return strips * sum(max(0, count - 1) for count in tile.calls(rows)), min(self.k * len(self.a_offsets), CHAIN), self.dtype.itemsize
+        return tile.requesting(rows, strips), min(self.k * len(self.a_offsets), CHAIN), self.dtype.itemsize
 
     @property
     def scratch(self) -> int:

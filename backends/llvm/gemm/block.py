@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from nagraph.backends.llvm.code import Code, Module, Reg, i64
+from nagraph.backends.llvm.gemm.microkernel import take
 from nagraph.backends.llvm.gemm.tile import CHAIN, Tile
 from nagraph.backends.llvm.gemm.vectors import ceil_div, minimum
 
@@ -105,6 +106,7 @@ class _Nest:
             a = code.select(self.pack_a, self.a_block, a)
             j = loops.enter_context(code.loop(i64(0), self.n, self.width, known=True)).index
             self.columns = minimum(code, self.width, code.sub(self.n, j))
+            self.last = code.compare("icmp sle", code.sub(self.n, j), self.width)
             b = self.at(self.b, (j, self.b_col))
             self.ahead = self.at(b, (self.p, self.b_row), (self.width, i64(1)))
             c = self.at(self.c, (i, self.c_row), (j, i64(1)))
@@ -206,13 +208,16 @@ class _Nest:
             left = code.sub(left, code.mul(count, i64(height)))
             parts.append((count, i64(place), i64(height)))
         parts.append((minimum(code, left, i64(1)), code.sub(i64(len(tile.heights)), left), left))
-        for count, place, rows in parts:
+        for part, (count, place, rows) in enumerate(parts):
             with code.when(code.compare("icmp ne", count, i64(0))):
                 place = code.add(code.mul(place, i64(len(tile.slots))), slot)
                 kernel = code.load("ptr", code.offset(Reg("ptr", "@kernels"), "ptr", place), 8)
+                # Behind the last strip is nothing of B to ask for: its first tiles take pieces as the others do.
+                more = self.last if part < len(parts) - 1 else Reg("i1", "false")
+                piece = take(code, self.soon, code.convert("zext", more, "i64"))
+                ahead, step = (code.select(self.last, x, y) for x, y in zip(piece, (self.ahead, self.b_step)))
                 arguments = (a, self.kernel_a_row, self.kernel_a_col, self.a_table, b, self.kernel_b_row, self.b_table,
-                             c, self.c_row, count, columns, self.depth, self.taps, self.add, self.ahead, self.b_step,
-                             self.soon)
+                             c, self.c_row, count, columns, self.depth, self.taps, self.add, ahead, step, self.soon)
                 code.do(f"call void {kernel.text}({', '.join(map(str, arguments))})")
             done = code.mul(count, rows)
             a, c = self.at(a, (done, self.kernel_a_row)), self.at(c, (done, self.c_row))

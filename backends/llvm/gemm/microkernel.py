@@ -50,11 +50,11 @@ def microkernel(module: Module, tile: Tile, name: str, rows: int, width: int) ->
             batch.carried = along.carried[len(pointers):]
         _put(code, batch.carried[1:], row, places, add)
         more = code.convert("zext", code.compare("icmp slt", code.add(down.index, i64(1)), blocks), "i64")
-        down.carried = [_next(code, tile, a, a_tile), _next(code, tile, c, c_tile), *_take(code, soon, more)]
+        down.carried = [_next(code, tile, a, a_tile), _next(code, tile, c, c_tile), *take(code, soon, more)]
     code.ret()
 
 
-def _take(code: Code, soon: Reg, more: Reg) -> tuple[Reg, Reg]:
+def take(code: Code, soon: Reg, more: Reg) -> tuple[Reg, Reg]:
     """The address and step of the next piece of the table, of the last one if all are taken. It is taken if `more` is 1, not 0."""
     taken, count = (code.load("i64", code.offset(soon, "i64", i64(n)), 8) for n in range(2))
     following = code.intrinsic("smin", "i64", code.add(taken, more), count)

@@ -57,13 +57,16 @@ class Tile:
         """Rows of the register tiles: the largest, and those that make up what it leaves over."""
         return (self.rows, 8, 4, 3, 2, 1) if self.rows > 8 else (self.rows, 4, 3, 2, 1)
 
-    def calls(self, rows: int) -> tuple[int, ...]:
-        """Tiles of each call of a micro-kernel that a strip of so many rows takes; all but the first of a call ask for other memory."""
-        found = []
+    def requesting(self, rows: int, strips: int) -> int:
+        """How many register tiles of a product ask for other memory than B: all of the last strip, but the first of a call of the others.
+
+        Those of a few rows, which are left over, have no time for it.
+        """
+        found = 0
         for height in self.heights[:-3]:
-            found.append(rows // height)
-            rows %= height
-        return (*found, min(rows, 1))
+            count, rows = divmod(rows, height)
+            found += strips * count - (strips - 1) * min(count, 1)
+        return found
 
     @property
     def slots(self) -> tuple[int, ...]:
