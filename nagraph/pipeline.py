@@ -26,7 +26,8 @@ Pass = Callable[[Graph], Graph]
 #: The passes by name, in the order in which a reader should meet them, and the module of each.
 MODULES = {
     "canonicalize": "canonicalize", "narrow": "narrow", "simplify": "simplify", "fold": "fold", "cse": "cse", "dce": "dce",
-    "expand": "expand", "layout": "layout", "turn": "turn", "split": "split", "fuse": "fuse", "schedule": "schedule", "memory": "memory",
+    "expand": "expand", "layout": "layout", "turn": "turn", "split": "split", "rematerialize": "rematerialize",
+    "fuse": "fuse", "schedule": "schedule", "memory": "memory",
 }
 #: Passes for which regions are the affair of the graph that holds them.
 WHOLE = frozenset(("memory",))
@@ -34,7 +35,7 @@ WHOLE = frozenset(("memory",))
 DEFAULT = "canonicalize,narrow,simplify,fold,cse,dce,expand,canonicalize,simplify,fold,cse,dce,fuse,schedule,memory"
 #: The same for a backend that computes by kernels, and plans for itself.
 KERNELS = DEFAULT.replace("expand,", "expand,layout,turn,").replace(
-    "fuse,schedule,memory", "split,fuse{max_nodes=128,min_nbytes=0,kernels=True},schedule")
+    "fuse,schedule,memory", "split,rematerialize,dce,fuse{max_nodes=128,min_nbytes=0,kernels=True},schedule")
 
 P = TypeVar("P")
 

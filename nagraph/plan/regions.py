@@ -17,7 +17,7 @@ from nagraph.ops.base import Cast, Elementwise
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.indexing import Gather
 from nagraph.ops.joining import Concatenate
-from nagraph.ops.materialize import Materialize
+from nagraph.ops.materialize import Materialize, Recompute
 from nagraph.ops.movement import Broadcast, Flip, Iota, Reshape, Slice, Transpose
 from nagraph.ops.padding import Pad
 from nagraph.ops.random import FoldIn, RandomBits
@@ -67,7 +67,7 @@ def _number(v: Value, producers: Mapping[Value, Node]) -> bool:
     return v in producers and isinstance(producers[v].op, Constant) and v.type.size == 1
 
 
-def forms_of(node: Node, producers: Mapping[Value, Node], everywhere: Collection[Value] = ()) -> dict[int, dict[Value, Form]]:
+def forms_of(node: Node, graph: Graph, everywhere: Collection[Value] = ()) -> dict[int, dict[Value, Form]]:
     """For each number of rows in which a node may join a region, the forms of its values; numbers, and `everywhere`, fit in all."""
     found: dict[int, dict[Value, Form]] = {}
     counts = row_counts(node.results[0].shape)
@@ -75,8 +75,8 @@ def forms_of(node: Node, producers: Mapping[Value, Node], everywhere: Collection
         counts = [r for r in counts if r in _product_rows(node)]
     for rows in counts:
         forms: dict[Value, Form] = {node.result: True}
-        for v, wanted in zip(node.operands, _operands(node, rows)):
-            if v in everywhere or _number(v, producers):
+        for v, wanted in zip(node.operands, _operands(node, rows, graph)):
+            if v in everywhere or _number(v, graph.producers):
                 continue
             if v in forms and forms[v] != wanted:
                 wanted = None
@@ -95,10 +95,10 @@ def _product_rows(node: Node) -> tuple[int, ...]:
     return op.most_rows(x.type, y.type), batches if small and batches >= LEAST_SLICES else 0
 
 
-def _operands(node: Node, rows: int) -> Sequence[Form]:
+def _operands(node: Node, rows: int, graph: Graph) -> Sequence[Form]:
     op = node.op
     outside = (None,) * len(node.operands)
-    if isinstance(op, Reduction) and op.axes != tuple(range(node.operands[0].ndim - len(op.axes), node.operands[0].ndim)):
+    if isinstance(op, Reduction) and not _is_trailing(node) and not _roots(node.operands[0], graph):
         return outside  # along columns: rows of its operand would be whole matrices
     p = prefix(node.result.shape, rows)
     if isinstance(op, (Elementwise, Cast, StopGradient, Broadcast, Materialize)) and p is not None:
@@ -122,6 +122,30 @@ def _operands(node: Node, rows: int) -> Sequence[Form]:
             return [_slices(axes) for axes in op.batch_axes]
         return (_left(op, x, p), None)
     return outside
+
+
+def _is_trailing(node: Node) -> bool:
+    """Whether a reduction runs along the last axes of its operand."""
+    (x,), axes = node.operands, node.op.axes  # type: ignore[attr-defined]
+    return axes == tuple(range(x.ndim - len(axes), x.ndim))
+
+
+def sources(node: Node, graph: Graph) -> list[Value]:
+    """What a reduction along columns reads: its operand, or the values in memory from which that is computed for it alone."""
+    (x,) = node.operands
+    if not isinstance(node.op, Reduction) or _is_trailing(node):
+        return []
+    return [v for v in _roots(x, graph) if v.type.size == x.type.size] or [x]
+
+
+def _roots(v: Value, graph: Graph) -> list[Value]:
+    """The values in memory from which v is computed again, element by element, for one reader; none if it is not."""
+    node = graph.producers.get(v)
+    if node is not None and isinstance(node.op, Recompute):
+        return [node.operands[0]]
+    if node is None or not isinstance(node.op, (Elementwise, Cast, Reshape)) or len(graph.uses[v]) > 1 or v in graph.outputs:
+        return []
+    return list(dict.fromkeys(r for x in node.operands for r in _roots(x, graph)))
 
 
 def _broadcast(shape: tuple[int, ...], result: tuple[int, ...], p: int) -> Form:

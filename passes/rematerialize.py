@@ -1,0 +1,150 @@
+"""Rematerialisation of what is cheap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from nagraph.ir.builder import current
+from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ops.base import Cast, Elementwise
+from nagraph.ops.materialize import Recompute
+from nagraph.ops.movement import Broadcast, Reshape
+from nagraph.ops.reduction import Reduction
+from nagraph.pipeline import graph_pass
+from nagraph.plan.groups import grow
+from nagraph.plan.regions import made_of_indices
+
+#: A value is small beside one of so many times its elements: to read it as well costs little.
+SMALL = 16
+
+
+@graph_pass
+@dataclass(frozen=True)
+class Rematerialize:
+    """Rematerialisation: what is cheap to compute from values in memory is computed by its readers, and not stored.
+
+    Before   %1 = subtract(%0, %mean)   %2 = square(%1)   %3 = sum{axes=[0]}(%2)      %0 is stored: others read it as well
+    After    %1 = recompute(%0)   %2 = subtract(%1, %mean)   %3 = square(%2)   %4 = sum{axes=[0]}(%3)
+
+    Legal: the same operations on the same values. Profitable: `most` operations at most, none of them a function like exp, on
+    one large value that is stored anyway, so that a reader reads as much as before; or on two, if there is but one reader. It
+    is done for readers outside the group of nodes that would share a kernel with it (`nagraph.plan.groups`), for all of them
+    or none, so that a write is saved. To be run before fusion, which ends at `recompute`. Near-linear in the nodes.
+    """
+
+    most: int = 4
+    min_nbytes: int = 1 << 16
+    max_nodes: int = 128
+
+    def __call__(self, graph: Graph) -> Graph:
+        choice = _Choice(self, graph)
+        if not choice.chosen:
+            return graph
+        again: dict[tuple[int, Value], Value] = {}
+
+        def repeat(v: Value, group: int) -> Value:
+            """v computed once more, by the nodes of a group."""
+            if (group, v) not in again:
+                node = graph.producers[v]
+                operands = [x if choice.is_small(x, v) else repeat(x, group) if choice.is_recipe(x) else root(x) for x in node.operands]
+                (again[group, v],) = current().emit(node.op, operands)
+            return again[group, v]
+
+        def root(v: Value) -> Value:
+            if (-1, v) not in again:
+                again[-1, v] = Recompute()(v)
+            return again[-1, v]
+
+        def visit(node: Node) -> Node:
+            group = choice.group_of(node)
+            return node.with_operands(tuple(
+                repeat(v, group) if v in choice.chosen and choice.group_of(graph.producers[v]) != group else v for v in node.operands))
+
+        return graph.rebuild(visit)
+
+
+class Recipe(NamedTuple):
+    """How a value is computed: from which large values in memory, by how many operations."""
+
+    roots: frozenset[Value]
+    count: int
+
+
+class _Choice:
+    """The values that readers compute for themselves."""
+
+    def __init__(self, options: Rematerialize, graph: Graph):
+        self.options, self.graph = options, graph
+        self.everywhere = made_of_indices(graph)
+        self.outputs = set(graph.outputs)
+        self.groups = {n: i for i, nodes in enumerate(grow(graph, options.max_nodes, True, self.everywhere)) for n in nodes}
+        self.numbers = {n: len(self.groups) + i for i, n in enumerate(graph.nodes)}
+        self.recipes: dict[Value, Recipe] = {}
+        self.chosen: set[Value] = set()
+        for node in graph.nodes:
+            recipe = self._recipe(node)
+            if recipe is not None:
+                self.recipes[node.result] = recipe
+                if self._pays(node, recipe):
+                    self.chosen.add(node.result)
+
+    def group_of(self, node: Node) -> int:
+        """The number of the group of a node; one of its own if it is alone."""
+        return self.groups.get(node, self.numbers[node])
+
+    def is_small(self, v: Value, beside: Value) -> bool:
+        """Whether reading v costs little beside another value, or nothing at all."""
+        return v.type.size * SMALL <= beside.type.size or v in self.everywhere
+
+    def is_recipe(self, v: Value) -> bool:
+        """Whether v is computed again where something that follows from it is."""
+        return v in self.recipes and (v in self.chosen or not self._is_stored(v))
+
+    def _recipe(self, node: Node) -> Recipe | None:
+        """How the node's result can be computed by others, if it can be."""
+        if not isinstance(node.op, (Elementwise, Cast, Reshape, Broadcast)) or getattr(node.op, "weight", 1) > 1 or node.op.has_effect:
+            return None
+        v, roots, count = node.result, set[Value](), int(not node.op.view)
+        for x in node.operands:
+            if self.is_small(x, v):
+                continue
+            if self.is_recipe(x):
+                roots |= self.recipes[x].roots
+                count += self.recipes[x].count
+            elif self._is_stored(x):
+                roots.add(x)
+            else:
+                return None
+        return Recipe(frozenset(roots), count) if count <= self.options.most else None
+
+    def _pays(self, node: Node, recipe: Recipe) -> bool:
+        """Whether all that read the value can compute it, and read no more for it than they save."""
+        v = node.result
+        readers = self._outside(node)
+        if v in self.outputs or node.op.view or v.type.nbytes < self.options.min_nbytes or not readers:
+            return False
+        if not recipe.roots or not all(self._can_compute(u) for u in readers):
+            return False
+        several = len({self._reader_group(u) for u in readers}) > 1
+        return sum(r.type.nbytes for r in recipe.roots) <= (1 if several else 2) * v.type.nbytes
+
+    def _outside(self, node: Node) -> list[Node]:
+        """The nodes of other groups that read the result of a node."""
+        group = self.group_of(node)
+        return [u for u in self.graph.uses[node.result] if self.group_of(u) != group]
+
+    def _is_stored(self, v: Value) -> bool:
+        """Whether a value is in memory: given, wanted, or read by other groups as it is."""
+        node = self.graph.producers.get(v)
+        return node is None or v in self.outputs or (v not in self.chosen and bool(self._outside(node)))
+
+    def _can_compute(self, reader: Node) -> bool:
+        """Whether a node can share a kernel with what makes its operand: elementwise or a reduction, or a view for one of these."""
+        if isinstance(reader.op, Reshape):
+            uses = self.graph.uses[reader.result]
+            return len(uses) == 1 and reader.result not in self.outputs and self._can_compute(uses[0])
+        return isinstance(reader.op, (Elementwise, Cast, Reduction))
+
+    def _reader_group(self, reader: Node) -> int:
+        return self._reader_group(self.graph.uses[reader.result][0]) if isinstance(reader.op, Reshape) else self.group_of(reader)
