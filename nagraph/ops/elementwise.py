@@ -156,6 +156,8 @@ class Power(Binary):
     dz/dx = y x^(y-1); dz/dy = z log x, zero where x is 0.
     """
 
+    weight = 20
+
     def reference(self, x: Array, y: Array) -> Array:
         if x.dtype in INTEGERS and (y < 0).any():
             raise TypeRuleError("power: integers to negative integer powers are not integers; cast one to float")

@@ -12,7 +12,7 @@ from nagraph.plan import check, lower
 from tests.graphs import arrays_for, graphs
 
 IDEMPOTENT = ("canonicalize", "narrow", "simplify", "fold", "cse", "dce", "expand")
-OPTIONS = {"fuse": "fuse{min_nbytes=0}"}
+OPTIONS = {"fuse": "fuse{min_nbytes=0}", "rematerialize": "rematerialize{min_nbytes=0}"}
 
 
 def same(a, b):

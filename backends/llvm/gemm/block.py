@@ -202,6 +202,10 @@ class _Nest:
         slot = code.sub(i64(64), code.call("llvm.ctlz.i64", "i64", code.sub(halves, i64(1)), Reg("i1", "false")))
         whole = code.binary("udiv", self.rows, i64(tile.rows))
         left = code.sub(self.rows, code.mul(whole, i64(tile.rows)))
+        if tile.split:
+            four = code.compare("icmp eq", code.binary("lshr", left, i64(2)), i64(1))
+            fewer = code.convert("zext", code.binary("and", four, code.compare("icmp ne", whole, i64(0))), "i64")
+            whole, left = code.sub(whole, fewer), code.add(left, code.mul(fewer, i64(tile.rows)))
         parts = [(whole, i64(0), i64(tile.rows))]
         for place, height in enumerate(tile.heights[1:-3], 1):
             count = code.binary("udiv", left, i64(height))

@@ -57,6 +57,11 @@ class Tile:
         """Rows of the register tiles: the largest, and those that make up what it leaves over."""
         return (self.rows, 8, 4, 3, 2, 1) if self.rows > 8 else (self.rows, 4, 3, 2, 1)
 
+    @property
+    def split(self) -> int:
+        """The height of tiles of which the last is not taken if it leaves four to seven rows: eight and eight take less time; or 0."""
+        return self.rows if self.rows == 12 else 0
+
     def requesting(self, rows: int, strips: int) -> int:
         """How many register tiles of a product ask for other memory than B: all of the last strip, but the first of a call of the others.
 
@@ -64,7 +69,10 @@ class Tile:
         """
         found = 0
         for height in self.heights[:-3]:
-            count, rows = divmod(rows, height)
+            count, left = divmod(rows, height)
+            if height == self.split and count and left // 4 == 1:
+                count -= 1
+            rows -= count * height
             found += strips * count - (strips - 1) * min(count, 1)
         return found
 
