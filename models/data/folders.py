@@ -48,7 +48,11 @@ def read(folder: pathlib.Path, size: int | None) -> tuple[tuple[Array, Array], t
         raise DataError(f"{train} holds the one class folder {names[0]}; there is nothing to tell apart")
     files = [_files(train / name) for name in names]
     kept: list[tuple[pathlib.Path, list[pathlib.Path]]] = []
-    if held_out is not None:
+    if held_out is None:
+        for name, found in zip(names, files, strict=True):
+            if len(found) < 2:
+                raise DataError(f"the class folder {train / name} holds one image; one to learn from and one to hold out are needed")
+    else:
         unknown = [p.name for p in _folders(held_out) if p.name not in names]
         if unknown:
             raise DataError(f"{held_out} has the class {unknown[0]}, which {train} does not have")
