@@ -31,6 +31,8 @@ PUBLISHED = {
     "scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,), "add_cross_attention": (False,),
     "tie_word_embeddings": (True,),
 }
+#: Tensors of older files that say nothing new: causal masks, and the head, which is the embedding.
+UNUSED = ("h.*.attn.bias", "h.*.attn.masked_bias", "lm_head.weight")
 
 
 @dataclass(frozen=True)
@@ -146,11 +148,12 @@ class GPT2(Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | pathlib.Path, dtype: Any = np.float32) -> GPT2:
-        """The model of a Hugging Face folder: config.json and safetensors. CheckpointError if it is no GPT-2's."""
+        """The model of a Hugging Face folder: config.json and safetensors. CheckpointError if it is no GPT-2's.
+
+        Weights that have this dtype already stay in the file, read-only, until they are used.
+        """
         found = hugging_face.read_config(folder, "gpt2")
-        for name, allowed in PUBLISHED.items():
-            if found.get(name, allowed[0]) not in allowed:
-                raise ng.errors.CheckpointError(f"{folder}: {name} {found[name]!r} is not what GPT-2 has, {allowed[0]!r}")
+        hugging_face.check_options(folder, found, PUBLISHED, "GPT-2")
         sizes = (hugging_face.size(found, name) for name in ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd"))
         try:
             config = GPT2Config(*sizes, inner=found.get("n_inner") or 0, eps=float(found.get("layer_norm_epsilon", 1e-5)))
@@ -159,7 +162,7 @@ class GPT2(Module):
         tensors = hugging_face.read_tensors(folder, strip="transformer.")
 
         def take(name: str, *shape: int) -> Array:
-            return hugging_face.take(tensors, folder, name, shape).astype(dtype)
+            return tensors.take(name, shape, dtype)
 
         w, m = config.width, config.mlp_width
 
@@ -174,8 +177,10 @@ class GPT2(Module):
                   SelfAttention(linear(f"h.{i}.attn.c_attn", w, 3 * w), linear(f"h.{i}.attn.c_proj", w, w), config.heads),
                   norm(f"h.{i}.ln_2"), MLP(linear(f"h.{i}.mlp.c_fc", w, m), linear(f"h.{i}.mlp.c_proj", m, w)), config.dropout)
             for i in range(config.layers))
-        return cls(Embedding(take("wte.weight", config.vocabulary, w)), take("wpe.weight", config.context, w), blocks,
-                   norm("ln_f"), config)
+        model = cls(Embedding(take("wte.weight", config.vocabulary, w)), take("wpe.weight", config.context, w), blocks,
+                    norm("ln_f"), config)
+        tensors.finish(ignored=UNUSED)
+        return model
 
 
 def next_token_loss(model: GPT2, ids: Array, *, key: Array | None = None) -> Array:

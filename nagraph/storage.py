@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import mmap
 import os
 import pathlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,34 @@ from nagraph.ir.types import DTYPES
 
 def read_safetensors(path: str | pathlib.Path) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, str]]:
     """The tensors by name, and the file's metadata. CheckpointError if it is missing, damaged or foreign."""
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
+
+
+def map_safetensors(path: str | pathlib.Path) -> dict[str, np.ndarray[Any, Any]]:
+    """The tensors by name, as read-only views of the file in memory: the system reads a page of it when it is first used.
+
+    The file must not be written to while they live; it may be renamed, replaced or deleted. CheckpointError as `read_safetensors`.
+    """
+    with _opened(path), open(path, "rb") as raw:  # which has checked what the header says
+        memory = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
+        start = 8 + int.from_bytes(memory[:8], "little")
+        header = json.loads(memory[8:start])
+    found = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        dtype = DTYPES.get(entry["dtype"].lower())
+        if dtype is None:
+            raise CheckpointError(f"{path}: tensor {name} is {entry['dtype']}, which is none of {', '.join(DTYPES)}")
+        view = np.ndarray(tuple(entry["shape"]), dtype, memory, start + entry["data_offsets"][0])
+        found[name] = view if view.flags.aligned else view.copy()
+    return found
+
+
+@contextlib.contextmanager
+def _opened(path: str | pathlib.Path) -> Iterator[Any]:
+    """A safetensors file, open; whatever is wrong with it is a CheckpointError."""
     from safetensors import SafetensorError, safe_open
 
     if not os.path.exists(path):
@@ -26,7 +56,7 @@ def read_safetensors(path: str | pathlib.Path) -> tuple[dict[str, np.ndarray[Any
         raise CheckpointError(f"{path} is a folder, not a safetensors file")
     try:
         with safe_open(str(path), framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
+            yield file
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} is damaged, or no safetensors file: {error}") from None
 
@@ -116,7 +146,7 @@ def named_leaves(arrays: Any, prefix: str = "") -> dict[str, np.ndarray[Any, Any
 def fill(like: Any, tensors: Mapping[str, np.ndarray[Any, Any]], source: str, prefix: str = "") -> Any:
     """`like` with each leaf replaced by the tensor of its path; CheckpointError if one is missing or does not fit."""
     leaves, structure = tree.flatten(like)
-    found = []
+    found: list[Any] = []
     for name, leaf in zip(tree.paths(structure, prefix), leaves):
         if leaf is None:
             found.append(None)
