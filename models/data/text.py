@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import DataError
+from nagraph.models.data.files import read
+from nagraph.models.data.tokens import Characters
 
 #: A text is split into this many parts; the last is held out.
 PARTS = 10
-#: What a folder is searched for.
-SUFFIXES = (".txt", ".md", ".rst", ".py", ".csv", ".html", ".tex")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,22 +42,17 @@ class Text:
         return encode(text, self.symbols)
 
     def decode(self, ids: Any) -> str:
-        return "".join(self.symbols[i] for i in np.asarray(ids).ravel())
+        return Characters(self.symbols).decode(ids)
 
 
 def encode(text: str, symbols: str) -> np.ndarray[Any, Any]:
     """The index of each character in `symbols`."""
-    number = {c: i for i, c in enumerate(symbols)}
-    unknown = sorted(set(text) - set(symbols))
-    if unknown:
-        shown = " ".join(map(repr, unknown[:8]))
-        raise DataError(f"the model does not know the characters {shown}; it was trained on a text without them")
-    return np.array([number[c] for c in text], np.int32)
+    return Characters(symbols).encode(text)
 
 
 def as_text(content: str, source: str) -> Text:
     """A text with its symbols."""
-    symbols = "".join(sorted(set(content)))
+    symbols = Characters.of([content]).symbols
     return Text(encode(content, symbols), symbols, source, hashlib.sha256(content.encode()).hexdigest())
 
 
@@ -72,40 +67,12 @@ def python_documentation() -> Text:
 
 def load(path: str | pathlib.Path | None, context: int) -> Text:
     """The text of a file, of all text files in a folder, or (None) Python's documentation, with room for `context`."""
-    text = python_documentation() if path is None else as_text(_read(pathlib.Path(path)), str(path))
+    text = python_documentation() if path is None else as_text("\n".join(d.text for d in read(path)), str(path))
     needed = (context + 1) * PARTS
     if len(text.ids) < needed:
         raise DataError(f"{text.source} holds {len(text.ids):,} characters; training needs at least {needed:,} "
                         f"(one context of {context} in each of {PARTS} parts)")
     return text
-
-
-def _read(path: pathlib.Path) -> str:
-    """The text of a file, or of the text files in a folder that are not empty, in the order of their names."""
-    try:
-        if not path.is_dir():
-            return _decode(path, path.read_bytes())
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        contents = [(p, raw) for p in files if (raw := p.read_bytes())]
-    except FileNotFoundError as error:
-        raise DataError(f"{error.filename} does not exist") from None
-    except OSError as error:
-        raise DataError(f"{error.filename or path} can't be read: {error.strerror or error}") from None
-    if not contents:
-        raise DataError(f"{path} holds no text file ({', '.join(SUFFIXES)})" if not files else f"every text file in {path} is empty")
-    return "\n".join(_decode(*pair) for pair in contents)
-
-
-def _decode(path: pathlib.Path, raw: bytes) -> str:
-    if not raw:
-        raise DataError(f"{path} is empty")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text: byte {error.start} is 0x{raw[error.start]:02x}") from None
-    if "\0" in text:
-        raise DataError(f"{path} is a binary file: it holds zero bytes")
-    return text.replace("\r\n", "\n")
 
 
 def batch(ids: np.ndarray[Any, Any], context: int, size: int, seed: int, step: int) -> np.ndarray[Any, Any]:

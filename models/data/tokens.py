@@ -1,0 +1,173 @@
+"""Text as tokens: what a tokenizer is, the two that need no library, and how one is trained, stored and found.
+
+Characters and bytes are here; `subwords` has byte pairs and word pieces.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+
+from nagraph.errors import DataError
+
+Ids = np.ndarray[Any, Any]
+KINDS = ("characters", "bytes", "byte-pairs", "word-pieces")
+
+
+class Tokenizer(Protocol):
+    """Text to ids below `size` and back. ids: int32 [tokens]. The JSON of `to_json` is all that `from_json` needs."""
+
+    kind: ClassVar[str]
+
+    @property
+    def size(self) -> int: ...
+    def encode(self, text: str) -> Ids: ...
+    def decode(self, ids: Any) -> str: ...
+    def to_json(self) -> dict[str, Any]: ...
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Self: ...
+
+
+def checked(ids: Any, size: int) -> Ids:
+    """Ids as a flat array of integers. DataError unless each is a token, from 0 to size - 1."""
+    found = np.asarray(ids).ravel()
+    if not found.size:
+        return found.astype(np.int64)
+    if found.dtype.kind not in "iu":
+        raise DataError(f"tokens are whole numbers, got {found.dtype}")
+    odd = found[(found < 0) | (found >= size)]
+    if odd.size:
+        raise DataError(f"{odd[0]} is no token of a tokenizer with {size:,} of them")
+    return found
+
+
+@dataclass(frozen=True)
+class Characters:
+    """The characters of a text are the tokens: the index of each in `symbols`."""
+
+    symbols: str
+    kind: ClassVar[str] = "characters"
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Self:
+        """Those that occur in the texts, sorted."""
+        return cls("".join(sorted(set().union(*texts))))
+
+    @property
+    def size(self) -> int:
+        return len(self.symbols)
+
+    def encode(self, text: str) -> Ids:
+        """DataError names characters that are no symbols of this one."""
+        number = {c: i for i, c in enumerate(self.symbols)}
+        unknown = sorted(set(text) - set(self.symbols))
+        if unknown:
+            shown = " ".join(map(repr, unknown[:8]))
+            raise DataError(f"the model does not know the characters {shown}; it was trained on a text without them")
+        return np.array([number[c] for c in text], np.int32)
+
+    def decode(self, ids: Any) -> str:
+        return "".join(self.symbols[i] for i in checked(ids, self.size))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "symbols": self.symbols}
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Self:
+        symbols = found.get("symbols")
+        if not isinstance(symbols, str) or not symbols or len(set(symbols)) < len(symbols):
+            raise DataError("a tokenizer of characters names its symbols, each once; this one does not")
+        return cls(symbols)
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """The bytes of UTF-8 are the tokens: any text, 256 of them, nothing to train."""
+
+    kind: ClassVar[str] = "bytes"
+    size: ClassVar[int] = 256
+
+    def encode(self, text: str) -> Ids:
+        return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int32)
+
+    def decode(self, ids: Any) -> str:
+        """What is no UTF-8, as a character cut in half, becomes U+FFFD."""
+        return checked(ids, self.size).astype(np.uint8).tobytes().decode("utf-8", "replace")
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind}
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Self:
+        return cls()
+
+
+def train_tokenizer(kind: str, texts: Sequence[str], size: int = 8192, lowercase: bool = False) -> Tokenizer:
+    """A tokenizer of one of the KINDS for these texts: a function of its arguments alone.
+
+    Byte pairs and word pieces have at most `size` tokens; only word pieces know `lowercase`.
+    """
+    from nagraph.models.data.subwords import BytePairs, WordPieces
+
+    if kind == "characters":
+        return Characters.of(texts)
+    if kind == "bytes":
+        return Bytes()
+    if kind == "byte-pairs":
+        return BytePairs.train(texts, size)
+    if kind == "word-pieces":
+        return WordPieces.train(texts, size, lowercase)
+    raise DataError(f"unknown kind of tokens {kind!r}; there is {', '.join(KINDS)}")
+
+
+def tokenizer_from_json(found: Any) -> Tokenizer:
+    """The tokenizer that a `to_json` describes. DataError for anything else."""
+    from nagraph.models.data.subwords import BytePairs, WordPieces
+
+    kind = found.get("kind") if isinstance(found, dict) else None
+    for known in (Characters, Bytes, BytePairs, WordPieces):
+        if kind == known.kind:
+            made: Tokenizer = known.from_json(found)
+            return made
+    raise DataError(f"a tokenizer of kind {kind!r} is not known; there is {', '.join(KINDS)}")
+
+
+def load_tokenizer(folder: str | pathlib.Path) -> Tokenizer:
+    """The tokenizer of a Hugging Face folder: tokenizer.json (byte pairs or word pieces) or, without it, vocab.txt (word pieces)."""
+    from nagraph.models.data.subwords import BytePairs, WordPieces
+
+    root = pathlib.Path(folder)
+    path = root / "tokenizer.json"
+    if path.exists():
+        kind = model_of(path)
+        if kind not in ("BPE", "WordPiece"):
+            raise DataError(f"{path} is a tokenizer of type {kind!r}; BPE and WordPiece can be read")
+        return BytePairs.load(root) if kind == "BPE" else WordPieces.load(root)
+    if (root / "vocab.txt").exists():
+        return WordPieces.load(root)
+    raise DataError(f"{folder} holds no tokenizer: neither tokenizer.json nor vocab.txt")
+
+
+def model_of(path: pathlib.Path) -> Any:
+    """The type of model that a tokenizer.json names."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found["model"].get("type")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        shown = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{path} is no tokenizer.json: {type(error).__name__} {shown}") from None
+
+
+def check_fits(tokenizer: Tokenizer, vocabulary_size: int, where: str | pathlib.Path, kind: str | None = None) -> None:
+    """DataError unless the tokenizer has as many tokens as the model at `where`, and is of that kind where one is given."""
+    if kind is not None and tokenizer.kind != kind:
+        raise DataError(f"{where} was trained on {kind}, but the tokenizer is one of {tokenizer.kind}; "
+                        "use the one that it was trained with")
+    if tokenizer.size != vocabulary_size:
+        raise DataError(f"{where} has a vocabulary of {vocabulary_size:,}, but the tokenizer ({tokenizer.kind}) has {tokenizer.size:,} "
+                        "tokens; use the one that it was trained with")
