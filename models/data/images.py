@@ -84,7 +84,8 @@ def load(path: str | pathlib.Path | None, size: int | None = None, seed: int = 0
             raise DataError(f"{folder} does not exist" if not folder.exists() else f"{folder} is no folder; understood are {LAYOUTS}")
         for reader in (idx, cifar):
             if reader.recognises(folder):
-                return _of_size(_split(*reader.read(folder), str(folder)), size)
+                given, kept, classes = reader.read(folder)
+                return _of_size(_split(given, kept, classes, str(folder)), size)
         if folders.recognises(folder):
             train, held_out, names = folders.read(folder, size)
             if held_out is None:
@@ -117,11 +118,13 @@ def _of_size(split: Split, size: int | None) -> Split:
 def _split(train: tuple[Array, Array], held_out: tuple[Array, Array], names: tuple[str, ...], source: str, white: int = 255) -> Split:
     """The split of pixels uint8 [n, channels, height, width], of which `white` is the largest, and labels [n]."""
     digest = hashlib.sha256()
-    parts = []
     for pixels, labels in (train, held_out):
-        digest.update(np.ascontiguousarray(pixels))
-        digest.update(labels.astype("<i4"))
+        digest.update(pixels.tobytes())
+        digest.update(labels.astype("<i4").tobytes())
+
+    def images(pixels: Array, labels: Array) -> Images:
         scaled = pixels.astype(np.float32)
         scaled /= white
-        parts.append(Images(scaled, labels.astype(np.int32), names))
-    return Split(*parts, source, digest.hexdigest())
+        return Images(scaled, labels.astype(np.int32), names)
+
+    return Split(images(*train), images(*held_out), source, digest.hexdigest())

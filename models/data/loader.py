@@ -38,7 +38,8 @@ def batch_indices(count: int, size: int, seed: int, step: int) -> Array:
     """
     if count < 1 or size < 1:
         raise DataError(f"batches of {size} examples from {count} can't be made; both are at least 1")
-    first, last = step * size, (step + 1) * size
+    first = int(step) * size  # a NumPy integer would overflow
+    last = first + size
     pieces = []
     for epoch in range(first // count, (last - 1) // count + 1):
         start = epoch * count
