@@ -15,6 +15,7 @@ import numpy as np
 
 import nagraph as ng
 from nagraph.models import hugging_face
+from nagraph.models.cache import Cache, LayerCache, attend
 from nagraph.nn import functional as F
 from nagraph.nn import initializers
 from nagraph.nn.attention import join_heads, split_heads
@@ -66,15 +67,19 @@ class GPT2Config:
 
 
 class SelfAttention(Module):
-    """y = concat_h(attention(q_h, k_h, v_h)) Wo, with [q, k, v] = x W from one product; each position sees itself and the past."""
+    """y = concat_h(attention(q_h, k_h, v_h)) Wo, with [q, k, v] = x W from one product; each position sees itself and the past.
+
+    With a cache, x are the positions from `start` on, and the past is what it holds; the second result is the cache with them.
+    """
 
     projection: Linear
     output: Linear
     heads: int
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, cache: LayerCache | None = None, start: Array = 0) -> tuple[Array, LayerCache | None]:
         q, k, v = (split_heads(part, self.heads) for part in ng.numpy.split(self.projection(x), 3, axis=-1))
-        return self.output(join_heads(F.attention(q, k, v, causal=True)))
+        y, cache = attend(q, k, v, cache, start)
+        return self.output(join_heads(y)), cache
 
 
 class MLP(Module):
@@ -96,10 +101,12 @@ class Block(Module):
     mlp: MLP
     dropout: float
 
-    def __call__(self, x: Array, *, key: Array | None = None) -> Array:
+    def __call__(self, x: Array, cache: LayerCache | None = None, start: Array = 0, *, key: Array | None = None
+                 ) -> tuple[Array, LayerCache | None]:
         k1, k2 = (None, None) if key is None else ng.random.split(key, 2)
-        h = x + dropout(self.attention(self.attention_norm(x)), self.dropout, k1)
-        return h + dropout(self.mlp(self.mlp_norm(h)), self.dropout, k2)
+        a, cache = self.attention(self.attention_norm(x), cache, start)
+        h = x + dropout(a, self.dropout, k1)
+        return h + dropout(self.mlp(self.mlp_norm(h)), self.dropout, k2), cache
 
 
 class GPT2(Module):
@@ -137,14 +144,32 @@ class GPT2(Module):
 
     def __call__(self, ids: Array, *, key: Array | None = None) -> Array:
         """Logits [..., time, vocabulary] of token ids [..., time]; a key turns dropout on."""
-        time = ids.shape[-1]
+        return self._read(ids, key=key)[0]
+
+    def empty_cache(self, batch: int) -> Cache:
+        """The cache before the first position, for so many texts."""
+        c = self.config
+        return Cache.empty(c.layers, (batch, c.heads, c.context, c.width // c.heads), self.position.dtype)
+
+    def extend(self, ids: Array, cache: Cache, start: Array) -> tuple[Array, Cache]:
+        """Logits [batch, n, vocabulary] of ids [batch, n] at the positions from `start` on, after those that the cache holds.
+
+        Also the cache with these n; start + n is at most the context. As model(all ids)[..., start:start + n, :].
+        """
+        return self._read(ids, cache, start)
+
+    def _read(self, ids: Array, cache: Cache | None = None, start: Array = 0, *, key: Array | None = None) -> tuple[Array, Any]:
+        time, n = ids.shape[-1], len(self.blocks)
         if time > self.config.context:
             raise ng.errors.TypeRuleError(f"gpt2: {time} positions do not fit its context of {self.config.context}")
-        keys = [None] * (1 + len(self.blocks)) if key is None else ng.random.split(key, 1 + len(self.blocks))
-        x = dropout(self.token(ids) + self.position[:time], self.config.dropout, keys[0])
+        keys = [None] * (1 + n) if key is None else ng.random.split(key, 1 + n)
+        position = (self.position[:time] if cache is None else
+                    ng.numpy.dynamic_slice(self.position, (start, 0), (time, self.config.width)))
+        x = dropout(self.token(ids) + position, self.config.dropout, keys[0])
+        layers: list[Any] = [None] * n if cache is None else list(cache.layers)
         for i, block in enumerate(self.blocks):
-            x = block(x, key=keys[1 + i])
-        return self.token.attend(self.norm(x))
+            x, layers[i] = block(x, layers[i], start, key=keys[1 + i])
+        return self.token.attend(self.norm(x)), None if cache is None else Cache(tuple(layers))
 
     @classmethod
     def from_pretrained(cls, folder: str | pathlib.Path, dtype: Any = np.float32) -> GPT2:

@@ -15,21 +15,29 @@ from nagraph.errors import DataError
 @click.option("--prompt", required=True, help="The text to continue.")
 @click.option("--length", type=click.IntRange(1), default=400, show_default=True, help="Symbols to write.")
 @click.option("--temperature", type=click.FloatRange(0), default=0.8, show_default=True, help="0 takes the likeliest symbol each time.")
-@click.option("--top", type=click.IntRange(1), help="Draw among the likeliest so many only.")
+@click.option("--top-k", type=click.IntRange(1), help="Draw among the likeliest so many only.")
+@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), help="Draw among the likeliest that have this probability together.")
+@click.option("--repetition-penalty", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
+              help="Above 1, symbols of the text so far become less likely.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @backend_option
-def command(folder: pathlib.Path, prompt: str, length: int, temperature: float, top: int | None, seed: int, backend: str | None) -> None:
+def command(folder: pathlib.Path, prompt: str, length: int, temperature: float, top_k: int | None, top_p: float | None,
+            repetition_penalty: float, seed: int, backend: str | None) -> None:
     """Continue --prompt with the model in FOLDER, as `nagraph train` left it."""
-    from nagraph.models.data.text import encode
-    from nagraph.models.generation import generate
+    from nagraph.models.generation import generate, stream
+    from nagraph.models.tasks.language import LanguageTask
     from nagraph.models.training import load_model
 
     check_backend(backend)
     if not prompt:
         raise DataError("the prompt is empty; generation needs at least one symbol to begin with")
-    model, symbols, _ = load_model(folder)
-    ids = encode(prompt, symbols)
+    model, task = load_model(folder)
+    if not isinstance(task, LanguageTask):
+        raise DataError(f"{folder} holds a model of type {task.name}, which writes no text; gpt2 and modern do")
+    ids = task.tokenizer.encode(prompt)
     click.echo(prompt, nl=False)
-    for i in generate(model, ids, length, temperature=temperature, top=top, seed=seed, backend=backend):
-        click.echo(symbols[i], nl=False)
+    written = generate(model, ids, length, temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty,
+                       seed=seed, backend=backend)
+    for piece in stream(task.tokenizer.decode, written):
+        click.echo(piece, nl=False)  # which flushes, so that text is seen as it is written
     click.echo()

@@ -47,7 +47,7 @@ def test_generation_is_a_function_of_the_seed(trained: pathlib.Path) -> None:
 
     assert written() == written() == written("--seed", 0, "--temperature", 0.8, "--backend", "numpy")
     assert len({written("--seed", s) for s in range(3)}) == 3
-    assert written("--temperature", 0) == written("--temperature", 0, "--seed", 7) == written("--top", 1, "--seed", 3)
+    assert written("--temperature", 0) == written("--temperature", 0, "--seed", 7) == written("--top-k", 1, "--seed", 3)
     assert written("--temperature", 0) != written()
 
 

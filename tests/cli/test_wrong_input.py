@@ -105,7 +105,7 @@ def test_one_sentence(place: pathlib.Path, args: list[str], told: str) -> None:
     (["train", "gpt2", "--steps", "many"], "Invalid value for '--steps': 'many' is not a valid integer"),
     (["train", "gpt2", "--step-size", "3"], "No such option '--step-size'"),
     (["generate", "run"], "Missing option '--prompt'"),
-    (["generate", "run", "--prompt", "a", "--top", "0"], "Invalid value for '--top'"),
+    (["generate", "run", "--prompt", "a", "--top-k", "0"], "Invalid value for '--top-k'"),
     (["opt"], "Missing argument 'FILE'"),
 ])
 def test_wrong_usage(place: pathlib.Path, args: list[str], told: str) -> None:

@@ -1,0 +1,46 @@
+"""Keys and values of what was read so far: attention to a text that grows needs those of the past, and only computes new ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import nagraph as ng
+from nagraph.nn import functional as F
+from nagraph.nn.module import Module
+
+Array = Any
+
+
+class LayerCache(Module):
+    """Keys and values of one layer, each [batch, groups, context, d]; what no position has written yet is never looked at."""
+
+    keys: Array
+    values: Array
+
+
+class Cache(Module):
+    """The caches of all layers, the lowest first."""
+
+    layers: tuple[LayerCache, ...]
+
+    @classmethod
+    def empty(cls, layers: int, shape: tuple[int, int, int, int], dtype: Any) -> Cache:
+        """One of `shape`, [batch, groups, context, d], for each layer, with arrays of its own."""
+        return cls(tuple(LayerCache(np.zeros(shape, dtype), np.zeros(shape, dtype)) for _ in range(layers)))
+
+
+def attend(q: Array, k: Array, v: Array, cache: LayerCache | None = None, start: Array = 0) -> tuple[Array, LayerCache | None]:
+    """Causal attention, and the cache with k and v written to the positions from `start` on.
+
+    q [batch, heads, n, d], k and v [batch, groups, n, d] are those of positions start ... start + n - 1, with which all
+    positions up to themselves are looked at. Without a cache these n positions are all there is.
+    """
+    if cache is None:
+        return F.attention(q, k, v, causal=True), None
+    at = (0, 0, start, 0)
+    keys, values = ng.numpy.dynamic_update_slice(cache.keys, k, at), ng.numpy.dynamic_update_slice(cache.values, v, at)
+    position = start + ng.numpy.arange(q.shape[-2])
+    seen = ng.numpy.arange(keys.shape[-2]) <= position[:, None]  # [n, context]
+    return F.attention(q, keys, values, seen), LayerCache(keys, values)
