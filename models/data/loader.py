@@ -100,8 +100,10 @@ class Prefetch(Generic[T]):
                 return
             self._step += 1
             with self._changed:
-                self._ready.append(made)
+                if not self._closed:
+                    self._ready.append(made)
                 self._changed.notify_all()
+            del made  # or the thread would hold on to one more while it waits
 
     def next(self) -> T:
         """The next batch in order. ValueError after `close`."""
