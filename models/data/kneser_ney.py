@@ -27,11 +27,13 @@ def windows(ids: Ids, n: int, symbols: int) -> Ids:
 
 
 class _Counts:
-    """Numbers of occurrences under sorted keys."""
+    """Numbers of occurrences (or sums of weights) under sorted keys. Takes the keys sorted, each as often as it occurs."""
 
     def __init__(self, keys: Ids, weights: Ids | None = None):
-        self.keys, index = np.unique(keys, return_inverse=True)
-        self.values = np.bincount(index, weights, minlength=len(self.keys)).astype(np.float64)
+        first = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[:len(keys)])
+        self.keys = keys[first]
+        found = np.diff(np.append(first, len(keys))) if weights is None else np.add.reduceat(weights, first)
+        self.values = found.astype(np.float64)
 
     def of(self, keys: Ids) -> Ids:
         """The counts of these keys, 0 where there is none."""
@@ -39,6 +41,12 @@ class _Counts:
             return np.zeros(len(keys))
         at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         return np.where(self.keys[at] == keys, self.values[at], 0.0)
+
+
+def _with(keys: Ids, first: Ids) -> Ids:
+    """The sorted keys and the text's first run, which nothing precedes, so that no longer run ends in it."""
+    at = np.searchsorted(keys, first)
+    return keys if np.isin(first, keys[at[at < len(keys)]]).all() else np.insert(keys, at, first)
 
 
 class KneserNey:
@@ -50,16 +58,15 @@ class KneserNey:
         self.order, self.symbols = order, symbols
         base = np.uint64(symbols)
         self._levels: list[tuple[_Counts, _Counts, _Counts, float]] = []
-        for n in range(1, order + 1):
-            if n == order:
-                grams = _Counts(windows(ids, n, symbols))
-            else:  # continuation counts: in how many distinct symbols' company each n-gram ends
-                longer = np.unique(windows(ids, n + 1, symbols))
-                grams = _Counts(longer % base ** np.uint64(n))
-            contexts = grams.keys // base
+        grams = _Counts(np.sort(windows(ids, order, symbols)))
+        for n in range(order, 0, -1):
+            contexts = grams.keys // base  # sorted, as the keys are
             once, twice = (float(np.sum(grams.values == k)) for k in (1, 2))
             discount = once / (once + 2 * twice) if once and twice else 0.5
-            self._levels.append((grams, _Counts(contexts, grams.values), _Counts(contexts), discount))
+            self._levels.insert(0, (grams, _Counts(contexts, grams.values), _Counts(contexts), discount))
+            if n > 1:  # continuation counts: in how many distinct symbols' company each shorter run ends
+                types = _with(grams.keys, windows(ids[:n], n, symbols))
+                grams = _Counts(np.sort(types % base ** np.uint64(n - 1)))
 
     def probabilities(self, ids: Ids) -> Ids:
         """p of each symbol given those before it in `ids`, float64; the first ones use the context there is."""
@@ -83,3 +90,8 @@ def perplexity(train: Ids, held_out: Ids, order: int, symbols: int) -> float:
     if order == 0:
         return float(symbols)
     return float(np.exp(-np.log(KneserNey(train, order, symbols).probabilities(held_out)).mean()))
+
+
+def bits(train: Ids, held_out: Ids, order: int, symbols: int) -> float:
+    """The mean number of bits that a held-out symbol takes; of bytes, order 8 is the last whose runs fit 64 bits."""
+    return float(np.log2(perplexity(train, held_out, order, symbols)))

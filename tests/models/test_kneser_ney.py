@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from nagraph.models.data.kneser_ney import KneserNey, perplexity, windows
+from nagraph.models.data.kneser_ney import KneserNey, bits, perplexity, windows
 from nagraph.models.data.text import python_documentation
 
 
@@ -55,11 +55,13 @@ def texts() -> list[tuple[np.ndarray, np.ndarray, int]]:
     for symbols, length in ((2, 40), (3, 5), (5, 60), (7, 1), (4, 3)):
         train, test = rng.integers(0, symbols, length), rng.integers(0, symbols, 25)
         cases.append((train.astype(np.int32), test.astype(np.int32), symbols))
+    high = np.array([255, 0, 254], np.int32)  # bytes whose runs of eight use the highest bit
+    cases.append((high[rng.integers(0, 3, 30)], np.append(high[rng.integers(0, 3, 5)], 7).astype(np.int32), 256))
     cases.append((np.zeros(9, np.int32), np.zeros(4, np.int32), 1))
     return cases
 
 
-@pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("order", [1, 2, 3, 4, 5, 6, 7, 8])
 def test_the_definition(order: int) -> None:
     for train, test, symbols in texts():
         expected = Slow(train.tolist(), order, symbols).probabilities(test.tolist())
@@ -67,7 +69,7 @@ def test_the_definition(order: int) -> None:
         np.testing.assert_allclose(perplexity(train, test, order, symbols), math.exp(-np.log(expected).mean()), rtol=1e-12)
 
 
-@pytest.mark.parametrize("order", [1, 2, 3, 5])
+@pytest.mark.parametrize("order", [1, 2, 3, 4, 5, 6, 7, 8])
 def test_probabilities_sum_to_one_after_every_context(order: int) -> None:
     for train, test, symbols in texts():
         model = KneserNey(train, order, symbols)
@@ -86,11 +88,15 @@ def test_runs_are_numbers_in_base_symbols() -> None:
     with pytest.raises(ValueError, match="runs of 5 of 7132 symbols do not fit 64 bits; use a lower order"):
         windows(ids, 5, 7132)
     assert windows(ids, 5, 7131).shape == (0,)
+    assert windows(np.full(8, 255), 8, 256).tolist() == [2**64 - 1]
+    with pytest.raises(ValueError, match="runs of 9 of 256 symbols do not fit 64 bits"):
+        bits(ids, ids, 9, 256)
 
 
 def test_orders() -> None:
     ids = np.array([0, 1, 1], np.int32)
-    assert perplexity(ids, ids, 0, 17) == 17
+    assert perplexity(ids, ids, 0, 17) == 17 and bits(ids, ids, 0, 256) == 8
+    assert bits(ids, ids, 2, 3) == pytest.approx(math.log2(perplexity(ids, ids, 2, 3)))
     with pytest.raises(ValueError, match="the order is at least 1, got 0"):
         KneserNey(ids, 0, 2)
 
