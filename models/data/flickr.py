@@ -77,12 +77,13 @@ def load(path: str | pathlib.Path, size: int, seed: int = 0) -> tuple[Photograph
     pixels = read_all((files[name] for name in names), size).astype(np.float32)
     pixels /= 255
     captions = [tuple(said[name]) for name in names]
-    digest = hashlib.sha256(pixels.tobytes() + repr(captions).encode() + str(seed).encode()).hexdigest()
+    digest = hashlib.sha256(repr((seed, captions)).encode())
+    digest.update(pixels.tobytes())
     order = np.random.default_rng(seed).permutation(len(names))
     kept = max(1, len(names) // PARTS)
 
     def part(rows: Array) -> Photographs:
-        return Photographs(pixels[rows], tuple(captions[i] for i in rows), str(folder), digest)
+        return Photographs(pixels[rows], tuple(captions[i] for i in rows), str(folder), digest.hexdigest())
 
     return part(np.sort(order[kept:])), part(np.sort(order[:kept]))
 
@@ -90,18 +91,21 @@ def load(path: str | pathlib.Path, size: int, seed: int = 0) -> tuple[Photograph
 def _captions(file: pathlib.Path) -> dict[str, list[str]]:
     """The captions of each image that a file names."""
     try:
-        lines = file.read_text("utf-8-sig").splitlines()
+        lines = file.read_text("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is no UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}") from None
     found: dict[str, list[str]] = {}
     table = file.name == NAMES[0]
-    if table and (not lines or lines[0].replace(" ", "").lower() != "image,caption"):
+    if table and lines[0].replace(" ", "").lower() != "image,caption":
         raise DataError(f"{file}: line 1 is not the header image,caption")
     for number, line in enumerate(lines[table:], 1 + table):
         if not line.strip():
             continue
         # A caption with commas may stand there without quotes: whatever follows the first comma is caption.
-        name, *rest = next(csv.reader([line])) if table else line.split("\t", 1)
+        try:
+            name, *rest = next(csv.reader([line])) if table else line.split("\t", 1)
+        except csv.Error as error:
+            raise DataError(f"{file}: line {number} is no CSV: {error}") from None
         name, text = name.strip() if table else name.partition("#")[0].strip(), ",".join(rest).strip()
         if not name or not text:
             raise DataError(f"{file}: line {number} is no image and its caption with a {'comma' if table else 'tab'} between")
