@@ -15,7 +15,7 @@ import numpy as np
 import nagraph as ng
 from nagraph.errors import TypeRuleError
 from nagraph.models import hugging_face
-from nagraph.models.encoder import EncoderConfig, Folder, PostNorm, apply, attendable, check_options, describing, sizes, split_key
+from nagraph.models.encoder import EncoderConfig, Folder, PostNorm, apply, attendable, describing, sizes, split_key
 from nagraph.nn import functional as F
 from nagraph.nn import initializers
 from nagraph.nn.layers import Embedding, Linear, dropout
@@ -29,6 +29,8 @@ PUBLISHED = {
     "hidden_act": ("gelu",), "position_embedding_type": ("absolute",), "is_decoder": (False,), "add_cross_attention": (False,),
     "tie_word_embeddings": (True,),
 }
+#: Tensors that say nothing new: places as numbers, and the decoder of masked tokens, which is the embedding.
+UNUSED = ("*.position_ids", "cls.predictions.decoder.*")
 #: Each part of a block, and its name in a Hugging Face folder.
 NAMES = {
     "query": "attention.self.query", "key": "attention.self.key", "value": "attention.self.value",
@@ -137,15 +139,15 @@ class BERT(Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | pathlib.Path, dtype: Any = np.float32) -> BERT:
-        """The model of a Hugging Face folder, with the heads it holds: config.json and safetensors. CheckpointError if it is no BERT's."""
+        """The model of a Hugging Face folder, with the heads it holds. CheckpointError if it is no BERT's."""
         found = hugging_face.read_config(folder, "bert")
-        check_options(found, PUBLISHED, folder, "BERT")
-        holds = Folder.read(folder, dtype, strip="bert.")
+        hugging_face.check_options(folder, found, PUBLISHED, "BERT")
+        holds = Folder(folder, dtype, strip="bert.")
         with describing(folder, "BERT"):
             config = BERTConfig(
                 **sizes(found, vocabulary="vocab_size", context="max_position_embeddings", types="type_vocab_size",
                         layers="num_hidden_layers", heads="num_attention_heads", width="hidden_size", inner="intermediate_size"),
-                classes=holds.rows("classifier.weight") if "classifier.weight" in holds else 2,
+                classes=holds.rows("classifier.weight") or 2,
                 dropout=float(found.get("hidden_dropout_prob", 0.1)), eps=float(found.get("layer_norm_eps", 1e-12)))
         w, v, at = config.width, config.vocabulary, "cls.predictions"
 
@@ -157,12 +159,14 @@ class BERT(Module):
             bias = f"{at}.bias" if f"{at}.bias" in holds else f"{at}.decoder.bias"
             masked = MaskedHead(holds.linear(f"{at}.transform.dense", w, w), holds.norm(f"{at}.transform.LayerNorm", w, config.eps),
                                 holds.array(bias, v))
-        return cls(
+        model = cls(
             Embedding(holds.array("embeddings.word_embeddings.weight", v, w)),
             holds.array("embeddings.position_embeddings.weight", config.context, w),
             Embedding(holds.array("embeddings.token_type_embeddings.weight", config.types, w)),
             holds.norm("embeddings.LayerNorm", w, config.eps), holds.blocks(PostNorm, "encoder.layer", NAMES, config),
             head("pooler.dense", w), masked, head("cls.seq_relationship", 2), head("classifier", config.classes), config)
+        holds.finish(ignored=UNUSED)
+        return model
 
 
 def masked_loss(model: BERT, ids: Array, labels: Array, types: Array | None = None, mask: Array | None = None, *,

@@ -17,7 +17,7 @@ import numpy as np
 import nagraph as ng
 from nagraph.errors import CheckpointError, TypeRuleError
 from nagraph.models import hugging_face
-from nagraph.models.encoder import EncoderConfig, Folder, PreNorm, apply, attendable, check_options, describing, sizes, split_key
+from nagraph.models.encoder import EncoderConfig, Folder, PreNorm, apply, attendable, describing, sizes, split_key
 from nagraph.models.vit import ConvStem, Patches, check_images, check_patches, read_patches, with_class
 from nagraph.nn import functional as F
 from nagraph.nn import initializers
@@ -35,6 +35,8 @@ VISION = {**SIZES, "hidden_size": 768, "intermediate_size": 3072, "num_attention
           "patch_size": 32}
 TEXT = {**SIZES, "hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8, "vocab_size": 49408,
         "max_position_embeddings": 77, "eos_token_id": 49407}
+#: Tensors of older files that say nothing new: places as numbers.
+UNUSED = ("*.position_ids",)
 #: Each part of a block, and its name in a Hugging Face folder.
 NAMES = {
     "attention_norm": "layer_norm1", "query": "self_attn.q_proj", "key": "self_attn.k_proj", "value": "self_attn.v_proj",
@@ -182,8 +184,8 @@ class CLIP(Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | pathlib.Path, dtype: Any = np.float32) -> CLIP:
-        """The model of a Hugging Face folder: config.json and safetensors. CheckpointError if it is no CLIP's."""
-        config, holds = read_config(folder), Folder.read(folder, dtype)
+        """The model of a Hugging Face folder. CheckpointError if it is no CLIP's."""
+        config, holds = read_config(folder), Folder(folder, dtype)
         v, t, at_image, at_text = config.vision, config.text, "vision_model", "text_model"
         vision = VisionTower(
             read_patches(holds, f"{at_image}.embeddings.patch_embedding", v.channels, v.patch, v.width, bias=False),
@@ -195,8 +197,10 @@ class CLIP(Module):
             Embedding(holds.array(f"{at_text}.embeddings.token_embedding.weight", t.vocabulary, t.width)),
             holds.array(f"{at_text}.embeddings.position_embedding.weight", t.context, t.width),
             holds.blocks(PreNorm, f"{at_text}.encoder.layers", NAMES, t), holds.norm(f"{at_text}.final_layer_norm", t.width, t.eps), t)
-        return cls(vision, text, holds.linear("visual_projection", v.width, config.projection, bias=False),
-                   holds.linear("text_projection", t.width, config.projection, bias=False), holds.array("logit_scale"), config)
+        model = cls(vision, text, holds.linear("visual_projection", v.width, config.projection, bias=False),
+                    holds.linear("text_projection", t.width, config.projection, bias=False), holds.array("logit_scale"), config)
+        holds.finish(ignored=UNUSED)
+        return model
 
 
 def contrastive_loss(model: CLIP, images: Array, ids: Array, same: Array | None = None, *, mask: Array | None = None,
@@ -244,7 +248,7 @@ def read_config(folder: str | pathlib.Path) -> CLIPConfig:
         given = found.get(f"{name}_dict") or found.get(name) or {}
         if not isinstance(given, dict):
             raise CheckpointError(f"{folder}: {name} must be a dictionary, it is {given!r}")
-        check_options(given, PUBLISHED, folder, "CLIP")
+        hugging_face.check_options(folder, given, PUBLISHED, "CLIP")
         return {**silent, **given}
 
     def common(given: dict[str, Any]) -> dict[str, Any]:

@@ -157,13 +157,6 @@ def attendable(mask: Array | None, ids: Array) -> Array | None:
 # -- Hugging Face folders ---------------------------------------------------------------------------------
 
 
-def check_options(found: Mapping[str, Any], allowed: Mapping[str, tuple[Any, ...]], folder: Any, model: str) -> None:
-    """CheckpointError for an option that makes another function; a missing one has the first value allowed."""
-    for name, values in allowed.items():
-        if found.get(name, values[0]) not in values:
-            raise CheckpointError(f"{folder}: {name} {found[name]!r} is not what {model} has, {' or '.join(map(repr, values))}")
-
-
 def sizes(found: Mapping[str, Any], **names: str) -> dict[str, Any]:
     """The sizes that a configuration names, under our names."""
     return {ours: hugging_face.size(dict(found), name) for ours, name in names.items()}
@@ -180,27 +173,22 @@ def describing(folder: Any, model: str) -> Iterator[None]:
         raise CheckpointError(f"{folder}: config.json describes no {model}: {error}") from None
 
 
-@dataclass(frozen=True)
 class Folder:
-    """The tensors of a folder as layers. Linear weights are stored [out, in], and turned here."""
+    """The tensors of a folder as layers. Linear weights are stored [out, in], and turned here; what is missing `finish` names."""
 
-    path: str | pathlib.Path
-    tensors: Mapping[str, Any]
-    dtype: Any
-
-    @classmethod
-    def read(cls, path: str | pathlib.Path, dtype: Any, strip: str = "") -> Folder:
-        return cls(path, hugging_face.read_tensors(path, strip=strip), dtype)
+    def __init__(self, path: str | pathlib.Path, dtype: Any, strip: str = ""):
+        self.tensors, self.dtype = hugging_face.read_tensors(path, strip=strip), dtype
+        self.finish = self.tensors.finish
 
     def __contains__(self, name: str) -> bool:
         return name in self.tensors
 
     def array(self, name: str, *shape: int) -> Array:
-        return hugging_face.take(self.tensors, self.path, name, shape).astype(self.dtype)
+        return self.tensors.take(name, shape, self.dtype)
 
     def rows(self, name: str) -> int:
-        """First size of a tensor that the configuration says nothing about, such as the number of classes."""
-        return int((*self.tensors[name].shape, 0)[0])
+        """First size of a tensor that the configuration need not name, such as the number of classes; 0 where there is none."""
+        return int((*self.tensors[name].shape, 0)[0]) if name in self else 0
 
     def linear(self, name: str, inputs: int, outputs: int, *, bias: bool = True) -> Linear:
         weight = np.ascontiguousarray(self.array(f"{name}.weight", outputs, inputs).T)

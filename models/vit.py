@@ -15,7 +15,7 @@ import numpy as np
 import nagraph as ng
 from nagraph.errors import TypeRuleError
 from nagraph.models import hugging_face
-from nagraph.models.encoder import EncoderConfig, Folder, PreNorm, apply, check_options, describing, sizes, split_key
+from nagraph.models.encoder import EncoderConfig, Folder, PreNorm, apply, describing, sizes, split_key
 from nagraph.nn import functional as F
 from nagraph.nn import initializers
 from nagraph.nn.conv import Conv2d
@@ -27,6 +27,8 @@ Array = Any
 
 #: Options of a Hugging Face configuration that change the function, and the values that are ViT's; a missing one has the first.
 PUBLISHED = {"hidden_act": ("gelu",), "pooler_act": ("tanh",), "qkv_bias": (True, False)}
+#: Tensors that no call here uses: what stands for a hidden patch in training by reconstruction.
+UNUSED = ("embeddings.mask_token",)
 #: Each part of a block, and its name in a Hugging Face folder.
 NAMES = {
     "attention_norm": "layernorm_before", "query": "attention.attention.query", "key": "attention.attention.key",
@@ -158,25 +160,27 @@ class ViT(Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | pathlib.Path, dtype: Any = np.float32) -> ViT:
-        """The model of a Hugging Face folder, with the head it holds: config.json and safetensors. CheckpointError if it is no ViT's."""
+        """The model of a Hugging Face folder, with the head it holds. CheckpointError if it is no ViT's."""
         found = hugging_face.read_config(folder, "vit")
-        check_options(found, PUBLISHED, folder, "ViT")
-        holds = Folder.read(folder, dtype, strip="vit.")
+        hugging_face.check_options(folder, found, PUBLISHED, "ViT")
+        holds = Folder(folder, dtype, strip="vit.")
         with describing(folder, "ViT"):
             config = ViTConfig(
                 **sizes(found, image="image_size", patch="patch_size", channels="num_channels", layers="num_hidden_layers",
                         heads="num_attention_heads", width="hidden_size", inner="intermediate_size"),
-                classes=holds.rows("classifier.weight") if "classifier.weight" in holds else 0,
+                classes=holds.rows("classifier.weight"),
                 dropout=float(found.get("hidden_dropout_prob", 0.0)), eps=float(found.get("layer_norm_eps", 1e-12)))
         w, p, c = config.width, config.patch, config.channels
         pooled = found.get("pooler_output_size") or w
-        return cls(
+        model = cls(
             read_patches(holds, "embeddings.patch_embeddings.projection", c, p, w), holds.array("embeddings.cls_token", 1, 1, w)[0, 0],
             holds.array("embeddings.position_embeddings", 1, config.positions, w)[0],
             holds.blocks(PreNorm, "encoder.layer", NAMES, config, bias=found.get("qkv_bias", True)),
             holds.norm("layernorm", w, config.eps),
             holds.linear("pooler.dense", w, pooled) if "pooler.dense.weight" in holds else None,
             holds.linear("classifier", w, config.classes) if config.classes else None, config)
+        holds.finish(ignored=UNUSED)
+        return model
 
 
 def with_class(token: Array | None, x: Array) -> Array:

@@ -139,7 +139,8 @@ def test_the_loss_curve_of_50_steps(dtype: str, tmp_path: pathlib.Path) -> None:
         ids = (rng.integers(0, 61, (6, 1)) + np.arange(12) * 3) % 61
         hidden = rng.random(ids.shape) < 0.3
         hidden[:, 2] = True
-        return np.where(hidden, 60, ids), np.where(hidden, ids, -100), ids % 2, (np.arange(12) < rng.integers(6, 13, (6, 1))).astype(np.int64)
+        mask = np.arange(12) < rng.integers(6, 13, (6, 1))
+        return np.where(hidden, 60, ids), np.where(hidden, ids, -100), ids % 2, mask.astype(np.int64)
 
     def their_loss(m: Any, ids: Any, labels: Any, types: Any, mask: Any) -> Any:
         return m(input_ids=ids, token_type_ids=types, attention_mask=mask, labels=labels, next_sentence_label=ids[:, 0] % 2).loss
