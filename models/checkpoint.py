@@ -26,13 +26,19 @@ def exists(folder: str | pathlib.Path) -> bool:
     return (pathlib.Path(folder) / NAME).exists()
 
 
-def write(folder: str | pathlib.Path, step: int, facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    """Make this the folder's checkpoint. `facts` is what the JSON says beside format, step and the tensors' file."""
+def write(folder: str | pathlib.Path, step: int, facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]],
+          keep: int = 1, best: int | None = None) -> None:
+    """Make this the folder's checkpoint. `facts` is what the JSON says beside format, step and the tensors' file.
+
+    The last `keep` checkpoints stay, this one included, and that of the step `best`, if it is there.
+    """
     root = pathlib.Path(folder)
     content = safetensors_bytes(tensors)
     digest = hashlib.sha256(content).hexdigest()
     name = f"step-{step:08d}-{digest[:8]}.safetensors"  # the digest, so that another run's file of this step stays until the end
-    text = json.dumps({"format": FORMAT, "step": step, "tensors": name, "sha256": digest, **facts}, indent=1, sort_keys=True)
+    own = {"step": step, "tensors": name, "sha256": digest}
+    earlier = _kept(root, step, keep - 1, best)
+    text = json.dumps({"format": FORMAT, **own, "earlier": earlier, **facts}, indent=1, sort_keys=True)
     try:
         write_atomically(root / name, content)
         write_atomically(root / NAME, f"{text}\n".encode())
@@ -41,11 +47,24 @@ def write(folder: str | pathlib.Path, step: int, facts: Mapping[str, Any], tenso
             with contextlib.suppress(OSError):
                 (root / name).unlink()
         raise
+    kept = {name, *(x["tensors"] for x in earlier)}
     with contextlib.suppress(OSError):
         for pattern in ("step-*.safetensors", ".step-*", f".{NAME}.*"):  # older steps, and drafts of a process that was killed
             for old in root.glob(pattern):
-                if old.name != name:
+                if old.name not in kept:
                     old.unlink()
+
+
+def _kept(root: pathlib.Path, step: int, count: int, best: int | None) -> list[dict[str, Any]]:
+    """Of the checkpoints before this step, those that stay: the last `count`, and the best one."""
+    try:
+        facts = read_facts(root)
+    except CheckpointError:
+        return []
+    known = [*facts.get("earlier", ()), {k: facts[k] for k in ("step", "tensors", "sha256")}]
+    before = [x for x in known if isinstance(x, dict) and x.get("step", step) < step and (root / str(x.get("tensors"))).exists()]
+    last = before[max(0, len(before) - count):]
+    return [x for x in before if x in last or x["step"] == best]
 
 
 def _is_current(root: pathlib.Path, name: str) -> bool:
@@ -77,9 +96,19 @@ def read_facts(folder: str | pathlib.Path, kind: str | None = None) -> dict[str,
     return facts
 
 
-def read(folder: str | pathlib.Path, kind: str | None = None) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
-    """The facts and the tensors. CheckpointError says in one sentence what is missing, damaged or foreign."""
+def read(folder: str | pathlib.Path, kind: str | None = None, step: int | None = None
+         ) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
+    """The facts and the tensors, of the last step or of another that was kept.
+
+    CheckpointError says in one sentence what is missing, damaged or foreign.
+    """
     facts = read_facts(folder, kind)
+    if step is not None and step != facts["step"]:
+        found = [x for x in facts.get("earlier", ()) if x.get("step") == step]
+        if not found:
+            there = ", ".join(str(x.get("step")) for x in (*facts.get("earlier", ()), facts))
+            raise CheckpointError(f"{folder} keeps no checkpoint of step {step}; it has {there}")
+        facts = {**facts, **found[0]}
     path = pathlib.Path(folder) / facts["tensors"]
     tensors, _ = read_safetensors(path)
     if hashlib.sha256(path.read_bytes()).hexdigest() != facts.get("sha256"):

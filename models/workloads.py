@@ -14,7 +14,9 @@ import numpy as np
 import nagraph as ng
 from nagraph.errors import DataError
 from nagraph.models.operations import CASES, OPERATIONS
-from nagraph.models.training import Recipe, init_state, make_step
+from nagraph.models.data.tokens import Characters
+from nagraph.models.tasks.gpt2 import GPT2Recipe, GPT2Task
+from nagraph.models.training import init_state, make_step
 
 #: Symbols of the text that is trained on by default.
 SYMBOLS = 103
@@ -64,12 +66,13 @@ class Workload:
 
 def gpt2(task: str, layers: int | None = None, **changes: Any) -> Workload:
     """The training step of the default recipe, or the logits of its batch. `changes`: other values for fields of the recipe."""
-    recipe = Recipe(**changes) if layers is None else Recipe(layers=layers, **changes)
-    state = init_state(recipe, SYMBOLS)
+    recipe = GPT2Recipe(**changes) if layers is None else GPT2Recipe(layers=layers, **changes)
+    trained = GPT2Task(recipe, {"tokenizer": Characters("".join(map(chr, range(SYMBOLS)))).to_json()})
+    state = init_state(trained)
     ids = np.random.default_rng(recipe.seed).integers(0, SYMBOLS, (recipe.batch, recipe.context + 1)).astype(np.int32)
     tokens = recipe.batch * recipe.context
     if task == "train":
-        return Workload("gpt2", lambda backend, threads: make_step(recipe, backend, threads), (state, ids, np.int32(0)), 1,
+        return Workload("gpt2", lambda backend, threads: make_step(trained, backend, threads), (state, (ids,), np.int32(0)), 1,
                         tokens, "tokens")
 
     def forward(model: Any, ids: Any) -> Any:

@@ -49,3 +49,7 @@ class DataError(NagraphError, ValueError):
 
 class CheckpointError(NagraphError, ValueError):
     """A checkpoint is missing, damaged, or belongs to something else."""
+
+
+class NotFiniteError(NagraphError, ArithmeticError):
+    """A computation gave values that are not finite: names the op where the first of them came from."""

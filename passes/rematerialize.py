@@ -121,7 +121,7 @@ class _Choice:
     def _pays(self, node: Node, recipe: Recipe) -> bool:
         """Whether all that read the value can compute it, and read no more for it than they save."""
         v = node.result
-        readers = self._outside(node)
+        readers = self._outside(v, node)
         if v in self.outputs or node.op.view or v.type.nbytes < self.options.min_nbytes or not readers:
             return False
         if not recipe.roots or not all(self._can_compute(u) for u in readers):
@@ -129,15 +129,15 @@ class _Choice:
         several = len({self._reader_group(u) for u in readers}) > 1
         return sum(r.type.nbytes for r in recipe.roots) <= (1 if several else 2) * v.type.nbytes
 
-    def _outside(self, node: Node) -> list[Node]:
-        """The nodes of other groups that read the result of a node."""
+    def _outside(self, v: Value, node: Node) -> list[Node]:
+        """The nodes of other groups that read a result of a node."""
         group = self.group_of(node)
-        return [u for u in self.graph.uses[node.result] if self.group_of(u) != group]
+        return [u for u in self.graph.uses[v] if self.group_of(u) != group]
 
     def _is_stored(self, v: Value) -> bool:
         """Whether a value is in memory: given, wanted, or read by other groups as it is."""
         node = self.graph.producers.get(v)
-        return node is None or v in self.outputs or (v not in self.chosen and bool(self._outside(node)))
+        return node is None or v in self.outputs or (v not in self.chosen and bool(self._outside(v, node)))
 
     def _can_compute(self, reader: Node) -> bool:
         """Whether a node can share a kernel with what makes its operand: elementwise or a reduction, or a view for one of these."""

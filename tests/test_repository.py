@@ -36,7 +36,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "tree": ("ir",),
     "numpy": ("ir", "ops"),
     "random": ("ops",),
-    "debug": ("ir", "ops"),
+    "debug": ("ir", "ops", "tree", "tracing"),
     "storage": ("ir", "tree"),
     "narrowing": ("ir", "ops"),
     "autodiff": ("ir", "ops", "narrowing"),
@@ -87,7 +87,12 @@ LATE: dict[str, tuple[str, ...]] = {
 BY_NAME = {"": "", "compiler": "backends", "pipeline": "passes", "models": "models", "cli": "cli"}
 #: Packages of others at module level, and inside functions, and who may import them.
 PACKAGES = {"numpy": ("",), "ml_dtypes": ("ir",), "llvmlite": ("backends.llvm",), "click": ("cli",), "rich": ("cli",)}
-LATE_PACKAGES = {"safetensors": ("storage",), "matplotlib": ("cli",), "torch": ("cli.peers",), "jax": ("cli.peers",)}
+LATE_PACKAGES = {
+    "safetensors": ("storage",), "matplotlib": ("cli",), "torch": ("cli.peers",), "jax": ("cli.peers",),
+    "sklearn": ("models.data",), "PIL": ("models.data",), "tokenizers": ("models.data",), "tensorboardX": ("models.training",),
+}
+#: Packages whose distribution has another name.
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}
 #: What unpickles, which is to run what a file says.
 PICKLES = {"pickle", "_pickle", "cPickle", "marshal", "shelve", "dbm", "dill", "cloudpickle", "joblib", "copyreg"}
 #: What `import nagraph` must not load.
@@ -269,8 +274,9 @@ assert ng.jit(lambda x: np.tanh(x) * 2)(np.zeros(3)).tolist() == [0, 0, 0]
 
 def test_packages_that_are_imported_are_declared() -> None:
     declared = {re.split(r"[^\w-]", d)[0].replace("-", "_") for d in pyproject()["project"]["dependencies"]}
-    optional = {re.split(r"[^\w-]", d)[0] for extra in ("plot", "oracles") for d in pyproject()["project"]["optional-dependencies"][extra]}
-    assert set(PACKAGES) <= declared and set(LATE_PACKAGES) <= declared | optional
+    extras = pyproject()["project"]["optional-dependencies"]
+    optional = {re.split(r"[^\w-]", d)[0] for name in ("plot", "data", "text", "logs", "oracles") for d in extras[name]}
+    assert set(PACKAGES) <= declared and {DISTRIBUTIONS.get(p, p) for p in LATE_PACKAGES} <= declared | optional
     needed = set(pyproject()["build-system"]["requires"])
     assert needed <= set(pyproject()["project"]["optional-dependencies"]["test"]), "a wheel is built without isolation here"
 

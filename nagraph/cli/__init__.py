@@ -1,4 +1,4 @@
-"""The command `nagraph`: train, generate, inspect, profile, bench, opt, cache, info."""
+"""The command `nagraph`: train, eval, generate, inspect, profile, bench, opt, cache, info."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import nagraph
 from nagraph.errors import NagraphError
 
 #: Each command and the module of this package that defines it as `command`.
-COMMANDS = ("train", "generate", "inspect", "profile", "bench", "opt", "cache", "info")
+COMMANDS = ("train", "eval", "generate", "inspect", "profile", "bench", "opt", "cache", "info")
 INTERRUPTED = 130
 
 
@@ -36,6 +36,7 @@ def cli() -> None:
 
     \b
     nagraph train gpt2                      train a small GPT-2 on text, then see it write
+    nagraph eval runs/gpt2                  its figures on what was held out, beside those of baselines
     nagraph generate runs/gpt2 --prompt The continue a text with a trained model
     nagraph inspect gpt2 --pass fuse        the graph before and after a pass
     nagraph profile gpt2                    where the time and the memory of a step go

@@ -13,7 +13,7 @@ from nagraph.errors import NagraphError, ParseError
 from nagraph.ir import REGISTRY, Graph, Location, Node, Value, build, spec
 from nagraph.ir.printer import format_graph
 from nagraph.ir.types import DTYPES
-from nagraph.models.training import Recipe, init_state, make_step
+from nagraph.models.workloads import workload
 from nagraph.ops.region import Call
 from nagraph.pipeline import default
 from tests.graphs import graphs
@@ -174,9 +174,7 @@ def test_graphs_stand_in_any_order_after_the_first():
 
 def test_a_training_step_at_every_pass():
     """A transformer's step as traced, and after each pass up to the plan."""
-    recipe = Recipe(layers=1, heads=2, width=8, context=4, batch=2)
-    step = make_step(recipe)
-    graph = step.lower(init_state(recipe, 11), np.zeros((2, 5), np.int32), np.int32(0)).graph
+    graph = workload("gpt2", "train", layers=1, heads=2, width=8, context=4, batch=2).graph()
     assert len(graph.nodes) > 500
     seen = [graph]
     default().with_observers(lambda o: seen.append(o.after))(graph)

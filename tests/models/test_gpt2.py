@@ -13,7 +13,7 @@ import pytest
 import nagraph as ng
 from nagraph.errors import CheckpointError, TypeRuleError
 from nagraph.models.gpt2 import GPT2, GPT2Config, next_token_loss, with_dropout
-from nagraph.models.training import Recipe
+from nagraph.models.workloads import workload
 from nagraph.storage import write_safetensors
 
 CONFIG = GPT2Config(vocabulary=11, context=8, layers=2, heads=2, width=6)
@@ -39,10 +39,10 @@ compiled = [ng.jit(lambda model, ids, key: model(ids, key=key)) for _ in range(2
 
 
 def test_the_default_recipe_has_about_545_000_parameters() -> None:
-    config = Recipe().model_config(103)
-    w, m = config.width, config.mlp_width
+    found = workload("gpt2", "infer").arguments[0]
+    config, w, m = found.config, found.config.width, found.config.mlp_width
     block = 2 * 2 * w + (w * 3 * w + 3 * w) + (w * w + w) + (w * m + m) + (m * w + w)
-    assert GPT2.init(ng.random.key(0), config).parameter_count == (103 + 128) * w + 4 * block + 2 * w == 548_808
+    assert found.parameter_count == (103 + 128) * w + config.layers * block + 2 * w == 548_808
 
 
 def test_start(model: GPT2) -> None:

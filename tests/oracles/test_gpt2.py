@@ -13,7 +13,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
 import nagraph as ng
 from nagraph.models.data.text import batch
 from nagraph.models.gpt2 import GPT2, next_token_loss
-from nagraph.models.training import Recipe, init_state, make_step
+from nagraph.models.data.tokens import Characters
+from nagraph.models.tasks.gpt2 import GPT2Recipe, GPT2Task
+from nagraph.models.training import init_state, make_step
 
 #: A layer's parts in Hugging Face's model and in this one.
 PARTS = {"ln_1": "attention_norm", "attn.c_attn": "attention.projection", "attn.c_proj": "attention.output",
@@ -79,10 +81,11 @@ def test_the_model_without_a_head(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize(("dtype", "tolerance", "horizon"), [("float64", 1e-8, None), ("float64", 1e-8, 80), ("float32", 1e-4, None)])
 def test_the_loss_curve_of_100_steps(dtype: str, tolerance: float, horizon: int | None) -> None:
-    recipe = Recipe(layers=2, heads=2, width=16, context=12, batch=4, dropout=0.0, warm_up=20, horizon=horizon, dtype=dtype)
+    recipe = GPT2Recipe(layers=2, heads=2, width=16, context=12, batch=4, dropout=0.0, warm_up=20, horizon=horizon, dtype=dtype)
     symbols, steps = 23, 100
     text = (np.arange(400) ** 2 % symbols).astype(np.int32)
-    state = init_state(recipe, symbols)
+    task = GPT2Task(recipe, {"tokenizer": Characters("".join(map(chr, range(symbols)))).to_json()})
+    state = init_state(task)
 
     torch.manual_seed(0)
     theirs = GPT2LMHeadModel(hugging_face(vocab_size=symbols, n_positions=12, n_embd=16, n_head=2)).to(getattr(torch, dtype))
@@ -94,11 +97,11 @@ def test_the_loss_curve_of_100_steps(dtype: str, tolerance: float, horizon: int 
     decayed = [{"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
                {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(decayed, betas=(recipe.b1, recipe.b2))
-    step = make_step(recipe)
+    step = make_step(task)
     found, expected = [], []
     for i in range(steps):
         ids = batch(text, recipe.context, recipe.batch, recipe.seed, i)
-        state, loss, norm = step(state, ids, np.int32(i))
+        state, loss, norm = step(state, (ids,), np.int32(i))
         found.append((float(loss), float(norm)))
 
         windows = torch.tensor(ids, dtype=torch.long)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nagraph.models.training import Recipe
+from nagraph.models.tasks.gpt2 import GPT2Recipe
 from nagraph.models.workloads import workload
 from nagraph.storage import named_leaves
 
@@ -20,7 +20,7 @@ RATES = 200
 class Start:
     """Where a comparison begins: the recipe, weights and ids as arrays, and the learning rate of each step."""
 
-    recipe: Recipe
+    recipe: GPT2Recipe
     weights: dict[str, np.ndarray[Any, Any]]
     ids: np.ndarray[Any, Any]
     rates: tuple[float, ...]
@@ -31,13 +31,13 @@ class Start:
 
 def start(**changes: Any) -> Start:
     """The workload's state, `changes` being those of its recipe."""
-    recipe = Recipe(**changes)
-    state, ids, _ = workload("gpt2", "train", **changes).arguments
+    recipe = GPT2Recipe(**changes)
+    state, (ids,), _ = workload("gpt2", "train", **changes).arguments
     schedule = recipe.schedule()
     return Start(recipe, named_leaves(state.model), ids, tuple(float(schedule(np.float32(t))) for t in range(RATES)))
 
 
-def logits(n: Any, p: Mapping[str, Any], ids: Any, recipe: Recipe) -> Any:
+def logits(n: Any, p: Mapping[str, Any], ids: Any, recipe: GPT2Recipe) -> Any:
     """Scores of the next symbol. n: norm(x, weight, bias), gelu(x), attention(q, k, v) of [batch, heads, time, d], split(x)."""
     batch, time = ids.shape
     d = recipe.width // recipe.heads
