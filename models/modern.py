@@ -1,0 +1,231 @@
+"""The transformer as it is built since LLaMA: RMSNorm before each branch, rotary positions, SwiGLU, shared keys, no biases.
+
+Source: Touvron et al., LLaMA: Open and Efficient Foundation Language Models, 2023; query heads in groups that share a key and a
+value head: Ainslie et al. 2023.
+"""
+
+from __future__ import annotations
+
+import math
+import pathlib
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+import nagraph as ng
+from nagraph.models import hugging_face
+from nagraph.nn import functional as F
+from nagraph.nn import initializers
+from nagraph.nn.attention import join_heads, split_heads
+from nagraph.nn.layers import Embedding, Linear, dropout
+from nagraph.nn.module import Module
+from nagraph.nn.norms import RMSNorm
+
+Array = Any
+
+HEADS = ("own", "tied", "none")
+#: Options of a Hugging Face configuration that change the function, and the values that are LLaMA's; a missing one has the first.
+PUBLISHED = {"hidden_act": ("silu",), "attention_bias": (False,), "mlp_bias": (False,)}
+#: The sizes that such a configuration has to name.
+SIZES = {"vocabulary": "vocab_size", "context": "max_position_embeddings", "layers": "num_hidden_layers",
+         "heads": "num_attention_heads", "width": "hidden_size", "inner": "intermediate_size"}
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Sizes of a transformer. The defaults are those of TinyLlama (1.1 billion parameters; Zhang et al. 2024).
+
+    groups: key and value heads, 0 for as many as query heads. head_width: 0 for width / heads. base: of the rotary positions.
+    head: "own", "tied" to the embedding, or "none".
+    """
+
+    vocabulary: int = 32000
+    context: int = 2048
+    layers: int = 22
+    heads: int = 32
+    groups: int = 4
+    width: int = 2048
+    inner: int = 5632
+    head_width: int = 0
+    base: float = 10000.0
+    eps: float = 1e-5
+    head: str = "own"
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("vocabulary", "context", "layers", "heads", "width", "inner"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.groups < 0 or self.heads % self.shared:
+            raise ValueError(f"heads {self.heads} must be a multiple of groups {self.groups}")
+        if self.head_width < 0 or not self.head_width and self.width % self.heads:
+            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}, or head_width be given")
+        if self.d % 2:
+            raise ValueError(f"rotary positions turn pairs of numbers: a head's width must be even, got {self.d}")
+        if self.head not in HEADS:
+            raise ValueError(f"head must be one of {', '.join(HEADS)}, got {self.head!r}")
+        if not self.base > 0:
+            raise ValueError(f"base must be more than 0, got {self.base}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+
+    @property
+    def shared(self) -> int:
+        """Key and value heads: each serves as many query heads."""
+        return self.groups or self.heads
+
+    @property
+    def d(self) -> int:
+        """Width of one head."""
+        return self.head_width or self.width // self.heads
+
+
+class RotaryAttention(Module):
+    """y = concat_h(attention(R q_h, R k_g(h), v_g(h))) Wo, where R turns each pair of numbers by its position; causal."""
+
+    query: Linear
+    key: Linear
+    value: Linear
+    output: Linear
+    heads: int
+    groups: int
+
+    def parts(self, x: Array, cos: Array, sin: Array) -> tuple[Array, Array, Array]:
+        """Queries [..., heads, time, d], keys and values [..., groups, time, d] of x [..., time, width]; cos and sin [time, d / 2]."""
+        q, k = split_heads(self.query(x), self.heads), split_heads(self.key(x), self.groups)
+        return F.rope(q, cos, sin), F.rope(k, cos, sin), split_heads(self.value(x), self.groups)
+
+    def __call__(self, x: Array, cos: Array, sin: Array) -> Array:
+        return self.output(join_heads(F.attention(*self.parts(x, cos, sin), causal=True)))
+
+
+class SwiGLU(Module):
+    """y = (silu(x Wg) · x Wu) Wd."""
+
+    gate: Linear
+    up: Linear
+    down: Linear
+
+    def __call__(self, x: Array) -> Array:
+        return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+class Block(Module):
+    """Pre-norm transformer block: h = x + attention(norm x); y = h + mlp(norm h), both branches under dropout."""
+
+    attention_norm: RMSNorm
+    attention: RotaryAttention
+    mlp_norm: RMSNorm
+    mlp: SwiGLU
+    dropout: float
+
+    def __call__(self, x: Array, cos: Array, sin: Array, *, key: Array | None = None) -> Array:
+        k1, k2 = (None, None) if key is None else ng.random.split(key, 2)
+        h = x + dropout(self.attention(self.attention_norm(x), cos, sin), self.dropout, k1)
+        return h + dropout(self.mlp(self.mlp_norm(h)), self.dropout, k2)
+
+
+class Transformer(Module):
+    """logits[t] = head(norm(blocks(token[ids[t]]))): scores of the next token at every position."""
+
+    Config: ClassVar[type[TransformerConfig]] = TransformerConfig
+
+    token: Embedding
+    blocks: tuple[Block, ...]
+    norm: RMSNorm
+    head: Linear | None
+    config: TransformerConfig
+
+    @classmethod
+    def init(cls, key: Array, config: TransformerConfig, dtype: Any = np.float32) -> Transformer:
+        """Random weights as GPT-2's: N(0, 0.02²), projections into the residual stream divided by √(2 layers)."""
+        small = initializers.normal(0.02)
+        into_residual = initializers.normal(0.02 / math.sqrt(2 * config.layers))
+        k_token, k_head, *k_blocks = ng.random.split(key, 2 + config.layers)
+        w, m, q, kv = config.width, config.inner, config.heads * config.d, config.shared * config.d
+
+        def linear(key: Array, inputs: int, outputs: int, weight_init: Any = small) -> Linear:
+            return Linear.init(key, inputs, outputs, bias=False, weight_init=weight_init, dtype=dtype)
+
+        def block(key: Array) -> Block:
+            k = ng.random.split(key, 7)
+            attention = RotaryAttention(linear(k[0], w, q), linear(k[1], w, kv), linear(k[2], w, kv),
+                                        linear(k[3], q, w, into_residual), config.heads, config.shared)
+            return Block(RMSNorm.init(w, eps=config.eps, dtype=dtype), attention, RMSNorm.init(w, eps=config.eps, dtype=dtype),
+                         SwiGLU(linear(k[4], w, m), linear(k[5], w, m), linear(k[6], m, w, into_residual)), config.dropout)
+
+        return cls(Embedding.init(k_token, config.vocabulary, w, table_init=small, dtype=dtype), tuple(map(block, k_blocks)),
+                   RMSNorm.init(w, eps=config.eps, dtype=dtype),
+                   linear(k_head, w, config.vocabulary) if config.head == "own" else None, config)
+
+    def rotations(self, time: int) -> tuple[Array, Array]:
+        """cos and sin of the angles of positions 0 ... time - 1, each [time, d / 2]."""
+        return F.rope_tables(time, self.config.d, self.config.base, self.token.table.dtype)
+
+    def scores(self, x: Array) -> Array:
+        """Logits of the blocks' result x [..., time, width]; without a head x itself, normalised."""
+        y = self.norm(x)
+        return self.head(y) if self.head is not None else self.token.attend(y) if self.config.head == "tied" else y
+
+    def __call__(self, ids: Array, *, key: Array | None = None) -> Array:
+        """Logits [..., time, vocabulary] of token ids [..., time]; a key turns dropout on. Without a head [..., time, width]."""
+        time = ids.shape[-1]
+        if time > self.config.context:
+            raise ng.errors.TypeRuleError(f"transformer: {time} positions do not fit its context of {self.config.context}")
+        keys = [None] * (1 + len(self.blocks)) if key is None else ng.random.split(key, 1 + len(self.blocks))
+        cos, sin = self.rotations(time)
+        x = dropout(self.token(ids), self.config.dropout, keys[0])
+        for i, block in enumerate(self.blocks):
+            x = block(x, cos, sin, key=keys[1 + i])
+        return self.scores(x)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | pathlib.Path, dtype: Any = np.float32) -> Transformer:
+        """The model of a Hugging Face folder of type "llama": config.json and safetensors. CheckpointError if it is another.
+
+        Its matrices are [out, in] there and are turned, which copies them.
+        """
+        config = _read(folder, hugging_face.read_config(folder, "llama"))
+        tensors = hugging_face.read_tensors(folder, strip="model.")
+        w, m, q, kv = config.width, config.inner, config.heads * config.d, config.shared * config.d
+
+        def norm(name: str) -> RMSNorm:
+            return RMSNorm(tensors.take(f"{name}.weight", (w,), dtype), config.eps)
+
+        def linear(name: str, inputs: int, outputs: int) -> Linear:
+            return Linear(np.ascontiguousarray(tensors.take(f"{name}.weight", (outputs, inputs), dtype).T), None)
+
+        def block(at: str) -> Block:
+            attention = RotaryAttention(linear(f"{at}.self_attn.q_proj", w, q), linear(f"{at}.self_attn.k_proj", w, kv),
+                                        linear(f"{at}.self_attn.v_proj", w, kv), linear(f"{at}.self_attn.o_proj", q, w),
+                                        config.heads, config.shared)
+            mlp = SwiGLU(linear(f"{at}.mlp.gate_proj", w, m), linear(f"{at}.mlp.up_proj", w, m), linear(f"{at}.mlp.down_proj", m, w))
+            return Block(norm(f"{at}.input_layernorm"), attention, norm(f"{at}.post_attention_layernorm"), mlp, config.dropout)
+
+        model = cls(Embedding(tensors.take("embed_tokens.weight", (config.vocabulary, w), dtype)),
+                    tuple(block(f"layers.{i}") for i in range(config.layers)), norm("norm"),
+                    linear("lm_head", w, config.vocabulary) if config.head == "own" else None, config)
+        # Older files hold the frequencies of the rotary positions, and the head though it is the embedding.
+        tensors.finish(ignored=("*.rotary_emb.inv_freq", *("lm_head.weight",) * (config.head == "tied")))
+        return model
+
+
+def _read(folder: str | pathlib.Path, found: dict[str, Any]) -> TransformerConfig:
+    """The sizes in a configuration."""
+    hugging_face.check_options(folder, found, PUBLISHED, "LLaMA")
+    rope = found.get("rope_parameters") or found.get("rope_scaling") or {}
+    if not isinstance(rope, dict) or any(isinstance(x, dict) for x in rope.values()):
+        raise ng.errors.CheckpointError(f"{folder}: rope_parameters {rope!r} are not one set for all layers")
+    scaling = rope.get("rope_type", rope.get("type", "default"))
+    if scaling != "default":
+        raise ng.errors.CheckpointError(f"{folder}: rotary positions are scaled by {scaling!r}; the model has 'default' ones alone")
+    sizes: dict[str, Any] = {ours: hugging_face.size(found, theirs) for ours, theirs in SIZES.items()}
+    own = "none" if found.get("architectures") == ["LlamaModel"] else "own"
+    try:
+        return TransformerConfig(
+            **sizes, groups=found.get("num_key_value_heads") or 0, head_width=found.get("head_dim") or 0,
+            base=float(rope.get("rope_theta", found.get("rope_theta", 10000.0))), eps=float(found.get("rms_norm_eps", 1e-6)),
+            head="tied" if found.get("tie_word_embeddings", False) else own)
+    except (TypeError, ValueError) as error:
+        raise ng.errors.CheckpointError(f"{folder}: config.json describes no transformer: {error}") from None
