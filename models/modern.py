@@ -72,7 +72,7 @@ class TransformerConfig:
 
     @property
     def shared(self) -> int:
-        """Key and value heads: each serves as many query heads."""
+        """Key and value heads."""
         return self.groups or self.heads
 
     @property
@@ -140,8 +140,7 @@ class Transformer(Module):
     @classmethod
     def init(cls, key: Array, config: TransformerConfig, dtype: Any = np.float32) -> Transformer:
         """Random weights as GPT-2's: N(0, 0.02²), projections into the residual stream divided by √(2 layers)."""
-        small = initializers.normal(0.02)
-        into_residual = initializers.normal(0.02 / math.sqrt(2 * config.layers))
+        small, into_residual = initializers.normal(0.02), initializers.normal(0.02 / math.sqrt(2 * config.layers))
         k_token, k_head, *k_blocks = ng.random.split(key, 2 + config.layers)
         w, m, q, kv = config.width, config.inner, config.heads * config.d, config.shared * config.d
 
