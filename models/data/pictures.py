@@ -45,7 +45,7 @@ def read(path: pathlib.Path, size: int | None = None) -> Array:
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except Exception as error:  # decoders of damaged files raise OSError, SyntaxError, ValueError, struct.error, ...
-        raise DataError(f"{path} can't be read as an image: {' '.join(str(error).split())}") from None
+        raise DataError(f"{path} can't be read as an image: {' '.join(str(error).split()) or type(error).__name__}") from None
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 

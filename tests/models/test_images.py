@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from nagraph.errors import DataError
+from nagraph.models.data.idx import read_file
 from nagraph.models.data.images import digits, load
 
 Array = np.ndarray[Any, Any]
@@ -108,7 +109,7 @@ BAD_IDX: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
     "labels for images": (lambda f: (f / LABELS).write_bytes((f / IMAGES).read_bytes()),
                           f"{LABELS} is no IDX file of bytes with 1 axis: its magic number is 0x00000803 instead of 0x00000801"),
     "counts differ": (lambda f: (f / LABELS).write_bytes(idx(np.zeros(11))), f"{IMAGES} holds 12 images, but {LABELS} 11 labels"),
-    "label out of range": (lambda f: (f / LABELS).write_bytes(idx(np.arange(12))),
+    "label out of range": (lambda f: (f / LABELS).write_bytes(idx(np.arange(12) % 11)),
                            f"{LABELS} has the label 10 at position 10; labels go from 0 to 9"),
     "no pixels": (lambda f: [(f / IMAGES).write_bytes(idx(np.zeros((0, 6, 7)))), (f / LABELS).write_bytes(idx(np.zeros(0)))],
                   f"{IMAGES} holds no pixels: its sizes are 0 x 6 x 7"),
@@ -124,6 +125,16 @@ def test_bad_idx_files(name: str, tmp_path: pathlib.Path) -> None:
     spoil, message = BAD_IDX[name]
     spoil(tmp_path)
     refused(tmp_path, message)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 4, 12, 100])
+def test_idx_files_are_read_in_chunks(chunk: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nagraph.models.data.idx._CHUNK", chunk)
+    (tmp_path / "a").write_bytes(idx(np.arange(12)))
+    assert read_file(tmp_path / "a", 1).tolist() == list(range(12))
+    changed(tmp_path, "a", lambda b: b + b"x")
+    with pytest.raises(DataError, match="holds more than the 20 bytes"):
+        read_file(tmp_path / "a", 1)
 
 
 def refused(path: pathlib.Path, message: str, **options: Any) -> None:

@@ -64,6 +64,11 @@ def test_a_loader_resumes_in_mid_epoch() -> None:
     assert not np.array_equal(other[1], labels) and not np.array_equal(other[0], pixels)
 
 
+def test_an_image_is_augmented_anew_every_time() -> None:
+    loader = Loader(images(1), 1, augment=Augmentation(rotation=30))
+    assert len({loader(step)[0].tobytes() for step in range(10)}) == 10
+
+
 def test_without_augmentation_images_keep_their_labels() -> None:
     data = images()
     pixels, labels = Loader(data, 10, seed=1)(3)
@@ -187,6 +192,24 @@ def test_what_was_made_ahead_is_forgotten_on_close() -> None:
     until(lambda: len(ahead._ready) == 3)
     ahead.close()
     assert not ahead._ready
+
+
+def test_a_batch_that_is_in_the_making_on_close_is_forgotten_too() -> None:
+    begun, release = threading.Event(), threading.Event()
+
+    def make(step: int) -> int:
+        begun.set()
+        release.wait(10)
+        return step
+
+    ahead = Prefetch(make)
+    assert begun.wait(10)
+    closing = threading.Thread(target=ahead.close)
+    closing.start()
+    until(lambda: ahead._closed)
+    release.set()
+    closing.join(10)
+    assert not closing.is_alive() and not ahead._ready
 
 
 def test_a_depth_of_at_least_one() -> None:
