@@ -44,3 +44,10 @@ def attend(q: Array, k: Array, v: Array, cache: LayerCache | None = None, start:
     position = start + ng.numpy.arange(q.shape[-2])
     seen = ng.numpy.arange(keys.shape[-2]) <= position[:, None]  # [n, context]
     return F.attention(q, keys, values, seen), LayerCache(keys, values)
+
+
+def rows(table: Array, start: Array, n: int) -> Array:
+    """Rows start ... start + n - 1 of a table with a row for each position; `start` may be traced."""
+    if isinstance(start, int):
+        return table[start:start + n]
+    return ng.numpy.dynamic_slice(table, (start, 0), (n, table.shape[1]))

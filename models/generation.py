@@ -63,14 +63,14 @@ class Sampling:
         if self.top_k is not None:
             p[~likeliest(scores, self.top_k)] = 0
         if self.top_p is not None:
-            sums = np.cumsum(np.sort(p)[::-1])
+            sums = np.cumsum(np.sort(p[p > 0])[::-1])
             p[~likeliest(scores, int(np.searchsorted(sums, self.top_p * sums[-1])) + 1)] = 0
         return p / p.sum()
 
     def draw(self, logits: Array, seen: Array, rng: np.random.Generator) -> int:
         """An id with these probabilities."""
         p = self.probabilities(logits, seen)
-        return int(rng.choice(p.size, p=p))
+        return int(p.argmax() if self.temperature == 0 else rng.choice(p.size, p=p))
 
 
 def likeliest(scores: Array, count: int) -> Array:
@@ -94,6 +94,8 @@ def generate(model: Any, ids: Any, length: int, *, temperature: float = 1.0, top
     DataError for an empty prompt, ids that are no symbols, options that `Sampling` can't have, logits that are not finite.
     """
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
+    if getattr(model.config, "head", None) == "none":
+        raise DataError("the model has no head, so it gives symbols no scores")
     known = [int(i) for i in np.asarray(ids).ravel()]
     if not known:
         raise DataError("generation needs at least one symbol to begin with")

@@ -15,7 +15,7 @@ import numpy as np
 
 import nagraph as ng
 from nagraph.models import hugging_face
-from nagraph.models.cache import Cache, LayerCache, attend
+from nagraph.models.cache import Cache, LayerCache, attend, rows
 from nagraph.nn import functional as F
 from nagraph.nn import initializers
 from nagraph.nn.attention import join_heads, split_heads
@@ -163,9 +163,7 @@ class GPT2(Module):
         if time > self.config.context:
             raise ng.errors.TypeRuleError(f"gpt2: {time} positions do not fit its context of {self.config.context}")
         keys = [None] * (1 + n) if key is None else ng.random.split(key, 1 + n)
-        position = (self.position[:time] if cache is None else
-                    ng.numpy.dynamic_slice(self.position, (start, 0), (time, self.config.width)))
-        x = dropout(self.token(ids) + position, self.config.dropout, keys[0])
+        x = dropout(self.token(ids) + rows(self.position, start, time), self.config.dropout, keys[0])
         layers: list[Any] = [None] * n if cache is None else list(cache.layers)
         for i, block in enumerate(self.blocks):
             x, layers[i] = block(x, layers[i], start, key=keys[1 + i])

@@ -15,6 +15,7 @@ import numpy as np
 
 import nagraph as ng
 from nagraph.models import hugging_face
+from nagraph.models.cache import Cache, LayerCache, attend, rows
 from nagraph.nn import functional as F
 from nagraph.nn import initializers
 from nagraph.nn.attention import join_heads, split_heads
@@ -82,7 +83,10 @@ class TransformerConfig:
 
 
 class RotaryAttention(Module):
-    """y = concat_h(attention(R q_h, R k_g(h), v_g(h))) Wo, where R turns each pair of numbers by its position; causal."""
+    """y = concat_h(attention(R q_h, R k_g(h), v_g(h))) Wo, where R turns each pair of numbers by its position; causal.
+
+    With a cache, x are the positions from `start` on, and the past is what it holds; the second result is the cache with them.
+    """
 
     query: Linear
     key: Linear
@@ -96,8 +100,10 @@ class RotaryAttention(Module):
         q, k = split_heads(self.query(x), self.heads), split_heads(self.key(x), self.groups)
         return F.rope(q, cos, sin), F.rope(k, cos, sin), split_heads(self.value(x), self.groups)
 
-    def __call__(self, x: Array, cos: Array, sin: Array) -> Array:
-        return self.output(join_heads(F.attention(*self.parts(x, cos, sin), causal=True)))
+    def __call__(self, x: Array, cos: Array, sin: Array, cache: LayerCache | None = None, start: Array = 0
+                 ) -> tuple[Array, LayerCache | None]:
+        y, cache = attend(*self.parts(x, cos, sin), cache, start)
+        return self.output(join_heads(y)), cache
 
 
 class SwiGLU(Module):
@@ -120,10 +126,12 @@ class Block(Module):
     mlp: SwiGLU
     dropout: float
 
-    def __call__(self, x: Array, cos: Array, sin: Array, *, key: Array | None = None) -> Array:
+    def __call__(self, x: Array, cos: Array, sin: Array, cache: LayerCache | None = None, start: Array = 0, *,
+                 key: Array | None = None) -> tuple[Array, LayerCache | None]:
         k1, k2 = (None, None) if key is None else ng.random.split(key, 2)
-        h = x + dropout(self.attention(self.attention_norm(x), cos, sin), self.dropout, k1)
-        return h + dropout(self.mlp(self.mlp_norm(h)), self.dropout, k2)
+        a, cache = self.attention(self.attention_norm(x), cos, sin, cache, start)
+        h = x + dropout(a, self.dropout, k1)
+        return h + dropout(self.mlp(self.mlp_norm(h)), self.dropout, k2), cache
 
 
 class Transformer(Module):
@@ -169,15 +177,31 @@ class Transformer(Module):
 
     def __call__(self, ids: Array, *, key: Array | None = None) -> Array:
         """Logits [..., time, vocabulary] of token ids [..., time]; a key turns dropout on. Without a head [..., time, width]."""
-        time = ids.shape[-1]
+        return self._read(ids, key=key)[0]
+
+    def empty_cache(self, batch: int) -> Cache:
+        """The cache before the first position, for so many texts."""
+        c = self.config
+        return Cache.empty(c.layers, (batch, c.shared, c.context, c.d), self.token.table.dtype)
+
+    def extend(self, ids: Array, cache: Cache, start: Array) -> tuple[Array, Cache]:
+        """Logits [batch, n, vocabulary] of ids [batch, n] at the positions from `start` on, after those that the cache holds.
+
+        Also the cache with these n; start + n is at most the context. As model(all ids)[..., start:start + n, :].
+        """
+        return self._read(ids, cache, start)
+
+    def _read(self, ids: Array, cache: Cache | None = None, start: Array = 0, *, key: Array | None = None) -> tuple[Array, Any]:
+        time, n = ids.shape[-1], len(self.blocks)
         if time > self.config.context:
             raise ng.errors.TypeRuleError(f"transformer: {time} positions do not fit its context of {self.config.context}")
-        keys = [None] * (1 + len(self.blocks)) if key is None else ng.random.split(key, 1 + len(self.blocks))
-        cos, sin = self.rotations(time)
+        keys = [None] * (1 + n) if key is None else ng.random.split(key, 1 + n)
+        cos, sin = (rows(table, start, time) for table in self.rotations(self.config.context))
         x = dropout(self.token(ids), self.config.dropout, keys[0])
+        layers: list[Any] = [None] * n if cache is None else list(cache.layers)
         for i, block in enumerate(self.blocks):
-            x = block(x, cos, sin, key=keys[1 + i])
-        return self.scores(x)
+            x, layers[i] = block(x, cos, sin, layers[i], start, key=keys[1 + i])
+        return self.scores(x), None if cache is None else Cache(tuple(layers))
 
     @classmethod
     def from_pretrained(cls, folder: str | pathlib.Path, dtype: Any = np.float32) -> Transformer:
