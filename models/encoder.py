@@ -190,9 +190,18 @@ class Folder:
         """First size of a tensor that the configuration need not name, such as the number of classes; 0 where there is none."""
         return int((*self.tensors[name].shape, 0)[0]) if name in self else 0
 
-    def linear(self, name: str, inputs: int, outputs: int, *, bias: bool = True) -> Linear:
-        weight = np.ascontiguousarray(self.array(f"{name}.weight", outputs, inputs).T)
-        return Linear(weight, self.array(f"{name}.bias", outputs) if bias else None)
+    def linear(self, names: str | Sequence[str], inputs: int, outputs: int, *, bias: bool = True) -> Linear:
+        """The product of this name, or one product for several names, their outputs side by side."""
+        names = [names] if isinstance(names, str) else names
+        weight = self.joined([self.array(f"{n}.weight", outputs, inputs).T for n in names])
+        return Linear(weight, self.joined([self.array(f"{n}.bias", outputs) for n in names]) if bias else None)
+
+    def joined(self, parts: Sequence[Array]) -> Array:
+        """Arrays side by side, copied row after row. What stands for missing ones takes no memory, whatever sizes are claimed."""
+        shape = (*parts[0].shape[:-1], sum(p.shape[-1] for p in parts))
+        if any(0 in p.strides for p in parts):
+            return np.broadcast_to(np.zeros((), self.dtype), shape)
+        return np.concatenate(parts, axis=-1, out=np.empty(shape, self.dtype))
 
     def norm(self, name: str, width: int, eps: float) -> LayerNorm:
         # Folders converted from TensorFlow have its names.
@@ -204,9 +213,7 @@ class Folder:
         w, m = config.width, config.mlp_width
 
         def block(at: dict[str, str]) -> Any:
-            parts = [self.linear(at[part], w, w, bias=bias) for part in ("query", "key", "value")]
-            projection = Linear(np.concatenate([p.weight for p in parts], axis=1),
-                                np.concatenate([p.bias for p in parts]) if bias else None)
+            projection = self.linear([at[part] for part in ("query", "key", "value")], w, w, bias=bias)
             return kind(self.norm(at["attention_norm"], w, config.eps),
                         SelfAttention(projection, self.linear(at["output"], w, w), config.heads),
                         self.norm(at["mlp_norm"], w, config.eps),

@@ -203,7 +203,7 @@ def check_images(images: Array, channels: int, size: int) -> None:
 def read_patches(holds: Folder, name: str, channels: int, size: int, width: int, *, bias: bool = True) -> Patches:
     """A convolution whose stride is its kernel is a product with each patch."""
     kernel = holds.array(f"{name}.weight", width, channels, size, size)
-    weight = np.ascontiguousarray(kernel.reshape(width, -1).T)
+    weight = holds.joined([kernel.reshape(width, -1).T])
     return Patches(Linear(weight, holds.array(f"{name}.bias", width) if bias else None), size)
 
 

@@ -227,6 +227,7 @@ def test_from_pretrained(model: BERT, tmp_path: pathlib.Path) -> None:
     ({"max_position_embeddings": 9},
      r"tensor embeddings.position_embeddings.weight has shape \[8, 6\], the configuration asks for \[9, 6\]"),
     ({"num_hidden_layers": 3}, "holds no tensor encoder.layer.2.attention.self.query.weight"),
+    ({"hidden_size": 2 * 10**6, "intermediate_size": 3 * 10**6}, "the configuration asks for"),
     ({"num_hidden_layers": 1}, "has no place for encoder.layer.1."),
 ])
 def test_configurations_of_something_else(facts: Any, message: str, model: BERT, tmp_path: pathlib.Path) -> None:

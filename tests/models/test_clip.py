@@ -251,6 +251,7 @@ def test_what_configurations_leave_out_is_as_published(model: CLIP, tmp_path: pa
     (changed(vision={"patch_size": 3}), "describes no CLIP: image 8 must be a multiple of patch 3"),
     (changed(text={"layer_norm_eps": None}), "describes no CLIP"),
     (changed(text={"max_position_embeddings": 8}), r"position_embedding.weight has shape \[9, 8\], the configuration asks for \[8, 8\]"),
+    (changed(vision={"hidden_size": 2 * 10**6, "intermediate_size": 3 * 10**6}), "the configuration asks for"),
     (changed(vision={"num_hidden_layers": 2}), "holds no tensor vision_model.encoder.layers.1.self_attn.q_proj.weight"),
 ])
 def test_configurations_of_something_else(facts: Any, message: str, model: CLIP, tmp_path: pathlib.Path) -> None:

@@ -190,6 +190,7 @@ def test_from_pretrained(model: ViT, tmp_path: pathlib.Path) -> None:
     ({"layer_norm_eps": "small"}, "describes no ViT"),
     ({"num_channels": 3}, r"projection.weight has shape \[6, 1, 4, 4\], the configuration asks for \[6, 3, 4, 4\]"),
     ({"image_size": 12}, r"position_embeddings has shape \[1, 5, 6\], the configuration asks for \[1, 10, 6\]"),
+    ({"hidden_size": 2 * 10**6, "intermediate_size": 3 * 10**6}, "the configuration asks for"),
     ({"qkv_bias": False}, "has no place for encoder.layer.0.attention.attention.key.bias"),
 ])
 def test_configurations_of_something_else(facts: Any, message: str, model: ViT, tmp_path: pathlib.Path) -> None:
