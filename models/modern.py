@@ -19,7 +19,7 @@ from nagraph.models.cache import Cache, LayerCache, attend, rows
 from nagraph.nn import functional as F
 from nagraph.nn import initializers
 from nagraph.nn.attention import join_heads, split_heads
-from nagraph.nn.layers import Embedding, Linear, dropout
+from nagraph.nn.layers import Embedding, dropout
 from nagraph.nn.module import Module
 from nagraph.nn.norms import RMSNorm
 
@@ -82,16 +82,25 @@ class TransformerConfig:
         return self.head_width or self.width // self.heads
 
 
+class Projection(Module):
+    """y = x Wᵀ, with weight [out, in]: as checkpoints hold it, so that it can stay in the file."""
+
+    weight: Array
+
+    def __call__(self, x: Array) -> Array:
+        return ng.numpy.matmul(x, ng.numpy.swapaxes(self.weight, 0, 1))
+
+
 class RotaryAttention(Module):
     """y = concat_h(attention(R q_h, R k_g(h), v_g(h))) Wo, where R turns each pair of numbers by its position; causal.
 
     With a cache, x are the positions from `start` on, and the past is what it holds; the second result is the cache with them.
     """
 
-    query: Linear
-    key: Linear
-    value: Linear
-    output: Linear
+    query: Projection
+    key: Projection
+    value: Projection
+    output: Projection
     heads: int
     groups: int
 
@@ -109,9 +118,9 @@ class RotaryAttention(Module):
 class SwiGLU(Module):
     """y = (silu(x Wg) · x Wu) Wd."""
 
-    gate: Linear
-    up: Linear
-    down: Linear
+    gate: Projection
+    up: Projection
+    down: Projection
 
     def __call__(self, x: Array) -> Array:
         return self.down(F.silu(self.gate(x)) * self.up(x))
@@ -142,7 +151,7 @@ class Transformer(Module):
     token: Embedding
     blocks: tuple[Block, ...]
     norm: RMSNorm
-    head: Linear | None
+    head: Projection | None
     config: TransformerConfig
 
     @classmethod
@@ -152,19 +161,19 @@ class Transformer(Module):
         k_token, k_head, *k_blocks = ng.random.split(key, 2 + config.layers)
         w, m, q, kv = config.width, config.inner, config.heads * config.d, config.shared * config.d
 
-        def linear(key: Array, inputs: int, outputs: int, weight_init: Any = small) -> Linear:
-            return Linear.init(key, inputs, outputs, bias=False, weight_init=weight_init, dtype=dtype)
+        def projection(key: Array, inputs: int, outputs: int, weight_init: Any = small) -> Projection:
+            return Projection(weight_init(key, (outputs, inputs), dtype))
 
         def block(key: Array) -> Block:
             k = ng.random.split(key, 7)
-            attention = RotaryAttention(linear(k[0], w, q), linear(k[1], w, kv), linear(k[2], w, kv),
-                                        linear(k[3], q, w, into_residual), config.heads, config.shared)
+            attention = RotaryAttention(projection(k[0], w, q), projection(k[1], w, kv), projection(k[2], w, kv),
+                                        projection(k[3], q, w, into_residual), config.heads, config.shared)
             return Block(RMSNorm.init(w, eps=config.eps, dtype=dtype), attention, RMSNorm.init(w, eps=config.eps, dtype=dtype),
-                         SwiGLU(linear(k[4], w, m), linear(k[5], w, m), linear(k[6], m, w, into_residual)), config.dropout)
+                         SwiGLU(projection(k[4], w, m), projection(k[5], w, m), projection(k[6], m, w, into_residual)), config.dropout)
 
         return cls(Embedding.init(k_token, config.vocabulary, w, table_init=small, dtype=dtype), tuple(map(block, k_blocks)),
                    RMSNorm.init(w, eps=config.eps, dtype=dtype),
-                   linear(k_head, w, config.vocabulary) if config.head == "own" else None, config)
+                   projection(k_head, w, config.vocabulary) if config.head == "own" else None, config)
 
     def rotations(self, time: int) -> tuple[Array, Array]:
         """cos and sin of the angles of positions 0 ... time - 1, each [time, d / 2]."""
@@ -207,7 +216,7 @@ class Transformer(Module):
     def from_pretrained(cls, folder: str | pathlib.Path, dtype: Any = np.float32) -> Transformer:
         """The model of a Hugging Face folder of type "llama": config.json and safetensors. CheckpointError if it is another.
 
-        Its matrices are [out, in] there and are turned, which copies them.
+        Weights that have this dtype already stay in the file, read-only, until they are used.
         """
         config = _read(folder, hugging_face.read_config(folder, "llama"))
         tensors = hugging_face.read_tensors(folder, strip="model.")
@@ -216,19 +225,20 @@ class Transformer(Module):
         def norm(name: str) -> RMSNorm:
             return RMSNorm(tensors.take(f"{name}.weight", (w,), dtype), config.eps)
 
-        def linear(name: str, inputs: int, outputs: int) -> Linear:
-            return Linear(np.ascontiguousarray(tensors.take(f"{name}.weight", (outputs, inputs), dtype).T), None)
+        def projection(name: str, inputs: int, outputs: int) -> Projection:
+            return Projection(tensors.take(f"{name}.weight", (outputs, inputs), dtype))
 
         def block(at: str) -> Block:
-            attention = RotaryAttention(linear(f"{at}.self_attn.q_proj", w, q), linear(f"{at}.self_attn.k_proj", w, kv),
-                                        linear(f"{at}.self_attn.v_proj", w, kv), linear(f"{at}.self_attn.o_proj", q, w),
+            attention = RotaryAttention(projection(f"{at}.self_attn.q_proj", w, q), projection(f"{at}.self_attn.k_proj", w, kv),
+                                        projection(f"{at}.self_attn.v_proj", w, kv), projection(f"{at}.self_attn.o_proj", q, w),
                                         config.heads, config.shared)
-            mlp = SwiGLU(linear(f"{at}.mlp.gate_proj", w, m), linear(f"{at}.mlp.up_proj", w, m), linear(f"{at}.mlp.down_proj", m, w))
+            mlp = SwiGLU(projection(f"{at}.mlp.gate_proj", w, m), projection(f"{at}.mlp.up_proj", w, m),
+                         projection(f"{at}.mlp.down_proj", m, w))
             return Block(norm(f"{at}.input_layernorm"), attention, norm(f"{at}.post_attention_layernorm"), mlp, config.dropout)
 
         model = cls(Embedding(tensors.take("embed_tokens.weight", (config.vocabulary, w), dtype)),
                     tuple(block(f"layers.{i}") for i in range(config.layers)), norm("norm"),
-                    linear("lm_head", w, config.vocabulary) if config.head == "own" else None, config)
+                    projection("lm_head", w, config.vocabulary) if config.head == "own" else None, config)
         # Older files hold the frequencies of the rotary positions, and the head though it is the embedding.
         tensors.finish(ignored=("*.rotary_emb.inv_freq", *("lm_head.weight",) * (config.head == "tied")))
         return model
