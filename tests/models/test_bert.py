@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -99,7 +100,7 @@ def test_types_and_places_count(model: BERT, ids: np.ndarray) -> None:
 def test_dropout_needs_a_rate_and_a_key(model: BERT, ids: np.ndarray) -> None:
     run = ng.jit(forward)
     plain = run(model, ids)
-    dropping = BERT.init(ng.random.key(3), BERTConfig(**{**vars(CONFIG), "dropout": 0.5}))
+    dropping = BERT.init(ng.random.key(3), dataclasses.replace(CONFIG, dropout=0.5))
     assert all(b.dropout == 0.5 for b in dropping.blocks)
     key, other = ng.random.key(1), ng.random.key(2)
     np.testing.assert_allclose(run(model, ids, None, None, key), plain, rtol=1e-6, atol=1e-6, err_msg="at rate 0 the key changes nothing")
@@ -109,6 +110,21 @@ def test_dropout_needs_a_rate_and_a_key(model: BERT, ids: np.ndarray) -> None:
     h = np.ones((1, 3, 6), np.float32)
     scores = ng.jit(lambda m, h, key: m.class_scores(h, key=key))
     assert not np.array_equal(scores(dropping, h, key), scores(dropping, h, other)), "what is pooled is dropped too"
+
+
+def test_dropout_falls_on_the_embedding_each_block_and_the_pooled(model: BERT, ids: np.ndarray) -> None:
+    """With all other rates 0, dropping in one place alone changes the vectors; the loss drops in the head too."""
+    key, plain = ng.random.key(5), run(model, ids)
+    config = dataclasses.replace(CONFIG, dropout=0.5)
+    first = model.blocks[0].replace(dropout=0.5)
+    for place in (model.replace(config=config), model.replace(blocks=(first, model.blocks[1])),
+                  model.replace(blocks=(model.blocks[0], first))):
+        assert not np.allclose(ng.jit(forward)(place, ids, None, None, key), plain, atol=1e-3)
+    labels, dropping = np.array([2, 0, 1]), model.replace(config=config)
+    k_model, k_head = ng.random.split(key, 2)
+    scores = ng.jit(lambda m: m.class_scores(m(ids, key=k_model), key=k_head))(dropping)
+    expected = ng.jit(ng.nn.losses.cross_entropy)(scores, labels)
+    np.testing.assert_allclose(ng.jit(classification_loss)(dropping, ids, labels, key=key), expected, rtol=1e-5)
 
 
 def test_losses(model: BERT, ids: np.ndarray) -> None:
@@ -211,7 +227,7 @@ def test_from_pretrained(model: BERT, tmp_path: pathlib.Path) -> None:
     found = BERT.from_pretrained(folder)
     x, y = found.named_arrays(), model.named_arrays()
     assert x.keys() == y.keys() and all(np.array_equal(x[n], y[n]) for n in x)
-    assert found.config == BERTConfig(**{**vars(CONFIG), "dropout": 0.25})
+    assert found.config == dataclasses.replace(CONFIG, dropout=0.25)
     assert all(a.dtype == np.float64 for a in BERT.from_pretrained(folder, np.float64).named_arrays().values())
 
 

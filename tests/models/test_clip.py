@@ -146,6 +146,7 @@ def test_a_stem_of_convolutions_sees_every_pixel() -> None:
 
 
 def test_dropout_needs_a_rate_and_a_key(model: CLIP) -> None:
+    logits = ng.jit(lambda model, images, ids, key=None: model(images, ids, key=key))
     rates = {x: dataclasses.replace(getattr(CONFIG, x), dropout=0.5) for x in ("vision", "text")}
     key, other = ng.random.key(1), ng.random.key(2)
     plain = logits(model, IMAGES, IDS)
@@ -155,6 +156,11 @@ def test_dropout_needs_a_rate_and_a_key(model: CLIP) -> None:
         assert np.array_equal(logits(dropping, IMAGES, IDS), plain), "without a key nothing is dropped"
         dropped = logits(dropping, IMAGES, IDS, key)
         assert not np.allclose(dropped, plain) and not np.array_equal(logits(dropping, IMAGES, IDS, other), dropped)
+        tower = getattr(model, which)
+        for places in ({"config": config}, {"blocks": (*tower.blocks[:-1], tower.blocks[-1].replace(dropout=0.5))}):
+            one = model.replace(**{which: tower.replace(**places)})
+            found = ng.jit(lambda m: m(IMAGES, IDS, key=key))(one)
+            assert not np.allclose(found, plain, atol=1e-3), (which, places)
 
 
 def test_inputs_that_do_not_fit(model: CLIP) -> None:

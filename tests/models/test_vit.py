@@ -118,6 +118,14 @@ def test_dropout_needs_a_rate_and_a_key(model: ViT) -> None:
     assert not np.array_equal(dropped, run(model, x)) and not np.array_equal(run(dropping, x, other), dropped)
 
 
+def test_dropout_falls_on_the_embedding_and_each_block(model: ViT) -> None:
+    x, key, plain = images(), ng.random.key(5), run(model, images())
+    first = model.blocks[0].replace(dropout=0.5)
+    for place in (model.replace(config=dataclasses.replace(CONFIG, dropout=0.5)), model.replace(blocks=(first, model.blocks[1])),
+                  model.replace(blocks=(model.blocks[0], first))):
+        assert not np.allclose(ng.jit(lambda m: m(x, key=key))(place), plain, atol=1e-3)
+
+
 @pytest.mark.parametrize("config", [CONFIG, MEAN], ids=["class", "mean"])
 def test_the_loss_and_a_slope_of_every_array(config: ViTConfig) -> None:
     model, x, labels = moved(config), images(config.channels), np.array([2, 0, 1])
