@@ -10,6 +10,9 @@ and the median time of a forward pass of both after the first. A difference abov
 from __future__ import annotations
 
 import argparse
+import gc
+import json
+import pathlib
 import statistics
 import sys
 import tempfile
@@ -23,7 +26,11 @@ import numpy as np
 import nagraph as ng
 from nagraph.models.bert import BERT
 from nagraph.models.clip import CLIP
+from nagraph.models.gpt2 import GPT2
+from nagraph.models.modern import Transformer, TransformerConfig
+from nagraph.models.resnet import ResNet
 from nagraph.models.vit import ViT
+from nagraph.storage import write_safetensors
 
 LIMIT = 1e-5
 Inputs = dict[str, np.ndarray[Any, Any]]
@@ -35,6 +42,7 @@ class Case:
 
     theirs: the names of Hugging Face's class and of its configuration's, whose defaults, with `options`, are the true sizes.
     inputs: a small batch, under the names that their call has. output: what to take of theirs; call: the same of ours.
+    write: writes the folder instead of them, where it is large.
     """
 
     theirs: tuple[str, str]
@@ -43,6 +51,7 @@ class Case:
     output: str
     call: Callable[[Any, Inputs], Any]
     options: tuple[tuple[str, Any], ...] = ()
+    write: Callable[[pathlib.Path], None] | None = None
 
 
 def texts(count: int, time: int, vocabulary: int) -> Callable[[np.random.Generator], Inputs]:
@@ -52,6 +61,10 @@ def texts(count: int, time: int, vocabulary: int) -> Callable[[np.random.Generat
         return {"input_ids": rng.integers(0, vocabulary, (count, time)), "attention_mask": (np.arange(time) < lengths).astype(np.int64)}
 
     return draw
+
+
+def tokens(count: int, time: int, vocabulary: int) -> Callable[[np.random.Generator], Inputs]:
+    return lambda rng: {"input_ids": rng.integers(0, vocabulary, (count, time))}
 
 
 def images(count: int, size: int) -> Callable[[np.random.Generator], Inputs]:
@@ -66,6 +79,32 @@ def both(rng: np.random.Generator) -> Inputs:
     return found
 
 
+def write_llama(folder: pathlib.Path) -> None:
+    """A folder of TinyLlama's sizes with random weights, a shard for each layer, so that one layer at a time is in memory."""
+    c, rng, where = TransformerConfig(), np.random.default_rng(0), {}
+    w, m, kv = c.width, c.inner, c.shared * c.d
+    layer = {"self_attn.q_proj": (w, w), "self_attn.k_proj": (kv, w), "self_attn.v_proj": (kv, w), "self_attn.o_proj": (w, w),
+             "mlp.gate_proj": (m, w), "mlp.up_proj": (m, w), "mlp.down_proj": (w, m), "input_layernorm": (w,),
+             "post_attention_layernorm": (w,)}
+    shards: list[dict[str, tuple[int, ...]]] = [{"model.embed_tokens": (c.vocabulary, w)},
+                                                {"lm_head": (c.vocabulary, w), "model.norm": (w,)}]
+    shards += [{f"model.layers.{i}.{name}": shape for name, shape in layer.items()} for i in range(c.layers)]
+
+    def weight(shape: tuple[int, ...]) -> Any:
+        x = rng.standard_normal(shape, np.float32)
+        return x * np.float32(0.02) if len(shape) > 1 else x * np.float32(0.1) + np.float32(1)  # norms are about 1
+
+    for i, shapes in enumerate(shards):
+        drawn = {f"{name}.weight": weight(shape) for name, shape in shapes.items()}
+        write_safetensors(folder / f"{i}.safetensors", drawn, {"format": "pt"})
+        where |= {f"{name}.weight": f"{i}.safetensors" for name in shapes}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    (folder / "config.json").write_text(json.dumps({
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": c.vocabulary, "max_position_embeddings": c.context,
+        "num_hidden_layers": c.layers, "num_attention_heads": c.heads, "num_key_value_heads": c.groups, "hidden_size": w,
+        "intermediate_size": m, "rms_norm_eps": c.eps, "tie_word_embeddings": False, "dtype": "float32"}))
+
+
 CASES = {
     "bert-base": Case(("BertModel", "BertConfig"), BERT, texts(2, 128, 30522), "pooler_output",
                       lambda m, x: m.pooled(m(x["input_ids"], mask=x["attention_mask"]))),
@@ -75,6 +114,11 @@ CASES = {
                     (("num_labels", 1000),)),
     "clip-vit-b32": Case(("CLIPModel", "CLIPConfig"), CLIP, both, "logits_per_image",
                          lambda m, x: m(x["pixel_values"], x["input_ids"], x["attention_mask"])),
+    "gpt2-124m": Case(("GPT2LMHeadModel", "GPT2Config"), GPT2, tokens(2, 128, 50257), "logits", lambda m, x: m(x["input_ids"])),
+    "resnet-50": Case(("ResNetForImageClassification", "ResNetConfig"), ResNet, images(2, 224), "logits", lambda m, x: m(x["pixel_values"]),
+                      (("num_labels", 1000),)),
+    "llama-1.1b": Case(("LlamaForCausalLM", "LlamaConfig"), Transformer, tokens(1, 64, 32000), "logits",
+                       lambda m, x: m(x["input_ids"]), write=write_llama),
 }
 
 
@@ -89,6 +133,17 @@ def median_time(run: Callable[[], Any], repeats: int) -> float:
     return statistics.median(times)
 
 
+def save(model: Any, folder: str) -> None:
+    """Save a model of theirs, its norms, biases and statistics moved away from 1 and 0, so that each of them counts."""
+    import torch
+
+    with torch.no_grad():
+        for x in [*model.parameters(), *(b for b in model.buffers() if b.is_floating_point())]:
+            if x.ndim == 1:
+                x.add_(0.1 * torch.rand_like(x))  # upwards: variances stay above 0
+    model.save_pretrained(folder)
+
+
 def measure(name: str, case: Case, threads: int, repeats: int) -> bool:
     """Print a case's row; whether the outputs agree."""
     import torch
@@ -97,23 +152,22 @@ def measure(name: str, case: Case, threads: int, repeats: int) -> bool:
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     model_class, config_class = (getattr(transformers, n) for n in case.theirs)
-    theirs = model_class(config_class(**dict(case.options))).eval()
-    with torch.no_grad():
-        for p in theirs.parameters():
-            if p.ndim == 1:
-                p.add_(0.1 * torch.randn_like(p))  # norms and biases away from 1 and 0, so that each of them counts
     inputs = case.inputs(np.random.default_rng(0))
     tensors = {n: torch.tensor(x) for n, x in inputs.items()}
-
-    def their_forward() -> Any:
-        with torch.inference_mode():
-            return getattr(theirs(**tensors), case.output)
-
     with tempfile.TemporaryDirectory() as folder:
-        theirs.save_pretrained(folder)
+        if case.write is not None:
+            case.write(pathlib.Path(folder))
+        else:
+            save(model_class(config_class(**dict(case.options))), folder)
+        gc.collect()  # the model that was saved
         start = time.perf_counter()
-        model_class.from_pretrained(folder)
+        theirs = model_class.from_pretrained(folder).eval()
         their_load = time.perf_counter() - start
+
+        def their_forward() -> Any:
+            with torch.inference_mode():
+                return getattr(theirs(**tensors), case.output)
+
         start = time.perf_counter()
         ours = case.ours.from_pretrained(folder)
         load = time.perf_counter() - start
