@@ -41,9 +41,13 @@ def attend(q: Array, k: Array, v: Array, cache: LayerCache | None = None, start:
         return F.attention(q, k, v, causal=True), None
     at = (0, 0, start, 0)
     keys, values = ng.numpy.dynamic_update_slice(cache.keys, k, at), ng.numpy.dynamic_update_slice(cache.values, v, at)
-    position = start + ng.numpy.arange(q.shape[-2])
-    seen = ng.numpy.arange(keys.shape[-2]) <= position[:, None]  # [n, context]
-    return F.attention(q, keys, values, seen), LayerCache(keys, values)
+    # Query heads that share a key's head are rows of one matrix, or each of them would need a copy of all keys.
+    batch, heads, n, d = q.shape
+    shared = heads // k.shape[1]
+    position = start + np.tile(np.arange(n), shared)
+    seen = np.arange(keys.shape[2]) <= position[:, None]  # [shared · n, context]
+    y = F.attention(ng.numpy.reshape(q, (batch, k.shape[1], shared * n, d)), keys, values, seen)
+    return ng.numpy.reshape(y, q.shape), LayerCache(keys, values)
 
 
 def rows(table: Array, start: Array, n: int) -> Array:

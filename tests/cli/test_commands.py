@@ -49,6 +49,7 @@ def test_generation_is_a_function_of_the_seed(trained: pathlib.Path) -> None:
     assert len({written("--seed", s) for s in range(3)}) == 3
     assert written("--temperature", 0) == written("--temperature", 0, "--seed", 7) == written("--top-k", 1, "--seed", 3)
     assert written("--temperature", 0) != written()
+    assert written("--top-p", 1e-9) == written("--temperature", 0) != written("--temperature", 0, "--repetition-penalty", 5)
 
 
 def test_a_process_of_its_own_writes_the_same(trained: pathlib.Path) -> None:
