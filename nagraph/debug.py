@@ -11,6 +11,7 @@ from nagraph import tree
 from nagraph.ir.builder import active, current
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ir.location import Location
 from nagraph.ops.region import Call, DebugPrint, interpret
 from nagraph.tracing import trace
 
@@ -39,15 +40,17 @@ def first_not_finite(fn: Callable[..., Any], *args: Any) -> str | None:
     return _first(graph, arrays)[1]
 
 
-def _first(graph: Graph, arrays: Sequence[Any]) -> tuple[list[Any], str | None]:
+def _first(graph: Graph, arrays: Sequence[Any], around: Location | None = None) -> tuple[list[Any], str | None]:
     """The graph's results, and where the first value that is not finite comes from; composites are looked into."""
     env: dict[Value, Any] = dict(zip(graph.inputs, arrays))
+    near = around
     for node in graph.nodes:
+        near = node.location or near
         operands = [env[v] for v in node.operands]
         inner = None
         with np.errstate(all="ignore"):
             if isinstance(node.op, Call):
-                results, inner = _first(node.op.body, operands)
+                results, inner = _first(node.op.body, operands, near)
             else:
                 inputs = tuple(Value(v.type) for v in node.operands)
                 outputs = tuple(Value(r.type) for r in node.results)
@@ -56,7 +59,7 @@ def _first(graph: Graph, arrays: Sequence[Any]) -> tuple[list[Any], str | None]:
             return [], inner
         kind = next((k for x in results if (k := _kind(x))), "")
         if kind and not isinstance(node.op, Constant) and not any(_kind(x) in ("a nan", kind) for x in operands):
-            return [], _told(node, operands, kind)
+            return [], _told(node, operands, kind, near)
         env.update(zip(node.results, results))
     return [env[v] for v in graph.outputs], None
 
@@ -70,8 +73,9 @@ def _kind(x: Any) -> str:
     return "a nan" if np.isnan(wide).any() else "an infinity" if np.isinf(wide).any() else ""
 
 
-def _told(node: Node, operands: Sequence[Any], kind: str) -> str:
-    """The op, what it was given, and the line that asked for it."""
-    given = ", ".join(f"{v.type} in [{float(np.min(x)):.4g}, {float(np.max(x)):.4g}]" for v, x in zip(node.operands, operands) if np.size(x))
-    where = f" at {node.location}" if node.location else ""
+def _told(node: Node, operands: Sequence[Any], kind: str, near: Location | None) -> str:
+    """The op, what it was given, and the line that asked for it; where no line did, as in derivatives, the last one before it."""
+    where = f" at {node.location}" if node.location else f" in what follows from {near}" if near else ""
+    given = ", ".join(f"{v.type} in [{float(np.min(x)):.4g}, {float(np.max(x)):.4g}]"
+                      for v, x in zip(node.operands, operands) if np.size(x))
     return f"{kind} comes first from {node.op.name}{where}, given {given}"

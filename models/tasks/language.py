@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -55,6 +54,7 @@ class LanguageTask(Task):
     def __init__(self, recipe: Any, facts: Facts):
         super().__init__(recipe, facts)
         self.tokenizer: Tokenizer = tokenizer_from_json(facts["tokenizer"])
+        self._compiled: dict[str | None, Any] = {}
 
     @abstractmethod
     def baselines(self) -> Iterator[Score]: ...
@@ -87,9 +87,10 @@ class LanguageTask(Task):
                 total, done = total + float(part.sum()), start + window
         return total, done
 
-    @functools.cache
     def _losses(self, backend: str | None) -> Any:
-        return ng.jit(lambda model, ids: F.cross_entropy(model(ids[:, :-1]), ids[:, 1:]), backend=backend)
+        if backend not in self._compiled:
+            self._compiled[backend] = ng.jit(lambda model, ids: F.cross_entropy(model(ids[:, :-1]), ids[:, 1:]), backend=backend)
+        return self._compiled[backend]
 
     def showcase(self, model: Any, backend: str | None = None) -> Iterator[Text]:
         prompt = self.held_out[:self.recipe.context // 2]

@@ -42,4 +42,4 @@ def check_gradients(task: Task, state: TrainState) -> None:
     """DataError naming parameters that had no gradient yet."""
     if names := without_gradient(task, state):
         shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-        raise DataError(f"after {int(state.count)} steps the gradient of {shown} has always been zero; nothing reaches it, so it can't learn")
+        raise DataError(f"after {int(state.count)} steps the gradient of {shown} was always zero; nothing reaches it, so it can't learn")

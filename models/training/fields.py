@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +43,11 @@ def not_negative(default: float, help: str) -> Any:
 def one_of(default: str, choices: tuple[str, ...], help: str) -> Any:
     """One of some words."""
     return _field(default, " or ".join(choices), lambda x: x in choices, help)
+
+
+def pattern(default: str, expression: str, rule: str, help: str) -> Any:
+    """A word that the expression describes."""
+    return _field(default, rule, lambda x: isinstance(x, str) and re.fullmatch(expression, x) is not None, help)
 
 
 def _is_whole(x: Any, least: int) -> bool:

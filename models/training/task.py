@@ -132,5 +132,6 @@ class Task(ABC):
         """What a reader of the figures should know."""
         return []
 
+    @abstractmethod
     def check_claims(self, shapes: Mapping[str, tuple[int, ...]], folder: Any) -> None:
         """CheckpointError unless tensors have the sizes that recipe and facts claim; before memory is asked for."""

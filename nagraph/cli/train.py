@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from nagraph.cli.info import backend_option, check_backend
-from nagraph.errors import CheckpointError, DataError
+from nagraph.errors import CheckpointError
 
 
 class _Models(click.Group):
@@ -26,7 +26,7 @@ class _Models(click.Group):
         return _command(task_class(cmd_name))
 
 
-@click.group(cls=_Models, short_help="Train a model on real data.")
+@click.group(cls=_Models, no_args_is_help=False, short_help="Train a model on real data.")
 def command() -> None:
     """Train a model, compare it with baselines on the same data, leave a checkpoint, curves and pictures.
 
@@ -49,7 +49,8 @@ def _command(kind: Any) -> click.Command:
         train(run, Plan(folder, steps, keep, evaluate_every, patience, tensorboard, data, backend))
 
     made = click.command(kind.name, short_help=f"{kind.about[0].upper()}{kind.about[1:].split(' (')[0]}.")(train)
-    made.help = f"Train {kind.name}: {kind.about}. The figure that counts is {kind.metric}."
+    made.help = (f"Train {kind.name}: {kind.about}. The figure that counts is {kind.metric}.\n\nCtrl-C stops after the step in hand and "
+                 "saves; --resume goes on from there.")
     for option in reversed([*_common(kind), *(_option(f) for f in fields.values())]):
         made = option(made)
     return made
@@ -74,7 +75,7 @@ def _common(kind: Any) -> list[Any]:
 def _option(field: dataclasses.Field[Any]) -> Any:
     """The option of a field of a recipe."""
     default = field.default
-    kind: Any = int if "whole" in field.metadata["rule"] else float if "number" in field.metadata["rule"] else str
+    kind: Any = {"int": int, "int | None": int, "float": float}.get(str(field.type), str)
     shown = "none" if default is None else default
     return click.option(f"--{field.name.replace('_', '-')}", type=kind, help=f"{field.metadata['help']}  [default: {shown}]")
 
@@ -98,8 +99,4 @@ def open_run(kind: Any, folder: pathlib.Path, data: pathlib.Path | None, resume:
         return Run.resume(folder, data, backend)
     if checkpoint.exists(folder):
         raise CheckpointError(f"{folder} holds a checkpoint already; add --resume to go on from it, or name another folder with --out")
-    try:
-        recipe = kind.Recipe(**changes)
-    except DataError as error:
-        raise click.UsageError(str(error)) from None
-    return Run(kind.begin(recipe, data), backend)
+    return Run(kind.begin(kind.Recipe(**changes), data), backend)

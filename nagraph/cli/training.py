@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text as Shown
 
-from nagraph.errors import DataError, NagraphError, NotFiniteError
+from nagraph.errors import DataError, NotFiniteError
 
 #: A checkpoint is written every so many steps, and at the end.
 SAVE_EVERY = 500
@@ -189,7 +189,7 @@ def report(console: Console, run: Any, folder: pathlib.Path) -> None:
     try:
         for name, path in pictures.draw_all(run, drawn, folder):
             console.print(f"{name:<11} {path}")
-    except NagraphError as error:
+    except DataError as error:
         console.print(f"pictures    not drawn: {error}")
 
 

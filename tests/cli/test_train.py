@@ -33,8 +33,11 @@ def trained(data: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> tup
 
 
 def checkpoint(folder: pathlib.Path) -> dict[str, bytes | None]:
-    """The files of a checkpoint, without the picture."""
-    return {n: b for n, b in contents(folder).items() if n != "loss.png"}
+    """The files of a checkpoint, without picture and times, and without how often it was evaluated."""
+    facts = json.loads((folder / "checkpoint.json").read_text())
+    scored, earlier = facts.pop("scored"), facts.pop("earlier")
+    assert all(x["value"] > 0 for x in scored) and len(earlier) <= 1
+    return {"facts": json.dumps(facts).encode(), "tensors": (folder / facts["tensors"]).read_bytes()}
 
 
 def state(folder: pathlib.Path) -> dict[str, np.ndarray]:
@@ -46,9 +49,10 @@ def test_it_writes_checkpoint_and_picture(trained: tuple[pathlib.Path, Result], 
     folder, done = trained
     assert done.code == 0 and done.err == ""
     facts = json.loads((folder / "checkpoint.json").read_text())
-    assert set(contents(folder)) == {"checkpoint.json", facts["tensors"], "loss.png"}, "and no drafts"
+    kept = {x["tensors"] for x in facts["earlier"]}
+    assert set(contents(folder)) == {"checkpoint.json", facts["tensors"], "loss.png", "log.csv", *kept}, "and no drafts"
     assert facts["step"] == 8 and facts["model"] == "gpt2" and facts["recipe"]["width"] == 8
-    assert facts["data"]["characters"] == len(TEXT) and facts["data"]["source"] == str(data)
+    assert facts["data"]["source"] == str(data)
     assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG\r\n")
     tensors, _ = read_safetensors(folder / facts["tensors"])
     assert tensors["losses"].shape == (8,) and np.isfinite(tensors["losses"]).all()
@@ -57,11 +61,11 @@ def test_it_writes_checkpoint_and_picture(trained: tuple[pathlib.Path, Result], 
 
 def test_it_tells_data_model_baselines_and_a_sample(trained: tuple[pathlib.Path, Result]) -> None:
     folder, done = trained
-    assert f"{len(set(TEXT))} symbols, last tenth held out" in done.out and "parameters, 1 layers of width 8" in done.out
-    for name in ("compiled in", "uniform", "Kneser-Ney, order 1", "Kneser-Ney, order 5", "gpt2 after 8 steps", "A sample"):
+    assert f"{len(set(TEXT))} symbols, last tenth held out" in done.out and "parameters " in done.out
+    for name in ("compiled in", "chance", "Kneser-Ney, order 1", "Kneser-Ney, order 5", "gpt2 after 8 steps", "A sample"):
         assert name in done.out, name
-    uniform = next(line for line in done.out.splitlines() if "uniform" in line)
-    assert f"{len(set(TEXT)):.2f}" in uniform
+    uniform = next(line for line in done.out.splitlines() if "chance" in line)
+    assert f" {len(set(TEXT))} " in uniform
     assert f"checkpoint  {folder}" in done.out and str(folder / "loss.png") in done.out
 
 
@@ -93,7 +97,8 @@ def test_a_horizon_is_stored_and_lowers_the_rate(data: pathlib.Path, tmp_path: p
     for name, options in (("plain", []), ("falling", ["--horizon", 150])):
         assert run("train", "gpt2", "--data", data, "--steps", 104, "--out", tmp_path / name, *TINY, *options).code == 0
     assert json.loads((tmp_path / "falling" / "checkpoint.json").read_text())["recipe"]["horizon"] == 150
-    losses = [read_safetensors(next((tmp_path / n).glob("*.safetensors")))[0]["losses"] for n in ("plain", "falling")]
+    losses = [read_safetensors(tmp_path / n / json.loads((tmp_path / n / "checkpoint.json").read_text())["tensors"])[0]["losses"]
+              for n in ("plain", "falling")]
     assert np.array_equal(losses[0][:101], losses[1][:101]) and not np.array_equal(losses[0], losses[1]), "it falls after the warm-up"
 
 
@@ -116,18 +121,54 @@ def test_folders_of_texts(data: pathlib.Path, tmp_path: pathlib.Path) -> None:
 # -- steps that are not finite ----------------------------------------------------------------------------
 
 
-def test_a_step_that_is_not_finite_is_told_and_changes_nothing(data: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_a_step_that_is_not_finite_ends_the_run_and_changes_nothing(data: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Exit 1, one sentence with operation and line, and the state before the step, from which one can go on."""
     folder, options = tmp_path / "run", [*TINY, "--learning-rate", "1e37"]
-    first = run("train", "gpt2", "--data", data, "--steps", 1, "--out", folder, *options)
+    done = run("train", "gpt2", "--data", data, "--steps", 9, "--out", folder, *options)
+    assert done.code == 1 and "loss" in done.one_sentence() and "comes first from" in done.one_sentence() and ".py:" in done.one_sentence()
+    step = int(done.one_sentence().split("step ")[1].split(":")[0])
+    assert json.loads((folder / "checkpoint.json").read_text())["step"] == step - 1
     before = state(folder)
-    done = run("train", "gpt2", "--data", data, "--steps", 3, "--out", folder, "--resume")
-    assert first.code == done.code == 0 and "changed nothing" not in first.out
-    told = [line for line in done.out.splitlines() if line.startswith("step ")]
-    assert [line.partition(":")[0] for line in told] == ["step 2", "step 3"]
-    assert all("not finite, so the step changed nothing" in line for line in told)
+    assert all(np.isfinite(x).all() for x in before.values())
+    again = run("train", "gpt2", "--data", data, "--steps", 9, "--out", folder, "--resume")
+    assert again.code == 1 and again.one_sentence() == done.one_sentence()
     after = state(folder)
     assert before.keys() == after.keys() and all(before[n].tobytes() == after[n].tobytes() for n in before)
-    assert (folder / "loss.png").exists(), "the curve has gaps there"
+
+
+def test_the_log_has_a_row_for_each_step(data: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Also where a run went on from an earlier step than the log's last."""
+    folder = tmp_path / "run"
+    assert run("train", "gpt2", "--data", data, "--steps", 4, "--out", folder, *TINY, "--evaluate-every", 2).code == 0
+    with open(folder / "log.csv", "a") as file:
+        file.write("5,1.0,1.0,1.0,\n6,0.")
+    assert run("train", "gpt2", "--data", data, "--steps", 6, "--out", folder, "--resume", "--evaluate-every", 2).code == 0
+    rows = [line.split(",") for line in (folder / "log.csv").read_text().splitlines()]
+    assert rows[0] == ["step", "loss", "gradient_norm", "seconds", "metric"]
+    assert [r[0] for r in rows[1:]] == list("123456") and [bool(r[4]) for r in rows[1:]] == [False, True] * 3
+    losses = read_safetensors(folder / json.loads((folder / "checkpoint.json").read_text())["tensors"])[0]["losses"]
+    np.testing.assert_allclose([float(r[1]) for r in rows[1:]], losses, rtol=1e-6)
+
+
+def test_patience_ends_a_run_that_does_not_get_better(data: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "run"
+    done = run("train", "gpt2", "--data", data, "--steps", 400, "--out", folder, *TINY, "--learning-rate", "1e-12",
+               "--evaluate-every", 2, "--patience", 3, "--keep", 2)
+    facts = json.loads((folder / "checkpoint.json").read_text())
+    assert done.code == 0 and "stopped   3 evaluations without one better" in done.out and facts["step"] < 400
+    best = min(facts["scored"], key=lambda x: x["value"])["step"]
+    kept = [x["step"] for x in facts["earlier"]]
+    assert best in kept and len(kept) <= 2 and all((folder / x["tensors"]).exists() for x in facts["earlier"])
+
+
+def test_events_for_tensorboard(data: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "run"
+    assert run("train", "gpt2", "--data", data, "--steps", 2, "--out", folder, *TINY, "--tensorboard").code == 0
+    (events,) = (folder / "events").iterdir()
+    assert b"gradient_norm" in events.read_bytes() and b"loss" in events.read_bytes()
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    done = run("train", "gpt2", "--data", data, "--steps", 2, "--out", tmp_path / "other", *TINY, "--tensorboard")
+    assert done.code == 1 and "pip install 'nagraph[logs]'" in done.one_sentence()
 
 
 # -- Ctrl-C -----------------------------------------------------------------------------------------------
@@ -222,7 +263,7 @@ def test_output_to_a_full_disk() -> None:
 
 
 def test_help_names_every_option() -> None:
-    done = spawn("train", "--help")
+    done = spawn("train", "gpt2", "--help")
     for name in ("--data", "--steps", "--seed", "--out", "--resume", "--backend", "--horizon"):
         assert name in done.out
     assert done.code == 0 and "Ctrl-C" in done.out

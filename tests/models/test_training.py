@@ -177,7 +177,7 @@ def test_parameters_that_nothing_reaches_are_named() -> None:
     assert without_gradient(run.task, run.state) == []
     check_gradients(run.task, run.state)
     run = after(start(kind=OneSided), 5)
-    with pytest.raises(DataError, match="after 5 steps the gradient of position has always been zero"):
+    with pytest.raises(DataError, match="after 5 steps the gradient of position was always zero"):
         check_gradients(run.task, run.state)
 
 
