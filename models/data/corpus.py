@@ -127,7 +127,7 @@ def as_tokens(train: Sequence[Document], held_out: Sequence[Document], tokenizer
         raw = "".join(pieces).encode("utf-8", "surrogatepass")
         sizes.append(len(raw))
         digest.update(len(raw).to_bytes(8, "little") + raw)
-    return TokenText(*parts, tokenizer, source, digest.hexdigest(), *sizes)
+    return TokenText(parts[0], parts[1], tokenizer, source, digest.hexdigest(), sizes[0], sizes[1])
 
 
 def load(path: str | pathlib.Path | None, tokens: str | Tokenizer = "bytes", size: int = 8192, context: int = 128,

@@ -46,7 +46,7 @@ class Subwords:
         if not vocabulary:
             raise DataError("a tokenizer without tokens can't be used")
         self._inner = inner
-        self._size = max(vocabulary.values()) + 1  # ids may have holes
+        self._size: int = max(vocabulary.values()) + 1  # ids may have holes
 
     @property
     def size(self) -> int:

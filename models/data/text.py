@@ -78,4 +78,5 @@ def load(path: str | pathlib.Path | None, context: int) -> Text:
 def batch(ids: np.ndarray[Any, Any], context: int, size: int, seed: int, step: int) -> np.ndarray[Any, Any]:
     """`size` windows of context + 1 ids, int32 [size, context + 1]; a function of seed and step alone."""
     starts = np.random.default_rng((seed, step)).integers(0, len(ids) - context, size)
-    return ids[starts[:, None] + np.arange(context + 1)]
+    found: np.ndarray[Any, Any] = ids[starts[:, None] + np.arange(context + 1)]
+    return found
