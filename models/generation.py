@@ -16,7 +16,7 @@ from nagraph.errors import DataError
 Array = Any
 
 #: Ids that are read at once where there are many: enough for products of matrices, few enough for a short prompt.
-BLOCK = 64
+BLOCK = 32
 #: What decoders put in the place of bytes that are no character, or the beginning of one.
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 #: The most bytes of a character in UTF-8, so the most tokens that it can be spread over.
