@@ -13,8 +13,8 @@ import numpy as np
 
 import nagraph as ng
 from nagraph.errors import DataError
-from nagraph.models.operations import CASES, OPERATIONS
 from nagraph.models.data.tokens import Characters
+from nagraph.models.operations import CASES, OPERATIONS
 from nagraph.models.tasks.gpt2 import GPT2Recipe, GPT2Task
 from nagraph.models.training import init_state, make_step
 

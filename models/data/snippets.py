@@ -27,7 +27,10 @@ LEAST = 300
 
 @dataclass(frozen=True, eq=False)
 class LabelledTexts:
-    """Texts and their classes. train_labels, test_labels: int32 [texts], each the index of a name."""
+    """Texts and their classes. train_labels, test_labels: int32 [texts], each the index of a name.
+
+    reading: texts to learn the language from, which hold none of the test's. unread: others, to test that.
+    """
 
     train: list[str]
     train_labels: np.ndarray[Any, Any]
@@ -35,6 +38,8 @@ class LabelledTexts:
     test_labels: np.ndarray[Any, Any]
     names: tuple[str, ...]
     source: str
+    reading: list[str]
+    unread: list[str]
 
 
 def load(path: str | pathlib.Path | None = None, seed: int = 0, share: float = 0.2) -> LabelledTexts:
@@ -55,7 +60,8 @@ def library_snippets(seed: int = 0, share: float = 0.25) -> LabelledTexts:
     DataError where fewer than CLASSES packages are there, as on a Python cut down to the least.
     """
     packages: dict[str, list[Document]] = {}
-    for document in standard_library():
+    documents = standard_library()
+    for document in documents:
         name, slash, _ = document.name.partition("/")
         if slash:
             packages.setdefault(name, []).append(document)
@@ -64,11 +70,14 @@ def library_snippets(seed: int = 0, share: float = 0.25) -> LabelledTexts:
         raise DataError(f"this Python has the sources of {len(large)} large packages of its standard library, {CLASSES} are needed; "
                         "name folders of texts with --data")
     names = large[:CLASSES]
-    parts = [[[s for d in part for s in snippets(d)] for part in split_by_file(packages[n], share, seed)] for n in names]
+    split = [split_by_file(packages[n], share, seed) for n in names]
+    parts = [[[s for d in part for s in snippets(d)] for part in both] for both in split]
     rng = np.random.default_rng(seed)
     train = [_drawn(p[0], TRAIN, rng) for p in parts]
     fewest = min(TEST, *(len(p[1]) for p in parts))
-    return _labelled(train, [_drawn(p[1], fewest, rng) for p in parts], names, STANDARD_LIBRARY)
+    held_out = {d.name for _, out in split for d in out}
+    reading = [[d.text for d in documents if (d.name in held_out) is out] for out in (False, True)]
+    return _labelled(train, [_drawn(p[1], fewest, rng) for p in parts], names, STANDARD_LIBRARY, reading)
 
 
 def from_folders(path: str | pathlib.Path, share: float = 0.2, seed: int = 0) -> LabelledTexts:
@@ -92,7 +101,7 @@ def from_folders(path: str | pathlib.Path, share: float = 0.2, seed: int = 0) ->
     if len(names) < 2:
         raise DataError(f"{root} needs a folder of texts for each of at least two classes, it has {len(names)}")
     train, test = ([[d.text for d in documents] for documents in part] for part in parts)
-    return _labelled(train, test, names, str(path))
+    return _labelled(train, test, names, str(path), [[text for texts in part for text in texts] for part in (train, test)])
 
 
 def _split_class(folder: pathlib.Path, share: float, seed: int) -> tuple[list[Document], list[Document]]:
@@ -117,11 +126,12 @@ def _drawn(texts: Sequence[str], most: int, rng: np.random.Generator) -> list[st
     return [texts[i] for i in rng.permutation(len(texts))[:most]]
 
 
-def _labelled(train: Sequence[Sequence[str]], test: Sequence[Sequence[str]], names: Sequence[str], source: str) -> LabelledTexts:
+def _labelled(train: Sequence[Sequence[str]], test: Sequence[Sequence[str]], names: Sequence[str], source: str,
+              reading: Sequence[list[str]]) -> LabelledTexts:
     def flat(part: Sequence[Sequence[str]]) -> tuple[list[str], np.ndarray[Any, Any]]:
         return [t for texts in part for t in texts], np.repeat(np.arange(len(names)), [len(texts) for texts in part]).astype(np.int32)
 
-    return LabelledTexts(*flat(train), *flat(test), tuple(names), source)
+    return LabelledTexts(*flat(train), *flat(test), tuple(names), source, *reading)
 
 
 def balanced_batch(labels: np.ndarray[Any, Any], size: int, seed: int, step: int) -> np.ndarray[Any, Any]:

@@ -8,7 +8,7 @@ from nagraph.errors import DataError
 from nagraph.models.training.task import Task
 
 #: Each model on the command line, and the class of its task in the module of the same name.
-TASKS = {"gpt2": "GPT2Task", "vit": "ViTTask", "resnet": "ResNetTask", "modern": "ModernTask", "clip": "CLIPTask"}
+TASKS = {"gpt2": "GPT2Task", "vit": "ViTTask", "resnet": "ResNetTask", "modern": "ModernTask", "clip": "CLIPTask", "bert": "BERTTask"}
 
 
 def task_class(name: str) -> type[Task]:

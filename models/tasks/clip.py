@@ -167,11 +167,12 @@ class CLIPTask(Task):
 
     def showcase(self, model: Any, backend: str | None = None) -> Iterator[Matrix]:
         images, texts, _ = self.held_out.draw(np.random.default_rng((_GALLERY, GALLERIES)), SHOWN)
-        yield Matrix("Held-out pictures (rows, by their captions) beside captions", self.similarity(model, images, texts, backend),
-                     texts, texts)
+        values = self.similarity(model, images, texts, backend)
+        yield Matrix("similarity", "Held-out pictures (rows, by their captions) beside captions", values, texts, texts)
 
     def notes(self) -> list[str]:
-        return ["Drawn digits have 540 things to say; what is learnt of them says nothing about photographs."] if self.drawn else []
+        note = "Drawn digits have 540 things to say; what is learnt of them says nothing about photographs."
+        return [note] if self.drawn else []
 
     def check_claims(self, shapes: Mapping[str, tuple[int, ...]], folder: Any) -> None:
         table = shapes.get("state.model.text.token.table", ())
@@ -181,7 +182,7 @@ class CLIPTask(Task):
 
 
 def _pairs(recipe: Any, data: pathlib.Path | None) -> tuple[Any, Any]:
-    return captions.digit_pairs(recipe.seed) if data is None else flickr.load(data, recipe.image, recipe.seed)
+    return captions.digit_pairs() if data is None else flickr.load(data, recipe.image)
 
 
 def _centred(images: Array) -> Array:

@@ -58,7 +58,7 @@ class ImageTask(Task):
 
     @classmethod
     def begin(cls, recipe: Any, data: pathlib.Path | None) -> ImageTask:
-        return cls.of(recipe, images.load(data, recipe.image or None, recipe.seed))
+        return cls.of(recipe, images.load(data, recipe.image or None))
 
     @classmethod
     def of(cls, recipe: Any, split: images.Split) -> ImageTask:
@@ -70,7 +70,7 @@ class ImageTask(Task):
         return task
 
     def read(self, data: pathlib.Path | None) -> None:
-        split = images.load(data, self.recipe.image or None, self.recipe.seed)
+        split = images.load(data, self.recipe.image or None)
         found, wanted = split.train.pixels.shape[1:], (self.channels, self.height, self.width)
         if found != wanted or split.train.names != self.names:
             raise DataError(f"the model knows images {list(wanted)} of {len(self.names)} classes ({_few(self.names)}); "

@@ -45,8 +45,9 @@ class Grid:
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """Scores of rows beside columns, with what each of them is."""
+    """Scores of rows beside columns, with what each of them is. name: what they are, in a word."""
 
+    name: str
     title: str
     values: np.ndarray[Any, Any]
     rows: list[str]
@@ -74,6 +75,8 @@ class Task(ABC):
     higher: ClassVar[bool] = True
     #: Parameters whose gradient is zero by construction: a part of their path, and why.
     still: ClassVar[Mapping[str, str]] = {}
+    #: Steps at which what is learned changes.
+    starts: tuple[int, ...] = (0,)
 
     recipe: Any
     facts: Facts

@@ -38,7 +38,7 @@ def draw_all(run: Any, shown: list[Any], folder: pathlib.Path) -> Iterator[tuple
 
     yield "loss curve", draw_curve(run, folder / "loss.png")
     for x in shown:
-        name = "predictions" if isinstance(x, Grid) else "similarity"
+        name = "predictions" if isinstance(x, Grid) else x.name
         yield name, (draw_grid if isinstance(x, Grid) else draw_matrix)(x, folder / f"{name}.png")
 
 

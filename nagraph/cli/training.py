@@ -135,7 +135,7 @@ class _Training:
         run, plan = self.run, self.plan
         loss, norm = run.advance()
         self.smooth = loss if self.smooth is None else 0.95 * self.smooth + 0.05 * loss
-        if run.step == SOON:
+        if run.step - SOON in run.task.starts:
             check_gradients(run.task, run.state)
         metric = None
         if run.step % plan.every == 0:

@@ -7,6 +7,8 @@ import errno
 import json
 import os
 import pathlib
+import signal
+import time
 from typing import Any
 
 import numpy as np
@@ -188,3 +190,53 @@ def test_a_file_is_no_checkpoint(tmp_path: pathlib.Path) -> None:
     with pytest.raises(CheckpointError, match="can't be written: Not a directory"):
         write(tmp_path / "file", 4, OLD)
     assert names(tmp_path) == ["file"]
+
+
+# -- several checkpoints ------------------------------------------------------------------------------------
+
+
+def test_the_last_ones_and_the_best_stay(tmp_path: pathlib.Path) -> None:
+    for step in range(1, 8):
+        checkpoint.write(tmp_path, step, {"model": "m"}, {"x": np.full(3, step)}, keep=3, best=2 if step > 2 else None)
+    facts = checkpoint.read_facts(tmp_path)
+    assert facts["step"] == 7 and [x["step"] for x in facts["earlier"]] == [2, 5, 6]
+    assert len(list(tmp_path.glob("*.safetensors"))) == 4
+    for step in (2, 5, 6, 7):
+        found, tensors = checkpoint.read(tmp_path, step=step)
+        assert found["step"] == step and tensors["x"].tolist() == [step] * 3
+    with pytest.raises(CheckpointError, match="keeps no checkpoint of step 4; it has 2, 5, 6, 7"):
+        checkpoint.read(tmp_path, step=4)
+
+
+def test_one_that_is_no_longer_the_best_goes(tmp_path: pathlib.Path) -> None:
+    for step, best in ((1, None), (2, 1), (3, 1), (4, 3), (5, 3)):
+        checkpoint.write(tmp_path, step, {}, {"x": np.zeros(step)}, best=best)
+    assert [x["step"] for x in checkpoint.read_facts(tmp_path)["earlier"]] == [3]
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here")
+def test_a_process_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path: pathlib.Path) -> None:
+    """A hundred times: writing one after another, killed some milliseconds later; the next one goes on from what is there."""
+    rng = np.random.default_rng(0)
+    checkpoint.write(tmp_path, 0, {"model": "m"}, {"x": np.zeros(2_000)}, keep=2)
+    steps = [0]
+    for _ in range(100):
+        child = os.fork()
+        if not child:
+            try:
+                for step in range(steps[-1] + 1, steps[-1] + 10_000):
+                    checkpoint.write(tmp_path, step, {"model": "m"}, {"x": np.full(2_000, float(step))}, keep=2, best=step // 2)
+            finally:
+                os._exit(1)
+        time.sleep(rng.uniform(0, 0.1))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        facts, tensors = checkpoint.read(tmp_path, "m")
+        assert (tensors["x"] == facts["step"]).all() and facts["step"] >= steps[-1]
+        for earlier in facts["earlier"]:
+            assert (checkpoint.read(tmp_path, step=earlier["step"])[1]["x"] == earlier["step"]).all()
+        steps.append(facts["step"])
+    assert len(set(steps)) > 10, "they come to write"
+    checkpoint.write(tmp_path, steps[-1] + 1, {}, {"x": np.zeros(1)})
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted({checkpoint.NAME, checkpoint.read_facts(tmp_path)["tensors"]}), "no drafts"
