@@ -148,6 +148,11 @@ class WordPieces(Subwords):
         return cls(_pieces([*SPECIAL, *(p for p in trained if p not in SPECIAL)], lowercase))
 
     @classmethod
+    def of(cls, pieces: Sequence[str], lowercase: bool = False) -> Self:
+        """Those with this vocabulary, numbered in its order."""
+        return cls(_pieces(pieces, lowercase))
+
+    @classmethod
     def load(cls, path: str | pathlib.Path, lowercase: bool | None = None) -> Self:
         """From a tokenizer.json or vocab.txt, or a folder that has one.
 

@@ -25,7 +25,7 @@ ORDERS = (1, 2, 3, 5, 9)
 class GPT2Recipe(LanguageRecipe):
     """The learning rate falls along a half cosine, to the end of the default run."""
 
-    horizon: int | None = maybe_whole(4500, 2, "Let the learning rate fall along a half cosine until this step.")
+    horizon: int | None = maybe_whole(3600, 2, "Let the learning rate fall along a half cosine until this step.")
 
 
 class GPT2Task(LanguageTask):
@@ -34,7 +34,7 @@ class GPT2Task(LanguageTask):
     name: ClassVar[str] = "gpt2"
     about: ClassVar[str] = "characters of the English text that ships with Python (--data: a text file, or a folder of them)"
     Recipe: ClassVar[Any] = GPT2Recipe
-    steps: ClassVar[int] = 4500
+    steps: ClassVar[int] = 3600
     unit: ClassVar[str] = "nats a character"
     metric: ClassVar[str] = "perplexity a character"
     higher: ClassVar[bool] = False
