@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 #: Each public name and the module that defines it.
-_NAMES = {"GPT2": "gpt2"}
+_NAMES = {"BERT": "bert", "CLIP": "clip", "GPT2": "gpt2", "ResNet": "resnet", "Transformer": "modern", "ViT": "vit"}
 
 __all__ = [*_NAMES]
 

@@ -40,7 +40,7 @@ class CLIPRecipe(Recipe):
     horizon: int | None = maybe_whole(3000, 2, "Let the learning rate fall along a half cosine until this step.")
     weight_decay: float = not_negative(0.05, "Decay of matrices; vectors (biases, norms) do not decay.")
     image: int = whole(32, 8, "Side of the square that pictures of your own are brought to.")
-    patch: int = whole(4, 1, "Side of a patch, in pixels.")
+    patch: int = whole(8, 1, "Side of a patch, in pixels.")
     stem: str = one_of("conv", ("conv", "patch"), "What makes vectors of patches: convolutions, or one map of each.")
     layers: int = whole(3, 1, "Transformer blocks of the reader of pictures.")
     heads: int = whole(4, 1, "Attention heads of both readers.")
