@@ -36,8 +36,8 @@ class CLIPRecipe(Recipe):
 
     batch: int = whole(128, 2, "Pairs in one batch.")
     learning_rate: float = positive(1e-3, "Peak learning rate.")
-    warm_up: int = whole(200, 1, "Steps in which the learning rate rises.")
-    horizon: int | None = maybe_whole(3000, 2, "Let the learning rate fall along a half cosine until this step.")
+    warm_up: int = whole(100, 1, "Steps in which the learning rate rises.")
+    horizon: int | None = maybe_whole(1500, 2, "Let the learning rate fall along a half cosine until this step.")
     weight_decay: float = not_negative(0.05, "Decay of matrices; vectors (biases, norms) do not decay.")
     image: int = whole(32, 8, "Side of the square that pictures of your own are brought to.")
     patch: int = whole(8, 1, "Side of a patch, in pixels.")
@@ -59,7 +59,7 @@ class CLIPTask(Task):
     about: ClassVar[str] = ("digits drawn at places, sizes and polarities, with captions in several wordings (--data: a folder of images "
                             "with a captions file, as Flickr8k has it)")
     Recipe: ClassVar[Any] = CLIPRecipe
-    steps: ClassVar[int] = 3000
+    steps: ClassVar[int] = 1500
     item: ClassVar[str] = "pairs"
     unit: ClassVar[str] = "nats a pair"
     metric: ClassVar[str] = "recall at 1, the lower of both ways"
