@@ -18,8 +18,20 @@ Array = np.ndarray[Any, Any]
 SHOWN = 8
 
 
+def read_type(folder: str | pathlib.Path) -> str:
+    """The type of model that the configuration names."""
+    return str(_config(folder).get("model_type"))
+
+
 def read_config(folder: str | pathlib.Path, kind: str) -> dict[str, Any]:
     """The configuration, after checking that it is a model of this kind."""
+    found = _config(folder)
+    if found.get("model_type") != kind:
+        raise CheckpointError(f"{pathlib.Path(folder) / 'config.json'} is for a model of type {found.get('model_type')!r}, not {kind!r}")
+    return found
+
+
+def _config(folder: str | pathlib.Path) -> dict[str, Any]:
     path = pathlib.Path(folder) / "config.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -27,9 +39,8 @@ def read_config(folder: str | pathlib.Path, kind: str) -> dict[str, Any]:
         raise CheckpointError(f"{folder} holds no config.json; a Hugging Face folder has config.json and model.safetensors") from None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} can't be read: {error}") from None
-    if not isinstance(found, dict) or found.get("model_type") != kind:
-        shown = found.get("model_type") if isinstance(found, dict) else type(found).__name__
-        raise CheckpointError(f"{path} is for a model of type {shown!r}, not {kind!r}")
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} holds no configuration but a {type(found).__name__}")
     return found
 
 

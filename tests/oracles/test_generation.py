@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 from typing import Any
 
@@ -18,8 +19,10 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from nagraph.models.data.subwords import BytePairs
 from nagraph.models.generation import Sampling, generate
 from nagraph.models.gpt2 import GPT2
+from tests.cli.running import run
 
 
 @pytest.mark.parametrize("options", [
@@ -61,3 +64,22 @@ def test_the_likeliest_text(penalty: float, length: int, tmp_path: pathlib.Path)
     assert len(expected) == more and len(set(expected)) > 3, "the text does not repeat one symbol"
     for cache in (True, False):
         assert list(generate(ours, ids, more, temperature=0, repetition_penalty=penalty, cache=cache)) == expected
+
+
+def test_the_command_continues_a_text_with_a_folder_of_hugging_face(tmp_path: pathlib.Path) -> None:
+    """The greedy text of `model.generate`, by the tokenizer beside the model; a tokenizer of another size is refused."""
+    tokenizer = BytePairs.train(["the cat sat on the mat and the dog ran " * 20], 280)
+    torch.manual_seed(0)
+    sizes = dict(n_positions=64, n_embd=24, n_layer=2, n_head=3, bos_token_id=None, eos_token_id=None)
+    theirs = GPT2LMHeadModel(GPT2Config(vocab_size=tokenizer.size, **sizes)).eval()
+    theirs.save_pretrained(tmp_path)
+    assert "holds no tokenizer" in run("generate", tmp_path, "--prompt", "the cat").one_sentence()
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer.to_json()["tokenizer"]))
+    found = run("generate", tmp_path, "--prompt", "the cat", "--length", 12, "--temperature", 0)
+    ids = tokenizer.encode("the cat")
+    expected = theirs.generate(torch.tensor(ids[None].astype(np.int64)), max_new_tokens=12, do_sample=False, pad_token_id=0)[0, len(ids):]
+    assert found.code == 0 and found.out == "the cat" + tokenizer.decode(expected.numpy()) + "\n"
+    other = tmp_path / "other"
+    GPT2LMHeadModel(GPT2Config(vocab_size=tokenizer.size + 1, **sizes)).save_pretrained(other)
+    (other / "tokenizer.json").write_bytes((tmp_path / "tokenizer.json").read_bytes())
+    assert "use the one that it was trained with" in run("generate", other, "--prompt", "the cat").one_sentence()
