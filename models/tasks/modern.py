@@ -29,7 +29,7 @@ class ModernRecipe(LanguageRecipe):
     batch: int = whole(16, 1, "Windows in one batch.")
     context: int = whole(128, 2, "Tokens that the model sees at once.")
     learning_rate: float = positive(4e-3, "Peak learning rate.")
-    horizon: int | None = maybe_whole(3000, 2, "Let the learning rate fall along a half cosine until this step.")
+    horizon: int | None = maybe_whole(2000, 2, "Let the learning rate fall along a half cosine until this step.")
     b2: float = share(0.95, "Decay of the mean of squared gradients.")
     layers: int = whole(4, 1, "Transformer blocks.")
     heads: int = whole(6, 1, "Attention heads.")
@@ -52,7 +52,7 @@ class ModernTask(LanguageTask):
     name: ClassVar[str] = "modern"
     about: ClassVar[str] = "the sources of Python's standard library, split by file (--data: a text file, or a folder of them)"
     Recipe: ClassVar[Any] = ModernRecipe
-    steps: ClassVar[int] = 3000
+    steps: ClassVar[int] = 2000
     unit: ClassVar[str] = "nats a token"
     metric: ClassVar[str] = "bits a byte"
     higher: ClassVar[bool] = False
