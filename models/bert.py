@@ -42,12 +42,13 @@ HEADS = ("pooler", "masked", "next_sentence", "classifier")
 
 @dataclass(frozen=True, kw_only=True)
 class BERTConfig(EncoderConfig):
-    """Sizes of a BERT. The defaults are those of the published base model (110 million parameters)."""
+    """Sizes of a BERT. The defaults are those of the published base model (110 million parameters). std: of the first weights."""
 
     vocabulary: int = 30522
     context: int = 512
     types: int = 2
     classes: int = 2
+    std: float = 0.02
 
 
 class MaskedHead(Module):
@@ -79,10 +80,10 @@ class BERT(Module):
 
     @classmethod
     def init(cls, key: Array, config: BERTConfig, dtype: Any = np.float32, *, heads: Collection[str] = HEADS) -> BERT:
-        """Random weights as BERT's: N(0, 0.02²), biases 0. `heads` are those wanted, of HEADS; what reads the pooled needs a pooler."""
+        """Random weights as BERT's: N(0, std²), biases 0. `heads` are those wanted, of HEADS; what reads the pooled needs a pooler."""
         if unknown := set(heads) - set(HEADS):
             raise ValueError(f"no head of BERT is called {', '.join(sorted(unknown))}; there are {', '.join(HEADS)}")
-        small, w = initializers.normal(0.02), config.width
+        small, w = initializers.normal(config.std), config.width
         keys = ng.random.split(key, 7 + config.layers)
 
         def linear(key: Array, outputs: int) -> Linear:
