@@ -51,7 +51,7 @@ def _command(kind: Any) -> click.Command:
     made = click.command(kind.name, short_help=f"{kind.about[0].upper()}{kind.about[1:].split(' (')[0]}.")(train)
     made.help = (f"Train {kind.name}: {kind.about}. The figure that counts is {kind.metric}.\n\nCtrl-C stops after the step in hand and "
                  "saves; --resume goes on from there.")
-    for option in reversed([*_common(kind), *(_option(f) for f in fields.values())]):
+    for option in (*_common(kind), *(_option(f) for f in fields.values())):
         made = option(made)
     return made
 

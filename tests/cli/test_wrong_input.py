@@ -83,7 +83,7 @@ GOOD = ["--data", "text.txt"]
     (["generate", "text.txt", "--prompt", "the"], "text.txt holds no checkpoint"),
     (["generate", "run", "--prompt", "the", "--backend", "abacus"], "unknown backend 'abacus'"),
     (["generate", "run", "--prompt", "the", "--temperature", "nan"], "the temperature is at least 0, got nan"),
-    (["inspect", "bert"], "unknown model 'bert'; there is gpt2"),
+    (["inspect", "abacus"], "unknown model 'abacus'; there is gpt2"),
     (["inspect", "gpt2", "--pass", "fuze"], "unknown pass 'fuze' (did you mean fuse?); there is "),
     (["inspect", "gpt2", "--pass", "fuse", "--pipeline", "cse"], "the pipeline cse does not run fuse"),
     (["inspect", "gpt2", "--pipeline", "fuse{"], "can't read the pipeline 'fuse{'"),
