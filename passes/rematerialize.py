@@ -68,7 +68,7 @@ class Recipe(NamedTuple):
     """How a value is computed: from which large values in memory, by how many operations."""
 
     roots: frozenset[Value]
-    count: int
+    operations: int
 
 
 class _Choice:
@@ -111,7 +111,7 @@ class _Choice:
                 continue
             if self.is_recipe(x):
                 roots |= self.recipes[x].roots
-                count += self.recipes[x].count
+                count += self.recipes[x].operations
             elif self._is_stored(x):
                 roots.add(x)
             else:

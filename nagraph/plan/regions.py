@@ -127,7 +127,7 @@ def _operands(node: Node, rows: int, graph: Graph) -> Sequence[Form]:
 def _is_trailing(node: Node) -> bool:
     """Whether a reduction runs along the last axes of its operand."""
     (x,), axes = node.operands, node.op.axes  # type: ignore[attr-defined]
-    return axes == tuple(range(x.ndim - len(axes), x.ndim))
+    return bool(axes == tuple(range(x.ndim - len(axes), x.ndim)))
 
 
 def sources(node: Node, graph: Graph) -> list[Value]:
