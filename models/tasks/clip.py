@@ -63,8 +63,6 @@ class CLIPTask(Task):
     item: ClassVar[str] = "pairs"
     unit: ClassVar[str] = "nats a pair"
     metric: ClassVar[str] = "recall at 1, the lower of both ways"
-    still: ClassVar[Mapping[str, str]] = {
-        "key.bias": "softmax does not change when all scores of a query move together, which is what a bias of the keys does"}
 
     def __init__(self, recipe: Any, facts: Facts):
         super().__init__(recipe, facts)

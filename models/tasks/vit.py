@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -39,8 +38,6 @@ class ViTTask(ImageTask):
                             "binary batches, or a folder of images for each class)")
     Recipe: ClassVar[Any] = ViTRecipe
     steps: ClassVar[int] = 1260
-    still: ClassVar[Mapping[str, str]] = {
-        "key.bias": "softmax does not change when all scores of a query move together, which is what a bias of the keys does"}
 
     @property
     def config(self) -> ViTConfig:
