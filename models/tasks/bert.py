@@ -43,9 +43,9 @@ class BERTRecipe(LanguageRecipe):
 
     batch: int = whole(32, 1, "Windows or snippets in one batch.")
     learning_rate: float = positive(2e-3, "Peak learning rate of reading.")
-    class_rate: float = positive(7e-4, "Peak learning rate of classes.")
-    reading: int = whole(1500, 1, "Steps in which hidden tokens alone are guessed.")
-    horizon: int | None = maybe_whole(2200, 2, "Steps until which the learning rate falls along a half cosine, in both parts.")
+    class_rate: float = positive(1e-3, "Peak learning rate of classes.")
+    reading: int = whole(1300, 1, "Steps in which hidden tokens alone are guessed.")
+    horizon: int | None = maybe_whole(2500, 2, "Steps until which the learning rate falls along a half cosine, in both parts.")
     layers: int = whole(2, 1, "Transformer blocks.")
     heads: int = whole(4, 1, "Attention heads.")
     width: int = whole(192, 1, "Width of the residual stream.")
@@ -65,7 +65,7 @@ class BERTTask(Task):
     about: ClassVar[str] = ("the sources of Python's standard library: hidden tokens, then which package 12 lines come from (--data: "
                             "folders of texts by class, with folders train and test above, or without)")
     Recipe: ClassVar[Any] = BERTRecipe
-    steps: ClassVar[int] = 2200
+    steps: ClassVar[int] = 2500
     item: ClassVar[str] = "texts"
     metric: ClassVar[str] = "accuracy of classes, %"
     still: ClassVar[Mapping[str, str]] = {
