@@ -17,11 +17,11 @@ Array = Any
 
 @dataclass(frozen=True)
 class ViTRecipe(ImageRecipe):
-    """A small transformer for small images; 60 epochs of the digits."""
+    """A small transformer for small images; 120 epochs of the digits."""
 
     batch: int = whole(64, 1, "Images in one batch.")
     learning_rate: float = positive(1e-3, "Peak learning rate.")
-    horizon: int | None = maybe_whole(1260, 2, "Let the learning rate fall along a half cosine until this step.")
+    horizon: int | None = maybe_whole(2520, 2, "Let the learning rate fall along a half cosine until this step.")
     weight_decay: float = not_negative(0.05, "Decay of matrices; vectors (biases, norms) do not decay.")
     layers: int = whole(3, 1, "Transformer blocks.")
     heads: int = whole(4, 1, "Attention heads.")
@@ -37,7 +37,7 @@ class ViTTask(ImageTask):
     about: ClassVar[str] = ("images of handwritten digits that scikit-learn ships (--data: a folder with MNIST's IDX files, CIFAR-10's "
                             "binary batches, or a folder of images for each class)")
     Recipe: ClassVar[Any] = ViTRecipe
-    steps: ClassVar[int] = 1260
+    steps: ClassVar[int] = 2520
 
     @property
     def config(self) -> ViTConfig:
