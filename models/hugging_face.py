@@ -144,14 +144,3 @@ def read_tensors(folder: str | pathlib.Path, strip: str = "") -> Tensors:
                 raise CheckpointError(f"{path}: there are two tensors {short}")
             tensors[short] = array
     return Tensors(folder, tensors)
-
-
-def take(tensors: Mapping[str, Array], folder: Any, name: str, shape: tuple[int, ...]) -> Array:
-    """One tensor of the expected shape, or a CheckpointError at once."""
-    if name not in tensors:
-        raise CheckpointError(f"{folder} holds no tensor {name}; it has {', '.join(sorted(tensors)[:4])}, ... ({len(tensors)} in all)")
-    array = tensors[name]
-    problem = misfit(name, array, shape)
-    if problem:
-        raise CheckpointError(f"{folder}: {problem}")
-    return array

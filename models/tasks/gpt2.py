@@ -38,7 +38,6 @@ class GPT2Task(LanguageTask):
     unit: ClassVar[str] = "nats a character"
     metric: ClassVar[str] = "perplexity a character"
     higher: ClassVar[bool] = False
-    still: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def begin(cls, recipe: Any, data: pathlib.Path | None) -> GPT2Task:

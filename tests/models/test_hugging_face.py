@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from nagraph.errors import CheckpointError
-from nagraph.models import hugging_face
 from nagraph.models.hugging_face import Tensors, read_tensors
 from nagraph.storage import map_safetensors, read_safetensors, write_safetensors
 
@@ -99,15 +98,6 @@ def test_a_message_shows_some_and_counts_all() -> None:
     assert missing == "folder: holds no tensor y00, y01, y02, y03, y04, y05, y06, y07, ... (20 in all)"
     assert len(unfit) == 8 + 1 and unfit[7].startswith("tensor x07 has shape [2]") and unfit[8] == "... (9 in all)"
     assert extra == "the model has no place for x09, x10, x11, x12, x13, x14, x15, x16, ... (20 in all)"
-
-
-def test_take_tells_at_once(tmp_path: pathlib.Path) -> None:
-    tensors = read_tensors(write(tmp_path, ARRAYS))
-    assert np.array_equal(hugging_face.take(tensors, tmp_path, "a.bias", (4,)), ARRAYS["a.bias"])
-    with pytest.raises(CheckpointError, match=r"tensor a.bias has shape \[4\], the configuration asks for \[1\]"):
-        hugging_face.take(tensors, tmp_path, "a.bias", (1,))
-    with pytest.raises(CheckpointError, match=r"holds no tensor c; it has a.bias, a.weight, b.weight, ... \(3 in all\)"):
-        hugging_face.take(tensors, tmp_path, "c", (1,))
 
 
 def _cut(path: pathlib.Path) -> None:

@@ -196,7 +196,7 @@ class _Nest:
     # -- micro-kernels --------------------------------------------------------------------------------------
 
     def tiles(self, a: Reg, b: Reg, c: Reg, columns: Reg) -> None:
-        """All rows of the block: tiles of the largest height, then one of eight rows, tiles of four, and one of the rest."""
+        """All rows of the block: tiles of the largest height, then one or two of eight rows, tiles of four, and one of the rest."""
         code, tile = self.code, self.tile
         halves = ceil_div(code, columns, i64(tile.slots[0]))
         slot = code.sub(i64(64), code.call("llvm.ctlz.i64", "i64", code.sub(halves, i64(1)), Reg("i1", "false")))

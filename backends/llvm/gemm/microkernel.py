@@ -20,8 +20,8 @@ def microkernel(module: Module, tile: Tile, name: str, rows: int, width: int) ->
 
     B has unit steps along its rows. Columns from `columns` on are left alone: there are more of them than half the width,
     so that of several vectors the upper half alone needs masks. While the first tile is computed, memory at `ahead`, in
-    steps of `ahead_row`, is brought into the second cache: it holds what the next call reads of B. Each further tile takes
-    a piece of memory from the table `soon`: [taken, count, (address, step) of each piece, (address, 0) in the end].
+    steps of `ahead_row`, is brought into the second cache: what the next call reads of B, or, where B ends, a piece from the
+    table `soon`. Each further tile takes a piece of this table: [taken, count, (address, step) of each piece, (address, 0) in the end].
     """
     code = module.function(name, "void", ARGUMENTS, linkage="internal")
     a, a_row, a_col, a_offsets, b, b_row, b_offsets, c, c_row, blocks, columns, k, batches, add, ahead, ahead_row, soon = code.arguments
