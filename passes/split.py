@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from nagraph.ir.graph import Graph, Node, Value
+from nagraph.kernel.sweep import part_rows
+from nagraph.ops.base import Cast, Elementwise
 from nagraph.ops.contraction import DotGeneral
-from nagraph.ops.movement import Transpose, reshape
+from nagraph.ops.movement import Reshape, Transpose, reshape
 from nagraph.ops.reduction import Reduction, Sum
 from nagraph.ops.windows import Windows
 from nagraph.pipeline import graph_pass
@@ -35,15 +38,20 @@ class Split:
 
     def __call__(self, graph: Graph) -> Graph:
         windows: dict[Value, Value] = {}
+        products = _Products()
 
         def visit(node: Node) -> Value | None:
+            products.add(node)
             if isinstance(node.op, (Windows, Transpose)):
                 source = windows.get(node.operands[0], node.operands[0] if isinstance(node.op, Windows) else None)
                 if source is not None:
                     windows[node.result] = source
             if isinstance(node.op, DotGeneral):
                 return self._product(node, windows)
-            return self._visit(node)
+            found = self._visit(node, products.made)
+            if found is not None:
+                products.after[found] = products.after[node.results[0]]
+            return found
 
         return graph.rebuild(visit)
 
@@ -67,7 +75,7 @@ class Split:
         found: Value = Sum((0,))(DotGeneral((inner[0], inner[1]), ((0,), (0,)))(x, y))
         return found
 
-    def _visit(self, node: Node) -> Value | None:
+    def _visit(self, node: Node, made: Collection[Value]) -> Value | None:
         op = node.op
         if not isinstance(op, Reduction) or not op.axes:
             return None
@@ -75,6 +83,8 @@ class Split:
         trailing = op.axes == tuple(range(x.ndim - len(op.axes), x.ndim))
         if x.type.size < self.shortest or (trailing and node.result.type.size >= self.rows):
             return None
+        if isinstance(op, Sum) and not trailing and x in made and (found := _by_parts(x, op.axes)) is not None:
+            return found
         first, extent = op.axes[0], x.shape[op.axes[0]]
         parts = max((d for d in range(1, min(extent, self.most) + 1) if extent % d == 0), default=1)
         rest = math.prod(x.shape[a] for a in op.axes) // max(parts, 1)
@@ -88,6 +98,43 @@ class Split:
             inner = op.axes[1:]
         result: Value = kind((first,))(kind(inner)(x))
         return result
+
+
+class _Products:
+    """Values that matrix products make, and those that follow element by element: each with the number of its product."""
+
+    def __init__(self) -> None:
+        self.made: dict[Value, int] = {}
+        #: For each value, as bits, the products that must be done in all rows before it can be computed.
+        self.after: dict[Value, int] = {}
+
+    def add(self, node: Node) -> None:
+        after = 0
+        for v in node.operands:
+            after |= self.after.get(v, 0)
+        number = max((self.made[v] for v in node.operands if v in self.made and v.type.size == node.results[0].type.size), default=0)
+        if isinstance(node.op, DotGeneral):
+            self.made[node.result] = len(self.made) + 1
+        elif isinstance(node.op, (Elementwise, Cast, Reshape)) and number and not after >> number & 1:
+            self.made[node.result] = number
+        else:
+            for v in node.operands:
+                after |= 1 << self.made[v] if v in self.made else 0
+        self.after.update(dict.fromkeys(node.results, after))
+
+
+def _by_parts(x: Value, axes: tuple[int, ...]) -> Value | None:
+    """The sum over the rows of x, made part by part, so that each part can be summed while a matrix product makes its rows."""
+    rest = x.ndim - len(axes)
+    cut = part_rows(x, len(axes)) if axes == tuple(range(len(axes))) else None
+    if cut is None:
+        return None
+    axis, size = cut
+    if size < x.shape[axis]:
+        x = reshape(x, (*x.shape[:axis], x.shape[axis] // size, size, *x.shape[axis + 1:]))
+        axis += 1
+    found: Value = Sum(tuple(range(axis)))(Sum(tuple(range(axis, x.ndim - rest)))(x))
+    return found
 
 
 def _conflicts(op: DotGeneral, x: Value) -> bool:

@@ -51,7 +51,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "kernel": ("ir", "ops"),
     "kernel.functions": ("ir",),
     "plan": ("ir", "ops", "kernel"),
-    "passes": ("ir", "ops", "narrowing", "rewrite", "plan", "pipeline"),
+    "passes": ("ir", "ops", "narrowing", "rewrite", "kernel", "plan", "pipeline"),
     "backends": ("ir", "ops", "kernel", "plan"),
     "signature": ("ir", "tree", "tracing"),
     "flattening": ("tree",),

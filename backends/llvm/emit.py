@@ -8,10 +8,11 @@ are worth the name. Any other one computes point after point, with lanes along t
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from nagraph.backends.llvm.blocks import BlockEmission, block_rows, fit, ranges, triangle_of_rows
-from nagraph.backends.llvm.code import Code, Module, Reg, i64
+from nagraph.backends.llvm.code import Code, Loop, Module, Reg, i64
 from nagraph.backends.llvm.contraction import Contraction, as_contraction, columns_from, direct_output, even_rows, in_panels, turned
 from nagraph.backends.llvm.cost import stage_ns
 from nagraph.backends.llvm.frame import Frame, liking, power_of_two
@@ -59,7 +60,7 @@ def emit(module: Module, kernel: Kernel, name: str) -> Emitted:
         emitted = _by_slices(frame, [p if isinstance(p, Stage) or p.rows else p.stage for p in parts])
     elif any(isinstance(p, Contraction) for p in parts):
         emitted = _by_rows(frame, parts)
-    elif (found := turned_loads(kernel)) is not None:
+    elif not kernel.swept and (found := turned_loads(kernel)) is not None:
         emitted = _by_squares(frame, *found)
     elif _along_grid(kernel):
         emitted = _by_lanes(frame)
@@ -75,9 +76,20 @@ def operand_pointer(code: Code, slots: Reg, args: Reg, i: int) -> Reg:
     return code.load("ptr", code.offset(slots, "ptr", slot), 8)
 
 
+def _together(kernel: Kernel, extents: list[int]) -> int:
+    """How many blocks of the grid, of which `extents` are the numbers, make a unit: one, or all that a store sweeps, in their order."""
+    return math.prod(extents[kernel.grid - kernel.swept:])
+
+
+def _loop(code: Code, together: int = 1) -> AbstractContextManager[Loop]:
+    """The loop over the blocks of the units that are asked for."""
+    start, stop = (code.mul(x, i64(together)) for x in code.arguments[2:4])
+    return code.loop(start, stop)
+
+
 def _along_grid(kernel: Kernel) -> bool:
     """Whether the lanes run along the last axis of the grid: where no stage loops, or memory is walked better along it."""
-    if not kernel.grid:
+    if not kernel.grid or kernel.swept:
         return False
     if not any(s.loops for s in kernel.stages):
         return True
@@ -108,7 +120,7 @@ def _by_lanes(frame: Frame) -> Emitted:
     frame.lanes = Lanes(code, width)
     nbytes = frame.tile_memory({i: t.size * width for i, t in enumerate(kernel.tiles) if t.size > 1})
     extents = [*kernel.axes[:last], -(-extent // width)]
-    with code.loop(code.arguments[2], code.arguments[3]) as loop:
+    with _loop(code) as loop:
         frame.place(loop.index, extents)
         frame.at[last] = code.mul(frame.at[last], i64(width))
         if extent % width:
@@ -129,7 +141,7 @@ def _by_squares(frame: Frame, axis: int, loads: list[int]) -> Emitted:
     last = kernel.grid - 1
     width = min(frame.vector(), power_of_two(min(kernel.axes[axis], kernel.axes[last])))
     extents = [-(-n // width) if a in (axis, last) else n for a, n in enumerate(kernel.axes[:kernel.grid])]
-    with code.loop(code.arguments[2], code.arguments[3]) as loop:
+    with _loop(code) as loop:
         frame.place(loop.index, extents)
         for a in (axis, last):
             frame.at[a] = code.mul(frame.at[a], i64(width))
@@ -145,11 +157,13 @@ def _by_points(frame: Frame) -> Emitted:
     nbytes = frame.tile_memory({i: t.size for i, t in enumerate(kernel.tiles) if t.size > 1})
     extents = list(kernel.axes[:kernel.grid])
     frame.requests = row_requests(kernel, frame.vector())
-    with code.loop(code.arguments[2], code.arguments[3]) as loop:
+    together = _together(kernel, extents)
+    with _loop(code, together) as loop:
         frame.place(loop.index, extents)
         for stage in kernel.stages:
             StageEmission(frame, stage).emit()
-    return Emitted(math.prod(extents), nbytes, sum(stage_ns(kernel, s, frame.vector(), False) for s in kernel.stages))
+    cost = sum(stage_ns(kernel, s, frame.vector(), False) for s in kernel.stages)
+    return Emitted(math.prod(extents) // together, nbytes, cost * together)
 
 
 # -- slices: matrix products at each point of the grid -------------------------------------------------------------------
@@ -162,8 +176,8 @@ def _by_slices(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
     nbytes = frame.tile_memory({i: t.size for i, t in enumerate(kernel.tiles) if t.size > 1 and i not in outputs})
     frame.bases = frame.tiles
     extents = list(kernel.axes[:kernel.grid])
-    requests = Requests(frame)
-    with code.loop(code.arguments[2], code.arguments[3]) as loop:
+    requests, together = Requests(frame), _together(kernel, extents)
+    with _loop(code, together) as loop:
         frame.place(code.add(loop.index, i64(1)), extents)
         requests.add(accesses(kernel, kernel.stages), frame.at)
         frame.place(loop.index, extents)
@@ -176,18 +190,18 @@ def _by_slices(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
             part.emit(frame, frame.tiles.get(part.tile), outputs.get(part.tile), i64(rows), i64(0), i64(part.n), nbytes, soon)
     cost = sum(stage_ns(kernel, p.stage, 1, True) if isinstance(p, Contraction) else stage_ns(kernel, p, frame.vector(), False)
                for p in parts)
-    return Emitted(math.prod(extents), nbytes + max(p.scratch for p in products), cost)
+    return Emitted(math.prod(extents) // together, nbytes + max(p.scratch for p in products), cost * together)
 
 
 def _by_blocks(frame: Frame, split: Blocks) -> Emitted:
     """The same in blocks of rows, one after another."""
     frame.kernel, code = split.kernel, frame.code
     extents = list(split.kernel.axes[:split.kernel.grid])
-    emission = BlockEmission(frame, split)
-    with code.loop(code.arguments[2], code.arguments[3]) as loop:
+    emission, together = BlockEmission(frame, split), _together(split.kernel, extents)
+    with _loop(code, together) as loop:
         frame.place(loop.index, extents)
         emission.emit()
-    return Emitted(math.prod(extents), emission.scratch, emission.unit_ns())
+    return Emitted(math.prod(extents) // together, emission.scratch, emission.unit_ns() * together)
 
 
 # -- blocks of rows -----------------------------------------------------------------------------------------------------
@@ -213,7 +227,8 @@ def _by_rows(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
     bases = frame.bases = dict(frame.tiles)
     extents = [*kernel.axes[:last], -(-extent // rows)] if kernel.grid else []
     panels = -(-alone.n // columns) if alone is not None else 1
-    with code.loop(code.arguments[2], code.arguments[3]) as loop:
+    together = _together(kernel, extents)
+    with _loop(code, together) as loop:
         unit, column = loop.index, i64(0)
         requests, ahead = Requests(frame), Requests(frame)
         if kernel.grid and panels == 1:
@@ -262,8 +277,9 @@ def _by_rows(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
                     hold(stage)
                     StageEmission(frame, stage).emit()
     cost = sum(stage_ns(kernel, p.stage, 1, True) if isinstance(p, Contraction) else stage_ns(kernel, p, frame.vector(), False)
-               for p in parts) * rows / panels
-    return Emitted(math.prod(extents) * panels, aligned(nbytes) + max(p.scratch for p in parts if isinstance(p, Contraction)), cost)
+               for p in parts) * rows / panels * together
+    scratch = max(p.scratch for p in parts if isinstance(p, Contraction))
+    return Emitted(math.prod(extents) * panels // together, aligned(nbytes) + scratch, cost)
 
 
 def _groups(parts: list[Contraction | Stage]) -> list[Contraction | list[Stage]]:

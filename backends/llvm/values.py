@@ -11,7 +11,7 @@ from nagraph.backends.llvm.lanes import NARROW, Lanes, known, memory_type
 from nagraph.ir.scalar import F32, I64, Scalar
 from nagraph.ir.types import BOOL, DType
 from nagraph.kernel.affine import Affine
-from nagraph.kernel.form import Apply, Instruction, Load, Number, Position, Read, Running, Stage, Store, Within
+from nagraph.kernel.form import Apply, Instruction, Load, Number, Position, Read, Running, Stage, Store, Within, left_out
 
 
 class Span(NamedTuple):
@@ -356,8 +356,17 @@ class StageValues:
         pointer, value = self.frame.pointers[s.operand], self._value(s.value, lanes)
         if s.combine is not None:
             there = self._fetch(lanes, pointer, s.index, value.dtype, mask)
-            value = s.combine.combine(lanes, (there,), (value,))[0]  # type: ignore[attr-defined]
+            combined = s.combine.combine(lanes, (there,), (value,))[0]  # type: ignore[attr-defined]
+            value = lanes.select(self._begins(s, lanes), value, combined) if s.sweep else combined
         self._put(lanes, pointer, s.index, value, mask)
+
+    def _begins(self, s: Store, lanes: Lanes) -> Scalar:
+        """Whether the point in hand is the first that a sweeping store combines."""
+        places = [self.frame.at[a] for a in range(self.kernel.grid - left_out(s.index, self.kernel.grid), self.kernel.grid)]
+        together = places[0] if places else i64(0)
+        for place in places[1:]:
+            together = self.code.binary("or", together, place)
+        return lanes.splat(Scalar(self.frame.one, BOOL, self.code.compare("icmp eq", together, i64(0))))
 
     def _put(self, lanes: Lanes, pointer: Reg, index: Affine, value: Scalar, mask: Reg | None) -> None:
         code, element = self.code, memory_type(value.dtype)

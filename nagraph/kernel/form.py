@@ -117,12 +117,16 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A value into element `index` of an operand; combined with what stands there if `combine` is a reduction."""
+    """A value into element `index` of an operand; combined with what stands there if `combine` is a reduction.
+
+    `sweep`: the index leaves out the last axes of the grid; the values of points along these are combined, the first one begins.
+    """
 
     operand: int
     index: Affine
     value: int
     combine: Op | None = None
+    sweep: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +156,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Kernel:
-    """for each point of the first `grid` axes, in any order: stage after stage.
+    """for each point of the first `grid` axes, in any order (along axes that a store sweeps, in theirs): stage after stage.
 
     axes: extents. operands: dtypes of the arrays that it reads and writes; the last `outputs` are written.
     """
@@ -164,7 +168,17 @@ class Kernel:
     tiles: tuple[Tile, ...]
     stages: tuple[Stage, ...]
 
+    @property
+    def swept(self) -> int:
+        """How many of the grid's last axes are left out by stores that sweep them: their points come in order, one after another."""
+        return max((left_out(s.index, self.grid) for stage in self.stages for s in stage.stores if s.sweep), default=0)
+
     def __str__(self) -> str:
         from nagraph.kernel.printer import format_kernel
 
         return format_kernel(self)
+
+
+def left_out(index: Affine, grid: int) -> int:
+    """How many of the last axes of the grid an index does not vary with."""
+    return next((n for n in range(grid) if index.coefficient(grid - 1 - n)), grid)

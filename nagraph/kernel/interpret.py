@@ -59,7 +59,7 @@ class _State:
         return np.broadcast_to(x, [n if a in kept else 1 for a, n in enumerate(self.kernel.axes)])
 
     def run(self, stage: Stage) -> None:
-        if any(s.combine is not None or any(a < 0 for a, _ in s.index.terms) for s in stage.stores):
+        if any((s.combine is not None and not s.sweep) or any(a < 0 for a, _ in s.index.terms) for s in stage.stores):
             self._in_order(stage)
             return
         self.values = []
@@ -74,8 +74,17 @@ class _State:
             self._store(stage, s)
 
     def _store(self, stage: Stage, s: Store) -> None:
+        if s.sweep:
+            self._sweep(stage, s)
+            return
         places, value = (self.full(stage, x).reshape(-1) for x in (self.index(s.index), self.values[s.value]))
         self.memory[s.operand][places] = value
+
+    def _sweep(self, stage: Stage, s: Store) -> None:
+        """The values of all points that meet in one element, combined."""
+        left_out = tuple(a for a in range(self.kernel.grid) if not s.index.coefficient(a))
+        value = s.combine.ufunc.reduce(self.full(stage, self.values[s.value]), axis=left_out, keepdims=True)  # type: ignore[union-attr]
+        self.memory[s.operand][np.broadcast_to(self.index(s.index), value.shape)] = value
 
     def _in_order(self, stage: Stage) -> None:
         """Stores that may meet: the points of the loops one after another."""

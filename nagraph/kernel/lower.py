@@ -7,7 +7,8 @@ tiles, and stored, stage after stage. Movement disappears into the indices of lo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from nagraph.ir.constant import Constant
@@ -17,6 +18,7 @@ from nagraph.kernel.collapse import collapse
 from nagraph.kernel.elements import Elements
 from nagraph.kernel.elements import NotRowLocal as NotRowLocal
 from nagraph.kernel.form import Fold, Kernel, Stage, Store, Tile, Write
+from nagraph.kernel.sweep import sweeps, swept_rows
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.folding import Folding
 from nagraph.ops.indexing import Scatter
@@ -77,15 +79,27 @@ def row_candidates(graph: Graph) -> list[int]:
 
     First those that are leading axes of all of them, the most rows first; others cut axes in the middle, and divide for it.
     """
+    swept = sweeps(graph)
     found = [1]
     product = 1
-    for size in graph.outputs[0].shape:
+    for size in _summed(graph.outputs[0], swept).shape:
         product *= size
         found.append(product)
-    made = [*graph.outputs, *(r for n in graph.nodes if n.op.folds for r in n.results)]
-    limit = min((n.op.most_rows(*(v.type for v in n.operands)) for n in graph.nodes if isinstance(n.op, Folding)), default=product)
-    fitting = [r for r in dict.fromkeys(reversed(found)) if r and r <= limit and all(v.type.size % r == 0 for v in made)]
-    return sorted(fitting, key=lambda rows: any(_prefix(v.shape, rows) is None for v in graph.outputs))
+    folds = [n for n in graph.nodes if isinstance(n.op, Folding)]
+    made = [_summed(v, swept) for v in (*graph.outputs, *(r for n in folds for r in n.results))]
+
+    def fits(rows: int) -> bool:
+        least = (n.op.most_rows(*(v.type for v in n.operands)) for n in folds  # type: ignore[attr-defined]
+                 if n.result not in swept or swept_rows(n) != rows)
+        return 0 < rows <= min(least, default=product) and all(v.type.size % rows == 0 for v in made)
+
+    fitting = [r for r in dict.fromkeys(reversed(found)) if fits(r)]
+    return sorted(fitting, key=lambda rows: any(_prefix(_summed(v, swept).shape, rows) is None for v in graph.outputs))
+
+
+def _summed(v: Value, swept: Mapping[Value, Node]) -> Value:
+    """What a kernel computes for v: the value whose rows it sums, or v itself."""
+    return swept[v].operands[0] if v in swept else v
 
 
 #: Ops whose elements are elements of their operand, so that nothing is gained by keeping them.
@@ -102,6 +116,7 @@ class Lowering:
         self.graph, self.layouts, self.rows = graph, layouts, rows
         self.written = [row_major(v.shape) for v in graph.outputs] if written is None else written
         self.producers = graph.producers
+        self.swept = {v: n for v, n in sweeps(graph).items() if swept_rows(n) == rows}
         self.depth: dict[Value, int] = {v: 0 for v in graph.inputs}
         self.weight: dict[Value, int] = {}
         self.members: dict[Group, list[Node]] = {}
@@ -123,7 +138,7 @@ class Lowering:
     def kernel(self) -> Kernel:
         self._keep_in_tiles()
         for v in self.graph.outputs:
-            self._build(self.group_of[v] if self._running(v) else self._home(v))
+            self._build(self.group_of[v] if self._running(v) else self._home(_summed(v, self.swept)))
         order = (*self.operands, *self.graph.outputs)
         return Kernel(tuple(self.extents), len(self.row_axes), tuple(v.dtype for v in order), len(self.graph.outputs),
                       tuple(self.tiles), tuple(self.stages))
@@ -152,7 +167,7 @@ class Lowering:
         return found
 
     def _anchors(self) -> list[Value]:
-        return [*self.graph.outputs, *(r for g in self.members.values() for n in g for r in n.results)]
+        return [*(_summed(v, self.swept) for v in self.graph.outputs), *(r for g in self.members.values() for n in g for r in n.results)]
 
     def _new_axes(self, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
         fitting: list[tuple[int, ...]] = []
@@ -185,13 +200,15 @@ class Lowering:
         return self._pools[key]
 
     def _all_values(self) -> list[Value]:
-        return [*self.graph.inputs, *(r for n in self.graph.nodes for r in n.results)]
+        return [*self.graph.inputs, *(r for n in self.graph.nodes for r in n.results if r not in self.swept)]
 
     # -- which stage computes what ------------------------------------------------------------------------------
 
     def _arrange_folds(self) -> None:
         """Depths, and the groups of folds that one loop nest can make together."""
         for number, node in enumerate(self.graph.nodes):
+            if node.results[0] in self.swept:
+                continue
             depth = max((self.depth[v] for v in node.operands), default=0)
             if not isinstance(node.op, Folding):
                 self.depth.update(dict.fromkeys(node.results, depth))
@@ -228,9 +245,11 @@ class Lowering:
     def _keep_in_tiles(self) -> None:
         """Choose the values that several stages need and that cost too much to compute again."""
         used_in: dict[Value, set[Group]] = {}
-        outputs = set(self.graph.outputs)
+        outputs = {_summed(v, self.swept) for v in self.graph.outputs}
         factors = {x for n in self.graph.nodes if isinstance(n.op, DotGeneral) for x in self._factors(n) if self._computed(x)}
         for node in reversed(self.graph.nodes):
+            if node.results[0] in self.swept:
+                continue
             if node.op.folds:
                 here = {self.group_of[node.result]}
             else:
@@ -307,6 +326,9 @@ class Lowering:
             if self._running(v):
                 if self.group_of[v] == group:
                     stores.append(self._store_running(elements, j, v, folds[0]))
+            elif v in self.swept:
+                if self._home(_summed(v, self.swept)) == group:
+                    stores.append(self._store_sum(elements, j, v, every))
             elif self._home(v) == group:
                 stores.append(self._store(elements, j, total([(self.row, self.inner(v)), (every, 1)]), elements.whole(v)))
         kept, reduced = self.loops(group)
@@ -320,6 +342,17 @@ class Lowering:
     def _store_running(self, elements: Elements, output: int, v: Value, fold: Fold) -> Store:
         value = elements.running(0, elements.body[fold.values[0]].dtype, v.dtype)
         return self._store(elements, output, self._step(v), value)
+
+    def _store_sum(self, elements: Elements, output: int, v: Value, every: Affine) -> Store:
+        """What the row in hand adds to a sum over rows."""
+        x = _summed(v, self.swept)
+        size = self.inner(x)
+        lead = _prefix(tuple(self.extents[a] for a in self.row_axes), v.type.size // size)
+        if lead is None:
+            raise NotRowLocal(f"the rows of {x.type} are not cut where they are summed")
+        part = self._flat(self.row_axes[:len(lead)])
+        store = self._store(elements, output, total([(part, size), (every, 1)]), elements.whole(x))
+        return replace(store, combine=self.swept[v].op, sweep=True)
 
     def _store(self, elements: Elements, output: int, place: Affine, value: int) -> Store:
         """A value into the element of an output whose row-major number is `place`."""

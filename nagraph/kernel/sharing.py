@@ -18,7 +18,7 @@ def may_share(kernel: Kernel, operand: int, output: int) -> bool:
     if blocks(kernel) is not None:  # stages take turns there
         return False
     target = len(kernel.operands) - kernel.outputs + output
-    stores = [(n, s.index) for n, stage in enumerate(kernel.stages) for s in stage.stores if s.operand == target]
+    stores = [(n, s.index) for n, stage in enumerate(kernel.stages) for s in stage.stores if s.operand == target and not s.sweep]
     if len(stores) != 1:
         return False
     (at, index), = stores

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.reduction import Reduction
 from nagraph.plan.decision import Decision, Why
-from nagraph.plan.regions import forms_of, joins, sources
+from nagraph.plan.regions import SUMMED, Form, forms_of, joins, sources
 from nagraph.plan.rows import fusible, node_forms
 
 #: For a number of rows: which values are cut into rows (True) and which are the same for all rows.
-Forms = dict[int, dict[Value, bool | None]]
+Forms = dict[int, dict[Value, Form]]
 #: Values that are computed wherever they are wanted, and the nodes that make each.
 Made = dict[Value, tuple[Node, ...]]
 
@@ -21,12 +22,13 @@ Made = dict[Value, tuple[Node, ...]]
 class Group:
     """Nodes that may become a region; `before` are the groups that it reads from, `after` those that read from it.
 
-    top: the last place of its nodes and of all that it depends on.
+    top: the last place of its nodes and of all that it depends on. product: whether it has a matrix product.
     """
 
     nodes: list[Node]
     forms: Forms
     top: int
+    product: bool = False
     made: set[Value] = field(default_factory=set)
     before: set[Group] = field(default_factory=set)
     after: set[Group] = field(default_factory=set)
@@ -55,7 +57,7 @@ def grow(graph: Graph, max_nodes: int, kernels: bool, everywhere: Made, why: Why
     summing: dict[tuple[Value, tuple[int, ...]], list[Group]] = {}
     for index, node in enumerate(graph.nodes):
         forms = _forms(node, graph, kernels, everywhere)
-        mine = group_of[node] = Group([node], forms, index, set(node.results))
+        mine = group_of[node] = Group([node], forms, index, isinstance(node.op, DotGeneral), set(node.results))
         producers = [graph.producers[v] for v in node.operands if v in graph.producers and v not in everywhere]
         mine.before = {group_of[p].now() for p in producers if not isinstance(p.op, Constant)}
         if node.op.has_effect:
@@ -104,6 +106,8 @@ def _try_merge(a: Group, b: Group, max_nodes: int) -> str:
         # What one of them computes, the other may not want from outside; what both read from outside, each reads its way.
         if all(large.get(v, f) == f or not (v in a.made or v in b.made) for v, f in small.items()):
             forms[rows] = {**x, **y}
+    if not (a.product or b.product):  # rows are summed while a matrix product makes them, else by themselves
+        forms = {rows: found for rows, found in forms.items() if SUMMED not in found.values()}
     if not forms:
         shared = a.forms.keys() & b.forms.keys()
         return ("a value that one of them computes is wanted from other rows, or whole" if shared else
@@ -112,6 +116,7 @@ def _try_merge(a: Group, b: Group, max_nodes: int) -> str:
         return "a third group stands between them: it reads one and is read by the other"
     b.nodes = [*a.nodes, *b.nodes]
     b.made |= a.made
+    b.product |= a.product
     b.forms = forms
     b.top = max(a.top, b.top)
     a.merged = b

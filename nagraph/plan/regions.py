@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
 
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.op import Op
 from nagraph.ir.types import FLOATS
+from nagraph.kernel.sweep import swept_rows
 from nagraph.ops.arg_extremum import ArgExtremum
 from nagraph.ops.base import Cast, Elementwise
 from nagraph.ops.contraction import DotGeneral
@@ -38,8 +40,10 @@ LEAST_SLICES = 8
 FUSIBLE = (Elementwise, Cast, StopGradient, Broadcast, Reshape, Transpose, Slice, Flip, Pad, Concatenate, Iota, RandomBits, FoldIn,
            Gather, Reduction, ArgExtremum, DotGeneral, Materialize)
 
+#: A value that is a sum over rows, whole when the region is done: no node of it can read that.
+SUMMED: Literal["summed"] = "summed"
 #: Of an operand: cut into rows like the result (True), the same for all rows (False), or read from outside alone (None).
-Form = bool | None
+Form = bool | None | Literal["summed"]
 
 
 def fusible(op: Op) -> bool:
@@ -82,6 +86,9 @@ def forms_of(node: Node, graph: Graph, everywhere: Collection[Value] = ()) -> di
                 wanted = None
             forms[v] = wanted
         found[rows] = forms
+    summed = swept_rows(node)
+    if summed is not None:
+        found[summed] = {node.result: SUMMED, node.operands[0]: True}
     return found
 
 

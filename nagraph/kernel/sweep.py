@@ -1,0 +1,65 @@
+"""Sweeps: sums over rows, made while a kernel computes these rows.
+
+The gradient of a bias is a sum over all rows of what a matrix product and its epilogue make. A kernel that computes a part of
+the rows one after another adds each to the sum of the part as it goes: that stays in the first cache, and no row is read
+again. The parts follow from shapes alone, and so does the order of additions.
+"""
+
+from __future__ import annotations
+
+import math
+
+from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ir.types import DTYPES
+from nagraph.ops.contraction import DotGeneral
+from nagraph.ops.reduction import Sum
+
+#: Rows of a part: enough for a block of a matrix product, and whole register tiles of it.
+LEAST_ROWS, GOOD_ROWS, STEP = 64, 96, 4
+#: Elements of a row: the sums of fewer wait for one another, and take as long as if they were made apart.
+LEAST_ROW = 64
+#: Parts, so that threads can share them: the fewest, and how many are better.
+LEAST_PARTS, GOOD_PARTS = 8, 16
+
+
+def swept_rows(node: Node) -> int | None:
+    """The rows of its operand that a node sums part by part, Σ_r x[p, r, ...], if a kernel of all these rows can do it."""
+    op = node.op
+    if not isinstance(op, Sum) or not op.axes:
+        return None
+    (x,), first, end = node.operands, op.axes[0], op.axes[-1] + 1
+    if op.axes != tuple(range(first, end)) or end == x.ndim or x.dtype not in (DTYPES["f32"], DTYPES["f64"]):
+        return None
+    parts, rows = math.prod(x.shape[:first]), math.prod(x.shape[first:end])
+    return parts * rows if parts >= LEAST_PARTS and fits(rows) and math.prod(x.shape[end:]) >= LEAST_ROW else None
+
+
+def fits(rows: int) -> bool:
+    """Whether parts of so many rows are good blocks of a matrix product."""
+    return rows >= LEAST_ROWS and rows % STEP == 0
+
+
+def part_rows(x: Value, count: int) -> tuple[int, int] | None:
+    """(axis, rows of it): where to cut the first axes of x, so that what lies behind makes the rows of a part; None if none fits.
+
+    Whole axes are better: what reads their rows need not be cut as well.
+    """
+    lead, found, behind = x.shape[:count], [], 1
+    if math.prod(x.shape[count:]) < LEAST_ROW:
+        return None
+    every = math.prod(lead)
+    for axis in reversed(range(len(lead))):
+        for size in (d for d in range(1, lead[axis] + 1) if lead[axis] % d == 0):
+            rows = behind * size
+            if fits(rows) and every >= LEAST_PARTS * rows:
+                few, cut = every < GOOD_PARTS * rows, size < lead[axis]
+                found.append((few, cut, cut and rows < GOOD_ROWS, abs(rows - GOOD_ROWS), axis, size))
+        behind *= lead[axis]
+    return min(found)[-2:] if found else None
+
+
+def sweeps(graph: Graph) -> dict[Value, Node]:
+    """Results of a region that may be sums over its rows: it has a matrix product, and reads them no more."""
+    if not any(isinstance(n.op, DotGeneral) for n in graph.nodes):
+        return {}
+    return {v: n for v in graph.outputs if (n := graph.producers.get(v)) is not None and not graph.uses[v] and swept_rows(n)}

@@ -1,0 +1,129 @@
+"""Sums over rows that a kernel makes while it computes the rows: their parts, their form, and what comes of them."""
+
+import numpy as np
+import pytest
+
+import nagraph as ng
+from nagraph.kernel.interpret import interpret_kernel
+from nagraph.kernel.lower import lower
+from nagraph.kernel.sweep import part_rows, swept_rows
+from nagraph.kernel.verify import verify_kernel
+from nagraph.nn import functional as F
+
+RNG = np.random.default_rng(0)
+
+
+def hidden(x, w, h):
+    """The gradient of a tanh layer, and that of its bias."""
+    d = (x @ w) * (1 - h * h)
+    return d, d.sum(axis=tuple(range(d.ndim - 1)))
+
+
+def arrays_of(*shapes, dtype="f4"):
+    return [RNG.normal(size=s).astype(dtype) for s in shapes]
+
+
+def sweeping(executable):
+    return [launch.kernel for launch in executable.launches if launch.kernel is not None and launch.kernel.swept]
+
+
+@pytest.mark.parametrize("shape, count, expected", [
+    ((16, 128, 104), 2, (1, 128)),  # a whole axis
+    ((64, 8, 8, 128), 3, (1, 8)),
+    ((64, 32, 32, 64), 3, (1, 32)),
+    ((4, 1024, 256), 2, (1, 128)),  # of long sequences a part
+    ((64, 65, 104), 2, (0, 4)),  # of short ones several: whole register tiles
+    ((2048, 64), 1, (0, 128)),
+])
+def test_rows_are_cut_into_parts_that_make_good_blocks(shape, count, expected):
+    assert part_rows(ng.trace(lambda x: x, ng.spec(shape, "float32")).inputs[0], count) == expected
+
+
+@pytest.mark.parametrize("shape, count", [((4, 8, 104), 2), ((16, 128, 32), 2), ((64, 67), 1), ((128, 104), 1)])
+def test_few_rows_or_short_ones_are_not_cut(shape, count):
+    assert part_rows(ng.trace(lambda x: x, ng.spec(shape, "float32")).inputs[0], count) is None
+
+
+@pytest.mark.parametrize("axes, expected", [((1,), 16 * 128), ((0,), None), ((2,), None), ((0, 1), None)])
+def test_which_sums_can_be_made_along_the_rows(axes, expected):
+    (node,) = ng.trace(lambda x: x.sum(axis=axes), ng.spec((16, 128, 64), "float32")).nodes
+    assert swept_rows(node) == expected
+
+
+def test_the_kernel_adds_each_row_to_the_sum_of_its_part():
+    graph = ng.trace(lambda x, w, h: ((d := (x @ w) * h), d.sum(axis=1)),
+                     *(ng.spec(s, "float32") for s in ((8, 64, 5), (5, 72), (8, 64, 72))))
+    kernel = lower(graph)
+    assert kernel.axes[:kernel.grid] == (8, 64) and kernel.swept == 1 and "p4[72*a0 + a2] sweep sum = " in str(kernel)
+    arrays = arrays_of((8, 64, 5), (5, 72), (8, 64, 72))
+    outputs = [np.full(8 * 64 * 72, np.nan, "f4"), np.full(8 * 72, np.nan, "f4")]
+    verify_kernel(kernel, {i: a.size for i, a in enumerate((*arrays, *outputs))})
+    interpret_kernel(kernel, arrays, outputs)
+    d = arrays[0] @ arrays[1] * arrays[2]
+    np.testing.assert_allclose(outputs[0].reshape(d.shape), d, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(outputs[1].reshape(8, 72), d.sum(axis=1), rtol=1e-5, atol=1e-4)
+
+
+def test_a_sum_of_what_no_product_makes_is_a_kernel_that_reads_it():
+    kernel = lower(ng.trace(lambda x: (x * x).sum(axis=1), ng.spec((8, 64, 72), "float32")))
+    assert kernel.swept == 0
+
+
+@pytest.mark.parametrize("rows, blocks", [((16, 128), "one"), ((64, 65), "two"), ((8, 512), "several"), ((2304,), "flat")])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_gradients_of_biases_are_summed_while_a_product_makes_their_rows(rows, blocks, dtype):
+    arrays = arrays_of((*rows, 40), (40, 96), (*rows, 96), dtype=dtype)
+    runs = [ng.jit(hidden, threads=threads) for threads in (1, 2, 3)]
+    executable = runs[0].lower(*arrays).executable
+    (kernel,) = sweeping(executable)
+    large = arrays[2].nbytes
+    assert sum(v.type.nbytes == large for node in executable.graph.nodes for v in node.operands) == 1, "the rows are read again"
+    found = [run(*arrays) for run in runs]
+    exact = hidden(*(a.astype(np.float64) for a in arrays))
+    bound = 1e-5 if dtype == "f4" else 1e-13
+    for value, expected in zip(found[0], exact):
+        assert np.abs(value - expected).max() <= bound * np.abs(expected).max()
+    for other in found[1:]:
+        for a, b in zip(found[0], other):
+            np.testing.assert_array_equal(a, b)
+    assert kernel.outputs == 2
+
+
+def test_sums_over_images_are_made_by_the_convolution():
+    def layer(x, w, v):
+        y = F.relu(F.conv(x, w, padding=1))
+        return F.conv(y, v, padding=1), y.sum(axis=(0, 2, 3)), (y * y).sum(axis=(0, 2, 3))
+
+    arrays = arrays_of((16, 8, 12, 12), (64, 8, 3, 3), (4, 64, 3, 3))
+    run = ng.jit(layer)
+    (kernel,) = sweeping(run.lower(*arrays).executable)
+    assert kernel.swept == 2 and kernel.outputs == 3, "the columns and the rows of an image"
+    exact = ng.jit(layer, backend="numpy")(*(a.astype("f8") for a in arrays))
+    for value, expected in zip(run(*arrays), exact):
+        assert np.abs(value - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_what_follows_from_a_sum_is_computed_after_it():
+    def normalised(x, w):
+        y = x @ w
+        centred = y - y.mean(axis=(0, 1))
+        return centred / np.sqrt((centred * centred).mean(axis=(0, 1)) + 1e-5)
+
+    arrays = arrays_of((16, 64, 24), (24, 64))
+    run = ng.jit(normalised)
+    (kernel,) = sweeping(run.lower(*arrays).executable)
+    assert sum(store.sweep for stage in kernel.stages for store in stage.stores) == 1, "the mean alone, not the variance"
+    np.testing.assert_allclose(run(*arrays), normalised(*arrays), rtol=1e-4, atol=1e-4)
+
+
+def test_a_wide_product_is_summed_in_panels():
+    def layer(x, w, h):
+        d = (x @ w) * h
+        return d, d.sum(axis=(0, 1))
+
+    arrays = arrays_of((8, 64, 256), (256, 1024), (8, 64, 1024))
+    run = ng.jit(layer)
+    (kernel,) = sweeping(run.lower(*arrays).executable)
+    d = arrays[0].astype("f8") @ arrays[1] * arrays[2]
+    for value, expected in zip(run(*arrays), (d, d.sum(axis=(0, 1)))):
+        assert np.abs(value - expected).max() <= 1e-5 * np.abs(expected).max()
