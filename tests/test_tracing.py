@@ -14,6 +14,7 @@ from nagraph.errors import LeakedTracerError, SignatureError
 from nagraph.ir.builder import active_stack
 from nagraph.ir.location import is_internal
 from nagraph.ops.region import interpret
+from nagraph.passes.expand import expand
 
 V = np.arange(3, dtype=np.float32)
 HERE = pathlib.Path(__file__).name
@@ -117,6 +118,18 @@ def test_lines_of_the_models_are_shown_and_of_the_layers_not():
     graph = ng.trace(lambda m, x: m(x), layer, V)
     assert {pathlib.Path(n.location.file).name for n in graph.nodes} == {HERE}
     assert not is_internal(str(pathlib.Path(ng.models.__file__).with_name("gpt2.py")))
+
+
+def test_what_a_layer_expands_to_has_the_line_of_its_call():
+    """In the derivative too, which most layers declare: the table of a profile names lines by that."""
+    def f(x):
+        y = ng.nn.functional.softmax(x)
+        return ng.nn.functional.layer_norm(y).sum()
+
+    graph = expand(ng.trace(ng.value_and_grad(f), np.ones((3, 4), np.float32)))
+    first = f.__code__.co_firstlineno
+    assert {n.op.name for n in graph.nodes} >= {"exp", "rsqrt"} and all(n.location is not None for n in graph.nodes)
+    assert {n.location.line for n in graph.nodes if n.location.file.endswith(HERE)} >= {first + 1, first + 2}
 
 
 def test_names_that_the_text_form_cannot_write_are_made_so():

@@ -88,15 +88,15 @@ class Builder:
             self._location, self._fixed = before
 
     def inline(self, graph: Graph, operands: Sequence[Value]) -> list[Value]:
-        """Emit the nodes of `graph` on `operands`; the values of its outputs."""
+        """Emit the nodes of `graph` on `operands`; the values of its outputs. Nodes without a line of their own get that of `at`."""
         env: dict[Value, Value] = dict(zip(graph.inputs, map(self.accept, operands), strict=True))
         exact = all(v.type == env[v].type for v in graph.inputs)
         for node in graph.nodes:
-            inner = tuple(env[v] for v in node.operands)
+            inner, location = tuple(env[v] for v in node.operands), node.location or self._location
             if exact:
-                copy = Node(node.op, inner, tuple(self.make_value(r.type) for r in node.results), node.location)
+                copy = Node(node.op, inner, tuple(self.make_value(r.type) for r in node.results), location)
             else:
-                copy = Node.create(node.op, inner, node.location, self.make_value)
+                copy = Node.create(node.op, inner, location, self.make_value)
             self.nodes.append(copy)
             env.update(zip(node.results, copy.results))
         return [env[v] for v in graph.outputs]

@@ -36,7 +36,7 @@ def test_the_timeline_is_left_as_json(done) -> None:
     trace = json.loads((folder / "timeline.json").read_text())
     slices = [e for e in trace["traceEvents"] if e["ph"] == "X"]
     call = slices[0]
-    assert call["name"] == "gpt2 train" and len(slices) > 50 and {e["tid"] for e in slices} == {0}
+    assert call["name"] == "gpt2 train" and len(slices) > 50 and {e["tid"] for e in slices} == {1}
     assert all(0 <= e["ts"] and e["ts"] + e["dur"] <= call["dur"] for e in slices)
     assert f"timeline  {folder / 'timeline.json'}" in result.out
     milliseconds = float(re.search(r"([\d.]+) ms a step", result.out)[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -160,22 +161,76 @@ def test_the_table_shows_the_longest_and_sums_up_the_rest(found) -> None:
     assert len(found.table(None).splitlines()) == len(found) + 5 and "more kernels" not in found.table(None)
 
 
+def check_trace_events(trace) -> None:
+    """What the trace event format wants of metadata and complete events, and Perfetto besides (it has no thread 0 of its own)."""
+    assert set(trace) == {"traceEvents", "displayTimeUnit", "otherData"} and trace["displayTimeUnit"] in ("ms", "ns")
+    tracks, about = {}, {}
+    for e in trace["traceEvents"]:
+        assert isinstance(e["name"], str) and isinstance(e["args"], dict) and all(type(e[k]) is int and e[k] > 0 for k in ("pid", "tid"))
+        if e["ph"] == "M":
+            kind = {"process_name": ("name", str), "thread_name": ("name", str), "thread_sort_index": ("sort_index", int)}[e["name"]]
+            assert list(e["args"]) == [kind[0]] and isinstance(e["args"][kind[0]], kind[1])
+            assert about.setdefault((e["name"], e["pid"], e["tid"]), e["args"][kind[0]]) == e["args"][kind[0]]
+        else:
+            assert e["ph"] == "X" and isinstance(e["cat"], str)
+            assert all(isinstance(e[k], (int, float)) and e[k] >= 0 for k in ("ts", "dur"))
+            tracks.setdefault((e["pid"], e["tid"]), []).append((round(e["ts"] * 1e3), round((e["ts"] + e["dur"]) * 1e3)))
+    names = [name for (kind, *_), name in about.items() if kind == "thread_name"]
+    assert len(set(names)) == len(names) and {key[1:] for key in about if key[0] == "thread_name"} == set(tracks)
+    assert {key[1:] for key in about if key[0] == "thread_sort_index"} == set(tracks)
+    assert {key[1] for key in about if key[0] == "process_name"} == {pid for pid, _ in tracks}
+    for slices in tracks.values():
+        around = []
+        for begin, end in sorted(slices, key=lambda s: (s[0], -s[1])):
+            while around and around[-1] <= begin:
+                around.pop()
+            assert not around or end <= around[-1], "on one track slices lie inside one another or apart"
+            around.append(end)
+
+
+def of_kind(trace, kind):
+    return [e for e in trace["traceEvents"] if e.get("cat") == kind]
+
+
 def test_the_timeline_is_valid_trace_event_json(found) -> None:
     trace = json.loads(json.dumps(found.timeline("scanned"), allow_nan=False))
-    assert set(trace) == {"traceEvents", "displayTimeUnit", "otherData"} and trace["displayTimeUnit"] in ("ms", "ns")
-    slices = [e for e in trace["traceEvents"] if e["ph"] == "X"]
-    about = [e for e in trace["traceEvents"] if e["ph"] == "M"]
-    assert len(slices) + len(about) == len(trace["traceEvents"])
-    for e in slices:
-        assert isinstance(e["name"], str) and isinstance(e["cat"], str) and isinstance(e["args"], dict)
-        assert all(isinstance(e[k], int) for k in ("pid", "tid"))
-        assert all(isinstance(e[k], (int, float)) and e[k] >= 0 for k in ("ts", "dur"))
-    named = {e["tid"]: e["args"]["name"] for e in about if e["name"] == "thread_name"}
-    assert {e["tid"] for e in slices} == set(named) and named[0] == "caller"
-    call, *chunks = slices
-    assert (call["name"], call["cat"], call["ts"]) == ("scanned", "call", 0)
-    assert len(chunks) == len(found.recording.events) and {c["name"] for c in chunks} == {r.name for r in found}
-    assert all(c["ts"] + c["dur"] <= call["dur"] for c in chunks)
-    assert sum(c["args"]["flops"] for c in chunks) == pytest.approx(found.flops)
-    assert sum(c["args"]["bytes"] for c in chunks) == pytest.approx(sum(r.nbytes for r in found))
-    assert any(c["args"]["lines"].startswith("test_profile.py:") for c in chunks)
+    check_trace_events(trace)
+    (call,) = of_kind(trace, "call")
+    caller = next(e for e in trace["traceEvents"] if e["name"] == "thread_name" and e["args"]["name"] == "caller")
+    assert caller["tid"] == caller["pid"] == call["tid"], "viewers know the main thread by that"
+    assert (call["name"], call["ts"], call["dur"] / 1e6) == ("scanned", 0, pytest.approx(found.seconds))
+    assert call["args"]["launches"] == sum(r.calls for r in found) and call["args"]["machine"] == str(found.machine)
+    kernels, chunks = of_kind(trace, "kernel"), of_kind(trace, "chunk")
+    assert len(chunks) == len(found.recording.events) and {k["name"] for k in kernels} == {r.name for r in found}
+    assert all(c["ts"] + c["dur"] <= call["dur"] for c in kernels + chunks)
+    assert sum(c["dur"] for c in chunks) / 1e6 == pytest.approx(sum(r.busy_seconds for r in found))
+    for slices in (kernels, chunks):
+        assert sum(c["args"]["flops"] for c in slices) == pytest.approx(found.flops)
+        assert sum(c["args"]["bytes"] for c in slices) == pytest.approx(sum(r.nbytes for r in found))
+    for k in kernels:
+        assert k["args"]["GFLOP/s"] == pytest.approx(k["args"]["flops"] / k["dur"] / 1e3, abs=0.01)
+    assert any(k["args"]["lines"].startswith("test_profile.py:") for k in kernels)
+
+
+def test_a_turn_of_a_loop_is_a_slice_of_its_own(found) -> None:
+    kernels = of_kind(found.timeline(), "kernel")
+    product = next(r for r in found if "dot_general" in r.name)
+    assert {k["args"]["turn"] for k in kernels if k["name"] == product.name} == set(range(product.calls))
+    for launch, turn in {(k["args"]["launch"], k["args"]["turn"]) for k in kernels}:
+        parts = [k["args"]["units"].split(" of ") for k in kernels if (k["args"]["launch"], k["args"]["turn"]) == (launch, turn)]
+        assert sum(int(done) for done, _ in parts) == int(parts[0][1]) == found.works[launch].units
+
+
+def test_two_threads_have_two_tracks_and_a_caller_without_chunks_has_the_call() -> None:
+    fn = ng.trace(lambda x: np.exp(np.sort(np.tanh(x))), ng.spec((256, 1024), np.float32))
+    found = ng.compile(fn, backend="llvm", threads=2).profile(np.ones((256, 1024), np.float32))
+    check_trace_events(found.timeline())
+    events = found.recording.events.copy()
+    caller, worker = next(iter(found.recording.threads)), 12345
+    split = replace(found, recording=replace(found.recording, events=events))
+    events["thread"] = worker
+    trace = split.timeline()
+    check_trace_events(trace)
+    named = {e["args"]["name"]: e["tid"] for e in trace["traceEvents"] if e["name"] == "thread_name"}
+    assert caller != worker and named == {"caller": 1, "thread 12345": 2}
+    assert {e["tid"] for e in of_kind(trace, "call")} == {1} and {e["tid"] for e in of_kind(trace, "chunk")} == {2}
