@@ -24,6 +24,7 @@ from nagraph.backends.llvm.values import lane_axes
 from nagraph.ir.scalar import I64
 from nagraph.kernel.blocks import Blocks, blocks
 from nagraph.kernel.form import Apply, Kernel, Number, Read, Running, Stage
+from nagraph.kernel.update import only_copies
 from nagraph.plan.plan import aligned
 
 #: What a kernel function takes: the thread's table of pointers, which of them are its operands, its units, its scratch.
@@ -50,24 +51,29 @@ def emit(module: Module, kernel: Kernel, name: str) -> Emitted:
     frame = Frame(kernel, code)
     slots, args, *_ = code.arguments
     frame.pointers = [operand_pointer(code, slots, args, i) for i in range(len(kernel.operands))]
-    split = blocks(kernel)
-    if split is not None and fit(split):
-        emitted = _by_blocks(frame, split)
-        code.ret()
-        return emitted
-    parts = [as_contraction(kernel, s) or s for s in kernel.stages]
-    if any(isinstance(p, Contraction) and p.rows for p in parts):
-        emitted = _by_slices(frame, [p if isinstance(p, Stage) or p.rows else p.stage for p in parts])
-    elif any(isinstance(p, Contraction) for p in parts):
-        emitted = _by_rows(frame, parts)
-    elif not kernel.swept and (found := turned_loads(kernel)) is not None:
-        emitted = _by_squares(frame, *found)
-    elif _along_grid(kernel):
-        emitted = _by_lanes(frame)
+    if only_copies(kernel):
+        with code.when(code.compare("icmp ne", *frame.pointers)):
+            emitted = _emitted(frame)
     else:
-        emitted = _by_points(frame)
+        emitted = _emitted(frame)
     code.ret()
     return emitted
+
+
+def _emitted(frame: Frame) -> Emitted:
+    """Write the units in the way that suits the kernel."""
+    kernel = frame.kernel
+    split = blocks(kernel)
+    if split is not None and fit(split):
+        return _by_blocks(frame, split)
+    parts = [as_contraction(kernel, s) or s for s in kernel.stages]
+    if any(isinstance(p, Contraction) and p.rows for p in parts):
+        return _by_slices(frame, [p if isinstance(p, Stage) or p.rows else p.stage for p in parts])
+    if any(isinstance(p, Contraction) for p in parts):
+        return _by_rows(frame, parts)
+    if not kernel.swept and (found := turned_loads(kernel)) is not None:
+        return _by_squares(frame, *found)
+    return _by_lanes(frame) if _along_grid(kernel) else _by_points(frame)
 
 
 def operand_pointer(code: Code, slots: Reg, args: Reg, i: int) -> Reg:

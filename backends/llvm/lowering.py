@@ -206,6 +206,12 @@ class _PlanLowering:
                 return
             if found is None:
                 raise MissingRuleError(f"op {op.name} has no native code")
+            update = self.lowering.update_of(step.node)
+            if update is not None:  # what stands there already stays, be it found here or, of a donated array, at the call
+                x, target = step.node.operands[0], self.pointer(step.results[0])
+                if self.whole(x) != target:
+                    self.copy(x, self.whole(x), self._layout(x), target, self._layout(step.node.result))
+                found = update
             slots = [self.whole(v) for v in found.reads]
             slots += [self.program.constant(c) for c in found.constants]
             slots += [self.pointer(s) for s in step.results]
@@ -237,11 +243,11 @@ class _PlanLowering:
     def _layout(self, v: Value) -> Layout:
         return self.lowering.layouts.get(v, row_major(v.shape)) if v not in self.lowering.constants else row_major(v.shape)
 
-    def copy(self, v: Value, source: int, layout: Layout, target: int) -> None:
-        """A value, as it stands at a pointer, row-major to another."""
+    def copy(self, v: Value, source: int, layout: Layout, target: int, written: Layout | None = None) -> None:
+        """A value, as it stands at a pointer, to another: row-major there, or as `written`."""
         with Builder() as builder:
             graph = builder.graph("copy", [builder.input(v.type)])
-        self._launch(lower_kernel(graph, [layout]), (source, target), None)
+        self._launch(lower_kernel(graph, [layout], None if written is None else [written]), (source, target), None)
 
     def _copy_out(self, output: int, slot: int) -> None:
         v = self.plan.graph.outputs[output]

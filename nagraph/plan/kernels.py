@@ -18,8 +18,10 @@ from nagraph.kernel.form import Kernel
 from nagraph.kernel.lower import Layout, NotRowLocal, array_constants, row_major
 from nagraph.kernel.lower import lower as lower_kernel
 from nagraph.kernel.sharing import may_share
+from nagraph.kernel.update import lower_update
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.control import Scan, WhileLoop
+from nagraph.ops.dynamic_slice import DynamicUpdateSlice
 from nagraph.ops.indexing import Scatter
 from nagraph.ops.materialize import Recompute
 from nagraph.ops.movement import Broadcast, Transpose
@@ -79,8 +81,16 @@ class KernelLowering(Lowering):
                 raise
         return self.kernels[node]
 
-    def _kernel(self, node: Node) -> KernelStep:
-        """The node, or the body of a fused region, as a kernel that reads whole values by their layouts."""
+    def update_of(self, node: Node) -> KernelStep | None:
+        """The kernel of a node that changes a part of its operand, if that stands where the result goes; None for other nodes."""
+        if not isinstance(node.op, DynamicUpdateSlice) or node in self.joined:
+            return None
+        graph, reads, layouts = self._graph(node)
+        kernel = lower_update(graph, layouts, self.layouts.get(node.result, row_major(node.result.shape)))
+        return None if kernel is None else KernelStep(kernel, reads, _constants_read(graph))
+
+    def _graph(self, node: Node) -> tuple[Graph, tuple[Value, ...], list[Layout]]:
+        """The node, or the body of a fused region, as a graph; the whole values that its inputs show, and how."""
         reads: list[Value] = []
         layouts: list[Layout] = []
         with Builder() as builder:
@@ -104,7 +114,11 @@ class KernelLowering(Lowering):
                 results = [inner[v] for v in node.op.body.outputs]
             else:
                 results = list(builder.emit(node.op, tuple(operands)))
-            graph = builder.graph("kernel", results)
+            return builder.graph("kernel", results), tuple(reads), layouts
+
+    def _kernel(self, node: Node) -> KernelStep:
+        """The same as a kernel that reads whole values by their layouts."""
+        graph, reads, layouts = self._graph(node)
         written = [self.layouts.get(v, row_major(v.shape)) for v in node.results]
         # A region of one row would be computed by one thread: apart, its nodes are better off, unless it is small.
         large = isinstance(node.op, Call) and max(v.type.size for v in (*node.operands, *node.results)) > SERIAL
@@ -115,9 +129,7 @@ class KernelLowering(Lowering):
                 raise NotRowLocal("it would have other rows if its result stood inside another value")
         if any(t.size * t.dtype.itemsize > LARGEST_TILE for t in kernel.tiles) and blocks(kernel) is None:
             raise NotRowLocal("its matrices are too large to be computed whole, and do not go in blocks of rows")
-        producers = graph.producers
-        constants = tuple(producers[v].op.array for v in array_constants(graph))  # type: ignore[attr-defined]
-        return KernelStep(kernel, tuple(reads), constants)
+        return KernelStep(kernel, reads, _constants_read(graph))
 
     def _place(self, t: int, v: Value) -> bool:
         whole = self.placed[v].whole if v in self.placed else v
@@ -254,6 +266,11 @@ def _writes_in(node: Node, v: Value, order: tuple[int, ...]) -> bool:
         return True
     op, x = products[0].op, products[0].operands[0]
     return len(nodes) == 1 and v.ndim == 2 and order == (1, 0) and x.ndim - 1 not in op.contract[0]  # type: ignore[attr-defined]
+
+
+def _constants_read(graph: Graph) -> tuple[np.ndarray[Any, Any], ...]:
+    """The arrays of constants that the kernel of a graph reads beside its inputs."""
+    return tuple(graph.producers[v].op.array for v in array_constants(graph))  # type: ignore[attr-defined]
 
 
 def _points(kernel: Kernel) -> int:

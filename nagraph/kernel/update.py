@@ -1,0 +1,46 @@
+"""Updates in place: of a value that stands where its result goes, a kernel writes nothing but the block that changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nagraph.ir.graph import Graph
+from nagraph.kernel.affine import atom
+from nagraph.kernel.collapse import collapse
+from nagraph.kernel.elements import Elements
+from nagraph.kernel.form import Kernel, Load, Stage, Store
+from nagraph.kernel.lower import Layout, Lowering
+from nagraph.ops.dynamic_slice import DynamicUpdateSlice
+
+#: A block that is smaller than its array by this factor is worth a kernel of its own.
+SMALL = 2
+
+
+def lower_update(graph: Graph, layouts: Sequence[Layout], written: Layout) -> Kernel | None:
+    """y[a + i] = u[i] for a graph that is one `dynamic_update_slice`, whose x stands in the bytes of y already; None for others."""
+    node = graph.producers.get(graph.outputs[0])
+    if node is None or not isinstance(node.op, DynamicUpdateSlice):
+        return None
+    x, update, *starts = node.operands
+    if x not in graph.inputs or not 0 < SMALL * update.type.size <= x.type.size:
+        return None
+    low = Lowering(graph, layouts, 1)
+    low.extents[:] = update.shape
+    elements = Elements(low, (0, 1, 1, 0), low.extents)
+    place = [(atom(axis), step) for axis, step in enumerate(written.strides)]
+    for start, n, m, step in zip(starts, x.shape, update.shape, written.strides):
+        if n > m:
+            place.append((elements.clamped(elements.element(start, ()), n - m + 1), step))
+    value = elements.element(update, tuple(map(atom, range(x.ndim))))
+    store = Store(len(low.operands), elements.sum(place, written.offset), value)
+    operands = tuple(v.dtype for v in (*low.operands, x))
+    return collapse(Kernel(tuple(low.extents), x.ndim, operands, 1, (), (Stage((), 0, tuple(elements.body), (), (), (store,)),)))
+
+
+def only_copies(kernel: Kernel) -> bool:
+    """Whether a kernel puts elements of one operand to the same places of another: nothing is left to do if these are the same bytes."""
+    if len(kernel.stages) != 1 or len(kernel.operands) != 2:
+        return False
+    (stage,) = kernel.stages
+    return (len(stage.body) == len(stage.stores) == 1 and not stage.folds and not stage.writes and isinstance(stage.body[0], Load)
+            and stage.body[0].mask is None and stage.body[0].index == stage.stores[0].index and stage.stores[0].combine is None)
