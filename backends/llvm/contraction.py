@@ -16,7 +16,7 @@ from nagraph.ir.scalar import F32, F64
 from nagraph.ir.types import DType
 from nagraph.kernel.affine import Affine
 from nagraph.kernel.form import Kernel, Load, Read, Stage, Store
-from nagraph.kernel.panels import columns, cut
+from nagraph.kernel.panels import columns, cut, with_row
 
 #: Rows and columns of the block of a large product, and bytes of a B that need not be cut.
 BLOCK = 192, 256
@@ -26,6 +26,10 @@ LEAST_SLICE = 1 << 11
 #: Units that a product has at least, so that threads can share it, unless its blocks had fewer rows than these.
 LEAST_UNITS = 8
 LEAST_ROWS = 12
+#: Columns of a strip, and the fewest of a panel, where B streams past one row.
+STRIP, LEAST_PANEL = 64, 192
+#: Products that an element of one row sums from which lanes run along the sum, if both factors stand so.
+LONG = 64
 #: With fewer units than these it matters how many there are.
 FEW_UNITS = 32
 
@@ -78,6 +82,8 @@ class Contraction:
         if turned:
             columns, rows = replace(self, n=extent).blocks(self.n, products)
             return rows, columns
+        if extent == 1:  # B is read once: the longer its rows, the better
+            return 1, _panel(self.n) if products == 1 else self.n
         small = self.k * len(self.a_offsets) * self.n * self.dtype.itemsize <= CACHED_NBYTES
         rows, columns = min(extent, BLOCK[0]), self.n if small else min(self.n, BLOCK[1])
         while products * -(-extent // rows) * -(-self.n // columns) < LEAST_UNITS and rows > LEAST_ROWS:
@@ -217,11 +223,24 @@ def in_panels(kernel: Kernel) -> Kernel:
     first, size = kernel.axes[found[0]], products[0].n
     units = math.prod(kernel.axes[:kernel.grid - 1]) * -(-kernel.axes[kernel.grid - 1] // BLOCK[0]) if kernel.grid else 1
     large = any(p.k * len(p.a_offsets) * p.n * p.dtype.itemsize > CACHED_NBYTES for p in products)
-    most = BLOCK[1] if large else size
-    while most > 64 and units * -(-size // most) < LEAST_UNITS:
-        most //= 2
+    least = 32
+    if large and not kernel.grid and all(p.b_column == 1 for p in products):
+        kernel, most = with_row(kernel), _panel(size)  # one row, past which B streams
+    elif large and not kernel.grid and all(p.b_step == 1 and p.k >= LONG for p in products):
+        most, least = BLOCK[1], 1  # B has its columns side by side: each is a sum along both, no product in tiles
+    else:
+        most = BLOCK[1] if large else size
+        while most > 64 and units * -(-size // most) < LEAST_UNITS:
+            most //= 2
     width = max((w for w in range(1, first + 1) if first % w == 0 and w * (size // first) <= most), default=first)
-    return cut(kernel, width) if width < first and width * (size // first) >= 32 else kernel
+    return cut(kernel, width) if width < first and width * (size // first) >= least else kernel
+
+
+def _panel(columns: int) -> int:
+    """Columns of B that one unit takes of a product of one row: whole strips, in units that threads can share evenly."""
+    strips = -(-columns // STRIP)
+    units = next((u for u in (LEAST_UNITS, 6, 4) if strips % u == 0), LEAST_UNITS)
+    return max(LEAST_PANEL, -(-strips // units) * STRIP)
 
 
 def nested(kernel: Kernel, index: Affine, axes: Sequence[int]) -> int | None:

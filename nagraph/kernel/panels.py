@@ -29,6 +29,18 @@ def _tile_indices(stage: Stage) -> list[Affine]:
     return [*reads, *(f.index for f in stage.folds), *(w.index for w in stage.writes)]
 
 
+def with_row(kernel: Kernel) -> Kernel:
+    """A kernel without a grid as one whose grid is one row."""
+
+    def index(x: Affine) -> Affine:
+        return total(((atom(a + 1 if a >= 0 else a), c) for a, c in x.terms), x.offset)
+
+    def loops(nest: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(a + 1 for a in nest)
+
+    return dataclasses.replace(kernel, axes=(1, *kernel.axes), grid=1, stages=tuple(reindexed(s, index, loops) for s in kernel.stages))
+
+
 def cut(kernel: Kernel, width: int) -> Kernel:
     """The kernel with the first of its columns' axes cut into parts of `width`, which must divide it; their number is grid axis 0."""
     axis = columns(kernel)[0]

@@ -13,8 +13,9 @@ from nagraph.ir.builder import Builder, current
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.types import TensorType
+from nagraph.kernel.affine import Affine
 from nagraph.kernel.blocks import blocks
-from nagraph.kernel.form import Kernel
+from nagraph.kernel.form import Kernel, Stage
 from nagraph.kernel.lower import Layout, NotRowLocal, array_constants, row_major
 from nagraph.kernel.lower import lower as lower_kernel
 from nagraph.kernel.sharing import may_share
@@ -127,7 +128,8 @@ class KernelLowering(Lowering):
             plain = lower_kernel(graph, layouts, [row_major(v.shape) for v in node.results], 2 if large else 1)
             if _points(plain) != _points(kernel):
                 raise NotRowLocal("it would have other rows if its result stood inside another value")
-        if any(t.size * t.dtype.itemsize > LARGEST_TILE for t in kernel.tiles) and blocks(kernel) is None:
+        large = any(t.size * t.dtype.itemsize > LARGEST_TILE for t in kernel.tiles)
+        if large and any(map(_makes_matrix, kernel.stages)) and blocks(kernel) is None:
             raise NotRowLocal("its matrices are too large to be computed whole, and do not go in blocks of rows")
         return KernelStep(kernel, reads, _constants_read(graph))
 
@@ -266,6 +268,15 @@ def _writes_in(node: Node, v: Value, order: tuple[int, ...]) -> bool:
         return True
     op, x = products[0].op, products[0].operands[0]
     return len(nodes) == 1 and v.ndim == 2 and order == (1, 0) and x.ndim - 1 not in op.contract[0]  # type: ignore[attr-defined]
+
+
+def _makes_matrix(stage: Stage) -> bool:
+    """Whether a stage computes a matrix product of several rows at each point of the grid, not one row of it."""
+    for fold in (f for f in stage.folds if f.op is None):
+        x, y = ({axis for axis, _ in getattr(stage.body[v], "index", Affine()).terms} & {*stage.kept} for v in fold.values)
+        if x - y and y - x:
+            return True
+    return False
 
 
 def _constants_read(graph: Graph) -> tuple[np.ndarray[Any, Any], ...]:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.backends.llvm.contraction import in_panels
+from nagraph.backends.llvm.contraction import as_contraction, in_panels
 from nagraph.kernel.interpret import interpret_kernel
 from nagraph.kernel.lower import lower
-from nagraph.kernel.panels import columns, cut
+from nagraph.kernel.panels import columns, cut, with_row
 from nagraph.kernel.verify import verify_kernel
 from nagraph.nn import functional as F
 
@@ -51,3 +51,27 @@ def test_a_large_right_side_is_read_in_panels_and_a_small_one_is_not():
     assert in_panels(small) is small
     few = kernel_of(layer, (32, 128), (128, 512), (512,))
     assert in_panels(few).axes[0] == 8
+
+
+def test_one_row_takes_wide_panels_of_a_large_right_side():
+    def layer(x, w, b):
+        return F.relu(x @ w + b)
+
+    kernel = in_panels(kernel_of(layer, (1, 768), (768, 3072), (3072,)))
+    assert kernel.axes[:kernel.grid] == (8, 1) and kernel.tiles[0].size == 384
+    (product, _) = (as_contraction(kernel, stage) for stage in kernel.stages)
+    assert product is not None and product.n == 384, "the panels are no rows"
+
+
+def test_one_row_along_the_columns_of_a_large_right_side_is_summed_column_by_column():
+    kernel = in_panels(kernel_of(lambda x, w: x @ w.T, (1, 768), (50257, 768)))
+    assert kernel.axes[0] == 1733 and [as_contraction(kernel, stage) for stage in kernel.stages] == [None, None]
+    few = kernel_of(lambda x, w: x @ w.T, (1, 40), (50257, 40))
+    assert in_panels(few) is few
+
+
+def test_a_kernel_with_one_row_computes_the_same():
+    kernel = kernel_of(lambda x, w, b: F.relu(x @ w + b), (1, 7), (7, 24), (24,))
+    arrays = [RNG.normal(size=s).astype("f4") for s in ((1, 7), (7, 24), (24,))]
+    assert kernel.grid == 0 and with_row(kernel).axes == (1, *kernel.axes)
+    np.testing.assert_array_equal(run(with_row(kernel), arrays, 24), run(kernel, arrays, 24))

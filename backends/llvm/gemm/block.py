@@ -47,6 +47,11 @@ def scratch_layout(tile: Tile) -> dict[str, int]:
     return {**starts, "end": end}
 
 
+def chain_depth(code: Code, k: Reg) -> Reg:
+    """How many of k products one chain adds up: chains are of one length, but the last."""
+    return code.binary("and", code.add(ceil_div(code, k, ceil_div(code, k, i64(CHAIN))), i64(15)), i64(-16))
+
+
 def blocked(module: Module, tile: Tile, name: str) -> None:
     """C (+)= Σₜ AₜBₜ for m, n, k, batches > 0: the function `name` with ARGUMENTS."""
     code = module.function(name, "void", ARGUMENTS, linkage="internal")
@@ -84,7 +89,7 @@ class _Nest:
         # Chains: several batches in one where k is short, several in a batch where it is long; whatever m and n.
         groups = ceil_div(code, self.batches, code.call("llvm.smax.i64", "i64", code.binary("udiv", i64(CHAIN), self.k), i64(1)))
         taps = ceil_div(code, self.batches, groups)
-        depth = code.binary("and", code.add(ceil_div(code, self.k, ceil_div(code, self.k, i64(CHAIN))), i64(15)), i64(-16))
+        depth = chain_depth(code, self.k)
         # Measured: an A with unit rows, whose columns are copied, likes smaller blocks.
         turned = code.binary("and", self.pack_a, code.binary("xor", self.straight, Reg("i1", "true")))
         blocks = ceil_div(code, self.m, code.select(turned, i64(tile.block_rows // 2), i64(tile.block_rows)))

@@ -6,6 +6,7 @@ from nagraph.backends.llvm.code import Code, Module, Reg, constant, i64
 from nagraph.backends.llvm.gemm.block import ARGUMENTS, blocked, kernel_name, kernel_table, scratch_layout
 from nagraph.backends.llvm.gemm.microkernel import microkernel
 from nagraph.backends.llvm.gemm.packing import emit_copies
+from nagraph.backends.llvm.gemm.stream import LARGE_NBYTES, streamed
 from nagraph.backends.llvm.gemm.tile import Tile
 from nagraph.backends.llvm.gemm.vectors import minimum
 
@@ -21,6 +22,7 @@ def emit_routine(tile: Tile) -> str:
             microkernel(module, tile, kernel_name(rows, width), rows, width)
     emit_copies(module, tile)
     blocked(module, tile, "blocked")
+    streamed(module, tile, "streamed")
     _entry(module, tile, f"gemm_{tile.suffix}")
     return str(module)
 
@@ -35,12 +37,14 @@ def _entry(module: Module, tile: Tile, name: str) -> None:
 
     for few columns if A has unit rows: then those of Cᵀ fill vectors, and nothing needs packing;
     for one row if B has unit rows: then they are the rows of Bᵀ, which need no packing either.
+
+    One row times a large B with unit columns streams.
     """
     code = module.function(name, "void", ARGUMENTS)
     a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch, soon = code.arguments
     with code.when(code.compare("icmp sgt", minimum(code, m, n), i64(0))):
-        empty, some, turned, other, row, straight, done = (
-            code.fresh(block) for block in ("empty", "some", "turned", "other", "row", "straight", "done"))
+        empty, some, turned, other, row, straight, stream, blocks, done = (
+            code.fresh(block) for block in ("empty", "some", "turned", "other", "row", "straight", "stream", "blocks", "done"))
         code.branch(code.compare("icmp sgt", minimum(code, k, batches), i64(0)), some, empty)
         code.label(empty)
         with code.when(code.compare("icmp eq", accumulate, i64(0))):
@@ -61,6 +65,14 @@ def _entry(module: Module, tile: Tile, name: str) -> None:
                   accumulate, scratch, soon)
         code.jump(done)
         code.label(straight)
+        large = code.compare("icmp sge", code.mul(b_row, k), i64(LARGE_NBYTES // tile.size))
+        alone = code.binary("and", code.compare("icmp eq", m, i64(1)), code.compare("icmp eq", batches, i64(1)))
+        plain = [code.compare("icmp eq", table, Reg("ptr", "null")) for table in (a_offsets, b_offsets)]
+        code.branch(_all(code, large, alone, *plain, code.compare("icmp eq", b_col, i64(1))), stream, blocks)
+        code.label(stream)
+        code.call("streamed", "void", *code.arguments)
+        code.jump(done)
+        code.label(blocks)
         code.call("blocked", "void", a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets,
                   accumulate, scratch, soon)
         code.jump(done)

@@ -313,3 +313,13 @@ def test_maps_that_write_along_another_axis_than_they_read_go_square_by_square(s
     assert sum(turned_loads(k) is not None for k in kernels) == (2 if min(shape[1:]) >= 8 else 0)
     for found, expected in zip(executable(x, y), fn(x, y), strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 20])
+@pytest.mark.parametrize("follow", [lambda y, b: y, lambda y, b: np.tanh(y + b), lambda y, b: (y * b).sum(axis=-1)])
+def test_a_product_may_have_rows_longer_than_a_cache(rows, follow):
+    rng = np.random.default_rng(0)
+    x, w, b = (rng.normal(size=s).astype("f4") for s in ((rows, 4), (4, 100003), (100003,)))
+    found = ng.jit(lambda x, w, b: follow(x @ w, b))(x, w, b)
+    expected = follow(x.astype("f8") @ w, b.astype("f8"))
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from nagraph.backends.llvm.gemm import gemm_module, scratch_nbytes
+from nagraph.backends.llvm.gemm.stream import LARGE_NBYTES, PANEL, VECTORS
 from nagraph.backends.llvm.gemm.tile import CHAIN
 from nagraph.backends.llvm.native import Library, object_code
 from nagraph.ir.types import DTYPES
@@ -111,6 +112,22 @@ def test_large_shapes(native, rng, layouts):
     for m, n, k in ((500, 300, 1100), (300, 1024, 1024), (1030, 260, 2 * CHAIN + 1), (2100, 3, 600), (1, 700, 1300)):
         a, b = native.whole(rng, m, k), native.whole(rng, k, n)
         assert (native(LAYOUTS[layouts[0]](a), LAYOUTS[layouts[1]](b)) == a @ b).all(), (m, n, k)
+
+
+@pytest.mark.parametrize("n, k", [(PANEL, CHAIN), (2 * PANEL + 37, 2 * CHAIN + 5), (300, 3 * CHAIN), (17 * VECTORS, 4099)])
+def test_one_row_streams_past_a_large_matrix_with_the_bits_of_many(gemm, rng, n, k):
+    assert n * k * gemm.dtype.itemsize >= LARGE_NBYTES
+    room = gemm.real(rng, k, n + 6)
+    a, b = gemm.real(rng, 1, k), room[:, 3:-3]
+    c = gemm.real(rng, 1, n)
+    for accumulate in (False, True):
+        many = gemm(np.repeat(a, 5, axis=0), b, np.repeat(c, 5, axis=0), accumulate=accumulate)
+        guarded = np.full((3, n + 40), GUARD, gemm.dtype)
+        guarded[1:-1, 20:-20] = c
+        gemm(a, b, guarded[1:-1, 20:-20], accumulate=accumulate)
+        assert same_bits(guarded[1:-1, 20:-20].copy(), many[2:3].copy())
+        guarded[1:-1, 20:-20] = GUARD
+        assert (guarded == GUARD).all()
 
 
 @pytest.mark.parametrize("shape", [(12, 33, 20), (300, 140, 70), (1, 30, 64), (50, 1, 64), (40, 3, 600)], ids=str)
@@ -266,7 +283,7 @@ def at_the_end(x):
 
 @pytest.mark.parametrize("layouts", list(itertools.product(["rows", "columns"], repeat=2)), ids="-".join)
 def test_nothing_beyond_is_read(gemm, rng, layouts):
-    for m, n, k in ((13, 37, 29), (1, 37, 29), (37, 1, 29), (40, 3, 9), (300, 130, 20), (5, 5, 5), (33, 256, 1)):
+    for m, n, k in ((13, 37, 29), (1, 37, 29), (37, 1, 29), (40, 3, 9), (300, 130, 20), (5, 5, 5), (33, 256, 1), (1, 301, 1000)):
         a, b = (at_the_end(LAYOUTS[how](gemm.whole(rng, *s))) for how, s in zip(layouts, ((m, k), (k, n))))
         c = at_the_end(np.zeros((m, n), gemm.dtype))
         assert (gemm(a, b, c) == a @ b).all()
