@@ -30,7 +30,7 @@ def _tile_indices(stage: Stage) -> list[Affine]:
 
 
 def with_row(kernel: Kernel) -> Kernel:
-    """A kernel without a grid as one whose grid is one row."""
+    """The kernel with an outermost grid axis of one row."""
 
     def index(x: Affine) -> Affine:
         return total(((atom(a + 1 if a >= 0 else a), c) for a, c in x.terms), x.offset)
@@ -38,26 +38,22 @@ def with_row(kernel: Kernel) -> Kernel:
     def loops(nest: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(a + 1 for a in nest)
 
-    return dataclasses.replace(kernel, axes=(1, *kernel.axes), grid=1, stages=tuple(reindexed(s, index, loops) for s in kernel.stages))
+    stages = tuple(reindexed(s, index, loops) for s in kernel.stages)
+    return dataclasses.replace(kernel, axes=(1, *kernel.axes), grid=kernel.grid + 1, stages=stages)
 
 
 def cut(kernel: Kernel, width: int) -> Kernel:
     """The kernel with the first of its columns' axes cut into parts of `width`, which must divide it; their number is grid axis 0."""
-    axis = columns(kernel)[0]
-    parts = kernel.axes[axis] // width
-    axes = [parts, *kernel.axes]
-    axes[axis + 1] = width
+    wider, axis = with_row(kernel), columns(kernel)[0] + 1
+    axes = list(wider.axes)
+    axes[0], axes[axis] = axes[axis] // width, width
 
     def index(x: Affine) -> Affine:
-        moved = total(((atom(a + 1 if a >= 0 else a), c) for a, c in x.terms), x.offset)
-        return total(((moved, 1), (atom(0), x.coefficient(axis) * width)))
+        return total(((x, 1), (atom(0), x.coefficient(axis) * width)))
 
-    def loops(nest: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(a + 1 for a in nest)
-
-    stages = [_own_part(reindexed(s, index, loops)) for s in kernel.stages]
-    tiles = tuple(Tile(t.dtype, t.size // parts) for t in kernel.tiles)
-    return dataclasses.replace(kernel, axes=tuple(axes), grid=kernel.grid + 1, tiles=tiles, stages=tuple(stages))
+    stages = tuple(_own_part(reindexed(s, index, lambda nest: nest)) for s in wider.stages)
+    tiles = tuple(Tile(t.dtype, t.size // axes[0]) for t in kernel.tiles)
+    return dataclasses.replace(wider, axes=tuple(axes), tiles=tiles, stages=stages)
 
 
 def _own_part(stage: Stage) -> Stage:
