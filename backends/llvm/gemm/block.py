@@ -117,14 +117,24 @@ class _Nest:
             c = self.at(self.c, (i, self.c_row), (j, i64(1)))
             with code.when(self.pack_b):
                 self.pack_strip(b)
-            # A vector and up to half of one take less time apart than as two vectors.
-            both = code.compare("icmp sle", self.columns, i64(3 * tile.lanes // 2))
-            apart = code.binary("and", both, code.compare("icmp sgt", self.columns, i64(tile.lanes)))
-            part = code.select(apart, i64(tile.lanes), self.columns)
+            part = self.part()
             b = code.select(self.pack_b, self.b_strip, b)
             x = loops.enter_context(code.loop(i64(0), self.columns, part, known=True)).index
             columns = minimum(code, part, code.sub(self.columns, x))
             self.tiles(a, self.at(b, (x, i64(1))), self.at(c, (x, i64(1))), columns)
+
+    def part(self) -> Reg:
+        """Columns of the strip that are computed at a time: all, but for those that take less time apart.
+
+        With masks, a vector and up to half of one; without them, less than a vector, which powers of two make up.
+        """
+        code, lanes = self.code, self.tile.lanes
+        if self.tile.masks:
+            both = code.compare("icmp sle", self.columns, i64(3 * lanes // 2))
+            apart = code.binary("and", both, code.compare("icmp sgt", self.columns, i64(lanes)))
+            return code.select(apart, i64(lanes), self.columns)
+        power = code.binary("lshr", i64(-1 << 63), code.call("llvm.ctlz.i64", "i64", self.columns, Reg("i1", "false")))
+        return code.select(code.compare("icmp slt", self.columns, i64(lanes)), power, self.columns)
 
     def no_requests(self) -> Reg:
         """A table with nothing to ask for."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nagraph.backends.llvm.code import Code, Module, Reg, constant, i64, vector
 from nagraph.backends.llvm.gemm.tile import Tile
-from nagraph.backends.llvm.gemm.vectors import first_lanes, fma, load, prefetch, splat, store
+from nagraph.backends.llvm.gemm.vectors import first_lanes, fma, load, minimum, prefetch, splat, store
 
 #: a, a_row, a_col, a_offsets, b, b_row, b_offsets, c, c_row, blocks, columns, k, batches, add, ahead, ahead_row, soon
 ARGUMENTS = ("ptr noalias", "i64", "i64", "ptr noalias", "ptr noalias", "i64", "ptr noalias", "ptr noalias", "i64",
@@ -19,7 +19,8 @@ def microkernel(module: Module, tile: Tile, name: str, rows: int, width: int) ->
     """C (+)= Σₜ AₜBₜ for `blocks` tiles of C one below another, of so many rows and columns; each sum is a chain of fma.
 
     B has unit steps along its rows. Columns from `columns` on are left alone: there are more of them than half the width,
-    so that of several vectors the upper half alone needs masks. While the first tile is computed, memory at `ahead`, in
+    so that of several vectors the upper half alone needs masks. Without masks one vector is whole, and of several the last ones
+    lie so far back that they are: columns in two of them are computed twice, with the same result. While the first tile is computed, memory at `ahead`, in
     steps of `ahead_row`, is brought into the second cache: what the next call reads of B, or, where B ends, a piece from the
     table `soon`. Each further tile takes a piece of this table: [taken, count, (address, step) of each piece, (address, 0) in the end].
     """
@@ -29,7 +30,7 @@ def microkernel(module: Module, tile: Tile, name: str, rows: int, width: int) ->
     steps = [code.mul(a_row, i64(i)) for i in range(POINTER_ROWS)]
     starts = [code.mul(a_row, i64(i)) for i in range(0, rows, POINTER_ROWS)]
     a_tile, c_tile = code.mul(a_row, i64(rows)), code.mul(c_row, i64(rows))
-    zeros = [constant(row.kind, "0")] * (rows * len(row.masks))
+    zeros = [constant(row.kind, "0.0")] * (rows * len(row.masks))
     with code.loop(i64(0), blocks, carried=(a, c, ahead, ahead_row), known=True) as down:
         a, c, ahead, ahead_row = down.carried
         places = [code.offset(c, tile.element, code.mul(c_row, i64(i))) for i in range(rows)]
@@ -64,14 +65,18 @@ def take(code: Code, soon: Reg, more: Reg) -> tuple[Reg, Reg]:
 
 
 class _Row:
-    """A row of B or C as vectors, of which the last ones are masked."""
+    """A row of B or C as vectors, of which the last ones are masked or, without masks, end where the columns do."""
 
     def __init__(self, code: Code, tile: Tile, width: int, columns: Reg):
         lanes = min(width, tile.lanes)
         self.code, self.tile, self.kind = code, tile, vector(lanes, tile.element)
         self.starts = [i64(j) for j in range(0, width, lanes)]
-        sure = len(self.starts) // 2
-        self.masks = [None] * sure + [first_lanes(code, lanes, code.sub(columns, j)) for j in self.starts[sure:]]
+        sure, self.masks = len(self.starts) // 2, [None] * len(self.starts)
+        if tile.masks:
+            self.masks[sure:] = [first_lanes(code, lanes, code.sub(columns, j)) for j in self.starts[sure:]]
+        elif sure:
+            last = code.sub(columns, i64(lanes))
+            self.starts[sure:] = [minimum(code, j, last) for j in self.starts[sure:]]
 
     def load(self, pointer: Reg) -> list[Reg]:
         places = [self.code.offset(pointer, self.tile.element, j) for j in self.starts]

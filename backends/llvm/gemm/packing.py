@@ -22,7 +22,8 @@ def emit_copies(module: Module, tile: Tile) -> None:
     copy up to 2 lanes - 1 elements behind a row of the target, transpose up to lanes - 1, and so many rows more.
     """
     _copy(module, tile)
-    _square(module, tile)
+    _square(module, tile, "square", masked=False)
+    _square(module, tile, "edge", masked=True)
     _transpose(module, tile)
     _gather(module, tile)
 
@@ -55,22 +56,32 @@ def _copy_pair(code: Code, tile: Tile, source: Reg, to: Reg, start: Reg, masks: 
 def _transpose(module: Module, tile: Tile) -> None:
     code = module.function("transpose", "void", ARGUMENTS, linkage="internal")
     to, to_row, source, _, source_col, rows, columns = code.arguments
-    with code.loop(i64(0), columns, tile.lanes, known=True) as across, code.loop(i64(0), rows, tile.lanes, known=True) as down:
-        there = code.offset(to, tile.element, code.add(across.index, code.mul(down.index, to_row)))
-        here = code.offset(source, tile.element, code.add(down.index, code.mul(across.index, source_col)))
-        code.call("square", "void", there, to_row, here, source_col, code.sub(rows, down.index), code.sub(columns, across.index))
+    whole = code.binary("and", rows, i64(-tile.lanes))
+    some = code.compare("icmp sgt", rows, whole)
+    with code.loop(i64(0), columns, tile.lanes, known=True) as across:
+        left = code.sub(columns, across.index)
+
+        def turn(function: str, down: Reg) -> None:
+            there = code.offset(to, tile.element, code.add(across.index, code.mul(down, to_row)))
+            here = code.offset(source, tile.element, code.add(down, code.mul(across.index, source_col)))
+            code.call(function, "void", there, to_row, here, source_col, code.sub(rows, down), left)
+
+        with code.loop(i64(0), whole, tile.lanes) as down:
+            turn("square", down.index)
+        with code.when(some):
+            turn("edge", whole)
     code.ret()
 
 
-def _square(module: Module, tile: Tile) -> None:
-    """The first rows and columns of `transpose`, `lanes` of each at most, in registers.
+def _square(module: Module, tile: Tile, name: str, masked: bool) -> None:
+    """The first rows and columns of `transpose`, `lanes` of each at most, in registers; `masked` for less rows than these.
 
     Columns past the last one repeat it, so that no other memory is read: nobody reads the copies.
     """
-    code = module.function("square", "void", SQUARE_ARGUMENTS, linkage="internal")
+    code = module.function(name, "void", SQUARE_ARGUMENTS, linkage="internal")
     to, to_row, source, source_col, rows, columns = code.arguments
     lanes, last = tile.lanes, code.sub(columns, i64(1))
-    mask = first_lanes(code, lanes, rows)
+    mask = first_lanes(code, lanes, rows) if masked else None
     square = []
     for j in range(lanes):
         place = code.mul(minimum(code, i64(j), last), source_col) if j else i64(0)

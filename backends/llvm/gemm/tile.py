@@ -48,6 +48,11 @@ class Tile:
         return vector(self.lanes, self.element)
 
     @property
+    def masks(self) -> bool:
+        """Whether a part of a vector can be loaded and stored: of those of 16 bytes, SSE's and NEON's, only lane after lane."""
+        return self.nbytes > 16
+
+    @property
     def rows(self) -> int:
         """Rows of the largest register tile, two vectors wide: its sums and two vectors of B leave a register or more for A."""
         return 12 if self.registers >= 32 else 6
@@ -78,12 +83,17 @@ class Tile:
 
     @property
     def slots(self) -> tuple[int, ...]:
-        """Columns of the register tiles: half a vector, which takes half the time if it is long, one, two, four, eight."""
-        return tuple(self.lanes // 2 << i for i in range(5))
+        """Columns of the register tiles: half a vector, which takes half the time if it is long, one, two, four, eight.
+
+        Without masks all powers of two, of which a part of a vector is put together.
+        """
+        least = self.lanes // 2 if self.masks else 1
+        return tuple(least << i for i in range((8 * self.lanes // least).bit_length()))
 
     def widths(self, rows: int) -> tuple[int, ...]:
         """Columns of the register tiles of so many rows. Few rows go with wide ones: eight sums keep the fma units busy."""
-        narrow, wide = self.lanes // 2 if self.nbytes >= 64 else self.lanes, {1: 8, 2: 4, 3: 4}.get(rows, 2) * self.lanes
+        narrow = self.lanes if 16 < self.nbytes < 64 else self.slots[0]
+        wide = {1: 8, 2: 4, 3: 4}.get(rows, 2) * self.lanes
         return tuple(w for w in self.slots if narrow <= w <= wide)
 
     @property

@@ -16,6 +16,8 @@ def ceil_div(code: Code, a: Reg, b: Reg) -> Reg:
 
 def splat(code: Code, value: Reg, kind: str) -> Reg:
     """The value in every lane."""
+    if kind == value.type:
+        return value
     first = code.emit(kind, f"insertelement {kind} poison, {value}, i64 0")
     return code.emit(kind, f"shufflevector {first}, {kind} poison, <{vector_parts(kind)[0]} x i32> zeroinitializer")
 
