@@ -17,9 +17,10 @@ from nagraph.backends.llvm.contraction import Contraction, as_contraction, colum
 from nagraph.backends.llvm.cost import stage_ns
 from nagraph.backends.llvm.frame import Frame, liking, power_of_two
 from nagraph.backends.llvm.lanes import Lanes, memory_type
+from nagraph.backends.llvm.native import masks_memory
 from nagraph.backends.llvm.prefetch import Requests, accesses, row_requests
 from nagraph.backends.llvm.squares import Squares, turned_loads
-from nagraph.backends.llvm.stage import StageEmission
+from nagraph.backends.llvm.stage import StageEmission, first_lanes
 from nagraph.backends.llvm.values import lane_axes
 from nagraph.ir.scalar import I64
 from nagraph.kernel.blocks import Blocks, blocks
@@ -129,14 +130,25 @@ def _by_lanes(frame: Frame) -> Emitted:
     with _loop(code) as loop:
         frame.place(loop.index, extents)
         frame.at[last] = code.mul(frame.at[last], i64(width))
-        if extent % width:
+        if not extent % width:
+            _stages(frame)
+        elif masks_memory():
             places = frame.places(frame.lanes, frame.at[last], 1)
             frame.mask = frame.lanes.compare("lt", places, frame.lanes.constant(extent, I64)).raw
-        for stage in kernel.stages:
-            StageEmission(frame, stage).emit()
+            _stages(frame)
+        else:  # lane after lane, but for whole blocks; which lanes of the last one are active is known now
+            for which, mask in (("sle", None), ("sgt", first_lanes(extent % width, width))):
+                with code.when(code.compare(f"icmp {which}", frame.at[last], i64(extent - width))):
+                    frame.mask = mask
+                    _stages(frame)
     vectors = max(1, width // frame.vector())
     cost = sum(stage_ns(kernel, s, 1, False) for s in kernel.stages) * vectors
     return Emitted(math.prod(extents), nbytes, cost)
+
+
+def _stages(frame: Frame) -> None:
+    for stage in frame.kernel.stages:
+        StageEmission(frame, stage).emit()
 
 
 # -- squares of two axes of the grid ---------------------------------------------------------------------------------
@@ -166,8 +178,7 @@ def _by_points(frame: Frame) -> Emitted:
     together = _together(kernel, extents)
     with _loop(code, together) as loop:
         frame.place(loop.index, extents)
-        for stage in kernel.stages:
-            StageEmission(frame, stage).emit()
+        _stages(frame)
     cost = sum(stage_ns(kernel, s, frame.vector(), False) for s in kernel.stages)
     return Emitted(math.prod(extents) // together, nbytes, cost * together)
 

@@ -39,6 +39,12 @@ def scales_by_powers() -> bool:
 
 
 @functools.cache
+def masks_memory() -> bool:
+    """Whether one instruction loads or stores a part of a vector: those of 16 bytes, SSE's and NEON's, go lane after lane."""
+    return vector_nbytes() > 16
+
+
+@functools.cache
 def vector_registers() -> int:
     """The number of vector registers that hold it."""
     return 32 if vector_nbytes() == 64 or not llvm.get_default_triple().startswith("x86") else 16

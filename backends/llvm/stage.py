@@ -107,7 +107,7 @@ class StageEmission(StageValues):
         self.lanes, self.span = Lanes(self.code, span.width), span
         self.values, self.splats = dict(self.values), {}
         count = int(span.stop.text) - int(span.first.text) if span.single else 0
-        self.mask = Reg(vector(span.width, "i1"), _first_lanes(count, span.width)) if span.single and span.masked else None
+        self.mask = first_lanes(count, span.width) if span.single and span.masked else None
         yield
         self.lanes, self.mask, self.values, self.splats, self.span = before
 
@@ -292,9 +292,7 @@ def _regroup_all(like: States, registers: Sequence[Reg]) -> States:
     return out
 
 
-def _first_lanes(count: int, width: int) -> str:
+def first_lanes(count: int, width: int) -> Reg:
     """The constant mask of the first lanes."""
-    if width == 1:
-        return "true" if count else "false"
-    listed = ", ".join("i1 true" if i < count else "i1 false" for i in range(width))
-    return f"<{listed}>"
+    listed = ["true" if i < count else "false" for i in range(width)]
+    return Reg(vector(width, "i1"), listed[0] if width == 1 else f"<{', '.join(f'i1 {x}' for x in listed)}>")
