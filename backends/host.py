@@ -12,7 +12,7 @@ USUAL_CACHE = 8 << 20
 
 
 def cpu_name() -> str:
-    """The processor's name."""
+    """The processor's name; where the system does not tell it, as on arm64, what LLVM calls it: neoverse-n1, apple-m1."""
     if sys.platform == "linux":
         try:
             with open("/proc/cpuinfo", encoding="utf-8") as file:
@@ -21,7 +21,10 @@ def cpu_name() -> str:
                         return line.partition(":")[2].strip()
         except OSError:
             pass
-    return platform.processor() or platform.machine()
+    from nagraph.backends.llvm.native import cpu
+
+    name, _ = cpu()
+    return name if name != "generic" else platform.processor() or platform.machine()
 
 
 def usable_cores() -> int:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nagraph.backends.host import cpu_name, last_cache_nbytes
-from nagraph.backends.llvm.native import Library, object_code, vector_nbytes
+from nagraph.backends.llvm.native import Library, object_code, vector_nbytes, vector_registers
 from nagraph.backends.llvm.runtime.assembler import Assembler, Launch
 from nagraph.backends.llvm.runtime.pool import default_threads
 from nagraph.backends.llvm.runtime.program import Program
@@ -28,8 +28,8 @@ from nagraph.ops.elementwise import add
 
 #: The largest array of a measurement.
 MOST_NBYTES = 256 << 20
-#: Sums of products side by side, enough for the latency of any CPU; turns of their loop in a unit; units.
-CHAINS, TURNS, UNITS = 12, 4000, 16
+#: Turns of the loop that multiplies and adds in a unit; units.
+TURNS, UNITS = 4000, 16
 REPEATS = 20
 
 
@@ -82,20 +82,21 @@ def _best(run: Callable[[], object], repeats: int) -> float:
 
 def _flops(dtype: DType) -> float:
     """Multiplications and additions a second, of numbers that stay in registers, on one thread."""
-    lanes = vector_nbytes() // dtype.itemsize
-    library = Library([object_code(_multiply_adds(dtype, lanes))])
+    # Sums of products side by side, enough for the latency of any CPU: four units of four cycles want sixteen.
+    lanes, chains = vector_nbytes() // dtype.itemsize, 3 * vector_registers() // 4
+    library = Library([object_code(_multiply_adds(dtype, lanes, chains))])
     a = Assembler()
     a.phase(Launch(library.address("multiply_adds"), UNITS, 1))
-    program = Program(a.code(), 1, CHAINS * vector_nbytes(), keepalive=library)
+    program = Program(a.code(), 1, chains * vector_nbytes(), keepalive=library)
     table = np.zeros(1, np.int64)
-    return 2.0 * UNITS * TURNS * CHAINS * lanes / _best(lambda: program.run(table, 1), REPEATS)
+    return 2.0 * UNITS * TURNS * chains * lanes / _best(lambda: program.run(table, 1), REPEATS)
 
 
-def _multiply_adds(dtype: DType, lanes: int) -> str:
-    """A kernel that computes x = x * x + x in many registers, turn after turn, and stores them at the end."""
+def _multiply_adds(dtype: DType, lanes: int, chains: int) -> str:
+    """A kernel that computes x = x * x + x in so many registers, turn after turn, and stores them at the end."""
     kind = "double" if dtype == DTYPES["f64"] else "float"
     v, name = f"<{lanes} x {kind}>", f"llvm.fmuladd.v{lanes}f{8 * dtype.itemsize}"
-    each = range(CHAINS)
+    each = range(chains)
     phis = "\n".join(f"  %x{i} = phi {v} [ zeroinitializer, %entry ], [ %y{i}, %loop ]" for i in each)
     sums = "\n".join(f"  %y{i} = call {v} @{name}({v} %x{i}, {v} %x{i}, {v} %x{i})" for i in each)
     stores = "\n".join(f"  %p{i} = getelementptr {v}, ptr %scratch, i64 {i}\n  store {v} %y{i}, ptr %p{i}" for i in each)
