@@ -130,7 +130,8 @@ def _by_lanes(frame: Frame) -> Emitted:
     with _loop(code) as loop:
         frame.place(loop.index, extents)
         frame.at[last] = code.mul(frame.at[last], i64(width))
-        if not extent % width:
+        if extent < width or not extent % width:
+            frame.mask = first_lanes(extent, width) if extent < width else None
             _stages(frame)
         elif masks_memory():
             places = frame.places(frame.lanes, frame.at[last], 1)

@@ -20,9 +20,11 @@ def microkernel(module: Module, tile: Tile, name: str, rows: int, width: int) ->
 
     B has unit steps along its rows. Columns from `columns` on are left alone: there are more of them than half the width,
     so that of several vectors the upper half alone needs masks. Without masks one vector is whole, and of several the last ones
-    lie so far back that they are: columns in two of them are computed twice, with the same result. While the first tile is computed, memory at `ahead`, in
-    steps of `ahead_row`, is brought into the second cache: what the next call reads of B, or, where B ends, a piece from the
-    table `soon`. Each further tile takes a piece of this table: [taken, count, (address, step) of each piece, (address, 0) in the end].
+    lie so far back that they are: columns in two of them are computed twice, with the same result.
+
+    While the first tile is computed, memory at `ahead`, in steps of `ahead_row`, is brought into the second cache: what the
+    next call reads of B, or, where B ends, a piece from the table `soon`. Each further tile takes a piece of this table:
+    [taken, count, (address, step) of each piece, (address, 0) in the end].
     """
     code = module.function(name, "void", ARGUMENTS, linkage="internal")
     a, a_row, a_col, a_offsets, b, b_row, b_offsets, c, c_row, blocks, columns, k, batches, add, ahead, ahead_row, soon = code.arguments
@@ -71,7 +73,8 @@ class _Row:
         lanes = min(width, tile.lanes)
         self.code, self.tile, self.kind = code, tile, vector(lanes, tile.element)
         self.starts = [i64(j) for j in range(0, width, lanes)]
-        sure, self.masks = len(self.starts) // 2, [None] * len(self.starts)
+        sure = len(self.starts) // 2
+        self.masks: list[Reg | None] = [None] * len(self.starts)
         if tile.masks:
             self.masks[sure:] = [first_lanes(code, lanes, code.sub(columns, j)) for j in self.starts[sure:]]
         elif sure:
