@@ -26,23 +26,23 @@ class Op(IntEnum):
 #: Words of a launch in the code: kernel, units, grain, chunks, where its argument numbers stand.
 LAUNCH_WORDS = 5
 
-#: A context, in 64-bit words: what the threads of a call share. A cache line has eight words; what is written by different
-#: threads, or at different times, stands in different lines.
+#: A context, in 64-bit words: what the threads of a call share. A cache line has eight words, sixteen on some arm64 CPUs; what
+#: is written by different threads, or at different times, stands in different lines.
 CONTEXT = {
     "next": 0,           # the first chunk that nobody has taken
-    "done": 8,           # the chunks that are done
-    "generation": 16,    # odd while a call is open for workers to join
-    "record": 17,        # the open call's record
-    "first": 18,         # the number of its first chunk
-    "state": 24,         # 4 * generation + one of STATES
-    "finished": 25,      # the last generation of which a thread came to STOP
-    "owner": 26,         # 1 while a caller has the context
-    "busy": 32,          # workers that may be looking at a record
-    "sleeping": 40,      # workers that are asleep, or about to be
-    "stop": 41,          # 1: workers shall leave
-    "mutex": 48,         # 64 bytes each, as much as any system needs
-    "condition": 56,
-    "ring": 64,          # the last decisions: 2 * the number of its chunk + the answer
+    "done": 16,          # the chunks that are done
+    "generation": 32,    # odd while a call is open for workers to join
+    "record": 33,        # the open call's record
+    "first": 34,         # the number of its first chunk
+    "state": 48,         # 4 * generation + one of STATES
+    "finished": 49,      # the last generation of which a thread came to STOP
+    "owner": 50,         # 1 while a caller has the context
+    "busy": 64,          # workers that may be looking at a record
+    "sleeping": 80,      # workers that are asleep, or about to be
+    "stop": 81,          # 1: workers shall leave
+    "mutex": 96,         # 64 bytes each, as much as any system needs
+    "condition": 104,
+    "ring": 112,         # the last decisions: 2 * the number of its chunk + the answer
 }
 DECISIONS = 256
 CONTEXT_WORDS = CONTEXT["ring"] + DECISIONS
