@@ -22,6 +22,7 @@ from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SHORT_NAMES, SIGNED
 from nagraph.ops.base import Cast, Elementwise
 from nagraph.ops.region import stop_gradient
 
+X86 = platform.machine() in ("x86_64", "AMD64")
 WIDTHS = (1, 4, 16)
 COUNT = 1024
 #: Exact on every backend; the transcendental functions have tests and bounds of their own.
@@ -153,6 +154,8 @@ def prepared(name, arrays):
     if name == "nextafter" and x.dtype == np.float16:
         same = (x == y) & (np.signbit(x) != np.signbit(y))  # NumPy gives the first zero here, the second of other dtypes
         return [x[~same], y[~same]]
+    if name in ("maximum", "minimum", "clip") and x.dtype in FLOATS and not X86:
+        return [np.where(a == 0, np.zeros_like(a), a) for a in arrays]  # which zero NumPy gives depends on the CPU
     return arrays
 
 
@@ -242,7 +245,7 @@ def test_casts(source):
     run_casts(pairs)
 
 
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="other machines convert what is out of range otherwise")
+@pytest.mark.skipif(not X86, reason="other machines convert what is out of range otherwise")
 @pytest.mark.parametrize("source", ["f16", "bf16", "f32", "f64"])
 def test_casts_out_of_range_wrap_around(source):
     """By way of int32 or int64, which get their least number where they can't hold it. Of uint32 and uint64 NumPy knows other ways."""
