@@ -64,6 +64,7 @@ open:
   %call = add i64 %closed, 1
   %first = load atomic i64, ptr %context->next monotonic, align 8
   %state = mul i64 %call, 4
+  fence release                            ; who sees this call's record sees that the call before is closed, be it another thread's
   store atomic i64 %state, ptr %context->state monotonic, align 8
   store atomic ptr %record, ptr %context->record monotonic, align 8
   store atomic i64 %first, ptr %context->first monotonic, align 8
