@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import nagraph as ng
 from nagraph.kernel.interpret import interpret_kernel
@@ -127,3 +129,18 @@ def test_a_wide_product_is_summed_in_panels():
     d = arrays[0].astype("f8") @ arrays[1] * arrays[2]
     for value, expected in zip(run(*arrays), (d, d.sum(axis=(0, 1)))):
         assert np.abs(value - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 70), st.integers(60, 80), st.integers(1, 40),
+       st.lists(st.tuples(st.sampled_from(["d", "d * h", "np.tanh(d)", "d - d.mean(axis=-1, keepdims=True)", "h"]),
+                          st.sampled_from([(0, 1), (1,), (0,), (2,), (0, 1, 2)])), min_size=1, max_size=4), st.booleans())
+def test_any_sums_of_what_a_product_makes(batch, rows, columns, depth, sums, flat):
+    def layer(x, w, h):
+        d = np.reshape(np.reshape(x, (batch * rows, depth)) @ w, h.shape) if flat else x @ w
+        return d * h, *(eval(text, {"np": np, "d": d, "h": h}).sum(axis=axes) for text, axes in sums)
+
+    arrays = arrays_of((batch, rows, depth), (depth, columns), (batch, rows, columns), dtype="f8")
+    for found, expected in zip(ng.jit(layer)(*arrays), layer(*arrays), strict=True):
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() <= 1e-12 * max(1, np.abs(arrays[0] @ arrays[1]).sum(axis=(0, 1)).max())
