@@ -194,6 +194,27 @@ def test_steps_of_training_go_the_short_way_and_update_in_place(monkeypatch):
     assert params["b"].scale == 0.5 and type(params["b"]) is Layer
 
 
+def test_batches_that_are_slices_go_the_short_way_unless_they_show_what_is_written(monkeypatch):
+    jitted = ng.jit(lambda params, x, y: tree.map(lambda p: p + x.sum() - y.sum(), params), donate_argnames="params")
+    data = np.arange(40.0).reshape(10, 4)
+    params = {"a": np.ones(8), "b": np.ones((3, 4))}
+    params = jitted(params, data[:2], data[1:3])
+    count = long_ways(jitted, monkeypatch)
+    place = params["a"].ctypes.data
+    for i in range(3):
+        wanted = tree.map(lambda p: p + data[i:i + 2].sum() - data[1:3].sum(), params)  # noqa: B023
+        params = jitted(params, data[i:i + 2], data[1:3])
+        tree.map(np.testing.assert_array_equal, params, wanted)
+    assert not count and params["a"].ctypes.data == place, "slices that meet one another do no harm"
+    shown, kept = params["b"][:2], params["b"].copy()
+    whole = params["b"][...]
+    wanted = tree.map(lambda p: p + shown.sum() - whole[:2].sum(), params)
+    found = jitted(params, shown, whole[:2])
+    tree.map(np.testing.assert_array_equal, found, wanted)
+    assert len(count) == 1
+    np.testing.assert_array_equal(params["b"], kept)
+
+
 def test_outputs_in_another_order_take_the_inputs_of_their_places():
     jitted = ng.jit(lambda p, s: ({"b": s["b"] + 1, "a": s["a"] + 2}, {"a": p["a"] * 2, "b": p["b"] * 3}), donate_argnames=("s", "p"))
     p, s = ({"a": np.full(3, 1.0 + n), "b": np.full(3, 2.0 + n)} for n in (0, 10))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import struct
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +28,8 @@ from nagraph.backends.llvm.runtime.assembler import Words
 ROW_MAJOR, OWNED, ALIGNED, WRITEABLE = 0x1, 0x4, 0x100, 0x400
 #: Bytes of an object's head: its count of references and its type.
 HEAD = 16
+#: What is said of a list: it does not fit; it does, and every array has memory of its own; it does, and some show other objects' memory.
+UNFIT, OWNERS, BORROWERS = 0, 1, 2
 
 
 class Wanted(NamedTuple):
@@ -51,21 +54,42 @@ class Arguments:
             words += [id(w.dtype), w.flags, w.at, len(w.shape), *w.shape]
         self._words = np.array(words, np.int64)
 
-    def filler(self, table: Words) -> Callable[[list[Any]], bool]:
-        """A function that tells whether a list holds just these arrays, and if so puts their addresses into the table."""
+    def filler(self, table: Words) -> Callable[[list[Any]], int]:
+        """A function that tells whether a list holds just these arrays, and if so puts their addresses into the table.
+
+        It answers UNFIT, OWNERS or BORROWERS.
+        """
         native = _native()
         if native is None:
             return functools.partial(self.ask, table)
         words, place = self._words.ctypes.data, table.ctypes.data
-        return lambda arrays: bool(native(id(arrays), words, place))
+        return lambda arrays: native(id(arrays), words, place)
 
-    def ask(self, table: Words, arrays: list[Any]) -> bool:
+    def ask(self, table: Words, arrays: list[Any]) -> int:
         """The same by Python."""
         if len(arrays) != len(self.wanted) or not all(w.fits(a) for w, a in zip(self.wanted, arrays)):
-            return False
+            return UNFIT
         for w, a in zip(self.wanted, arrays):
             table[w.at] = address(a)
-        return True
+        return OWNERS if all(a.flags.owndata for a in arrays) else BORROWERS
+
+
+class Spans:
+    """Where the arrays of a call lie, some of which are to be written."""
+
+    def __init__(self, wanted: Sequence[Wanted]):
+        self._places = np.array([w.at for w in wanted], np.int64)
+        self._nbytes = np.array([w.dtype.itemsize * math.prod(w.shape) for w in wanted], np.int64)
+        self._written = np.array([[i] for i, w in enumerate(wanted) if w.flags & WRITEABLE], np.int64).reshape(-1, 1)
+        #: Of these, those that have any memory meet themselves.
+        self._meetings = np.count_nonzero(self._nbytes[self._written])
+
+    def meet(self, table: Words) -> bool:
+        """Whether an array that is to be written shares memory with another one; their addresses stand in the table."""
+        begins = table[self._places]
+        ends = begins + self._nbytes
+        written = self._written
+        return bool(np.count_nonzero((begins < ends[written]) & (begins[written] < ends)) > self._meetings)
 
 
 FILL = f"""
@@ -84,6 +108,7 @@ entry:
 next:
   %i = phi i64 [ 0, %entry ], [ %i1, %fits ]
   %w = phi ptr [ %first, %entry ], [ %w1, %fits ]
+  %answer = phi i64 [ {OWNERS}, %entry ], [ %answer1, %fits ]
   %more = icmp slt i64 %i, %count
   br i1 %more, label %look, label %yes
 look:
@@ -113,6 +138,9 @@ array:
   %rank1.at = getelementptr i64, ptr %w, i64 3
   %rank1 = load i64, ptr %rank1.at
   %shape1 = getelementptr i64, ptr %w, i64 4
+  %owned = and i64 %flags, {OWNED}
+  %own = icmp ne i64 %owned, 0
+  %answer1 = select i1 %own, i64 %answer, i64 {BORROWERS}
   %has = and i64 %flags, %flags1
   %same_dtype = icmp eq i64 %dtype, %dtype1
   %same_flags = icmp eq i64 %has, %flags1
@@ -140,9 +168,9 @@ fits:
   %i1 = add i64 %i, 1
   br label %next
 yes:
-  ret i64 1
+  ret i64 %answer
 no:
-  ret i64 0
+  ret i64 {UNFIT}
 }}
 """
 

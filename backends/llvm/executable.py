@@ -10,7 +10,7 @@ import numpy as np
 
 from nagraph.backends.llvm import images
 from nagraph.backends.llvm.addresses import address
-from nagraph.backends.llvm.arguments import ALIGNED, OWNED, ROW_MAJOR, WRITEABLE, Arguments, Wanted
+from nagraph.backends.llvm.arguments import ALIGNED, BORROWERS, OWNED, ROW_MAJOR, WRITEABLE, Arguments, Spans, Wanted
 from nagraph.backends.llvm.images import Image
 from nagraph.backends.llvm.lowering import Lowered
 from nagraph.backends.llvm.native import assembly
@@ -75,7 +75,7 @@ class Executable:
             [(at, number) for (kind, number), at in places.items() if kind == wanted] for wanted in ("input", "output", "donated"))
         self._results = [(v.shape, v.dtype) for v in signature.outputs]
         self._plain = _Plain.of(signature, donations, places)
-        self._arguments = Arguments(self._plain.wanted)
+        self._arguments, self._spans = Arguments(self._plain.wanted), Spans(self._plain.wanted[:len(self.inputs)])
         #: The arena that no call is in at the moment, if there is one.
         self._idle: list[_Arena] = []
         self._native: Any = image.program
@@ -153,8 +153,8 @@ class Executable:
     def plain(self, arrays: list[Any]) -> list[Array] | None:
         """The outputs, if these are arrays just as the inputs want them; None if they are not, and nothing was done.
 
-        Just so: of the very dtypes and shapes, row-major, aligned; where there are donations, each with memory of its own, to
-        be written if it is donated.
+        Just so: of the very dtypes and shapes, row-major, aligned; those that are donated with memory of their own, which may be
+        written and of which no other array shows a part.
         """
         plain = self._plain
         if plain.donated and len(set(map(id, arrays))) < len(arrays):
@@ -164,7 +164,8 @@ class Executable:
             arrays += [arrays[i] for i in plain.donated]
         arena = self._taken()
         try:
-            if not arena.fill(arrays):
+            fits = arena.fill(arrays)
+            if not fits or (fits == BORROWERS and plain.donated and self._spans.meet(arena.table)):
                 return None
             self._native.run(arena.table, self.threads)
         finally:
@@ -211,9 +212,8 @@ class _Plain(NamedTuple):
 
     @classmethod
     def of(cls, signature: Graph, donations: Mapping[int, int], places: Mapping[tuple[str, int], int]) -> _Plain:
-        plain, own = ROW_MAJOR | ALIGNED, OWNED if donations else 0
-        taken = set(donations.values())
-        inputs = [Wanted(v.dtype, v.shape, plain | own | (WRITEABLE if i in taken else 0), places["input", i])
+        plain, taken = ROW_MAJOR | ALIGNED, set(donations.values())
+        inputs = [Wanted(v.dtype, v.shape, plain | (OWNED | WRITEABLE if i in taken else 0), places["input", i])
                   for i, v in enumerate(signature.inputs)]
         fresh, again, donated = [], [], []
         results = [donations.get(j, -1) for j in range(len(signature.outputs))]
