@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Node
 
 
@@ -11,7 +12,10 @@ def label_of(node: Node) -> str:
 
 
 def lines_of(node: Node) -> tuple[str, ...]:
-    """`file.py:12` for each line behind the node; of a region those of its nodes, in their order."""
+    """`file.py:12` for each line behind the node; of a region those of its nodes, in their order.
+
+    Constants have no say: equal ones are one, which stands where the first was.
+    """
     body = getattr(node.op, "body", None)
     nodes = body.nodes if body is not None else (node,)
-    return tuple(dict.fromkeys(str(n.location) for n in nodes if n.location))
+    return tuple(dict.fromkeys(str(n.location) for n in nodes if n.location and not isinstance(n.op, Constant)))
