@@ -113,7 +113,8 @@ class _Products:
         after = 0
         for v in node.operands:
             after |= self.after.get(v, 0)
-        number = max((self.made[v] for v in node.operands if v in self.made and v.type.size == node.results[0].type.size), default=0)
+        sizes = {v.type.size for v in node.results}
+        number = max((self.made[v] for v in node.operands if v in self.made and v.type.size in sizes), default=0)
         if isinstance(node.op, DotGeneral):
             self.made[node.result] = len(self.made) + 1
         elif isinstance(node.op, (Elementwise, Cast, Reshape)) and number and not after >> number & 1:

@@ -78,6 +78,23 @@ def test_loops_that_print_keep_their_order_and_number(backend, capsys):
 
 
 @backends
+def test_a_loop_that_does_nothing_but_print(backend, capsys):
+    def f(x, w):
+        y = x @ w
+
+        def body(carry, row):
+            ng.debug.print("row {}", row.sum())
+            return carry, None
+
+        ng.scan(body, (), y)
+        return y * 2
+
+    x, w = np.arange(6.0).reshape(2, 3), np.ones((3, 4))
+    np.testing.assert_array_equal(ng.jit(f, backend=backend)(x, w), x @ w * 2)
+    assert capsys.readouterr().out == "row 12.0\nrow 48.0\n"
+
+
+@backends
 def test_a_region_does_not_close_around_the_order_of_prints(backend, capsys):
     """One kernel for n and its product would have to run before the first print and after the second."""
     def f(x, y):

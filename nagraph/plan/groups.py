@@ -98,7 +98,8 @@ def _try_merge(a: Group, b: Group, max_nodes: int) -> str:
         return f"together more than {max_nodes} nodes"
     if not a.forms or not b.forms:
         node = (b if a.forms else a).nodes[0]
-        return f"{node.op.name} to {node.results[0].type} has no rows that a region could share"
+        types = ", ".join(str(v.type) for v in node.results) or "nothing"
+        return f"{node.op.name} to {types} has no rows that a region could share"
     forms: Forms = {}
     for rows in a.forms.keys() & b.forms.keys():
         x, y = a.forms[rows], b.forms[rows]

@@ -40,7 +40,7 @@ class Lowering:
         self.graph = graph
         self.donations = donations
         self.constants = _constants(graph)
-        self.order = [n for n in _donated_last(graph, donations) if any(r not in self.constants for r in n.results)]
+        self.order = [n for n in _donated_last(graph, donations) if not n.results or any(r not in self.constants for r in n.results)]
         self.roots = self._roots()
         self.last = last_uses(graph, self.order, self.roots)
         self.kept = {self.roots[v] for v in graph.outputs}
