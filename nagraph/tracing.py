@@ -183,9 +183,9 @@ class Trace(Builder):
     def __init__(self) -> None:
         super().__init__()
         self.captured: dict[Value, Tracer] = {}
-        self._constants: dict[Any, Value] = {}
+        self._constants: dict[int, Value] = {}
         outer = active()
-        #: Each captured array (kept, so that its memory stays its own) with its copy; shared by traces inside one another.
+        #: Each captured array (kept, so that its memory stays its own) with its latest copy; shared by traces inside one another.
         self._copies: dict[Any, tuple[Any, Constant]] = outer._copies if isinstance(outer, Trace) else {}
 
     def make_value(self, type: TensorType) -> Tracer:
@@ -209,20 +209,22 @@ class Trace(Builder):
         return inner
 
     def constant(self, array: Any, expected: bool = False) -> Value:
-        """A captured array: copied once, with a warning if it is large and not `expected`."""
+        """A captured array as it is now: copied, again only if it was written since, with a warning if large and not `expected`."""
         if not isinstance(array, np.ndarray) or array.size <= 16:
             return super().constant(array)
         # By memory rather than by object: reading an array may have made new views of it.
         key = (array.ctypes.data, array.shape, array.strides, array.dtype)
-        if key not in self._copies:
-            if array.nbytes > LARGE_CAPTURE_NBYTES and not expected:
+        known = self._copies.get(key)
+        if known is None or not known[1].value.holds(array):
+            if known is None and array.nbytes > LARGE_CAPTURE_NBYTES and not expected:
                 warnings.warn(
                     f"an array of {array.nbytes / 2**20:.1f} MB ({type_of(array)}) is captured as a constant "
                     f"({caller_location()}); pass it as an argument instead", stacklevel=2)
-            self._copies[key] = array, Constant.of(array)
-        if key not in self._constants:
-            self._constants[key] = self.emit(self._copies[key][1], ())[0]
-        return self._constants[key]
+            known = self._copies[key] = array, Constant.of(array)
+        op = known[1]
+        if id(op) not in self._constants:
+            self._constants[id(op)] = self.emit(op, ())[0]  # the node keeps the op, so that its id stays its own
+        return self._constants[id(op)]
 
     def finish(self, name: str, outputs: Sequence[Value]) -> tuple[Graph, list[Value]]:
         """The graph, of plain values, and the captured outer values that its last inputs stand for."""

@@ -23,6 +23,11 @@ class Data:
         made.flags.writeable = False
         self.array: Array = made
 
+    def holds(self, array: Any) -> bool:
+        """Whether an array of this shape and dtype, in any byte order and layout, has these bits now."""
+        now = np.asarray(array, dtype=self.array.dtype, order="C").reshape(-1)
+        return bool(np.array_equal(now.view(np.uint8), self.array.reshape(-1).view(np.uint8)))
+
     @cached_property
     def sha256(self) -> str:
         return hashlib.sha256(self.array.tobytes()).hexdigest()
