@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nagraph.ir.constant import Constant
-from nagraph.ir.graph import Graph, Node, Value
-from nagraph.ops.region import Call
+from nagraph.ir.graph import Graph, Node
 from nagraph.pipeline import graph_pass
-from nagraph.plan.decision import Decision, Why, region_label
-from nagraph.plan.groups import Made, grow
+from nagraph.plan.decision import Decision, Why
+from nagraph.plan.groups import grow
+from nagraph.plan.outline import outlined
 from nagraph.plan.regions import made_of_indices
 
 
@@ -43,7 +40,7 @@ class Fuse:
             if why:
                 reason = "" if pays else f"no value of {self.min_nbytes} bytes or more between its nodes"
                 why(Decision(tuple(g), pays, reason, _saved(graph, g)))
-        return _outline(graph, regions, everywhere) if regions else graph
+        return outlined(graph, regions, everywhere) if regions else graph
 
     def _pays(self, graph: Graph, region: list[Node]) -> bool:
         inside = set(region)
@@ -59,88 +56,3 @@ def _saved(graph: Graph, region: list[Node]) -> int:
         within = sum(u in inside for u in readers)
         total += r.type.nbytes * (within + (within == len(readers) > 0 and r not in graph.outputs))
     return total
-
-
-def _outline(graph: Graph, regions: list[list[Node]], everywhere: Made) -> Graph:
-    """The graph with each region replaced by a call, in a topological order that keeps the old one where it can."""
-    index = {n: i for i, n in enumerate(graph.nodes)}
-    unit_of: dict[Node, tuple[Node, ...]] = {n: (n,) for n in graph.nodes}
-    for region in regions:
-        members = tuple(sorted(region, key=index.__getitem__))
-        unit_of.update(dict.fromkeys(members, members))
-    kept = set(graph.outputs)
-    inside: set[Node] = set()  # constants, and what is made everywhere, that the regions have now
-    for node in reversed(graph.nodes):
-        v = node.results[0] if node.results else None
-        if (isinstance(node.op, Constant) or v in everywhere) and v not in kept and all(
-                len(unit_of[u]) > 1 or u in inside for u in graph.uses[node.result]):
-            inside.add(node)
-    renamed: dict[Value, Value] = {}
-    nodes: list[Node] = []
-    for unit in _ordered(graph, unit_of, index):
-        if len(unit) == 1:
-            (node,) = unit
-            if node in inside:
-                continue
-            nodes.append(Node(node.op, tuple(renamed.get(v, v) for v in node.operands), node.results, node.location))
-        else:
-            nodes.append(_call(graph, unit, kept, renamed, everywhere))
-    return Graph(graph.name, graph.inputs, nodes, [renamed.get(v, v) for v in graph.outputs])
-
-
-def _ordered(graph: Graph, unit_of: dict[Node, tuple[Node, ...]], index: dict[Node, int]) -> Iterable[tuple[Node, ...]]:
-    """Units in dependency order; among those that are ready, the one whose last node came first."""
-    units = list(dict.fromkeys(unit_of[n] for n in graph.nodes))
-    waits: dict[tuple[Node, ...], set[tuple[Node, ...]]] = {}
-    readers: dict[tuple[Node, ...], list[tuple[Node, ...]]] = {u: [] for u in units}
-    for u in units:
-        waits[u] = {unit_of[graph.producers[v]] for n in u for v in n.operands if v in graph.producers} - {u}
-        for w in waits[u]:
-            readers[w].append(u)
-    effects = [u for u in units if any(n.op.has_effect for n in u)]
-    for a, b in zip(effects, effects[1:]):
-        if a not in waits[b]:
-            waits[b].add(a)
-            readers[a].append(b)
-    ready = [(index[u[-1]], u) for u in units if not waits[u]]
-    heapq.heapify(ready)
-    while ready:
-        _, unit = heapq.heappop(ready)
-        yield unit
-        for reader in readers[unit]:
-            waits[reader].discard(unit)
-            if not waits[reader]:
-                heapq.heappush(ready, (index[reader[-1]], reader))
-
-
-def _call(graph: Graph, unit: tuple[Node, ...], kept: set[Value], renamed: dict[Value, Value], everywhere: Made) -> Node:
-    """The call of a region: constants move inside, results that the outside reads become its results."""
-    inside = set(unit)
-    inner: dict[Value, Value] = {}
-    inputs: list[Value] = []
-    operands: list[Value] = []
-    body: list[Node] = []
-    for node in unit:
-        for v in node.operands:
-            if v in inner:
-                continue
-            producer = graph.producers.get(v)
-            if v in everywhere and producer not in inside:
-                for made in (n for n in everywhere[v] if n.result not in inner):
-                    inner[made.result] = Value(made.result.type)
-                    body.append(Node(made.op, tuple(inner[x] for x in made.operands), (inner[made.result],), made.location))
-                continue
-            inner[v] = Value(v.type, v.name)
-            if producer is not None and isinstance(producer.op, Constant):
-                body.append(Node(producer.op, (), (inner[v],), producer.location))
-            elif producer not in inside:
-                inputs.append(inner[v])
-                operands.append(renamed.get(v, v))
-        results = tuple(Value(r.type) for r in node.results)
-        inner.update(zip(node.results, results))
-        body.append(Node(node.op, tuple(inner[v] for v in node.operands), results, node.location))
-    outputs = [r for n in unit for r in n.results if r in kept or any(u not in inside for u in graph.uses[r])]
-    region = Graph("fused", inputs, body, [inner[v] for v in outputs])
-    results = tuple(Value(v.type) for v in outputs)
-    renamed.update(zip(outputs, results))
-    return Node(Call(region_label(unit), "fused", region), tuple(operands), results, unit[-1].location)

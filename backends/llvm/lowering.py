@@ -362,5 +362,5 @@ class _Body(NamedTuple):
     graph: Any
 
     def lower(self, inputs: Sequence[int], outputs: Sequence[int]) -> None:
-        inner = self.outer.lowering.inner[id(self.graph)]
+        inner, _ = self.outer.lowering.inner[id(self.graph)]
         _PlanLowering(self.outer.program, inner, self.plan, self.base, inputs, outputs).lower()

@@ -79,9 +79,8 @@ def grow(graph: Graph, max_nodes: int, kernels: bool, everywhere: Made, why: Why
     found = []
     place = {n: i for i, n in enumerate(graph.nodes)}
     for g in groups.values():
-        members = _without_last_views(graph, sorted(g.nodes, key=place.__getitem__))
-        if kernels:
-            members = _without_first_views(graph, members)
+        members = sorted(g.nodes, key=place.__getitem__)
+        members = without_outer_views(graph, members) if kernels else _without_last_views(graph, members)
         if len(members) > 1:
             found.append(members)
     for producer, reader, reason in refused:
@@ -151,6 +150,11 @@ def _path_around(source: Group, target: Group) -> bool:
                 return True
             stack.append(h)
     return False
+
+
+def without_outer_views(graph: Graph, nodes: list[Node]) -> list[Node]:
+    """The nodes of a region of kernels without views at its ends: they cost nothing where they are, inside they might."""
+    return _without_first_views(graph, _without_last_views(graph, nodes))
 
 
 def _without_last_views(graph: Graph, nodes: list[Node]) -> list[Node]:

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nagraph.errors import MissingRuleError
-from nagraph.ir.builder import Builder, current
+from nagraph.ir.builder import Builder
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ir.op import Op
 from nagraph.ir.types import TensorType
 from nagraph.kernel.affine import Affine
 from nagraph.kernel.blocks import blocks
@@ -32,6 +33,7 @@ from nagraph.ops.sorting import Argsort, Sort
 from nagraph.plan.decision import Decision, Why
 from nagraph.plan.live_ranges import views
 from nagraph.plan.lower import Lowering
+from nagraph.plan.outline import halved
 from nagraph.plan.placement import border, placements
 from nagraph.plan.plan import Buffer, Plan
 from nagraph.plan.regions import LARGEST_TILE
@@ -48,19 +50,27 @@ class KernelStep(NamedTuple):
     constants: tuple[np.ndarray[Any, Any], ...]
 
 
-class KernelLowering(Lowering):
-    """`inner`: the same for the graphs of regions, by their identity. `refused`: values that nothing is to be placed in."""
+#: Lowerings of regions' graphs, and their plans, by the identity of the graph.
+Inner = dict[int, tuple["KernelLowering", Plan]]
 
-    def __init__(self, graph: Graph, donations: Mapping[int, int], refused: Collection[Value] = ()):
+
+class KernelLowering(Lowering):
+    """`inner`: the same for the graphs of regions, and their plans, by the identity of these graphs.
+
+    refused: values that nothing is to be placed in, and that stand row-major.
+    """
+
+    def __init__(self, graph: Graph, donations: Mapping[int, int], refused: Collection[Value] = (), inner: Inner | None = None):
         self.placed, self.joined = placements(graph, refused)
         self.wholes = {p.whole for p in self.placed.values()}
+        self.orders = {v: order for v, order in storage_orders(graph).items()
+                       if v not in self.placed and v not in self.wholes and v not in refused}
         super().__init__(graph, dict(donations))
         self.kernels: dict[Node, KernelStep] = {}
-        self.inner: dict[int, KernelLowering] = {}
+        self.inner: Inner = {} if inner is None else inner
 
     def _roots(self) -> dict[Value, Value]:
-        orders = {v: order for v, order in storage_orders(self.graph).items() if v not in self.placed and v not in self.wholes}
-        roots, shown = views(self.graph, orders, self.placed)
+        roots, shown = views(self.graph, self.orders, self.placed)
         self.layouts = {v: _layout(a) for v, a in shown.items()}
         return roots
 
@@ -71,16 +81,26 @@ class KernelLowering(Lowering):
             kernel = border(node, self.layouts.get(node.result, row_major(node.result.shape))) if isinstance(op, Pad) else None
             return None if kernel is None else KernelStep(kernel, (), ())
         if node not in self.kernels:
-            if op.regions and not (isinstance(op, Call) and op.kind == "fused"):
+            if op.regions and not _is_fused(op):
                 return None
             try:
                 self.kernels[node] = self._kernel(node)
             except MissingRuleError:
                 return None
-            except NotRowLocal as error:
-                error.node = node  # type: ignore[attr-defined]
-                raise
         return self.kernels[node]
+
+    def refusals(self) -> dict[Node, NotRowLocal]:
+        """The nodes that can't be one kernel, or not with their results where they are to stand."""
+        found = {}
+        for node in self.order:
+            if node.op.view and self.roots[node.results[0]] is not node.results[0]:
+                continue
+            try:
+                if self.step_of(node) is None and _is_fused(node.op):
+                    found[node] = NotRowLocal("one of its ops has no kernel")
+            except NotRowLocal as error:
+                found[node] = error
+        return found
 
     def update_of(self, node: Node) -> KernelStep | None:
         """The kernel of a node that changes a part of its operand, if that stands where the result goes; None for other nodes."""
@@ -149,7 +169,7 @@ class KernelLowering(Lowering):
     # -- what depends on how nodes are computed ---------------------------------------------------------------
 
     def _nested(self, t: int, node: Node, direct: dict[Value, int]) -> tuple[tuple[Plan, ...], None, dict[int, int]]:
-        if not node.op.regions or (isinstance(node.op, Call) and node.op.kind == "fused"):
+        if not node.op.regions or _is_fused(node.op):
             return (), None, {}
         return tuple(self._lowered(g) for g in node.op.regions.values()), None, {}
 
@@ -183,9 +203,8 @@ class KernelLowering(Lowering):
 
     def _lowered(self, graph: Graph) -> Plan:
         if id(graph) not in self.inner:
-            self.inner[id(graph)] = KernelLowering(graph, {})
-            self.nested[id(graph)] = self.inner[id(graph)].plan()
-        return self.nested[id(graph)]
+            self.inner[id(graph)] = kernel_plan(graph, {}, inner=self.inner)
+        return self.inner[id(graph)][1]
 
     def _scratch_types(self, node: Node, nested: Sequence[Plan]) -> list[TensorType]:
         """For loops as anywhere; beside it memory for operands that regions can't take as they stand."""
@@ -204,24 +223,37 @@ class KernelLowering(Lowering):
         return len(node.results) + 1 if isinstance(node.op, WhileLoop) else 0
 
 
-def kernel_plan(graph: Graph, donations: Mapping[int, int], why: Why | None = None) -> tuple[KernelLowering, Plan]:
-    """The plan of a graph by kernels. A fused region that can't be one kernel is taken apart again; `why` hears of it."""
+def kernel_plan(
+    graph: Graph, donations: Mapping[int, int], why: Why | None = None, inner: Inner | None = None
+) -> tuple[KernelLowering, Plan]:
+    """The plan of a graph by kernels. A fused region that can't be one kernel is cut in halves until each can; `why` hears of it.
+
+    inner: plans of regions that are known already.
+    """
     refused: set[Value] = set()
+    inner = {} if inner is None else inner
     while True:
-        lowering = KernelLowering(graph, donations, refused)
-        try:
+        lowering = KernelLowering(graph, donations, refused, inner)
+        refusals = lowering.refusals()
+        if not refusals:
             return lowering, lowering.plan()
-        except NotRowLocal as error:
-            culprit = getattr(error, "node", None)
-            where = {lowering.placed[v].whole for v in culprit.results if v in lowering.placed} if culprit is not None else set()
-            if where:  # it can't be written there, or not well
-                refused |= where
-                continue
-            if culprit is None or not isinstance(culprit.op, Call) or culprit not in graph.nodes:
-                raise
-            if why:
-                why(Decision((culprit,), False, str(error)))
-            graph = graph.rebuild(lambda n: current().inline(n.op.body, n.operands) if n.op is culprit.op else None)  # noqa: B023
+        before = len(refused)
+        for node in refusals:  # can they not be written there, or not well?
+            refused |= {lowering.placed[v].whole for v in node.results if v in lowering.placed}
+            refused |= {v for v in node.results if v in lowering.orders}
+        if len(refused) > before:
+            continue
+        calls = [node for node in refusals if _is_fused(node.op)]
+        if not calls:
+            raise next(iter(refusals.values()))
+        if why:
+            for node in calls:
+                why(Decision((node,), False, str(refusals[node])))
+        graph = halved(graph, calls)
+
+
+def _is_fused(op: Op) -> bool:
+    return isinstance(op, Call) and op.kind == "fused"
 
 
 def storage_orders(graph: Graph) -> dict[Value, tuple[int, ...]]:
@@ -232,7 +264,7 @@ def storage_orders(graph: Graph) -> dict[Value, tuple[int, ...]]:
     """
     found: dict[Value, tuple[int, ...]] = {}
     for node in graph.nodes:
-        if node.op.view or (node.op.regions and not (isinstance(node.op, Call) and node.op.kind == "fused")):
+        if node.op.view or (node.op.regions and not _is_fused(node.op)):
             continue
         if isinstance(node.op, (Constant, Scatter, Sort, Argsort)) or node.op.effect:
             continue
@@ -252,7 +284,7 @@ def _reads_in_any_order(node: Node) -> bool:
     """Whether a node reads by the strides of its operands: kernels do, and views that move nothing."""
     if node.op.view:
         return isinstance(node.op, (Recompute, StopGradient))
-    return not node.op.regions or (isinstance(node.op, Call) and node.op.kind == "fused")
+    return not node.op.regions or _is_fused(node.op)
 
 
 def _writes_in(node: Node, v: Value, order: tuple[int, ...]) -> bool:

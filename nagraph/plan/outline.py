@@ -1,0 +1,123 @@
+"""Outlining: groups of nodes become calls of fused regions; and a region that can't be one kernel becomes two smaller ones."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterable
+
+from nagraph.ir.builder import current
+from nagraph.ir.constant import Constant
+from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ops.region import Call
+from nagraph.plan.decision import region_label
+from nagraph.plan.groups import Made, without_outer_views
+from nagraph.plan.regions import made_of_indices
+
+
+def outlined(graph: Graph, regions: list[list[Node]], everywhere: Made) -> Graph:
+    """The graph with each region replaced by a call, in a topological order that keeps the old one where it can."""
+    index = {n: i for i, n in enumerate(graph.nodes)}
+    unit_of: dict[Node, tuple[Node, ...]] = {n: (n,) for n in graph.nodes}
+    for region in regions:
+        members = tuple(sorted(region, key=index.__getitem__))
+        unit_of.update(dict.fromkeys(members, members))
+    kept = set(graph.outputs)
+    inside: set[Node] = set()  # constants, and what is made everywhere, that the regions have now
+    for node in reversed(graph.nodes):
+        v = node.results[0] if node.results else None
+        if (isinstance(node.op, Constant) or v in everywhere) and v not in kept and all(
+                len(unit_of[u]) > 1 or u in inside for u in graph.uses[node.result]):
+            inside.add(node)
+    renamed: dict[Value, Value] = {}
+    nodes: list[Node] = []
+    for unit in _ordered(graph, unit_of, index):
+        if len(unit) == 1:
+            (node,) = unit
+            if node in inside:
+                continue
+            nodes.append(Node(node.op, tuple(renamed.get(v, v) for v in node.operands), node.results, node.location))
+        else:
+            nodes.append(_call(graph, unit, kept, renamed, everywhere))
+    return Graph(graph.name, graph.inputs, nodes, [renamed.get(v, v) for v in graph.outputs])
+
+
+def halved(graph: Graph, calls: Collection[Node]) -> Graph:
+    """The graph with each of these fused calls cut into two, its earlier and its later nodes; halves of one node are that node.
+
+    A cut of a topological order is always legal. Cut again and again, a region ends as single nodes.
+    """
+    halves: list[list[Node]] = []
+    ops = {id(n.op) for n in calls}
+
+    def visit(node: Node) -> list[Value] | None:
+        if id(node.op) not in ops:
+            return None
+        assert isinstance(node.op, Call)
+        before = len(current().nodes)
+        results = current().inline(node.op.body, node.operands)
+        nodes = [n for n in current().nodes[before:] if not isinstance(n.op, Constant)]
+        halves.extend((nodes[:len(nodes) // 2], nodes[len(nodes) // 2:]))
+        return results
+
+    apart = graph.rebuild(visit)
+    everywhere = made_of_indices(apart)
+    regions = [without_outer_views(apart, [n for n in half if n.results[0] not in everywhere]) for half in halves]
+    return outlined(apart, [r for r in regions if len(r) > 1], everywhere)
+
+
+def _ordered(graph: Graph, unit_of: dict[Node, tuple[Node, ...]], index: dict[Node, int]) -> Iterable[tuple[Node, ...]]:
+    """Units in dependency order; among those that are ready, the one whose last node came first."""
+    units = list(dict.fromkeys(unit_of[n] for n in graph.nodes))
+    waits: dict[tuple[Node, ...], set[tuple[Node, ...]]] = {}
+    readers: dict[tuple[Node, ...], list[tuple[Node, ...]]] = {u: [] for u in units}
+    for u in units:
+        waits[u] = {unit_of[graph.producers[v]] for n in u for v in n.operands if v in graph.producers} - {u}
+        for w in waits[u]:
+            readers[w].append(u)
+    effects = [u for u in units if any(n.op.has_effect for n in u)]
+    for a, b in zip(effects, effects[1:]):
+        if a not in waits[b]:
+            waits[b].add(a)
+            readers[a].append(b)
+    ready = [(index[u[-1]], u) for u in units if not waits[u]]
+    heapq.heapify(ready)
+    while ready:
+        _, unit = heapq.heappop(ready)
+        yield unit
+        for reader in readers[unit]:
+            waits[reader].discard(unit)
+            if not waits[reader]:
+                heapq.heappush(ready, (index[reader[-1]], reader))
+
+
+def _call(graph: Graph, unit: tuple[Node, ...], kept: set[Value], renamed: dict[Value, Value], everywhere: Made) -> Node:
+    """The call of a region: constants move inside, results that the outside reads become its results."""
+    inside = set(unit)
+    inner: dict[Value, Value] = {}
+    inputs: list[Value] = []
+    operands: list[Value] = []
+    body: list[Node] = []
+    for node in unit:
+        for v in node.operands:
+            if v in inner:
+                continue
+            producer = graph.producers.get(v)
+            if v in everywhere and producer not in inside:
+                for made in (n for n in everywhere[v] if n.result not in inner):
+                    inner[made.result] = Value(made.result.type)
+                    body.append(Node(made.op, tuple(inner[x] for x in made.operands), (inner[made.result],), made.location))
+                continue
+            inner[v] = Value(v.type, v.name)
+            if producer is not None and isinstance(producer.op, Constant):
+                body.append(Node(producer.op, (), (inner[v],), producer.location))
+            elif producer not in inside:
+                inputs.append(inner[v])
+                operands.append(renamed.get(v, v))
+        results = tuple(Value(r.type) for r in node.results)
+        inner.update(zip(node.results, results))
+        body.append(Node(node.op, tuple(inner[v] for v in node.operands), results, node.location))
+    outputs = [r for n in unit for r in n.results if r in kept or any(u not in inside for u in graph.uses[r])]
+    region = Graph("fused", inputs, body, [inner[v] for v in outputs])
+    results = tuple(Value(v.type) for v in outputs)
+    renamed.update(zip(outputs, results))
+    return Node(Call(region_label(unit), "fused", region), tuple(operands), results, unit[-1].location)
