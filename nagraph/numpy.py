@@ -224,11 +224,13 @@ class linalg:
 
     @staticmethod
     def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:  # noqa: A002
-        """Euclidean norm of all elements, or along axes."""
+        """Euclidean norm of all elements, or along axes. Its derivative at 0 is 0."""
         if ord not in (None, 2):
             from nagraph.errors import MissingRuleError
 
             raise MissingRuleError(f"norm: only the Euclidean norm is traced, got ord={ord!r}")
-        return sqrt(sum(square(x), axis=axis, keepdims=keepdims))
+        from nagraph.ops.special import root
+
+        return root(sum(square(x), axis=axis, keepdims=keepdims))
 
     matmul = staticmethod(matmul)

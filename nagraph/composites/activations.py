@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from nagraph.composites.base import composite
-from nagraph.ops.elementwise import maximum, where
-from nagraph.ops.special import erf, exp, expm1, log1p, sigmoid, tanh
+from nagraph.ops.elementwise import where
+from nagraph.ops.special import erf, exp, expm1, sigmoid, tanh
 
 _SQRT_HALF = math.sqrt(0.5)
 _SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
@@ -74,11 +74,3 @@ def leaky_relu(x: Any, slope: float = 0.01) -> Any:
 def elu(x: Any, alpha: float = 1.0) -> Any:
     """y = x where x > 0, α (exp x - 1) elsewhere."""
     return where(x > 0, x, alpha * expm1(where(x > 0, 0, x)))
-
-
-@composite
-def softplus(x: Any) -> Any:
-    """y = log(1 + exp x), without overflow."""
-    from nagraph.ops.elementwise import abs as abs_of
-
-    return maximum(x, 0) + log1p(exp(-abs_of(x)))

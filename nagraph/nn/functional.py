@@ -6,7 +6,6 @@ from nagraph.composites.activations import gelu_tanh as gelu_tanh
 from nagraph.composites.activations import leaky_relu as leaky_relu
 from nagraph.composites.activations import relu as relu
 from nagraph.composites.activations import silu as silu
-from nagraph.composites.activations import softplus as softplus
 from nagraph.composites.attention import attention as attention
 from nagraph.composites.attention import rope as rope
 from nagraph.composites.attention import rope_tables as rope_tables
@@ -24,5 +23,6 @@ from nagraph.ops.convolution import conv_transpose as conv_transpose
 from nagraph.ops.pooling import avg_pool as avg_pool
 from nagraph.ops.pooling import max_pool as max_pool
 from nagraph.ops.special import sigmoid as sigmoid
+from nagraph.ops.special import softplus as softplus
 from nagraph.ops.special import tanh as tanh
 from nagraph.transforms import stop_gradient as stop_gradient

@@ -8,9 +8,9 @@ import numpy as np
 
 import nagraph as ng
 from nagraph.composites import losses as composites
-from nagraph.composites.activations import softplus
 from nagraph.errors import TypeRuleError
 from nagraph.ir.types import INTEGERS
+from nagraph.nn.functional import softplus
 
 Array = Any
 
@@ -54,14 +54,14 @@ def mse(predictions: Array, targets: Array, *, reduction: str = "mean") -> Array
 
 
 def huber(predictions: Array, targets: Array, *, delta: float = 1.0, reduction: str = "mean") -> Array:
-    """r²/2 where |r| ≤ δ, δ (|r| - δ/2) elsewhere, r = prediction - target. Source: Huber 1964."""
+    """r²/2 where |r| ≤ δ, δ (|r| - δ/2) elsewhere, r = prediction - target. Its second derivative is 1 up to δ. Source: Huber 1964."""
     _same_shape("huber", predictions, targets)
     if not delta > 0:
         raise ValueError(f"huber: delta must be greater than 0, got {delta}")
-    size = ng.numpy.abs(predictions - targets)
-    # min(|r|, δ) (|r| - min/2) is both branches at once.
-    near = ng.numpy.minimum(size, delta)
-    return _reduced(near * (size - 0.5 * near), reduction)
+    r = predictions - targets
+    near = ng.numpy.clip(r, -delta, delta)
+    # Both branches at once, and no kink at 0 that a second derivative would lose: what lies beyond δ costs δ.
+    return _reduced(0.5 * near * near + delta * ng.numpy.abs(r - near), reduction)
 
 
 def kl_divergence(log_predictions: Array, targets: Array, *, reduction: str = "mean") -> Array:
@@ -123,8 +123,7 @@ def cosine_embedding(x: Array, y: Array, same: Array, *, margin: float = 0.0, re
 
 def _distance(x: Array, y: Array, eps: float) -> Array:
     """Euclidean over the last axis, with PyTorch's eps added to each difference so that it has a slope at 0."""
-    d = x - y + eps
-    return ng.numpy.sqrt(ng.numpy.sum(d * d, axis=-1))
+    return ng.numpy.linalg.norm(x - y + eps, axis=-1)
 
 
 def triplet(anchor: Array, positive: Array, negative: Array, *, margin: float = 1.0, eps: float = 1e-6,

@@ -153,7 +153,7 @@ class Fmod(Binary):
 class Power(Binary):
     """Power: z = x ** y. Integer powers of integers are integers; a negative one is an error, as in NumPy.
 
-    dz/dx = y x^(y-1); dz/dy = z log x, zero where x is 0.
+    dz/dx = y x^(y-1), zero where y is 0; dz/dy = z log x, zero where x is 0 and y is not negative.
     """
 
     weight = 20
@@ -168,11 +168,14 @@ class Power(Binary):
         return np.power if results[0].dtype in (DTYPES["f32"], DTYPES["f64"]) else super().into(operands, results)
 
     def partials(self, z: Value, x: Value, y: Value) -> tuple[Value, Value]:
-        from nagraph.ops.comparison import equal
+        from nagraph.ops.comparison import equal, greater_equal, logical_and
         from nagraph.ops.special import log
 
-        safe = where(equal(x, _scalar(0, x)), _scalar(1, x), x)
-        return y * power(x, y - 1), z * log(safe)
+        one, zero = _scalar(1, x), _scalar(0, x)
+        # Where nothing depends on an operand, a harmless one stands in its place: 0 · x⁻¹ and 0 · log 0 are nan at 0.
+        flat = equal(y, zero)
+        slope = where(flat, zero, y * power(x, where(flat, one, y - 1)))
+        return slope, z * log(where(logical_and(equal(x, zero), greater_equal(y, zero)), one, x))
 
     def samples(self, rng: np.random.Generator) -> Any:
         yield rng.uniform(0.5, 2.0, size=(3, 4)), rng.normal(size=(4,))
@@ -348,7 +351,10 @@ class Select(Elementwise):
 
 @op
 class Clip(Elementwise):
-    """Limits: y = min(max(x, low), high). The derivative passes inside the closed interval, to a limit outside it."""
+    """Limits: y = min(max(x, low), high). The derivative passes inside the closed interval, to a limit outside it.
+
+    Where low > high nothing is inside: y is high, and so is where the derivative goes.
+    """
 
     dtypes = ANY - {BOOL}
 
@@ -365,7 +371,7 @@ class Clip(Elementwise):
 
     def partials(self, y: Value, x: Value, low: Value, high: Value) -> tuple[Value, Value, Value]:
         one, zero = _scalar(1, y), _scalar(0, y)
-        above = x > high
+        above = (x > high) | (low > high)
         below = (x < low) & ~above
         inside = ~(above | below)
         return where(inside, one, zero), where(below, one, zero), where(above, one, zero)

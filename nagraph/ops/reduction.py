@@ -361,7 +361,7 @@ def var(x: Any, axis: Axis = None, dtype: Any = None, *, ddof: float = 0, keepdi
 
 
 def std(x: Any, axis: Axis = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
-    """Standard deviation over axes: √var."""
-    from nagraph.ops.special import sqrt
+    """Standard deviation over axes: √var. Its derivative where all are equal is 0."""
+    from nagraph.ops.special import root
 
-    return sqrt(var(x, axis, dtype, ddof=ddof, keepdims=keepdims))
+    return root(var(x, axis, dtype, ddof=ddof, keepdims=keepdims))

@@ -363,8 +363,49 @@ class Sigmoid(Transcendental):
         return (y * (1 - y),)
 
 
+@op
+class Softplus(Transcendental):
+    """y = ln(1 + eˣ), without overflow: max(x, 0) + ln(1 + e^-|x|). Its slope is the sigmoid, smooth at 0 as well."""
+
+    per_element = Cost(flops=1, transcendental=2)
+    weight = 20
+
+    def reference(self, x: Array) -> Array:
+        y, small = np.empty_like(x), np.empty_like(x)
+        self._compute(x, y, small)
+        return y
+
+    @staticmethod
+    def _compute(x: Array, y: Array, small: Array) -> None:
+        # small first holds -|x|; y may be x itself.
+        np.abs(x, small)
+        np.negative(small, small)
+        np.exp(small, small)
+        np.log1p(small, small)
+        np.maximum(x, 0, out=y)
+        np.add(y, small, y)
+
+    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
+        return super().into(operands, results) if results[0].dtype in NARROW_FLOATS else self._compute
+
+    def scratch(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        return () if operands[0].dtype in NARROW_FLOATS else operands
+
+    def partials(self, y: Value, x: Value) -> tuple[Any]:
+        return (sigmoid(x),)
+
+
 exp, expm1, exp2, log, log1p, log2, log10 = Exp(), Expm1(), Exp2(), Log(), Log1p(), Log2(), Log10()
 sqrt, rsqrt, cbrt = Sqrt(), Rsqrt(), Cbrt()
 sin, cos, tan, arcsin, arccos, arctan, arctan2 = Sin(), Cos(), Tan(), Arcsin(), Arccos(), Arctan(), Arctan2()
 sinh, cosh, tanh, arcsinh, arccosh, arctanh = Sinh(), Cosh(), Tanh(), Arcsinh(), Arccosh(), Arctanh()
-erf, erfc, sigmoid = Erf(), Erfc(), Sigmoid()
+erf, erfc, sigmoid, softplus = Erf(), Erfc(), Sigmoid(), Softplus()
+
+
+def root(x: Any) -> Any:
+    """√x with derivatives of 0 at 0: for norms and deviations, whose slope at their kink is then 0 and not ∞ · 0 = nan."""
+    from nagraph.ops.comparison import equal
+    from nagraph.ops.elementwise import where
+
+    none = equal(x, np.zeros((), x.dtype))
+    return where(none, np.zeros((), x.dtype), sqrt(where(none, np.ones((), x.dtype), x)))

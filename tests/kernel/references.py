@@ -36,6 +36,11 @@ def _sigmoid(x: Array) -> Array:
     return result
 
 
+def _softplus(x: Array) -> Array:
+    result: Array = np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+    return result
+
+
 def reference(name: str, dtype: DType) -> Callable[..., Array]:
     """The function on arrays of the dtype, computed in a wider one: float64 for float32, long double for float64."""
     wide = np.float64 if dtype == F32 else np.longdouble
@@ -45,7 +50,8 @@ def reference(name: str, dtype: DType) -> Callable[..., Array]:
     if name in ("erf", "erfc"):
         compute = {"erf": erf, "erfc": erfc}[name] if dtype == F32 else np.vectorize(getattr(math, name), otypes=[np.float64])
         return lambda x: compute(x.astype(np.float64))
-    compute = {"sigmoid": _sigmoid, "rsqrt": lambda x: 1 / np.sqrt(x)}.get(name) or getattr(np, name)
+    ours = {"sigmoid": _sigmoid, "softplus": _softplus, "rsqrt": lambda x: 1 / np.sqrt(x)}
+    compute = ours.get(name) or getattr(np, name)
     return lambda *operands: compute(*(x.astype(wide) for x in operands))
 
 

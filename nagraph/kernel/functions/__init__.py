@@ -9,7 +9,7 @@ from nagraph.kernel.functions.error_function import erf, erfc
 from nagraph.kernel.functions.exponential import exp, exp2, expm1, sigmoid, tanh
 from nagraph.kernel.functions.hyperbolic import arccosh, arcsinh, arctanh, cosh, sinh
 from nagraph.kernel.functions.inverse_trigonometric import arccos, arcsin, arctan, arctan2
-from nagraph.kernel.functions.logarithm import log, log1p, log2, log10
+from nagraph.kernel.functions.logarithm import log, log1p, log2, log10, softplus
 from nagraph.kernel.functions.powers import cbrt, power, rsqrt, sqrt
 from nagraph.kernel.functions.remainders import floor_divide, fmod, remainder
 from nagraph.kernel.functions.trigonometric import cos, sin, tan
@@ -17,5 +17,5 @@ from nagraph.kernel.functions.trigonometric import cos, sin, tan
 __all__ = [
     "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "cbrt", "cos", "cosh", "erf", "erfc", "exp", "exp2",
     "expm1", "floor_divide", "fmod", "log", "log10", "log1p", "log2", "power", "remainder", "rsqrt", "sigmoid", "sin", "sinh",
-    "sqrt", "tan", "tanh",
+    "softplus", "sqrt", "tan", "tanh",
 ]

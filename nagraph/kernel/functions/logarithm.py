@@ -1,4 +1,4 @@
-"""log, log1p, log2, log10.
+"""log, log1p, log2, log10, softplus.
 
 x = 2ᵉ m with 2/3 <= m < 4/3, so ln x = e ln 2 + ln(1 + f) with f = m - 1.
 """
@@ -9,6 +9,7 @@ import math
 
 from nagraph.ir.scalar import F32, F64, Scalar, ScalarBuilder
 from nagraph.kernel.functions.coefficients import ARTANH_F64, LOG_F32
+from nagraph.kernel.functions.exponential import finite_exp
 from nagraph.kernel.functions.floats import FORMATS
 
 #: 2/3 as an integer: what is less belongs to the exponent before.
@@ -105,3 +106,8 @@ def log1p(s: ScalarBuilder, x: Scalar) -> Scalar:
     y = s.copysign(s.fma(e, s.constant(math.log(2), x.dtype), near_one(s, rest)), x)
     y = s.select(x < math.inf, y, x)
     return s.select(x <= -1, s.select(s.eq(x, -1), s.constant(-math.inf, x.dtype), s.constant(math.nan, x.dtype)), y)
+
+
+def softplus(s: ScalarBuilder, x: Scalar) -> Scalar:
+    """ln(1 + eˣ) = max(x, 0) + ln(1 + e^-|x|). Error: at most 2 ULP."""
+    return s.maximum(x, s.constant(0, x.dtype)) + log1p(s, finite_exp(s, -s.abs(x)))
