@@ -56,13 +56,17 @@ def pullback(graph: Graph, operands: Sequence[Value], wrt: Sequence[int] | None 
     def pull(cotangents: Sequence[Maybe]) -> list[Maybe]:
         builder = current()
         cts: dict[Value, Value] = {}
-        _accumulate(cts, depends, graph.outputs, cotangents)
+        makers: dict[Value, Node] = {}  # of the cotangents
+        _accumulate(cts, makers, depends, graph.outputs, cotangents)
         for node, backward in reversed(tape):
             given = tuple(cts.pop(r, None) for r in node.results)
             if all(c is None for c in given):
                 continue
             with builder.at(node.location):
-                _accumulate(cts, depends, node.operands, backward(given))
+                mark = len(builder.nodes)
+                found = backward(given)
+                makers.update((r, n) for n in builder.nodes[mark:] for r in n.results)
+                _accumulate(cts, makers, depends, node.operands, found)
         return [cts.get(graph.inputs[i]) for i in which]
 
     return [env[v] for v in graph.outputs], pull
@@ -83,12 +87,24 @@ def _residual_backward(rule: Callable[..., tuple[Maybe, ...]], residuals: tuple[
     return lambda cts: rule(residuals, cts, operands)
 
 
-def _accumulate(cts: dict[Value, Value], depends: set[Value], values: Sequence[Value], found: Sequence[Maybe]) -> None:
+def _accumulate(cts: dict[Value, Value], makers: dict[Value, Node], depends: set[Value], values: Sequence[Value],
+                found: Sequence[Maybe]) -> None:
     for v, c in zip(values, found, strict=True):
         if c is not None and v in depends:
-            total = add_tangents(cts.get(v), c)
-            assert total is not None
-            cts[v] = total
+            before = cts.get(v)
+            cts[v] = c if before is None else _sum(before, c, makers)
+
+
+def _sum(a: Value, b: Value, makers: dict[Value, Node]) -> Value:
+    """a + b, as the ops that made them add their results where they know how."""
+    first, second = makers.get(a), makers.get(b)
+    mark = len(current().nodes)
+    total = None if first is None or second is None else first.op.plus(first.operands, second.op, second.operands)
+    if total is None:
+        total = add_tangents(a, b)
+        assert total is not None
+    makers.update((r, n) for n in current().nodes[mark:] for r in n.results)
+    return total
 
 
 def pushforward(graph: Graph, operands: Sequence[Value], tangents: Sequence[Maybe]) -> tuple[list[Value], list[Maybe]]:

@@ -19,8 +19,8 @@ class Simplify:
     Before   %1 = multiply(%x, %one)   %2 = negative(%1)   %3 = negative(%2)
     After    %x
 
-    Exact rules alone, unless `inexact` is set: those keep all values, NaN and infinities included,
-    and take -0.0 for 0.0. Idempotent. What a rule leaves unread goes with dead code elimination.
+    Exact rules alone, unless `inexact` is set: those keep all values, NaN, infinities and the sign of zero
+    included. Idempotent. What a rule leaves unread goes with dead code elimination.
     """
 
     inexact: bool = False

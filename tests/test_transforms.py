@@ -561,3 +561,40 @@ def test_results_of_transforms_are_plain_arrays():
 
 def test_missing_rules_are_errors_of_their_own():
     assert issubclass(MissingRuleError, NagraphError) and issubclass(MissingRuleError, NotImplementedError)
+
+
+def coupling(x):
+    """A RealNVP layer: one half scales and shifts the other."""
+    a, b = np.split(x, 2, axis=-1)
+    return np.concatenate([b * np.exp(np.tanh(a)) + a, a], axis=-1)
+
+
+def test_cotangents_of_parts_side_by_side_are_joined_not_added():
+    graph = ng.trace(ng.grad(lambda x: np.sum(coupling(x))), ng.spec((3, 4), "f64"))
+    read = {v for n in ng.Pipeline.parse("dce")(graph).nodes for v in n.operands}
+    made = [n.op.name for n in graph.nodes if n.results[0] in read or n.results[0] in graph.outputs]
+    assert "concatenate" in made and made.count("pad") == 1
+
+
+@pytest.mark.parametrize("backend", ["numpy", "llvm"])
+@pytest.mark.parametrize("width", [2, 4, 6])
+def test_jacobian_of_a_coupling_layer_under_vmap(backend, width):
+    x = np.random.default_rng(0).normal(size=(3, width))
+    got = ng.jit(ng.vmap(ng.jacobian(coupling)), backend=backend)(x)
+    for k in range(width):
+        step = 1e-6 * np.eye(width)[k]
+        numeric = (ng.jit(coupling)(x + step) - ng.jit(coupling)(x - step)) / 2e-6
+        np.testing.assert_allclose(got[:, :, k], numeric, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("shapes", [((1, 2), (3, 2)), ((2,), (3, 2)), ((3, 2), (1, 3)), ((3, 0), (3, 4)), ((3, 2), (3, 2))])
+@pytest.mark.parametrize("backend", ["numpy", "llvm"])
+def test_paddings_that_broadcast_are_added(backend, shapes):
+    arrays = [np.random.default_rng(1).normal(size=s) for s in shapes]
+
+    def body(a, b):
+        rank, n = len(b.shape), a.shape[-1] + b.shape[-1]
+        left = np.pad(a, ((0, 0),) * (len(a.shape) - 1) + ((0, n - a.shape[-1]),))
+        return left + np.pad(b, ((0, 0),) * (rank - 1) + ((n - b.shape[-1], 0),))
+
+    np.testing.assert_array_equal(ng.jit(body, backend=backend)(*arrays), body(*arrays))

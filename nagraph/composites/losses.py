@@ -58,7 +58,9 @@ def _cross_entropy_bwd(residuals: Any, cts: Any, *, smoothing: float = 0.0) -> A
     p = exp(logits - lse)
     classes = logits.shape[-1]
     on = np.asarray(1 - smoothing, logits.dtype)
-    target = where(_one_hot(labels, logits.shape), on, _zero(logits)) + np.asarray(smoothing / classes, logits.dtype)
+    target = where(_one_hot(labels, logits.shape), on, _zero(logits))
+    if smoothing:
+        target = target + np.asarray(smoothing / classes, logits.dtype)
     return (reshape(ct, (*ct.shape, 1)) * (p - target),)
 
 

@@ -100,6 +100,13 @@ class Op:
         """Cotangents of the operands (None is zero) from those of the results (None is zero)."""
         raise MissingRuleError(f"op {self.name} has no reverse derivative (vjp)")
 
+    def plus(self, operands: tuple[Value, ...], other: Op, others: tuple[Value, ...]) -> Value | None:
+        """The sum of cotangents that this op and `other` made of their operands, where it takes less than an addition; else None.
+
+        A zero of the sum may have either sign.
+        """
+        return None
+
     def jvp(
         self, tangents: tuple[Value | None, ...], results: tuple[Value, ...], operands: tuple[Value, ...]
     ) -> tuple[Value | None, ...]:

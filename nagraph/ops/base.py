@@ -181,7 +181,7 @@ class Elementwise(Primitive):
         if ct is None:
             return (None,) * len(operands)
         partials = self.partials(results[0], *operands)
-        return tuple(None if p is None else sum_to(scale(ct, p), x.type) for p, x in zip(partials, operands, strict=True))
+        return tuple(None if p is None else _pulled(ct, p, x.type) for p, x in zip(partials, operands, strict=True))
 
     def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         partials = self.partials(results[0], *operands)
@@ -281,6 +281,13 @@ def scale(ct: Value, partial: Value | float) -> Value:
         return ct
     scaled: Value = negative(ct) if partial == -1 else multiply(ct, partial)
     return scaled
+
+
+def _pulled(ct: Value, partial: Value | float, type: TensorType) -> Value:
+    """ct * partial, summed to a type; -1 comes after the sum, where there are fewer numbers."""
+    if not isinstance(partial, Value) and partial == -1:
+        return scale(sum_to(ct, type), -1)
+    return sum_to(scale(ct, partial), type)
 
 
 def add_tangents(a: Maybe, b: Maybe) -> Maybe:

@@ -9,10 +9,10 @@ import numpy as np
 
 from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
-from nagraph.ir.op import Array, op
+from nagraph.ir.op import Array, Op, op
 from nagraph.ir.types import INTEGERS, TensorType, type_of
 from nagraph.ops.base import Linear, Maybe, shape_of
-from nagraph.ops.joining import concatenate
+from nagraph.ops.joining import Concatenate, concatenate
 from nagraph.ops.movement import Shape, Slice, broadcast_to, flip, slice_axis
 
 
@@ -63,6 +63,10 @@ class Pad(Linear):
     def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         return (None if tangents[0] is None else Pad(self.low, self.high, self.inner)(tangents[0]),)
 
+    def plus(self, operands: tuple[Value, ...], other: Op, others: tuple[Value, ...]) -> Value | None:
+        """Two paddings of parts that lie side by side are one padding of both: the cotangents of slices meet so."""
+        return side_by_side(self, operands[0], other, others[0]) if isinstance(other, Pad) else None
+
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         stop = tuple(max(n - b, a) for a, b, n in zip(self.low, self.high, ct.shape))
         return (Slice(self.low, stop, tuple(s + 1 for s in self.inner))(ct),)
@@ -72,6 +76,26 @@ class Pad(Linear):
 
     def samples(self, rng: np.random.Generator) -> Any:
         yield (rng.normal(size=(3,) * len(self.low)),)
+
+
+def side_by_side(a: Pad, x: Value, b: Pad, y: Value) -> Value | None:
+    """pad x + pad y as the padding of x and y joined, where one begins on an axis at which the other ends; None elsewhere.
+
+    Both pad with zeros to one shape. So -0.0 stays, which beside a zero of the other would become 0.0.
+    """
+    if (a.value, b.value) != (0, 0) or any((*a.inner, *b.inner)) or a.infer(x.type) != b.infer(y.type):
+        return None
+    differ = [i for i in range(x.ndim) if a.low[i] != b.low[i] or x.shape[i] != y.shape[i]]
+    if len(differ) != 1:
+        return None
+    axis = differ[0]
+    if b.low[axis] + y.shape[axis] == a.low[axis]:
+        a, x, b, y = b, y, a, x
+    elif a.low[axis] + x.shape[axis] != b.low[axis]:
+        return None
+    inner = (0,) * x.ndim
+    joined: Value = Pad(a.low, tuple(map(min, a.high, b.high)), inner)(Concatenate(axis)(x, y))
+    return joined
 
 
 def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float = 0) -> Any:

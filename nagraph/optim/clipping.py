@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,8 @@ def global_norm(grads: Any) -> Any:
     """√(sum of the squares of all elements of all leaves): float64 if a leaf is, else float32."""
     wide = [ng.numpy.astype(g, computing_dtype(g.dtype)) for g in tree.leaves(grads) if g is not None]
     dtype = np.result_type(np.float32, *(g.dtype for g in wide))
-    total: Any = np.zeros((), dtype)
-    for g in wide:
-        total = total + ng.numpy.astype(ng.numpy.sum(g * g), dtype)
-    return ng.numpy.sqrt(total)
+    squares = [ng.numpy.astype(ng.numpy.sum(g * g), dtype) for g in wide]
+    return ng.numpy.sqrt(functools.reduce(operator.add, squares) if squares else np.zeros((), dtype))
 
 
 def clip_by_global_norm(grads: Any, limit: float) -> tuple[Any, Any]:

@@ -11,6 +11,7 @@ match constants of that value, broadcast or not; operands of commutative ops mat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -93,14 +94,20 @@ class Hole(Pattern):
 
 @dataclass(frozen=True, eq=False)
 class Number(Pattern):
-    """Matches constants whose elements all equal one number (0.0 and -0.0 alike; True is no 1)."""
+    """Matches constants whose elements all equal one number: 0 is no -0.0, True is no 1."""
 
     value: Any
 
     def match(self, value: Value, producers: Producers, bound: Bindings) -> Iterator[Bindings]:
         found = uniform(value, producers)
-        if found is not None and (found.dtype == np.bool_) == isinstance(self.value, bool) and found == self.value:
+        if (found is not None and (found.dtype == np.bool_) == isinstance(self.value, bool) and found == self.value
+                and _negative(found) == _negative(self.value)):
             yield bound
+
+
+def _negative(x: Any) -> bool:
+    """Whether a number has the sign bit: that of -0.0 as well."""
+    return math.copysign(1.0, float(x)) < 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,4 +209,5 @@ def uniform(value: Value, producers: Producers) -> Any:
     if array.size == 0 or array.size > 64:
         return None
     flat = array.reshape(-1)
-    return flat[0] if array.size == 1 or (flat == flat[0]).all() else None
+    # By the bits: 0.0 and -0.0 are two numbers.
+    return flat[0] if array.size == 1 or array.tobytes() == flat[:1].tobytes() * array.size else None

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nagraph.errors import NagraphError
+from nagraph.errors import PassError
 from nagraph.ir.graph import Node, Value
 from nagraph.ir.op import REGISTRY
 from nagraph.ir.types import BOOL, FLOATS, INTEGERS, DType
@@ -18,7 +18,7 @@ from nagraph.rewrite.pattern import Apply, Bindings, Hole, Number, Numeral, Patt
 
 
 class _Inexact:
-    """Marks rules that change rounding or special values: off unless asked for."""
+    """Marks rules that change rounding or special values, the sign of zero among them: off unless asked for."""
 
 
 inexact = _Inexact()
@@ -67,30 +67,33 @@ class Rule:
     def apply(self, node: Node, producers: Producers) -> Value | None:
         """What the rule puts in place of the node's result, emitted into the active builder; None if it does not apply.
 
-        A replacement that is only smaller by broadcasting is broadcast; one of another type is refused.
+        A replacement that is only smaller by broadcasting is broadcast. Raises PassError for a rule whose condition or
+        replacement fails, or gives another type: that is a fault of the rule, never of the graph.
         """
         result = node.results[0]
         if self.dtypes is not None and result.dtype not in self.dtypes:
             return None
         for bound in self.left.match(result, producers, {}):
-            if all(_call(c, bound) for c in self.conditions):
+            try:
+                if not all(_call(c, bound) for c in self.conditions):
+                    continue
                 made = self._build(bound, result)
-                if made is None or made.dtype != result.dtype:
-                    return None
-                if made.shape == result.shape:
-                    return made
-                try:
-                    wide = broadcast_to(made, result.shape)
-                except NagraphError:
-                    return None
-                return wide if wide.shape == result.shape else None
+                if made.dtype == result.dtype:
+                    made = broadcast_to(made, result.shape)
+            except Exception as error:
+                raise self._fault(node, f"{type(error).__name__}: {error}") from error
+            if made.type != result.type:
+                raise self._fault(node, f"it gives {made.type}")
+            return made
         return None
 
-    def _build(self, bound: Bindings, result: Value) -> Value | None:
-        if not isinstance(self.right, Pattern) and callable(self.right):
-            made = _call(self.right, bound)
-            return made if isinstance(made, Value) else full(result.type, made)
-        made = build(as_pattern(self.right), bound)
+    def _fault(self, node: Node, what: str) -> PassError:
+        operands = ", ".join(str(v.type) for v in node.operands)
+        return PassError(f"the rule {self.name!r} fails on {node.op} of {operands}, which gives {node.results[0].type}: {what}")
+
+    def _build(self, bound: Bindings, result: Value) -> Value:
+        right = self.right
+        made = _call(right, bound) if not isinstance(right, Pattern) and callable(right) else build(as_pattern(right), bound)
         return made if isinstance(made, Value) else full(result.type, made)
 
 

@@ -1,6 +1,7 @@
 """Every rule against its own definition: random tensors in the holes, both sides compared by type and value."""
 
 import dataclasses
+import zlib
 
 import numpy as np
 import pytest
@@ -16,8 +17,11 @@ from nagraph.rewrite.greedy import rewrite
 from nagraph.rewrite.pattern import Apply, Attribute, Hole, Number, Numeral, holes, op
 from nagraph.rewrite.rule import Rule, floats, integers, rules
 from nagraph.rewrite.rules import ALL
+from tests.passes.random_left_sides import left_side
 
 SAMPLED = [DTYPES[n] for n in ("f32", "f64", "f16", "bf16", "i8", "i32", "i64", "u8", "u32", "bool")]
+#: Which of 0.0 and -0.0 is the larger is nobody's promise, so these see zeros of one sign.
+ZERO_IS_CHOSEN = {"maximum", "minimum", "max", "min"}
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, 6e4, -1.0, 1.0, 2.0]
 
 
@@ -73,8 +77,43 @@ def contents(t, rng, exact):
         return np.where(rng.random(t.shape) < 0.3, rng.choice(SPECIAL, t.shape).astype(t.dtype), found)
 
 
+def same_but_for_nan_bits(a, b, message):
+    """Equal values, nan where nan, zeros of equal sign."""
+    np.testing.assert_array_equal(a, b, err_msg=message)
+    if is_float(a.dtype):
+        a, b = (np.where(np.isnan(x), 0, x) for x in (a, b))
+        np.testing.assert_array_equal(np.signbit(a), np.signbit(b), err_msg=f"{message}: signs of zeros")
+
+
+def check_graph(rule, graph, seeds):
+    """Whether the rule rewrote the graph; asserts that it computes what it did, types and values."""
+    names = []
+    after = rewrite(graph, [rule], names)
+    if rule.name not in names:
+        return False
+    assert str(after) != str(graph)
+    assert after.output_types == graph.output_types, f"{rule.name}\n{graph}"
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        arrays = [contents(t, rng, rule.exact) for t in graph.input_types]
+        if ZERO_IS_CHOSEN & {n.op.name for n in graph.nodes}:
+            arrays = [np.where(a == 0, np.zeros((), a.dtype), a) for a in arrays]
+        (a,), (b,) = interpret(graph, arrays), interpret(after, arrays)
+        message = f"{rule.name}\n{graph}\n{after}\n{arrays}"
+        assert a.dtype == b.dtype
+        half = is_float(a.dtype) and a.dtype.itemsize == 2
+        if is_float(a.dtype):  # exactly, and bfloat16 can be compared
+            a, b = a.astype("f8"), b.astype("f8")
+        if rule.exact:
+            same_but_for_nan_bits(a, b, message)
+        else:
+            tolerance = 0.05 if half else 1e-5
+            np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=message)
+    return True
+
+
 def check_rule(rule):
-    """How many graphs the rule rewrote; asserts that each computes what it did."""
+    """Asserts that the rule is sound on its examples and on random operands; how many of either it rewrote."""
     fired = 0
     for example in rule.examples or ({},):
         for dtype in SAMPLED:
@@ -85,31 +124,27 @@ def check_rule(rule):
                     graph = left_graph(rule, example, dtype, condition)
                 except (NagraphError, TypeError, OverflowError):
                     continue  # the rule's ops do not take this dtype
-                names = []
-                after = rewrite(graph, [rule], names)
-                if rule.name not in names:
-                    continue
-                fired += 1
-                assert str(after) != str(graph)
-                assert after.output_types == graph.output_types, (rule.name, dtype)
-                for seed in range(3):
-                    rng = np.random.default_rng(seed)
-                    arrays = [contents(t, rng, rule.exact) for t in graph.input_types]
-                    (a,), (b,) = interpret(graph, arrays), interpret(after, arrays)
-                    assert a.dtype == b.dtype
-                    if is_float(a.dtype):  # exactly, and bfloat16 can be compared
-                        a, b = a.astype("f8"), b.astype("f8")
-                    if rule.exact:
-                        np.testing.assert_array_equal(a, b, err_msg=f"{rule.name} for {dtype}")
-                    else:
-                        tolerance = 0.05 if after.output_types[0].dtype.itemsize == 2 else 1e-5
-                        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=rule.name)
+                fired += check_graph(rule, graph, range(3))
+    return fired, check_on_random_operands(rule)
+
+
+def check_on_random_operands(rule, wanted=25, tries=600):
+    rng = np.random.default_rng(zlib.crc32(rule.name.encode()))
+    dtypes = SAMPLED if rule.dtypes is None else [d for d in SAMPLED if d in rule.dtypes]
+    fired = 0
+    for _ in range(tries):
+        graph = left_side(rule, rng, dtypes[rng.integers(len(dtypes))])
+        fired += graph is not None and check_graph(rule, graph, rng.integers(0, 1000, 2))
+        if fired == wanted:
+            break
     return fired
 
 
 @pytest.mark.parametrize("rule", ALL, ids=lambda r: r.name)
 def test_rule_is_sound(rule):
-    assert check_rule(rule), f"{rule.name} rewrote nothing"
+    examples, random = check_rule(rule)
+    assert examples, f"{rule.name} rewrote none of its examples"
+    assert random >= 3, f"{rule.name} rewrote {random} of the random graphs"
 
 
 def test_there_are_enough_rules_with_names_of_their_own():
@@ -139,10 +174,14 @@ def test_the_differential_observer_names_the_pass_of_a_corrupted_rule():
         Pipeline(simplify).with_observers(Differential(*arrays))(graph)
 
 
-def test_a_replacement_of_another_type_is_refused():
-    wrong = rules(("tanh x => x > 0", op.tanh(x), op.greater(x, 0)), ("tanh x => concatenate", op.tanh(x), op.concatenate(x, x, axis=0)))
+@pytest.mark.parametrize("right, told", [
+    (op.greater(x, 0), r"it gives bool\[3\]"), (op.concatenate(x, x, axis=0), "TypeRuleError: broadcast_to: f32\\[6\\]"),
+    (lambda x: x.shape[1], "IndexError"),
+], ids=["dtype", "shape", "fails"])
+def test_a_rule_whose_replacement_has_another_type_or_fails_is_named(right, told):
     graph = ng.trace(lambda a: np.tanh(a), ng.spec((3,)))
-    assert rewrite(graph, wrong) is graph
+    with pytest.raises(PassError, match=rf"the rule 'wrong' fails on tanh of f32\[3\].*{told}"):
+        rewrite(graph, rules(("wrong", op.tanh(x), right)))
 
 
 def test_a_smaller_replacement_is_broadcast():

@@ -17,13 +17,13 @@ def ops_of(graph):
 
 
 def test_algebra_goes():
-    graph = ng.trace(lambda x: np.transpose(np.transpose((-(-x) * 1 + 0) / 1)) - 0, ng.spec((2, 3)))
+    graph = ng.trace(lambda x: np.transpose(np.transpose((-(-x) * 1 + -0.0) / 1)) - 0, ng.spec((2, 3)))
     after = simplify(graph)
     assert after.nodes == () and after.outputs == after.inputs
 
 
 def test_operands_match_in_either_order():
-    graph = ng.trace(lambda x, y: (1 * x, 0 + x, (-y) + x), ng.spec((2,)), ng.spec((2,)))
+    graph = ng.trace(lambda x, y: (1 * x, -0.0 + x, (-y) + x), ng.spec((2,)), ng.spec((2,)))
     assert ops_of(simplify(graph)) == ["subtract"]
 
 
@@ -42,7 +42,7 @@ def test_regions_are_simplified_inside_and_never_across():
 
 
 def test_it_is_idempotent_and_deterministic():
-    graph = ng.trace(lambda x, y: (x * x + 0 - (-y), (x / 4) * 1, np.abs(-x), (-x) * 3), ng.spec((2, 2)), ng.spec((2, 2)))
+    graph = ng.trace(lambda x, y: (x * x + -0.0 - (-y), (x / 4) * 1, np.abs(-x), (-x) * 3), ng.spec((2, 2)), ng.spec((2, 2)))
     once = Simplify()(graph)
     assert Simplify()(once) is once
     assert str(Simplify()(graph)) == str(once)
@@ -55,7 +55,7 @@ def test_a_long_chain():
     with Builder() as builder:
         v = builder.input(TensorType(DTYPES["f32"], (2,)), "x")
         for _ in range(5000):
-            v = -(v * 1 + 0)
+            v = -(v * 1 + -0.0)
         graph = builder.graph("chain", [v])
     after = simplify(graph)
     assert after.outputs == after.inputs

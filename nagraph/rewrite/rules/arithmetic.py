@@ -1,4 +1,4 @@
-"""Rules of arithmetic. Exact ones keep every bit but the sign of zero and of nan; the others are off by default."""
+"""Rules of arithmetic. Exact ones keep every bit, the sign of zero too, but the sign of nan; the others are off by default."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ def _power_of_two(a: Any) -> bool:
 
 
 RULES = rules(
-    ("x + 0 => x", x + 0, x),
+    ("x + 0 => x (integers)", x + 0, x, integers),
+    ("x + -0.0 => x", x + -0.0, x, floats),
     ("x - 0 => x", x - 0, x),
-    ("0 - x => -x", 0 - x, -x),
+    ("0 - x => -x (integers)", 0 - x, -x, integers),
     ("x * 1 => x", x * 1, x),
     ("x / 1 => x", x / 1, x),
     ("x * -1 => -x", x * -1, -x),
@@ -33,8 +34,6 @@ RULES = rules(
     ("-(-x) => x", -(-x), x),
     ("x + (-y) => x - y", x + (-y), x - y),
     ("x - (-y) => x + y", x - (-y), x + y),
-    ("(-x) - y => -(x + y)", (-x) - y, -(x + y)),
-    ("-(x - y) => y - x", -(x - y), y - x),
     ("(-x) * (-y) => x * y", (-x) * (-y), x * y),
     ("(-x) / (-y) => x / y", (-x) / (-y), x / y),
     ("(-x) * a => x * -a", (-x) * a, lambda x, a: x * -a, floats, on(x=(3, 4), a=2.5)),
@@ -67,11 +66,18 @@ RULES = rules(
     ("cos (-x) => cos x", op.cos(-x), op.cos(x)),
     ("cos |x| => cos x", op.cos(op.abs(x)), op.cos(x)),
     # Integers wrap, so these hold for them bit for bit.
+    ("(-x) - y => -(x + y) (integers)", (-x) - y, -(x + y), integers),
+    ("-(x - y) => y - x (integers)", -(x - y), y - x, integers),
     ("x - x => 0 (integers)", x - x, 0, integers),
     ("x * 0 => 0 (integers)", x * 0, 0, integers),
     ("(x + a) + b => x + (a + b) (integers)", (x + a) + b, lambda x, a, b: x + (a + b), integers, on(x=(3, 4), a=3, b=5)),
     ("(x * a) * b => x * (a * b) (integers)", (x * a) * b, lambda x, a, b: x * (a * b), integers, on(x=(3, 4), a=3, b=5)),
     ("x * y + x * z => x * (y + z) (integers)", x * y + x * z, x * (y + z), integers),
+    # These change the sign of zero alone: 0.0 stands for -0.0 or the other way round.
+    ("x + 0 => x", x + 0, x, floats, inexact),
+    ("0 - x => -x", 0 - x, -x, floats, inexact),
+    ("(-x) - y => -(x + y)", (-x) - y, -(x + y), floats, inexact),
+    ("-(x - y) => y - x", -(x - y), y - x, floats, inexact),
     # These change rounding, overflow or special values.
     ("x - x => 0", x - x, 0, floats, inexact),
     ("x * 0 => 0", x * 0, 0, floats, inexact),

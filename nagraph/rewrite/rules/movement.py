@@ -8,14 +8,12 @@ from nagraph.ir.graph import Value
 from nagraph.ir.operators import COMMUTATIVE
 from nagraph.ir.types import FLOATS, INTEGERS, DType
 from nagraph.ops.base import cast
-from nagraph.ops.joining import Concatenate
 from nagraph.ops.movement import Flip, Slice, broadcast_to, reshape, transpose
-from nagraph.ops.padding import Pad
 from nagraph.rewrite.pattern import attributes, holes, op
 from nagraph.rewrite.rule import on, rules, where
 
 x, y, z = holes("x y z")
-p, q, a, b, s, t, u, v, n, m = attributes("p q a b s t u v n m")
+p, q, a, b, s, t, u, v, n = attributes("p q a b s t u v n")
 Axes = tuple[int, ...]
 
 #: Functions of one and of two operands for which an operand need not be broadcast beforehand.
@@ -31,28 +29,11 @@ def compose(p: Axes, q: Axes) -> Axes:
 
 def _slices(x: Any, a: Axes, s: Axes, u: Axes, v: Axes, t: Axes) -> Any:
     """x[a::s][u:v:t] as one slice: starts and stops of the second counted in steps of the first."""
-    start = tuple(i + j * k for i, j, k in zip(a, u, s))
     sizes = tuple(-(-(j - i) // k) for i, j, k in zip(u, v, t))
+    start = tuple(i + j * k if n else 0 for i, j, k, n in zip(a, u, s, sizes))
     step = tuple(i * j for i, j in zip(s, t))
     stop = tuple(i + ((k - 1) * j + 1 if k else 0) for i, j, k in zip(start, step, sizes))
     return Slice(start, stop, step)(x)
-
-
-def _joint(x: Value, y: Value, a: Axes, u: Axes) -> int | None:
-    """The axis on which x, at a, ends where y, at u, begins, or the other way round; else they stand alike."""
-    differ = [i for i in range(x.ndim) if a[i] != u[i] or x.shape[i] != y.shape[i]]
-    if len(differ) != 1:
-        return None
-    i = differ[0]
-    return i if a[i] + x.shape[i] == u[i] or u[i] + y.shape[i] == a[i] else None
-
-
-def _beside(x: Value, y: Value, a: Axes, b: Axes, u: Axes, v: Axes) -> Any:
-    """Both in their order, and zeros around them."""
-    axis = _joint(x, y, a, u)
-    assert axis is not None
-    first, last = ((x, y) if a[axis] < u[axis] else (y, x))
-    return Pad(tuple(map(min, a, u)), tuple(map(min, b, v)), (0,) * len(a))(Concatenate(axis)(first, last))
 
 
 def _keeps(x: Value, p: DType) -> bool:
@@ -87,11 +68,6 @@ RULES = rules(
     ("flip of no axes", op.flip(x, axes=()), x, on(x=(2, 3))),
     ("pad by nothing", op.pad(x, low=a, high=b, inner=s), x, where(lambda a, b, s: not any((*a, *b, *s))),
      on(x=(2, 3), a=(0, 0), b=(0, 0), s=(0, 0))),
-    ("pad x + pad y, side by side => pad(concatenate(x, y))",
-     op.pad(x, low=a, high=b, inner=s, value=m) + op.pad(y, low=u, high=v, inner=t, value=n), _beside,
-     where(lambda x, y, a, u, s, t, m, n: m == n == 0 and not any((*s, *t)) and _joint(x, y, a, u) is not None),
-     on(x=(2, 3), y=(2, 2), a=(1, 1), b=(0, 4), u=(1, 4), v=(0, 2), s=(0, 0), t=(0, 0), m=0.0, n=0.0),
-     on(x=(2, 3), y=(2, 1), a=(0, 1), b=(0, 0), u=(0, 0), v=(0, 3), s=(0, 0), t=(0, 0), m=0.0, n=0.0)),
     ("concatenate(concatenate(x, y), z) => concatenate(x, y, z)", op.concatenate(op.concatenate(x, y, axis=n), z, axis=n),
      op.concatenate(x, y, z, axis=n), on(x=(2, 3), y=(2, 1), z=(2, 2), n=1)),
     ("concatenate(x, concatenate(y, z)) => concatenate(x, y, z)", op.concatenate(x, op.concatenate(y, z, axis=n), axis=n),

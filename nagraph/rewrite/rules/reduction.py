@@ -36,14 +36,12 @@ def _free_in_order(side: int, c: Any, b: Any, p: Axes) -> bool:
 RULES = rules(
     ("max over no axes", op.max(x, axes=()), x, on(x=(2, 3))),
     ("min over no axes", op.min(x, axes=()), x, on(x=(2, 3))),
-    ("sum over no axes", op.sum(x, axes=()), x, floats, on(x=(2, 3))),
     ("max of max", op.max(op.max(x, axes=p), axes=q), lambda x, p, q: Max(_both(p, q, x.ndim))(x), on(x=(2, 3, 4), p=(1,), q=(1,))),
     ("min of min", op.min(op.min(x, axes=p), axes=q), lambda x, p, q: Min(_both(p, q, x.ndim))(x), on(x=(2, 3, 4), p=(1,), q=(1,))),
     ("sum of sum (integers)", op.sum(op.sum(x, axes=p), axes=q), lambda x, p, q: Sum(_both(p, q, x.ndim))(x), integers,
      on(x=(2, 3, 4), p=(0,), q=(1,))),
     ("max (-x) => -(min x)", op.max(-x, axes=p), lambda x, p: -Min(p)(x), floats, on(x=(2, 3), p=(1,))),
     ("min (-x) => -(max x)", op.min(-x, axes=p), lambda x, p: -Max(p)(x), floats, on(x=(2, 3), p=(1,))),
-    ("sum (-x) => -(sum x)", op.sum(-x, axes=p), lambda x, p: -Sum(p)(x), floats, on(x=(2, 300), p=(1,))),
     ("dot of a transposed left operand", op.dot_general(op.transpose(x, axes=p), y, contract=c, batch_axes=b),
      lambda x, y, p, c, b: DotGeneral(*_seen_through(0, c, b, p))(x, y), where(lambda c, b, p: _free_in_order(0, c, b, p)),
      on(x=(5, 3), y=(5, 4), p=(1, 0), c=((1,), (0,)), b=((), ()))),
@@ -52,6 +50,9 @@ RULES = rules(
      on(x=(3, 5), y=(4, 5), p=(1, 0), c=((1,), (0,)), b=((), ()))),
     ("(-x) · (-y) => x · y", op.dot_general(-x, -y, contract=c, batch_axes=b), lambda x, y, c, b: DotGeneral(c, b)(x, y),
      on(x=(3, 5), y=(5, 4), c=((1,), (0,)), b=((), ()))),
+    # These change the sign of zero: a sum of zeros is 0.0.
+    ("sum over no axes", op.sum(x, axes=()), x, floats, inexact, on(x=(2, 3))),
+    ("sum (-x) => -(sum x)", op.sum(-x, axes=p), lambda x, p: -Sum(p)(x), floats, inexact, on(x=(2, 300), p=(1,))),
     ("sum of sum", op.sum(op.sum(x, axes=p), axes=q), lambda x, p, q: Sum(_both(p, q, x.ndim))(x), floats, inexact,
      on(x=(2, 3, 4), p=(0,), q=(1,))),
 )
