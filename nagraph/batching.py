@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from nagraph.errors import MissingRuleError
 from nagraph.ir.builder import Builder, current, located
 from nagraph.ir.graph import Graph, Value
-from nagraph.ir.types import TensorType
+from nagraph.ir.types import TensorType, is_float
 
 
 def batched_call(graph: Graph, size: int, operands: Sequence[Value], batched: Sequence[bool]) -> list[tuple[Value, bool]]:
@@ -41,6 +41,31 @@ def batch_graph(graph: Graph, size: int, batched: Sequence[bool]) -> Graph:
         ]
         outputs = [with_batch_axis(x, b, size) for x, b in batched_call(graph, size, inputs, batched)]
         return builder.graph(graph.name, outputs)
+
+
+def batched_call_where(taken: Value, graph: Graph, size: int, operands: Sequence[Value], batched: Sequence[bool]) -> list[Value]:
+    """Emit `graph` for the examples that are `taken` (bool[size]); each output has the batch axis, and of the others any values.
+
+    The others compute on the operands of the first one that is taken. So neither what `graph` makes of their own
+    operands (nan, inf, a loop without end) nor its derivative there reaches anything: a selection of the outputs sends
+    them cotangents of zero, and these meet slopes that are as finite as those of an example that counts. Where none is
+    taken, the slopes may be nan: what comes back for their own operands is dropped by the selections below.
+    """
+    from nagraph.ops.arg_extremum import argmax
+    from nagraph.ops.base import align_batched
+    from nagraph.ops.elementwise import where
+    from nagraph.ops.indexing import take
+    from nagraph.ops.reduction import any as any_of
+    from nagraph.ops.region import stop_gradient
+
+    if graph.nodes and size:
+        first, some = argmax(taken), any_of(taken)
+        operands = [
+            where(align_batched(taken, x.ndim - 1), x, stop_gradient(take(x, first, axis=0))) if b
+            else where(some, x, stop_gradient(x)) if is_float(x.dtype) else x
+            for x, b in zip(operands, batched, strict=True)
+        ]
+    return [with_batch_axis(x, b, size) for x, b in batched_call(graph, size, operands, batched)]
 
 
 def with_batch_axis(x: Value, batched: bool, size: int) -> Value:

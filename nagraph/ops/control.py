@@ -60,18 +60,19 @@ class Cond(Region):
         return _spread(moved[len(results):], results)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
-        from nagraph.batching import batch_graph, batched_call, with_batch_axis
+        """With a predicate for each example both branches run, each for the examples that take it, and results are selected."""
+        from nagraph.batching import batch_graph
         from nagraph.ops.base import align_batched
+        from nagraph.ops.bits import invert
         from nagraph.ops.elementwise import where
 
         if not batched[0]:
             true, false = (batch_graph(g, size, batched[1:]) for g in (self.true, self.false))
             return current().emit(Cond(true, false), operands)
-        sides = []
-        for g in (self.true, self.false):
-            found = batched_call(g, size, operands[1:], batched[1:])
-            sides.append([with_batch_axis(x, b, size) for x, b in found])
-        return tuple(where(align_batched(operands[0], x.ndim - 1), x, y) for x, y in zip(*sides))
+        taken = operands[0]
+        chosen = _side(self.true, size, taken, operands[1:], batched[1:])
+        others = _side(self.false, size, invert(taken), operands[1:], batched[1:])
+        return tuple(where(align_batched(taken, x.ndim - 1), x, y) for x, y in zip(chosen, others))
 
     def cost(self, *operands: TensorType) -> Cost:
         return max(region_cost(self.true), region_cost(self.false))
@@ -282,7 +283,7 @@ class WhileLoop(Region):
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         """All examples step together until none wants to; those that are done keep their carry."""
-        from nagraph.batching import batched_call, with_batch_axis
+        from nagraph.batching import batched_call, batched_call_where, with_batch_axis
         from nagraph.ops.base import align_batched
         from nagraph.ops.elementwise import where
         from nagraph.ops.reduction import any as any_of
@@ -301,7 +302,7 @@ class WhileLoop(Region):
         with Builder() as builder:
             inputs = [builder.input(v.type) for v in values]
             go = going(inputs)
-            stepped = [with_batch_axis(x, b, size) for x, b in batched_call(self.body, size, inputs, flags)]
+            stepped = batched_call_where(go, self.body, size, inputs, flags)
             old = inputs[self.consts:]
             body = builder.graph(self.body.name, [where(align_batched(go, x.ndim - 1), x, y) for x, y in zip(stepped, old)])
         return current().emit(WhileLoop(condition, body, self.consts, self.max_steps), values)
@@ -313,6 +314,35 @@ class WhileLoop(Region):
 
     def samples(self, rng: np.random.Generator) -> Any:
         return iter(())
+
+
+def _side(graph: Graph, size: int, taken: Value, operands: Sequence[Value], batched: Sequence[bool]) -> Sequence[Value]:
+    """A branch for the examples that take it. One that may not end runs only if there are any."""
+    from nagraph.batching import batched_call_where
+    from nagraph.ops.reduction import any as any_of
+
+    if not _may_not_end(graph):
+        return batched_call_where(taken, graph, size, operands, batched)
+    with Builder() as builder:
+        mask, *inputs = (builder.input(v.type) for v in (taken, *operands))
+        run = builder.graph(graph.name, batched_call_where(mask, graph, size, inputs, batched))
+    with Builder() as builder:
+        inputs = [builder.input(v.type) for v in (taken, *operands)]
+        skip = builder.graph("skip", [zeros_of(t) for t in run.output_types])
+    return current().emit(Cond(run, skip), (any_of(taken), taken, *operands))
+
+
+def _may_not_end(graph: Graph) -> bool:
+    """Whether there is a loop of unknown length inside."""
+    seen, waiting = {id(graph)}, [graph]
+    while waiting:
+        for node in waiting.pop().nodes:
+            if isinstance(node.op, WhileLoop):
+                return True
+            new = [g for g in node.op.regions.values() if id(g) not in seen]
+            seen.update(map(id, new))
+            waiting += new
+    return False
 
 
 def _spread(tangents: Sequence[Value], results: Sequence[Value]) -> tuple[Maybe, ...]:
