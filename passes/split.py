@@ -16,6 +16,9 @@ from nagraph.ops.reduction import Reduction, Sum
 from nagraph.ops.windows import Windows
 from nagraph.pipeline import graph_pass
 
+#: Parts of a reduction, and elements of each of them, from which it is worth being split.
+LEAST_PARTS, LEAST_REST = 8, 8
+
 
 @graph_pass
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Split:
         first, extent = op.axes[0], x.shape[op.axes[0]]
         parts = max((d for d in range(1, min(extent, self.most) + 1) if extent % d == 0), default=1)
         rest = math.prod(x.shape[a] for a in op.axes) // max(parts, 1)
-        if parts < 8 or rest < 8:
+        if parts < LEAST_PARTS or rest < LEAST_REST:
             return None
         kind: Any = type(op)
         if parts < extent:

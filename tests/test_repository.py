@@ -48,11 +48,12 @@ RULES: dict[str, tuple[str, ...]] = {
     "flow": ("ir", "ops", "tree", "tracing", "transforms"),
     "rewrite": ("ir", "ops"),
     "pipeline": ("ir",),
+    "thresholds": (),
     "kernel": ("ir", "ops"),
     "kernel.functions": ("ir",),
     "plan": ("ir", "ops", "kernel"),
     "passes": ("ir", "ops", "narrowing", "rewrite", "kernel", "plan", "pipeline"),
-    "backends": ("ir", "ops", "kernel", "plan"),
+    "backends": ("ir", "ops", "kernel", "plan", "thresholds"),
     "signature": ("ir", "tree", "tracing"),
     "flattening": ("tree",),
     "shortcut": ("tree", "signature", "flattening"),
@@ -75,6 +76,7 @@ LATE: dict[str, tuple[str, ...]] = {
     "ops": ("autodiff", "batching", "kernel.functions"),
     "protocols": ("numpy",),  # NumPy's functions, on traced values
     "tracing": ("numpy",),
+    "thresholds": ("kernel.blocks",),  # whose cache follows from them
     "transforms": ("compiler", "numpy"),  # outside `jit`, a transform runs as if jitted
     "batching": ("ops",),  # what is not batched is broadcast
     "pipeline": ("ops",),  # its differential observer interprets graphs
@@ -84,7 +86,7 @@ LATE: dict[str, tuple[str, ...]] = {
             "backends.llvm.profile"),
 }
 #: Who imports modules by names that only the run knows, and from which package.
-BY_NAME = {"": "", "compiler": "backends", "pipeline": "passes", "models": "models", "cli": "cli"}
+BY_NAME = {"": "", "thresholds": "", "compiler": "backends", "pipeline": "passes", "models": "models", "cli": "cli"}
 #: Packages of others at module level, and inside functions, and who may import them.
 PACKAGES = {"numpy": ("",), "ml_dtypes": ("ir",), "llvmlite": ("backends.llvm",), "click": ("cli",), "rich": ("cli",)}
 LATE_PACKAGES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nagraph.backends.llvm.code import Reg, i64
-from nagraph.backends.llvm.contraction import Contraction, as_contraction, direct_output
+from nagraph.backends.llvm.contraction import Contraction, as_contraction, direct_output, tiles_in_memory
 from nagraph.backends.llvm.cost import stage_ns
 from nagraph.backends.llvm.frame import Frame, Range
 from nagraph.backends.llvm.lanes import memory_type
@@ -52,8 +52,9 @@ class BlockEmission:
         stages, (parts, self.outputs) = blocks.kernel.stages, direct_output(blocks.kernel, parts_of(blocks.kernel), blocks.sums)
         number = {id(s): n for n, s in enumerate(stages)}
         self.parts = [(p, number[id(p.stage if isinstance(p, Contraction) else p)]) for p in parts]
-        kept = {i: t for i, t in enumerate(blocks.kernel.tiles) if t.size > 1 and i not in self.outputs}
-        self.nbytes = frame.tile_memory({i: blocks.row_tiles[i] * self.size if i in blocks.row_tiles else t.size for i, t in kept.items()})
+        memory, tiles = sorted(tiles_in_memory(blocks.kernel, parts) - self.outputs.keys()), blocks.kernel.tiles
+        frame.kept = {i for i in memory if tiles[i].size == 1}
+        self.nbytes = frame.tile_memory({i: blocks.row_tiles[i] * self.size if i in blocks.row_tiles else tiles[i].size for i in memory})
         frame.bases = frame.tiles
 
     @property

@@ -124,8 +124,9 @@ class Contraction:
         b = code.offset(b, element, code.mul(column, i64(self.b_column)))
         if target is not None:
             c = code.offset(frame.pointers[target.operand], element, address(frame, target.index))
-            c_row = nested(frame.kernel, target.index, self.rows) or 0 if self.rows else target.index.coefficient(last)
-            c_column = nested(frame.kernel, target.index, self.columns) or 0
+            c_row = nested(frame.kernel, target.index, self.rows) if self.rows else target.index.coefficient(last)
+            assert c_row is not None
+            c_column = nested(frame.kernel, target.index, self.columns) if self.columns else int(c_row not in (0, 1))
         else:
             assert tile is not None
             c, c_row, c_column = code.offset(tile, element, address(frame, self.stage.folds[0].index)), self.n, 1
@@ -278,12 +279,21 @@ def direct_output(
             continue
         (store,), (read,) = copy.stores, copy.body
         assert isinstance(read, Read)
+        if store.combine is not None:  # it adds to what stands there
+            continue
         step = nested(kernel, store.index, part.columns) if part.columns else 1
         straight = read.index == part.stage.folds[0].index and None not in (step, nested(kernel, store.index, part.rows))
         if straight and (step == 1 or (not part.rows and turned(kernel, store))):
             found[part.tile] = store
             kept = [p for p in kept if p is not copy]
     return kept, found
+
+
+def tiles_in_memory(kernel: Kernel, parts: Collection[Contraction | Stage]) -> set[int]:
+    """The tiles that can't be registers: those of several elements, and those that matrix products read or write."""
+    products = [p for p in parts if isinstance(p, Contraction)]
+    factors = {x.tile for p in products for x in (p.a, p.b) if isinstance(x, Read)}
+    return {i for i, t in enumerate(kernel.tiles) if t.size > 1} | factors | {p.tile for p in products}
 
 
 def _reads(part: Contraction | Stage, tile: int) -> bool:

@@ -13,7 +13,16 @@ from typing import NamedTuple
 
 from nagraph.backends.llvm.blocks import BlockEmission, block_rows, fit, ranges, triangle_of_rows
 from nagraph.backends.llvm.code import Code, Loop, Module, Reg, i64
-from nagraph.backends.llvm.contraction import Contraction, as_contraction, columns_from, direct_output, even_rows, in_panels, turned
+from nagraph.backends.llvm.contraction import (
+    Contraction,
+    as_contraction,
+    columns_from,
+    direct_output,
+    even_rows,
+    in_panels,
+    tiles_in_memory,
+    turned,
+)
 from nagraph.backends.llvm.cost import stage_ns
 from nagraph.backends.llvm.frame import Frame, liking, power_of_two
 from nagraph.backends.llvm.lanes import Lanes, memory_type
@@ -191,7 +200,9 @@ def _by_slices(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
     kernel, code = frame.kernel, frame.code
     parts, outputs = direct_output(kernel, parts)
     products = [p for p in parts if isinstance(p, Contraction)]
-    nbytes = frame.tile_memory({i: t.size for i, t in enumerate(kernel.tiles) if t.size > 1 and i not in outputs})
+    memory = tiles_in_memory(kernel, parts) - outputs.keys()
+    frame.kept = {i for i in memory if kernel.tiles[i].size == 1}
+    nbytes = frame.tile_memory({i: kernel.tiles[i].size for i in sorted(memory)})
     frame.bases = frame.tiles
     extents = list(kernel.axes[:kernel.grid])
     requests, together = Requests(frame), _together(kernel, extents)
@@ -316,14 +327,12 @@ def _groups(parts: list[Contraction | Stage]) -> list[Contraction | list[Stage]]
 def _in_memory(kernel: Kernel, groups: list[Contraction | list[Stage]]) -> set[int]:
     """The tiles that stand in memory: longer ones, and those that one group leaves for another."""
     home: dict[int, int] = {}
-    found = {i for i, t in enumerate(kernel.tiles) if t.size > 1}
+    found = tiles_in_memory(kernel, [g for g in groups if isinstance(g, Contraction)])
     for n, group in enumerate(groups):
         for stage in [group.stage] if isinstance(group, Contraction) else group:
             for tile in (*(f.tile for f in stage.folds), *(w.tile for w in stage.writes)):
                 home[tile] = n
             found |= {i.tile for i in stage.body if isinstance(i, Read) and home[i.tile] != n}
-        if isinstance(group, Contraction):
-            found.add(group.tile)
     return found
 
 

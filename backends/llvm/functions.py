@@ -13,6 +13,7 @@ from nagraph.backends.llvm.gemm import gemm_module
 from nagraph.backends.llvm.native import Library, object_code, publish
 from nagraph.backends.llvm.program import Function, Writer
 from nagraph.ir.types import DTYPES, DType
+from nagraph.thresholds import changed
 
 #: Functions by their key, and addresses of loaded kernels by their digest.
 _KNOWN: dict[str, Function] = {}
@@ -35,6 +36,7 @@ class Entry(NamedTuple):
 
 def compiled(key: str, write: Writer, keep: bool = True) -> Function:
     """The machine code of what `write` emits, which must follow from the key alone; it is kept on disk if `keep`."""
+    key = f"{key}\n{changed()}" if changed() else key
     with _LOCK:
         if key not in _KNOWN:
             digest = cache.digest("kernel", key)

@@ -19,6 +19,7 @@ from nagraph.backends.llvm.runtime.program import Program
 from nagraph.ir.graph import Graph
 from nagraph.ir.op import Op
 from nagraph.ir.types import DTYPES
+from nagraph.thresholds import changed
 
 Array = np.ndarray[Any, Any]
 _NAMED = {d.name: d for d in DTYPES.values()}
@@ -45,7 +46,7 @@ def key_of(graph: Graph, options: str, donations: Mapping[int, int]) -> str | No
         return None
     from nagraph.ir.printer import format_graph
 
-    return json.dumps([options, sorted(donations.items()), format_graph(graph, blobs=False, locations=False)])
+    return json.dumps([options, changed(), sorted(donations.items()), format_graph(graph, blobs=False, locations=False)])
 
 
 def _ops(graph: Graph) -> set[Op]:

@@ -17,6 +17,8 @@ from nagraph.kernel.form import Instruction, Kernel, Load, Stage
 
 #: More loads than these at a time would not stay in registers.
 MOST_TURNED = 2
+#: Points of an axis that make a square.
+LEAST_EXTENT = 8
 
 
 def turned_loads(kernel: Kernel) -> tuple[int, list[int]] | None:
@@ -27,13 +29,13 @@ def turned_loads(kernel: Kernel) -> tuple[int, list[int]] | None:
     if kernel.grid < 2 or len(kernel.stages) != 1 or kernel.stages[0].loops or kernel.stages[0].folds:
         return None
     (stage,), last = kernel.stages, kernel.grid - 1
-    if kernel.axes[last] < 8 or any(s.index.coefficient(last) != 1 for s in stage.stores):
+    if kernel.axes[last] < LEAST_EXTENT or any(s.index.coefficient(last) != 1 for s in stage.stores):
         return None
     strided = [n for n, i in enumerate(stage.body) if isinstance(i, Load) and i.dtype != BOOL
                and i.index.coefficient(last) not in (0, 1) and all(a >= 0 for a, _ in i.index.terms)]
     for axis in range(last - 1, -1, -1):
         found = [n for n in strided if stage.body[n].index.coefficient(axis) == 1]  # type: ignore[union-attr]
-        if found and kernel.axes[axis] >= 8:
+        if found and kernel.axes[axis] >= LEAST_EXTENT:
             return (axis, found) if len(found) <= MOST_TURNED else None
     return None
 

@@ -11,6 +11,8 @@ from nagraph.kernel.lower import lower
 from nagraph.kernel.sweep import part_rows, swept_rows
 from nagraph.kernel.verify import verify_kernel
 from nagraph.nn import functional as F
+from nagraph.pipeline import KERNELS
+from nagraph.thresholds import setting
 
 RNG = np.random.default_rng(0)
 
@@ -144,3 +146,65 @@ def test_any_sums_of_what_a_product_makes(batch, rows, columns, depth, sums, fla
     for found, expected in zip(ng.jit(layer)(*arrays), layer(*arrays), strict=True):
         assert found.shape == expected.shape
         assert np.abs(found - expected).max() <= 1e-12 * max(1, np.abs(arrays[0] @ arrays[1]).sum(axis=(0, 1)).max())
+
+
+#: What may stand between a product and a sum of its rows; nothing is one of them.
+BETWEEN = [lambda d, b: d, lambda d, b: d + b, lambda d, b: d * b, lambda d, b: d + d]
+
+
+def any_sum(rng):
+    """A function that reduces a product (of two or three axes, or one that is reshaped before), alone or beside the product; arrays."""
+    lead = tuple(int(n) for n in rng.choice([1, 2, 3, 4, 6, 8, 17], size=rng.integers(1, 4)))
+    depth, columns = (int(n) for n in rng.choice([1, 2, 3, 5, 17], size=2))
+    dtype = rng.choice(["float32", "float64", "float16", "int32", "int8", "uint8", "bool"], p=[.4, .2, .1, .1, .1, .05, .05])
+    axes = tuple(int(a) for a in np.flatnonzero(rng.random(len(lead) + 1) < 0.6))
+    if rng.random() < 0.5:
+        axes = tuple(range(int(rng.integers(len(lead))), len(lead)))
+    reduce, between, flat, beside = rng.choice([np.sum, np.mean, np.max]), rng.choice(BETWEEN), rng.random() < 0.3, rng.random() < 0.3
+
+    def function(x, w, b):
+        d = np.reshape(np.reshape(x, (-1, depth)) @ w, (*lead, columns)) if flat else x @ w
+        total = reduce(between(d, b), axis=axes)
+        return (total, d) if beside else (total,)
+
+    arrays = [rng.integers(-3, 4, size=shape).astype(dtype) for shape in ((*lead, depth), (depth, columns), (columns,))]
+    return function, arrays
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_sum_of_any_product_where_the_smallest_are_summed_as_they_are_made(seed):
+    rng, found = np.random.default_rng(seed), 0
+    passes = KERNELS.replace("split,", "split{shortest=1,rows=1},")
+    with setting(lambda t: t.often):
+        for _ in range(50):
+            function, arrays = any_sum(rng)
+            run = ng.jit(function, passes=passes)
+            found += len(sweeping(run.lower(*arrays).executable))
+            for got, expected in zip(run(*arrays), function(*arrays), strict=True):
+                assert got.shape == expected.shape
+                tolerance = 2e-2 if arrays[0].dtype == "float16" else 1e-5
+                np.testing.assert_allclose(got.astype("f8"), expected.astype("f8"), rtol=tolerance, atol=tolerance)
+    assert found >= 2, "hardly any sum was made so"
+
+
+@pytest.mark.parametrize("rows", [(512,), (511,), (8, 64), (8, 65), (3, 171), (4, 16, 8)])
+@pytest.mark.parametrize("columns", [63, 64, 100])
+def test_sums_that_nothing_else_reads_from_each_threshold_on(rows, columns):
+    arrays = [RNG.integers(-3, 4, size=s).astype("f4") for s in ((*rows, 5), (5, columns))]
+    for axis in (0, tuple(range(len(rows))), len(rows) - 1, -1):
+        for reduce in (np.sum, np.mean):
+            got = ng.jit(lambda x, w, reduce=reduce, axis=axis: reduce(x @ w, axis=axis))(*arrays)
+            np.testing.assert_allclose(got, reduce(arrays[0].astype("f8") @ arrays[1], axis=axis), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_the_gradient_of_a_bias_before_and_after_a_linear_layer(after):
+    def loss(b, x, w):
+        y = x @ w + b if after else (x + b) @ w
+        return (y * y).sum() / 2
+
+    x, w = RNG.integers(-3, 4, size=(8, 64, 72)).astype("f4"), RNG.integers(-2, 3, size=(72, 72)).astype("f4")
+    b = RNG.integers(-3, 4, size=72).astype("f4")
+    x8, w8 = x.astype("f8"), w.astype("f8")
+    expected = (x8 @ w8 + b).sum((0, 1)) if after else (((x8 + b) @ w8) @ w8.T).sum((0, 1))
+    np.testing.assert_allclose(ng.jit(ng.grad(loss))(b, x, w), expected, rtol=1e-5)
