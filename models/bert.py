@@ -174,13 +174,13 @@ def masked_loss(model: BERT, ids: Array, labels: Array, types: Array | None = No
                 key: Array | None = None) -> Array:
     """Mean cross entropy (nats a token) over the positions that count: labels [..., time] hold the true token there, -100 elsewhere."""
     losses = F.cross_entropy(model.token_scores(model(ids, types, mask, key=key)), labels)
-    counts = labels >= 0
-    some = ng.numpy.maximum(ng.numpy.sum(counts.astype(losses.dtype)), 1)
-    return ng.numpy.sum(ng.where(counts, losses, 0)) / some
+    some = ng.numpy.maximum(ng.numpy.sum((labels != -100).astype(losses.dtype)), 1)
+    return ng.numpy.sum(losses) / some
 
 
 def classification_loss(model: BERT, ids: Array, labels: Array, types: Array | None = None, mask: Array | None = None, *,
                         key: Array | None = None) -> Array:
     """Mean cross entropy (nats a text) of classes, labels [...]."""
     k_model, k_head = split_key(key, 2)
-    return ng.numpy.mean(F.cross_entropy(model.class_scores(model(ids, types, mask, key=k_model), key=k_head), labels))
+    scores = model.class_scores(model(ids, types, mask, key=k_model), key=k_head)
+    return ng.numpy.mean(F.cross_entropy(scores, labels, ignore_index=None))

@@ -222,7 +222,7 @@ def contrastive_loss(model: CLIP, images: Array, ids: Array, same: Array | None 
 
     across = ng.numpy.swapaxes(logits, 0, 1)
     if same is None:
-        rows, columns = (ng.numpy.mean(F.cross_entropy(x, np.arange(n))) for x in (logits, across))
+        rows, columns = (ng.numpy.mean(F.cross_entropy(x, np.arange(n), ignore_index=None)) for x in (logits, across))
     else:
         rows, columns = one_way(logits, same), one_way(across, ng.numpy.swapaxes(same, 0, 1))
     return 0.5 * (rows + columns)

@@ -208,7 +208,7 @@ class GPT2(Module):
 
 def next_token_loss(model: GPT2, ids: Array, *, key: Array | None = None) -> Array:
     """Mean cross entropy (nats a token) of ids[..., 1:] given ids[..., :-1]."""
-    return ng.numpy.mean(F.cross_entropy(model(ids[..., :-1], key=key), ids[..., 1:]))
+    return ng.numpy.mean(F.cross_entropy(model(ids[..., :-1], key=key), ids[..., 1:], ignore_index=None))
 
 
 def with_dropout(model: GPT2, rate: float) -> GPT2:

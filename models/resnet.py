@@ -217,6 +217,6 @@ def _classes(found: dict[str, Any]) -> int:
 def classification_loss(model: ResNet, images: Array, labels: Array, *, training: bool = False) -> Any:
     """Mean cross entropy (nats) of the labels [batch]; when training, (loss, model), the model with new running statistics."""
     if not training:
-        return ng.numpy.mean(F.cross_entropy(model(images), labels))
+        return ng.numpy.mean(F.cross_entropy(model(images), labels, ignore_index=None))
     logits, moved = model(images, training=True)
-    return ng.numpy.mean(F.cross_entropy(logits, labels)), moved
+    return ng.numpy.mean(F.cross_entropy(logits, labels, ignore_index=None)), moved

@@ -209,4 +209,4 @@ def read_patches(holds: Folder, name: str, channels: int, size: int, width: int,
 
 def classification_loss(model: ViT, images: Array, labels: Array, *, key: Array | None = None) -> Array:
     """Mean cross entropy (nats an image) of labels [batch]."""
-    return ng.numpy.mean(F.cross_entropy(model(images, key=key), labels))
+    return ng.numpy.mean(F.cross_entropy(model(images, key=key), labels, ignore_index=None))

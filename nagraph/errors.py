@@ -39,6 +39,10 @@ class SignatureError(NagraphError, TypeError):
     """Arguments do not fit a compiled function."""
 
 
+class LabelError(NagraphError, IndexError, ValueError):
+    """A class label is none of the classes: names the label, its position and the number of classes."""
+
+
 class TreeError(NagraphError, TypeError, ValueError):
     """Two pytrees differ in structure, or a leaf is of a kind that cannot be one."""
 

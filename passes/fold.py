@@ -33,7 +33,7 @@ class Fold:
             if isinstance(node.op, Constant):
                 known[node.result] = node.op.array
                 return None
-            if (not isinstance(node.op, Primitive) or node.op.effect or node.op.regions
+            if (not isinstance(node.op, Primitive) or node.op.effect or node.op.can_fail or node.op.regions
                     or any(v not in known for v in node.operands)
                     or any(r.type.size > self.max_elements for r in node.results)):
                 return None

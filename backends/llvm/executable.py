@@ -21,6 +21,7 @@ from nagraph.errors import SignatureError
 from nagraph.ir.graph import Graph
 from nagraph.ir.types import type_of
 from nagraph.kernel.form import Kernel
+from nagraph.ops.labels import failure
 from nagraph.plan.kernels import kernel_plan
 from nagraph.plan.memory import Memory
 from nagraph.plan.plan import Plan
@@ -42,14 +43,19 @@ class Explanation(NamedTuple):
 
 
 class _Arena:
-    """The arena's bytes, and the table of pointers with all that is known before a call."""
+    """The arena's bytes, the table of pointers with all that is known before a call, and the verdict of calls that can fail."""
 
     def __init__(self, image: Image, arguments: Arguments):
         self._bytes, base = aligned_bytes(image.arena_nbytes)
         self.table = np.zeros(len(image.table), np.int64)
+        verdict = np.ones(1, np.bool_)
+        #: None for programs that can't fail.
+        self.verdict: memoryview | None = None
         for at, p in enumerate(image.table):
             if p.kind == "arena":
                 self.table[at] = base + p.number
+            elif p.kind == "verdict":
+                self.table[at], self.verdict = verdict.ctypes.data, memoryview(verdict)
             elif p.kind == "constant":
                 self.table[at] = image.constants[p.number].ctypes.data
         self.view = memoryview(self.table)
@@ -59,13 +65,14 @@ class _Arena:
 class Executable:
     """exe(*arrays) -> tuple of arrays: fresh ones, never aliases of arguments, of one another or of the arena.
 
-    signature: a graph with the inputs and outputs of the program. explain: what it was made from, asked for when someone
-    looks at `graph`, `plan`, `program`, `memory`, `source` or `profile`; calls need the image alone.
+    signature: a graph that computes what the program does, of which errors tell the lines. explain: what it was made from, asked
+    for when someone looks at `graph`, `plan`, `program`, `memory`, `source` or `profile`; calls need the image alone.
     """
 
     def __init__(self, signature: Graph, image: Image, explain: Callable[[], Explanation], donations: Mapping[int, int],
                  threads: int | None = None, *, loaded: bool = False):
         self.name, self.inputs = signature.name, signature.inputs
+        self._signature = signature
         self.threads = threads
         #: Whether the program comes from the cache on disk.
         self.loaded = loaded
@@ -169,7 +176,9 @@ class Executable:
                 return None
             self._native.run(arena.table, self.threads)
         finally:
-            self._idle[:] = (arena,)
+            failed = self._left(arena)
+        if failed:
+            raise failure(self._signature, arrays[:len(self.inputs)])
         return [arrays[i] for i in plain.results]
 
     def run(self, arrays: list[Array], donated: Mapping[int, Array]) -> tuple[Array, ...]:
@@ -187,8 +196,19 @@ class Executable:
                 view[at] = address(donated.get(j, outputs[j]))
             self._native.run(arena.table, self.threads)
         finally:
-            self._idle[:] = (arena,)
+            failed = self._left(arena)
+        if failed:
+            raise failure(self._signature, arrays)
         return tuple(donated.get(j, a) for j, a in enumerate(outputs))
+
+    def _left(self, arena: _Arena) -> bool:
+        """Whether the call that was in the arena failed. Another call may have the arena now."""
+        verdict = arena.verdict
+        failed = verdict is not None and not verdict[0]
+        if failed:
+            verdict[0] = True  # type: ignore[index]
+        self._idle[:] = (arena,)
+        return failed
 
     def _taken(self) -> _Arena:
         """The idle arena; a new one if another thread is in it."""

@@ -16,10 +16,13 @@ from nagraph.backends.llvm.sorting import emit_sort
 from nagraph.errors import MissingRuleError
 from nagraph.ir.builder import Builder
 from nagraph.ir.graph import Node, Value
+from nagraph.ir.types import BOOL, TensorType
 from nagraph.kernel.form import Apply, Kernel
 from nagraph.kernel.lower import Layout, row_major
 from nagraph.kernel.lower import lower as lower_kernel
 from nagraph.ops.control import Cond, Scan, WhileLoop
+from nagraph.ops.labels import CheckLabels
+from nagraph.ops.reduction import all as all_of
 from nagraph.ops.region import Call, DebugPrint
 from nagraph.ops.sorting import Argsort, Sort
 from nagraph.plan.kernels import KernelLowering
@@ -31,7 +34,8 @@ Array = np.ndarray[Any, Any]
 class Place(NamedTuple):
     """Where a pointer of the table comes from: the arena (number is an offset), an input, an output, a constant, or Points.
 
-    "donated": the array that takes an output whose value can't be written there before all is read.
+    "donated": the array that takes an output whose value can't be written there before all is read. "verdict": the call's bool that
+    begins as true, and is made false by whatever finds that the call ends with an error.
     """
 
     kind: str
@@ -54,6 +58,7 @@ class Lowered:
         self._numbers: dict[Place, int] = {}
         self._loops = 0
         self._donates = bool(plan.donations)
+        self._rejected: int | None = None
         self._open: list[Launch] = []
         inputs = [self._number(Place("input", i, v.type.nbytes)) for i, v in enumerate(plan.graph.inputs)]
         outputs = [self._number(Place("output", j, v.type.nbytes)) for j, v in enumerate(plan.graph.outputs)]
@@ -63,12 +68,14 @@ class Lowered:
 
     def _donate(self, top: _PlanLowering, late: Sequence[int]) -> None:
         """Copy outputs into the donated arrays, now that all is read: the program does it, since nothing can interrupt that."""
-        if late and not any(isinstance(i, Commit) for i in self.instructions):
-            self.add(Commit())
+        if late:
+            self.commit()
         self.flush()
         for j in late:
             v = top.plan.graph.outputs[j]
             top.copy(v, top.outputs[j], row_major(v.shape), self._number(Place("donated", j, v.type.nbytes)))
+        if self._rejected is not None:
+            self.patch(self._rejected, self.here())
         self.flush()
 
     @property
@@ -83,6 +90,16 @@ class Lowered:
 
     def arena(self, offset: int, nbytes: int) -> int:
         return self._number(Place("arena", offset, nbytes))
+
+    def verdict(self) -> int:
+        return self._number(Place("verdict", 0, 1))
+
+    def commit(self) -> None:
+        """From here on donated arrays are written, unless the call ends with an error: then it ends here. Once in a program."""
+        if not any(isinstance(i, Commit) for i in self.instructions):
+            if Place("verdict", 0, 1) in self._numbers:
+                self._rejected = self.add(Decide(self.verdict(), -1))
+            self.add(Commit())
 
     def constant(self, array: Array) -> int:
         self.constants.append(np.ascontiguousarray(array))
@@ -158,10 +175,12 @@ class _PlanLowering:
         committed = not donated
         for step in self.plan.steps:
             if step.view:
+                if isinstance(step.node.op, CheckLabels):
+                    self._check(step, step.node.op)
                 continue
             if not committed and any(self._kind(s) == "output" and self._buffer(s).index in donated for s in step.results):
                 committed = True
-                self.program.add(Commit())
+                self.program.commit()
             self._step(step)
         for j, (slot, copied) in enumerate(self.plan.results):
             if copied:
@@ -239,6 +258,17 @@ class _PlanLowering:
         result = self.pointer(step.results[0])
         self.copy(x, self.whole(x), self._layout(x), result)
         self.program.add(Tell(result, lambda address: op.reference(array_at(address, x.type))))
+
+    def _check(self, step: Step, op: CheckLabels) -> None:
+        """verdict = verdict and all labels are fine."""
+        (x,) = step.node.operands
+        if not x.type.size:
+            return
+        with Builder() as builder:
+            labels, verdict = builder.input(x.type), builder.input(TensorType(BOOL, ()))
+            graph = builder.graph("check", [verdict & all_of(op.fine(labels))])
+        kernel = lower_kernel(graph, [self._layout(x), row_major(())])
+        self._launch(kernel, (self.whole(x), self.program.verdict(), self.program.verdict()), step.node)
 
     def _layout(self, v: Value) -> Layout:
         return self.lowering.layouts.get(v, row_major(v.shape)) if v not in self.lowering.constants else row_major(v.shape)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from nagraph.backends.numpy.program import Program, new_arena
-from nagraph.errors import SignatureError
+from nagraph.errors import LabelError, SignatureError
 from nagraph.ir.graph import Graph
 from nagraph.ir.types import type_of
+from nagraph.ops.labels import failure
 from nagraph.plan import Plan, Planned, lower
 from nagraph.plan.memory import Memory
 
@@ -61,17 +62,23 @@ class Executable:
     def run(self, arrays: list[Array], donated: Mapping[int, Array]) -> tuple[Array, ...]:
         """The outputs for row-major arrays of the inputs' types; output j goes into the array donated[j] if there is one."""
         outputs = [donated[j] if j in donated else np.empty(v.shape, v.dtype) for j, v in enumerate(self.graph.outputs)]
-        with np.errstate(all="ignore"):
-            if self._lock.acquire(blocking=False):
-                try:
-                    if self._program is None:
-                        self._program = Program(self.plan, new_arena(self.plan.arena_bytes))
-                    self._program.run(arrays, outputs)
-                finally:
-                    self._lock.release()
-            else:  # another thread is in the arena: this call gets one of its own
-                Program(self.plan, new_arena(self.plan.arena_bytes)).run(arrays, outputs)
+        try:
+            with np.errstate(all="ignore"):
+                self._run(arrays, outputs)
+        except LabelError:
+            raise failure(self.graph, arrays) from None
         return tuple(outputs)
+
+    def _run(self, arrays: list[Array], outputs: list[Array]) -> None:
+        if self._lock.acquire(blocking=False):
+            try:
+                if self._program is None:
+                    self._program = Program(self.plan, new_arena(self.plan.arena_bytes))
+                self._program.run(arrays, outputs)
+            finally:
+                self._lock.release()
+        else:  # another thread is in the arena: this call gets one of its own
+            Program(self.plan, new_arena(self.plan.arena_bytes)).run(arrays, outputs)
 
 
 def compile(graph: Graph, donations: Mapping[int, int] | None = None, threads: int | None = None) -> Executable:

@@ -44,12 +44,13 @@ class Program:
         for step in plan.steps:
             if step.view:
                 (source,), (result,) = step.operands, step.results
+                view = step.node.op.shown
                 if self.env[source] is None:
-                    self._views.append((result, step.node.op.reference, source))
+                    self._views.append((result, view, source))
                 else:
-                    self.env[result] = step.node.op.reference(self.env[source])
+                    self.env[result] = view(self.env[source])
         for step in plan.steps:
-            if not step.view:
+            if not step.view or step.node.op.can_fail:
                 self._calls.append(self._bind(step))
 
     def _bind(self, step: Step) -> tuple[Fn, tuple[Any, ...] | None, Any]:
@@ -62,6 +63,9 @@ class Program:
 
     def _function(self, step: Step) -> Fn:
         """f(*operands, *results) for the step."""
+        if step.view:  # it shows its operand, and is run for the error that it can raise
+            reference = step.node.op.reference
+            return lambda x, y: reference(x)
         if not step.nested:
             fn: Fn = step.node.op.into([v.type for v in step.node.operands], [v.type for v in step.node.results])
             return fn

@@ -170,7 +170,7 @@ class BERTTask(Task):
     def loss(self, model: Any, *arrays: Array, key: Array) -> tuple[Array, Any]:
         ids, places, labels, weights, *classes = arrays
         k_read, k_class = ng.random.split(key, 2) if self.recipe.dropout else (None, None)
-        losses = F.cross_entropy(self.guesses(model, ids, places, key=k_read), labels) * weights
+        losses = F.cross_entropy(self.guesses(model, ids, places, key=k_read), labels, ignore_index=None) * weights
         loss = ng.numpy.sum(losses) / ng.numpy.maximum(ng.numpy.sum(weights), 1)
         if classes:
             loss = loss + self.class_loss(model, *classes, key=k_class)
@@ -182,7 +182,7 @@ class BERTTask(Task):
 
     def class_loss(self, model: Any, ids: Array, labels: Array, *, key: Array | None) -> Array:
         scores = self.class_scores(model, ids, key=key)
-        return ng.numpy.mean(F.cross_entropy(scores, labels, smoothing=self.recipe.smoothing))
+        return ng.numpy.mean(F.cross_entropy(scores, labels, smoothing=self.recipe.smoothing, ignore_index=None))
 
     def class_scores(self, model: Any, ids: Array, *, key: Array | None = None) -> Array:
         """Scores [batch, classes] of texts [batch, context]. The pooler reads the mean of all tokens: the first one learns too slowly."""

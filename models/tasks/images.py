@@ -90,7 +90,7 @@ class ImageTask(Task):
 
     def mean_loss(self, logits: Array, labels: Array) -> Array:
         """Mean cross entropy with targets (1 - s) of the label + s of all classes alike."""
-        return ng.numpy.mean(F.cross_entropy(logits, labels, smoothing=self.recipe.smoothing))
+        return ng.numpy.mean(F.cross_entropy(logits, labels, smoothing=self.recipe.smoothing, ignore_index=None))
 
     @abstractmethod
     def logits(self, model: Any, images: Array) -> Array:

@@ -89,7 +89,8 @@ class LanguageTask(Task):
 
     def _losses(self, backend: str | None) -> Any:
         if backend not in self._compiled:
-            self._compiled[backend] = ng.jit(lambda model, ids: F.cross_entropy(model(ids[:, :-1]), ids[:, 1:]), backend=backend)
+            self._compiled[backend] = ng.jit(
+                lambda model, ids: F.cross_entropy(model(ids[:, :-1]), ids[:, 1:], ignore_index=None), backend=backend)
         return self._compiled[backend]
 
     def showcase(self, model: Any, backend: str | None = None) -> Iterator[Text]:

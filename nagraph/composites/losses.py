@@ -10,8 +10,9 @@ from nagraph.composites.base import composite
 from nagraph.composites.softmax import _finite_max, _zero
 from nagraph.errors import TypeRuleError
 from nagraph.ops.base import cast
-from nagraph.ops.comparison import equal
-from nagraph.ops.elementwise import maximum, where
+from nagraph.ops.comparison import equal, not_equal
+from nagraph.ops.elementwise import maximum, subtract, where
+from nagraph.ops.labels import CheckLabels
 from nagraph.ops.movement import iota, reshape
 from nagraph.ops.reduction import sum as sum_of
 from nagraph.ops.special import exp, log
@@ -23,19 +24,28 @@ def _one_hot(labels: Any, shape: tuple[int, ...]) -> Any:
 
 
 @composite
-def cross_entropy(logits: Any, labels: Any, *, smoothing: float = 0.0) -> Any:
-    """Per row: -sum target · log softmax(logits), with target = (1 - s) one-hot + s / classes.
+def cross_entropy(logits: Any, labels: Any, *, smoothing: float = 0.0, ignore_index: int | None = -100) -> Any:
+    """Per row: -sum target · log softmax(logits), with target = (1 - s) one-hot + s / classes; 0 where the label is `ignore_index`.
 
-    logits [..., classes] floating, labels [...] integer; result [...]. A label outside the classes
-    gives a row without target: loss log-sum-exp.
+    logits [..., classes] floating, labels [...] integer; result [...]. Another label outside the classes ends the call with
+    LabelError; where ignore_index is None, so does every one.
     """
-    return _cross_entropy(logits, labels, smoothing)[0]
+    return _cross_entropy(logits, labels, smoothing, ignore_index)[0]
 
 
-def _cross_entropy(logits: Any, labels: Any, smoothing: float) -> tuple[Any, Any]:
+def counting(labels: Any, ignore_index: int | None) -> Any:
+    """bool: where labels are not ignored; None where no label of their dtype can be."""
+    limits = np.iinfo(labels.dtype)
+    return not_equal(labels, ignore_index) if ignore_index is not None and limits.min <= ignore_index <= limits.max else None
+
+
+def _cross_entropy(logits: Any, labels: Any, smoothing: float, ignore: int | None) -> tuple[Any, Any, Any]:
+    """The losses, log-sum-exp, and the labels, checked."""
     if labels.shape != logits.shape[:-1]:
         raise TypeRuleError(f"cross_entropy: labels {labels.shape} must have the shape of the logits without classes, "
                             f"{logits.shape[:-1]}")
+    labels = CheckLabels(logits.shape[-1], ignore)(labels)
+    counts = counting(labels, ignore)
     m = _finite_max(logits, -1)
     lse = log(sum_of(exp(logits - m), axis=-1, keepdims=True)) + m
     hot = _one_hot(labels, logits.shape)
@@ -43,17 +53,19 @@ def _cross_entropy(logits: Any, labels: Any, smoothing: float) -> tuple[Any, Any
     row = reshape(lse, labels.shape)
     if smoothing:
         average = sum_of(logits, axis=-1) / logits.shape[-1]
-        return row - (1 - smoothing) * target - smoothing * average, lse
-    return row - target, lse
+        losses = row - (1 - smoothing) * target - smoothing * average
+    else:
+        losses = subtract(row, target)
+    return losses if counts is None else where(counts, losses, _zero(losses)), lse, labels
 
 
-def _cross_entropy_fwd(logits: Any, labels: Any, *, smoothing: float = 0.0) -> Any:
-    loss, lse = _cross_entropy(logits, labels, smoothing)
-    return loss, (logits, labels, lse)
+def _cross_entropy_fwd(logits: Any, labels: Any, *, smoothing: float = 0.0, ignore_index: int | None = -100) -> Any:
+    loss, lse, checked = _cross_entropy(logits, labels, smoothing, ignore_index)
+    return loss, (logits, checked, lse)
 
 
-def _cross_entropy_bwd(residuals: Any, cts: Any, *, smoothing: float = 0.0) -> Any:
-    """ct_logits = ct (softmax - target)."""
+def _cross_entropy_bwd(residuals: Any, cts: Any, *, smoothing: float = 0.0, ignore_index: int | None = -100) -> Any:
+    """ct_logits = ct (softmax - target), 0 where the label is ignored."""
     (logits, labels, lse), (ct,) = residuals, cts
     p = exp(logits - lse)
     classes = logits.shape[-1]
@@ -61,7 +73,9 @@ def _cross_entropy_bwd(residuals: Any, cts: Any, *, smoothing: float = 0.0) -> A
     target = where(_one_hot(labels, logits.shape), on, _zero(logits))
     if smoothing:
         target = target + np.asarray(smoothing / classes, logits.dtype)
-    return (reshape(ct, (*ct.shape, 1)) * (p - target),)
+    slope = reshape(ct, (*ct.shape, 1)) * (p - target)
+    counts = counting(labels, ignore_index)
+    return (slope if counts is None else where(reshape(counts, (*ct.shape, 1)), slope, _zero(slope)),)
 
 
 cross_entropy.declare(_cross_entropy_fwd, _cross_entropy_bwd)

@@ -131,6 +131,11 @@ class Graph:
         return uses
 
     @cached_property
+    def may_end_the_call(self) -> bool:
+        """Whether a node can end the call with an error."""
+        return any(node.op.may_end_the_call for node in self.nodes)
+
+    @cached_property
     def structure(self) -> tuple[Any, ...]:
         """A hashable that is equal for graphs equal up to names of values and source locations."""
         number: dict[Value, int] = {v: i for i, v in enumerate(self.inputs)}

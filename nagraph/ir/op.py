@@ -52,6 +52,8 @@ class Op:
     differentiable: ClassVar[bool] = True
     #: True where a node does more than compute its results.
     effect: ClassVar[bool] = False
+    #: True where computing a node can end the call with an error that depends on data.
+    can_fail: ClassVar[bool] = False
     #: True where the results may be views of the first operand.
     view: ClassVar[bool] = False
     #: True where an element of the result combines many of the operands': see `nagraph.ops.folding`.
@@ -63,6 +65,11 @@ class Op:
 
     #: reference(*operands): the results computed by NumPy, one array or a tuple of arrays. A method or a ufunc.
     reference: ClassVar[Any] = _no_reference
+
+    def shown(self, x: Array) -> Array:
+        """The view of an array that the result of a view op is; no element is read."""
+        view: Array = self.reference(x)
+        return view
 
     def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
         """The reference as a function f(*operands, *results, *scratch) that writes into the arrays of its results.
@@ -117,6 +124,10 @@ class Op:
         """The results for `size` examples at once, stacked on axis 0; batched operands have theirs on axis 0."""
         raise MissingRuleError(f"op {self.name} has no batching rule (vmap)")
 
+    def harmless(self, condition: Value, operands: tuple[Value, ...]) -> tuple[Op, tuple[Value, ...]]:
+        """The op and operands with which a node that may end the call does so only where a bool[] holds; elsewhere any results will do."""
+        raise MissingRuleError(f"op {self.name} may end the call, and has no rule for branches that are not taken")
+
     def narrow(self, box: Box, *operands: Any) -> tuple[Op, Sequence[Box]] | None:
         """How a part of the (one) result is computed from parts of operands of these types: the op that does it, and their boxes.
 
@@ -139,6 +150,11 @@ class Op:
         It is so if the op has an effect, or one in its regions has.
         """
         return self.effect or any(n.op.has_effect for g in self.regions.values() for n in g.nodes)
+
+    @cached_property
+    def may_end_the_call(self) -> bool:
+        """Whether the op can fail, or one in its regions can: donated arguments are written after it."""
+        return self.can_fail or any(g.may_end_the_call for g in self.regions.values())
 
     # -- attributes ---------------------------------------------------------------------------
 

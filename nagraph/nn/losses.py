@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,11 @@ import numpy as np
 import nagraph as ng
 from nagraph.composites import losses as composites
 from nagraph.errors import TypeRuleError
-from nagraph.ir.types import INTEGERS
+from nagraph.ir.types import DTYPES, INTEGERS
 from nagraph.nn.functional import softplus
 
 Array = Any
+F32, F64 = DTYPES["f32"], DTYPES["f64"]
 
 
 def _reduced(losses: Array, reduction: str) -> Array:
@@ -35,16 +37,27 @@ def _same_dtype(name: str, first: Array, second: Array) -> None:
         raise TypeRuleError(f"{name}: the two dtypes must be equal, got {first.dtype} and {second.dtype}; cast the targets")
 
 
-def cross_entropy(logits: Array, labels: Array, *, label_smoothing: float = 0.0, reduction: str = "mean") -> Array:
+def cross_entropy(logits: Array, labels: Array, *, label_smoothing: float = 0.0, ignore_index: int | None = -100,
+                  reduction: str = "mean") -> Array:
     """-Σ target · log softmax(logits), with target = (1 - s) one-hot + s / classes.
 
-    logits [..., classes] floating, labels [...] integer. Source: Szegedy et al. 2016 for the smoothing.
+    logits [..., classes] floating, labels [...] integer. Where the label is `ignore_index` loss and gradient are 0, and the mean
+    is over the other rows: nan if there are none. Any other label outside the classes ends the call with LabelError, before
+    donated arguments are written; with ignore_index=None every one does. Source: Szegedy et al. 2016 for the smoothing.
     """
     if labels.dtype not in INTEGERS:
         raise TypeRuleError(f"cross_entropy: labels must be integers (class numbers), got {labels.dtype}")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing must lie between 0 and 1, got {label_smoothing}")
-    return _reduced(composites.cross_entropy(logits, labels, smoothing=float(label_smoothing)), reduction)
+    if ignore_index is not None:
+        ignore_index = operator.index(ignore_index)
+    losses = composites.cross_entropy(logits, labels, smoothing=float(label_smoothing), ignore_index=ignore_index)
+    counts = composites.counting(labels, ignore_index)
+    if reduction != "mean" or counts is None:
+        return _reduced(losses, reduction)
+    wide = losses if losses.dtype in (F32, F64) else losses.astype(F32)
+    mean = ng.numpy.divide(ng.numpy.sum(wide), ng.numpy.sum(counts).astype(wide.dtype))
+    return mean.astype(losses.dtype)
 
 
 def mse(predictions: Array, targets: Array, *, reduction: str = "mean") -> Array:
@@ -149,7 +162,8 @@ def contrastive(x: Array, y: Array, *, temperature: float = 0.07, reduction: str
     x, y = _unit(x), _unit(y)
     logits = ng.numpy.matmul(x, ng.numpy.swapaxes(y, 0, 1)) / temperature
     labels = np.arange(x.shape[0])
-    rows, columns = (composites.cross_entropy(v, labels, smoothing=0.0) for v in (logits, ng.numpy.swapaxes(logits, 0, 1)))
+    ways = logits, ng.numpy.swapaxes(logits, 0, 1)
+    rows, columns = (composites.cross_entropy(v, labels, smoothing=0.0, ignore_index=None) for v in ways)
     return _reduced(0.5 * (rows + columns), reduction)
 
 

@@ -12,6 +12,7 @@ from nagraph.ops import einsum as einsum
 from nagraph.ops import elementwise as elementwise
 from nagraph.ops import indexing as indexing
 from nagraph.ops import joining as joining
+from nagraph.ops import labels as labels
 from nagraph.ops import materialize as materialize
 from nagraph.ops import matrices as matrices
 from nagraph.ops import movement as movement

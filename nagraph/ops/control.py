@@ -10,7 +10,7 @@ import numpy as np
 from nagraph.errors import MissingRuleError, TypeRuleError
 from nagraph.ir.builder import Builder, current
 from nagraph.ir.graph import Graph, Value
-from nagraph.ir.op import Array, Cost, op
+from nagraph.ir.op import Array, Cost, Op, op
 from nagraph.ir.types import BOOL, DTYPES, TensorType, is_float
 from nagraph.ops.base import Maybe, add_tangents
 from nagraph.ops.region import Region, ResidualForm, check_operands, interpret, region_cost, zeros_of
@@ -73,6 +73,11 @@ class Cond(Region):
         chosen = _side(self.true, size, taken, operands[1:], batched[1:])
         others = _side(self.false, size, invert(taken), operands[1:], batched[1:])
         return tuple(where(align_batched(taken, x.ndim - 1), x, y) for x, y in zip(chosen, others))
+
+    def harmless(self, condition: Value, operands: tuple[Value, ...]) -> tuple[Op, tuple[Value, ...]]:
+        from nagraph.batching import harmless
+
+        return Cond(harmless(self.true), harmless(self.false)), (operands[0], condition, *operands[1:])
 
     def cost(self, *operands: TensorType) -> Cost:
         return max(region_cost(self.true), region_cost(self.false))
@@ -196,6 +201,11 @@ class Scan(Region):
         found = current().emit(Scan(body, self.consts, self.carries, self.length, self.reverse), (*consts, *starts, *moved))
         return (*found[:self.carries], *(moveaxis(y, 0, 1) for y in found[self.carries:]))
 
+    def harmless(self, condition: Value, operands: tuple[Value, ...]) -> tuple[Op, tuple[Value, ...]]:
+        from nagraph.batching import harmless
+
+        return Scan(harmless(self.body), self.consts + 1, self.carries, self.length, self.reverse), (condition, *operands)
+
     def cost(self, *operands: TensorType) -> Cost:
         each = region_cost(self.body)
         return Cost(each.flops * self.length, each.transcendental * self.length)
@@ -306,6 +316,11 @@ class WhileLoop(Region):
             old = inputs[self.consts:]
             body = builder.graph(self.body.name, [where(align_batched(go, x.ndim - 1), x, y) for x, y in zip(stepped, old)])
         return current().emit(WhileLoop(condition, body, self.consts, self.max_steps), values)
+
+    def harmless(self, condition: Value, operands: tuple[Value, ...]) -> tuple[Op, tuple[Value, ...]]:
+        from nagraph.batching import harmless
+
+        return WhileLoop(harmless(self.condition), harmless(self.body), self.consts + 1, self.max_steps), (condition, *operands)
 
     def cost(self, *operands: TensorType) -> Cost:
         steps = 1 if self.max_steps is None else self.max_steps

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nagraph.errors import TypeRuleError
-from nagraph.ir.builder import current
+from nagraph.errors import NagraphError, TypeRuleError
+from nagraph.ir.builder import current, located
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Value
 from nagraph.ir.op import Array, Box, Cost, Op, op
@@ -22,10 +22,13 @@ def interpret(graph: Graph, arrays: Sequence[Array]) -> tuple[Array, ...]:
     env: dict[Value, Array] = dict(zip(graph.inputs, arrays, strict=True))
     for node in graph.nodes:
         op_ = node.op
-        if isinstance(op_, Primitive):
-            results = op_.evaluate(*(env[v] for v in node.operands))
-        else:
-            results = op_.reference(*(env[v] for v in node.operands))
+        try:
+            if isinstance(op_, Primitive):
+                results = op_.evaluate(*(env[v] for v in node.operands))
+            else:
+                results = op_.reference(*(env[v] for v in node.operands))
+        except NagraphError as error:
+            raise located(error, node.location) from None
         env.update(zip(node.results, results if isinstance(results, tuple) else (results,), strict=True))
     return tuple(env[v] for v in graph.outputs)
 
@@ -148,6 +151,11 @@ class Call(Region):
         from nagraph.autodiff import pushforward
 
         return tuple(pushforward(self.body, operands, tangents)[1])
+
+    def harmless(self, condition: Value, operands: tuple[Value, ...]) -> tuple[Op, tuple[Value, ...]]:
+        from nagraph.batching import harmless
+
+        return Call(self.label, self.kind, harmless(self.body)), (condition, *operands)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         from nagraph.batching import batch_graph

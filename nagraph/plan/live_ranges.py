@@ -60,8 +60,7 @@ def strided(type: TensorType) -> np.ndarray[Any, Any]:
 def _as_view(op: Primitive, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
     """The view that a view op gives of x, or None where it would have to copy."""
     if not isinstance(op, Reshape):
-        found: np.ndarray[Any, Any] = op.reference(x)
-        return found
+        return op.shown(x)
     try:
         return np.reshape(x, op.shape, copy=False)
     except ValueError:

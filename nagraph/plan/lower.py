@@ -41,6 +41,8 @@ class Lowering:
         self.donations = donations
         self.constants = _constants(graph)
         self.order = [n for n in _donated_last(graph, donations) if not n.results or any(r not in self.constants for r in n.results)]
+        #: The place of the last node that can end the call: donated arrays are written after it.
+        self.decided = max((t for t, n in enumerate(self.order) if n.op.may_end_the_call), default=-1)
         self.roots = self._roots()
         self.last = last_uses(graph, self.order, self.roots)
         self.kept = {self.roots[v] for v in graph.outputs}
@@ -84,7 +86,8 @@ class Lowering:
         for j, v in enumerate(self.graph.outputs):
             if self.roots[v] is not v or v not in made or v in direct:
                 continue
-            if j in self.donations and not self._may_overwrite(v, self.graph.inputs[self.donations[j]]):
+            if j in self.donations and (self.places[self.graph.producers[v]] <= self.decided
+                                        or not self._may_overwrite(v, self.graph.inputs[self.donations[j]])):
                 continue
             direct[v] = j
         return direct
@@ -250,7 +253,7 @@ def _constants(graph: Graph) -> dict[Value, np.ndarray[Any, Any]]:
         op = node.op
         if isinstance(op, Constant):
             known[node.result] = op.array
-        elif isinstance(op, Primitive) and not op.effect and not op.regions and all(v in known for v in node.operands):
+        elif isinstance(op, Primitive) and not (op.effect or op.can_fail or op.regions) and all(v in known for v in node.operands):
             if op.view or not node.operands:
                 known[node.result] = op.reference(*(known[v] for v in node.operands))
             elif sum(r.type.nbytes for r in node.results) <= HOIST_NBYTES:
@@ -263,5 +266,5 @@ def _donated_last(graph: Graph, donations: Mapping[int, int]) -> tuple[Node, ...
     """The nodes in order, but those that only make donated outputs at the end: until then a call can be abandoned unharmed."""
     donated = {graph.outputs[j] for j in donations}
     last = {node for node in graph.nodes
-            if donated.intersection(node.results) and not any(graph.uses[r] for r in node.results)}
+            if donated.intersection(node.results) and not any(graph.uses[r] for r in node.results) and not node.op.may_end_the_call}
     return (*(n for n in graph.nodes if n not in last), *(n for n in graph.nodes if n in last)) if last else graph.nodes

@@ -15,6 +15,7 @@ from nagraph.ops.cumulative import Cummax, Cummin, Cumprod, Cumsum
 from nagraph.ops.dynamic_slice import DynamicSlice
 from nagraph.ops.indexing import Gather, Scatter
 from nagraph.ops.joining import Concatenate
+from nagraph.ops.labels import CheckLabels
 from nagraph.ops.movement import Broadcast, Flip, Iota, Reshape, Slice, Transpose
 from nagraph.ops.padding import Pad
 from nagraph.ops.pooling import WindowArgmax, WindowMax, WindowPut, WindowSum
@@ -34,7 +35,7 @@ WITH_ATTRIBUTES: list[Op] = [
     *map(Cast, DTYPES.values()), Iota(DTYPES["u8"], (2, 3), 1), RandomBits((2, 3), 32),
     DotGeneral(((1,), (0,)), ((), ())), Windows((1, 0), (2, 3), (2, 1), (1, 2)),
     ConvGeneral((2,), ((1, 1),), (1,), (1,), 1), Gather((0,)), DynamicSlice((2, 3)),
-    Scatter((0,), "add"), Scatter((0,), "set"),
+    Scatter((0,), "add"), Scatter((0,), "set"), CheckLabels(3), CheckLabels(3, -100),
     *(made(*WINDOW) for made in (WindowArgmax, WindowMax, WindowSum)), WindowPut((4, 5), *WINDOW),
 ]
 #: Printing is an effect, so its `samples` are none.

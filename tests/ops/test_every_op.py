@@ -10,6 +10,7 @@ from nagraph.ops.arg_extremum import ArgMax, ArgMin
 from nagraph.ops.base import Cast, Elementwise, as_array
 from nagraph.ops.cumulative import Cummax, Cummin, Cumprod, Cumsum
 from nagraph.ops.joining import Concatenate
+from nagraph.ops.labels import CheckLabels
 from nagraph.ops.materialize import Materialize, Recompute
 from nagraph.ops.movement import Broadcast, Flip, Reshape, Slice, Transpose
 from nagraph.ops.padding import Pad
@@ -26,6 +27,7 @@ SHAPED = [
     Slice((0,), (0,), (1,)), Pad((1, 0), (0, 2), (0, 1)), Pad((1,), (2,), (0,), 3.0), Flip((0, 2)), Concatenate(0), Concatenate(1),
     Sum((0,)), Sum((0, 2)), Sum(()), Prod((1,)), Max((0, 1)), Min((1,)), All((0,)), Any_((0, 1)), ArgMax(0), ArgMin(1),
     Cumsum(1), Cumsum(0, True), Cumprod(1), Cumprod(0, True), Cummax(0), Cummin(1, True), Sort(1), Argsort(0), Cast(DTYPES["f32"]),
+    CheckLabels(3), CheckLabels(2, -1),
 ]
 ALL = ELEMENTWISE + SHAPED
 
