@@ -1,4 +1,4 @@
-"""The command `nagraph`: train, eval, generate, inspect, profile, bench, opt, cache, info."""
+"""The command `nagraph`: train, eval, generate, inspect, profile, bench, opt, fuzz, cache, info."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import nagraph
 from nagraph.errors import NagraphError
 
 #: Each command and the module of this package that defines it as `command`.
-COMMANDS = ("train", "eval", "generate", "inspect", "profile", "bench", "opt", "cache", "info")
+COMMANDS = ("train", "eval", "generate", "inspect", "profile", "bench", "opt", "fuzz", "cache", "info")
 INTERRUPTED = 130
 
 

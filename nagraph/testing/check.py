@@ -1,0 +1,162 @@
+"""Checks of one program: every way of running it, and its derivatives, against what plain NumPy finds."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nagraph.ir.types import FLOATS
+from nagraph.testing.draw import Array, stored
+from nagraph.testing.names import our_names, plain_names
+from nagraph.testing.oracle import Oracle, Undetermined, as_float64, mismatch, run
+from nagraph.testing.program import Program
+
+Fn = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong with a program: in which way of running it, and how.
+
+    kind: "result", "bits", "derivative", or the name of an exception. `str(failure)` ends with a script that shows the fault.
+    """
+
+    program: Program
+    way: str
+    kind: str
+    message: str
+    script: str
+
+    def __str__(self) -> str:
+        return f"program {self.program.seed}, {self.way}: {self.kind}: {self.message}\n\n{self.script}"
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of running a function: `prepare` makes of it what is then called with the arguments."""
+
+    name: str
+    prepare: Callable[[Fn], Fn]
+
+
+def jitted(name: str, **options: Any) -> Way:
+    """A way that compiles: `options` are those of `ng.jit`."""
+    import nagraph
+
+    return Way(name, lambda f: nagraph.jit(f, **options))
+
+
+def ways(chaos: Sequence[int] = ()) -> tuple[Way, ...]:
+    """All ways: eagerly, by each backend, with and without passes."""
+    return (Way("eager", lambda f: f), jitted("the reference", backend="numpy", passes=""), jitted("numpy", backend="numpy"),
+            jitted("llvm", backend="llvm"), jitted("llvm without passes", backend="llvm", passes=""))
+
+
+def check(program: Program, how: Sequence[Way] | None = None, derivatives: bool = True) -> Failure | None:
+    """The first fault of a program, or None: each result against NumPy's, the same bits from call to call, derivatives.
+
+    Raises Undetermined where NumPy can't run the program.
+    """
+    oracle = run(program)
+    arrays = [oracle.native[i.name] for i in program.inputs]
+    function = program.function({**our_names(), **program.sizes})
+    for way in ways() if how is None else how:
+        kind, message = _outcome(lambda way=way: _results(way, function, program, oracle, arrays))
+        if kind:
+            return Failure(program, way.name, kind, message, program.source(oracle.native))
+    if derivatives:
+        kind, message = _outcome(lambda: _derivatives(program, oracle))
+        if kind:
+            return Failure(program, "derivatives", kind, message, program.source(oracle.native))
+    return None
+
+
+def _outcome(attempt: Callable[[], tuple[str, str]]) -> tuple[str, str]:
+    """What an attempt says is wrong, (kind, message); an exception is a fault as well."""
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return attempt()
+    except Undetermined:
+        raise
+    except Exception as error:  # noqa: BLE001 - NumPy ran the program, so whatever stops it here is a fault
+        return type(error).__name__, str(error)
+
+
+def _results(way: Way, function: Fn, program: Program, oracle: Oracle, arrays: Sequence[Array]) -> tuple[str, str]:
+    before = [a.copy() for a in arrays]
+    prepared = way.prepare(function)
+    first = [np.array(x) for x in prepared(*arrays)]
+    for name, found in zip(program.outputs, first, strict=True):
+        wrong = mismatch(oracle, name, found)
+        if wrong:
+            return "result", wrong
+    for name, one, two in zip(program.outputs, first, prepared(*arrays), strict=True):
+        if one.tobytes() != np.asarray(two).tobytes():
+            return "bits", f"{name} differs from call to call"
+    if any(a.tobytes() != b.tobytes() for a, b in zip(arrays, before)):
+        return "result", "an argument was written to"
+    return "", ""
+
+
+# -- derivatives ---------------------------------------------------------------------------------------------------
+
+
+def _derivatives(program: Program, oracle: Oracle) -> tuple[str, str]:
+    """Reverse and forward mode, in float64, along a direction: against each other, and against central differences.
+
+    Differences with two steps must agree, or the function has a kink too near to say anything.
+    """
+    import nagraph as ng
+
+    if any("stop_gradient" in s.text for s in program.statements):  # differences do not stop
+        return "", ""
+    moving = [n for n, i in enumerate(program.inputs) if oracle.native[i.name].dtype in FLOATS]
+    outputs = [n for n, o in enumerate(program.outputs) if oracle.native[o].dtype in FLOATS]
+    if not moving or not outputs:
+        return "", ""
+    arrays = [stored(as_float64(oracle.native[i.name]), i.order) for i in program.inputs]
+    rng = np.random.default_rng(program.seed)
+    weights = [rng.uniform(-1, 1, oracle.native[program.outputs[n]].shape) for n in outputs]
+    direction = [rng.uniform(-1, 1, arrays[n].shape) for n in moving]
+
+    def loss(names: dict[str, Any]) -> Fn:
+        function = program.function(names)
+
+        def weighted(*floats: Any) -> Any:
+            args: list[Any] = list(arrays)
+            for n, x in zip(moving, floats):
+                args[n] = x
+            found = function(*args)
+            return sum(((found[n] * w).sum() for n, w in zip(outputs, weights)), 0.0)
+
+        return weighted
+
+    plain = loss({**plain_names(widest=True), **program.sizes})
+    ours = loss({**our_names(widest=True), **program.sizes})
+    at = [arrays[n] for n in moving]
+
+    def along(t: float) -> float:
+        return float(plain(*(x + t * d for x, d in zip(at, direction))))
+
+    forward = (along(1e-6) - along(0.0)) / 1e-6
+    backward = (along(0.0) - along(-1e-6)) / 1e-6
+    slopes = [(along(h) - along(-h)) / (2 * h) for h in (1e-4, 1e-5, 1e-6)]
+    scale = max(1.0, abs(along(0.0)), *map(abs, slopes))
+    gaps = ((slopes[0] - slopes[1], 1e-4), (slopes[1] - slopes[2], 1e-5), (forward - backward, 1e-3))
+    smooth = all(abs(gap) <= allowed * scale for gap, allowed in gaps)
+    gradients = ng.jit(ng.grad(ours, argnums=tuple(range(len(at)))))(*at)
+    reverse = float(sum((np.asarray(g) * d).sum() for g, d in zip(gradients, direction)))
+    tangent = float(ng.jit(lambda *xs: ng.jvp(ours, xs, direction)[1])(*at))
+    size = max(1.0, *(float(np.abs(np.asarray(g) * d).sum()) for g, d in zip(gradients, direction)))
+    if smooth and not abs(reverse - slopes[2]) <= 1e-4 * scale:
+        return "derivative", f"the gradient along a direction is {reverse:.9g}, by differences {slopes[2]:.9g}"
+    if smooth and not abs(tangent - slopes[2]) <= 1e-4 * scale:
+        return "derivative", f"the tangent is {tangent:.9g}, by differences {slopes[2]:.9g}"
+    if not abs(tangent - reverse) <= 1e-8 * size:
+        return "derivative", f"the tangent is {tangent:.12g}, by the gradient {reverse:.12g}"
+    return "", ""
