@@ -52,9 +52,8 @@ def random_program(seed: int, least: int = 5, most: int = 60, rules: Sequence[Ru
         return True
 
     choice = Choice(rng, oracle.native, fresh_name, dtypes)
-    while len(steps) < 2:
-        shape = _first_shape(choice, sizes)
-        choice.fresh(shape, dtypes[0] if not steps else None)
+    for dtype in (dtypes[0], *dtypes):
+        choice.fresh(_first_shape(choice, sizes), dtype)
         try_step([choice.made.pop()])
     weights = np.array([r.weight for r in rules])
     weights /= weights.sum()

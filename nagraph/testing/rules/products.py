@@ -7,7 +7,8 @@ from nagraph.testing.rules.rule import Proposal, rule
 
 BY_WEIGHTS = (
     "{0} @ {1}", "np.matmul({0}, {1}) * 0.25", "np.dot({0}, {1})", "np.tensordot({0}, {1}, 1)", "({0} @ {1}).sum(0)",
-    "({0} @ {1}).mean(-1)", "({0} @ {1}).mean(-2)", "np.tanh({0} @ {1})", "np.einsum('...i,io->...o', {0}, {1})", "np.einsum('...i,io->o...', {0}, {1})",
+    "({0} @ {1}).mean(-1)", "({0} @ {1}).mean(-2)",
+    "np.tanh({0} @ {1})", "np.einsum('...i,io->...o', {0}, {1})", "np.einsum('...i,io->o...', {0}, {1})",
 )
 OF_TWO = (
     "{0} @ {1}", "{0} @ {0}.swapaxes(-1, -2)", "{0}.swapaxes(-1, -2) @ {0}", "{1} @ {0}", "np.inner({0}, {1})", "np.outer({0}, {1})",
