@@ -10,13 +10,16 @@ from typing import Any
 from nagraph.backends.llvm.code import Reg, i64, vector
 from nagraph.backends.llvm.frame import power_of_two
 from nagraph.backends.llvm.lanes import Lanes
-from nagraph.backends.llvm.values import Span, StageValues
+from nagraph.backends.llvm.values import Span, StageValues, combine
 from nagraph.ir.scalar import I64, Scalar
 from nagraph.ir.types import BOOL
 from nagraph.kernel.form import Apply, Fold, Within
+from nagraph.ops.reduction import Sum
 
 #: Parts of a lane axis that get loops of their own: the fewest elements of one, and how many.
 SHORT, MOST_PARTS = 8, 8
+#: What joins parts of a sum of products.
+PRODUCTS = Sum(())
 #: For each width of lanes, the states of the folds.
 States = dict[int, list[tuple[Scalar, ...]]]
 
@@ -237,10 +240,7 @@ class StageEmission(StageValues):
         return new
 
     def _combine(self, fold: Fold, lanes: Lanes, x: tuple[Scalar, ...], y: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
-        if fold.op is None:
-            return (x[0] + y[0] if x[0].dtype != BOOL else x[0] | y[0],)
-        made: tuple[Scalar, ...] = fold.op.combine(lanes, x, y)  # type: ignore[attr-defined]
-        return made
+        return combine(fold.op or PRODUCTS, lanes, x, y)
 
     def _across(self, fold: Fold, state: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
         """The lanes of a state combined: halves, quarters, ... so that the order depends on the width alone."""

@@ -8,6 +8,7 @@ from nagraph.backends.llvm.code import Reg, i64, suffix, vector
 from nagraph.backends.llvm.frame import Frame, liking
 from nagraph.backends.llvm.gemm.vectors import prefetch
 from nagraph.backends.llvm.lanes import NARROW, Lanes, known, memory_type
+from nagraph.ir.op import Op
 from nagraph.ir.scalar import F32, I64, Scalar
 from nagraph.ir.types import BOOL, DType
 from nagraph.kernel.affine import Affine
@@ -356,7 +357,7 @@ class StageValues:
         pointer, value = self.frame.pointers[s.operand], self._value(s.value, lanes)
         if s.combine is not None:
             there = self._fetch(lanes, pointer, s.index, value.dtype, mask)
-            combined = s.combine.combine(lanes, (there,), (value,))[0]  # type: ignore[attr-defined]
+            (combined,) = combine(s.combine, lanes, (there,), (value,))
             value = lanes.select(self._begins(s, lanes), value, combined) if s.sweep else combined
         self._put(lanes, pointer, s.index, value, mask)
 
@@ -399,6 +400,14 @@ def lane_axes(stage: Stage) -> list[int]:
     kept = list(stage.kept[-1:])
     running = any(isinstance(i, Running) for i in stage.body)
     return kept if running else [*kept, *stage.loops[len(stage.kept):][-1:]]
+
+
+def combine(op: Op, lanes: Lanes, x: tuple[Scalar, ...], y: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
+    """Two states of a fold as one; 16-bit floats, which are held by their bits, by way of float32."""
+    narrow = [a.dtype if a.dtype in NARROW else None for a in x]
+    x, y = (tuple(lanes.cast(a, F32) if n else a for a, n in zip(state, narrow)) for state in (x, y))
+    made: tuple[Scalar, ...] = op.combine(lanes, x, y)  # type: ignore[attr-defined]
+    return tuple(lanes.cast(a, n) if n else a for a, n in zip(made, narrow))
 
 
 def _align(dtype: DType) -> int:

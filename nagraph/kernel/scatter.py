@@ -1,6 +1,7 @@
 """Scatter as a kernel: each point of the axes that are not indexed makes its own column, update after update.
 
-No two points write one element, so there are no atomics, and the updates come in their order.
+No two points write one element, so there are no atomics, and the updates come in their order. Sums of 16-bit floats are made in
+float32, as all sums of them: where a thousand updates meet, each would be lost beside the sum of the others.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ import math
 from collections.abc import Sequence
 
 from nagraph.ir.constant import Constant
-from nagraph.ir.graph import Graph
-from nagraph.kernel.affine import Affine, atom, strides
+from nagraph.ir.graph import Graph, Node, Value
+from nagraph.kernel.affine import atom, strides
 from nagraph.kernel.elements import Elements, NotRowLocal
 from nagraph.kernel.form import Kernel, Stage, Store
 from nagraph.kernel.lower import Layout, Lowering
+from nagraph.ops.base import F32, NARROW_FLOATS, broadcast_to, cast
 from nagraph.ops.indexing import Scatter
 from nagraph.ops.movement import Broadcast
 from nagraph.ops.reduction import Max, Min, Sum
@@ -57,4 +59,19 @@ def lower_scatter(graph: Graph, layouts: Sequence[Layout]) -> Kernel:
     return Kernel(tuple(low.extents), len(rest), operands, 1, (), tuple(stages))
 
 
-__all__ = ["Affine", "lower_scatter"]
+def in_float32(graph: Graph) -> Graph:
+    """The graph, and its regions, with sums of 16-bit floats at indices made in float32, and rounded once."""
+
+    def wide(v: Value) -> Value:
+        node = graph.producers.get(v)  # zeros are made wide, not read
+        if node is not None and isinstance(node.op, Broadcast):
+            return broadcast_to(cast(node.operands[0], F32), v.shape)
+        return cast(v, F32)
+
+    def visit(node: Node) -> Value | None:
+        if not isinstance(node.op, Scatter) or node.op.mode != "add" or node.result.dtype not in NARROW_FLOATS:
+            return None
+        x, updates, *indices = node.operands
+        return cast(node.op(wide(x), wide(updates), *indices), node.result.dtype)
+
+    return graph.map_regions(in_float32, skip=lambda op: getattr(op, "kind", "") == "fused").rebuild(visit)

@@ -112,7 +112,7 @@ class Sum(Reduction):
         return (s.constant(0, dtypes[0]),)
 
     def combine(self, s: Any, x: tuple[Any, ...], y: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (x[0] + y[0],)
+        return (x[0] | y[0] if x[0].dtype == BOOL else x[0] + y[0],)
 
     def result_dtype(self, dtype: DType) -> DType:
         return _wide(dtype)

@@ -19,6 +19,7 @@ from nagraph.kernel.blocks import blocks
 from nagraph.kernel.form import Kernel, Stage
 from nagraph.kernel.lower import Layout, NotRowLocal, array_constants, row_major
 from nagraph.kernel.lower import lower as lower_kernel
+from nagraph.kernel.scatter import in_float32
 from nagraph.kernel.sharing import may_share
 from nagraph.kernel.update import lower_update
 from nagraph.ops.contraction import DotGeneral
@@ -230,7 +231,7 @@ def kernel_plan(
 
     inner: plans of regions that are known already.
     """
-    refused: set[Value] = set()
+    graph, refused = in_float32(graph), set[Value]()
     inner = {} if inner is None else inner
     while True:
         lowering = KernelLowering(graph, donations, refused, inner)
