@@ -29,7 +29,7 @@ _NAMES = {
     "where": "ops.elementwise",
     "Pipeline": "pipeline",
 }
-_MODULES = ("numpy", "tree", "errors", "random", "nn", "optim", "models", "debug", "passes", "backends")
+_MODULES = ("numpy", "tree", "errors", "choices", "random", "nn", "optim", "models", "debug", "passes", "backends")
 
 __all__ = [*_NAMES, *_MODULES]
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from nagraph import donation, tree
+from nagraph import choices, donation, tree
 from nagraph.backends import BACKENDS as BACKENDS
 from nagraph.errors import SignatureError
 from nagraph.ir.builder import active
@@ -65,7 +65,8 @@ def compile(graph: Graph, *, backend: str | None = None, threads: int | None = N
 
     passes: a pipeline, or its text such as "simplify,fold,cse,dce,fuse,schedule"; None is the default.
     """
-    return _compile(graph, backend, threads, passes, {})
+    with choices.using(None):
+        return _compile(graph, backend, threads, passes, {})
 
 
 def _compile(graph: Graph, backend: str | None, threads: int | None, passes: Any, donations: dict[int, int]) -> Any:
@@ -123,6 +124,8 @@ def jit(fn: Callable[..., Any] | None = None, *, backend: str | None = None, thr
         constant_argnames: str | Sequence[str] = (), passes: Any = None) -> Any:
     """fn, compiled once for each signature (structure, shapes and dtypes of the arguments) and then run.
 
+    It keeps the choices that are in force where `jit` is called (`nagraph.choices`).
+
     static_argnames: arguments that are part of the signature by value (hashable).
     donate_argnames: arguments whose arrays may be overwritten by results of the same type.
     constant_argnames: arguments bound once into the executable, until another object is passed.
@@ -147,6 +150,7 @@ class Jitted:
         self.fn = fn
         self.backend, self.threads, self.passes = backend, threads, passes
         self.roles = Roles(static, donate, constant)
+        self.choices = choices.current()
         self._last: Call | None = None
         self._entries: dict[Hashable, Entry] = {}
         self._forms: dict[tuple[Any, ...], Form] = {}
@@ -239,10 +243,11 @@ class Jitted:
 
     def _compile(self, call: Call) -> Entry:
         start = time.perf_counter()
-        graph, structure, mask = self._trace(call)
-        traced = time.perf_counter()
-        donations = donation.paired(call, graph, structure, mask)
-        executable = _compile(graph, self.backend, self.threads, self.passes, donations)
+        with choices.using(self.choices):
+            graph, structure, mask = self._trace(call)
+            traced = time.perf_counter()
+            donations = donation.paired(call, graph, structure, mask)
+            executable = _compile(graph, self.backend, self.threads, self.passes, donations)
         reason = self._reason(call)
         self._last = call.without_arrays()
         return Entry(executable, self._last, structure, mask, donations, traced - start, time.perf_counter() - traced, reason)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from nagraph import choices
 from nagraph.ir.builder import Builder
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
@@ -87,9 +88,10 @@ def _call(op: Call, boxes: Sequence[Box]) -> tuple[Op, Sequence[Box]] | None:
 
 def _worth(v: Value, box: Box | None) -> Box:
     """The box, if it is a small part of the value; otherwise all of it."""
-    if box is None or not v.size or 2 * math.prod(_shape(box)) > v.size:
+    if box is None or not v.size:
         return whole(v.shape)
-    return box
+    pays = 2 * math.prod(_shape(box)) <= v.size
+    return box if choices.takes("narrow", pays, str(v.type), box) else whole(v.shape)
 
 
 def _shape(box: Box) -> tuple[int, ...]:

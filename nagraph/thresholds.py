@@ -13,8 +13,12 @@ from typing import Any, NamedTuple
 
 
 class Threshold(NamedTuple):
-    """A constant of a module of nagraph. often, rarely: the values with which most, and fewest, programs get what it decides over."""
+    """A constant of a module of nagraph. often, rarely: the values with which most, and fewest, programs get what it decides over.
 
+    decision: the one of `nagraph.choices` that it belongs to, whose forcing and forbidding sets it.
+    """
+
+    decision: str
     module: str
     name: str
     often: Any
@@ -24,47 +28,54 @@ class Threshold(NamedTuple):
     def value(self) -> Any:
         return getattr(importlib.import_module(f"nagraph.{self.module}"), self.name)
 
+    @property
+    def own(self) -> Any:
+        """The value that its module gives it."""
+        return _OWN.setdefault(self, self.value)
+
 
 _LARGE = 1 << 40
 
 THRESHOLDS = tuple(Threshold(*t) for t in (
     # Sums over rows, made while a kernel computes the rows. The pass `split` has options of its own: split{shortest=1,rows=1}.
-    ("kernel.sweep", "LEAST_ROWS", 1, _LARGE),
-    ("kernel.sweep", "GOOD_ROWS", 2, 1 << 10),
-    ("kernel.sweep", "STEP", 1, 16),
-    ("kernel.sweep", "LEAST_ROW", 1, _LARGE),
-    ("kernel.sweep", "LEAST_PARTS", 2, _LARGE),
-    ("kernel.sweep", "GOOD_PARTS", 2, 1 << 10),
-    ("passes.split", "LEAST_PARTS", 2, _LARGE),
-    ("passes.split", "LEAST_REST", 2, _LARGE),
+    ("sweep", "kernel.sweep", "LEAST_ROWS", 1, _LARGE),
+    ("sweep", "kernel.sweep", "GOOD_ROWS", 2, 1 << 10),
+    ("sweep", "kernel.sweep", "STEP", 1, 16),
+    ("sweep", "kernel.sweep", "LEAST_ROW", 1, _LARGE),
+    ("sweep", "kernel.sweep", "LEAST_PARTS", 2, _LARGE),
+    ("sweep", "kernel.sweep", "GOOD_PARTS", 2, 1 << 10),
+    ("split", "passes.split", "LEAST_PARTS", 2, _LARGE),
+    ("split", "passes.split", "LEAST_REST", 2, _LARGE),
     # What is kept in tiles, and which kernels go in blocks of rows.
-    ("kernel.lower", "RECOMPUTE", 0, _LARGE),
-    ("kernel.blocks", "LEAST_ROWS", 1, _LARGE),
-    ("kernel.blocks", "LEAST_NBYTES", 1, _LARGE),
-    ("backends.llvm.blocks", "FEW", 2, 64),
-    ("backends.llvm.blocks", "MANY", 4, 128),
+    ("tile", "kernel.lower", "RECOMPUTE", 0, _LARGE),
+    ("blocks", "kernel.blocks", "LEAST_ROWS", 1, _LARGE),
+    ("blocks", "kernel.blocks", "LEAST_NBYTES", 1, _LARGE),
+    ("blocks", "backends.llvm.blocks", "FEW", 2, 64),
+    ("blocks", "backends.llvm.blocks", "MANY", 4, 128),
     # What may share a kernel, and what is written in place.
-    ("plan.regions", "LONGEST_ROW", _LARGE, 1),
-    ("plan.regions", "LARGEST_SLICE", _LARGE, 1),
-    ("plan.regions", "LEAST_SLICES", 1, _LARGE),
-    ("plan.regions", "MOST_MAKERS", 1 << 10, 0),
-    ("plan.kernels", "SERIAL", _LARGE, 0),
-    ("kernel.update", "SMALL", 1, _LARGE),
-    ("passes.rematerialize", "SMALL", 1, _LARGE),
+    ("fuse", "plan.regions", "LONGEST_ROW", _LARGE, 1),
+    ("fuse", "plan.regions", "LARGEST_SLICE", _LARGE, 1),
+    ("fuse", "plan.regions", "LEAST_SLICES", 1, _LARGE),
+    ("made", "plan.regions", "MOST_MAKERS", 1 << 10, 0),
+    ("fuse", "plan.kernels", "SERIAL", _LARGE, 0),
+    ("update", "kernel.update", "SMALL", 1, _LARGE),
+    ("rematerialize", "passes.rematerialize", "SMALL", 1, _LARGE),
     # How the LLVM backend cuts products into units, and from when on it takes a loop for a product.
-    ("backends.llvm.contraction", "LEAST_SLICE", 1, _LARGE),
-    ("backends.llvm.contraction", "LEAST_UNITS", 1, 64),
-    ("backends.llvm.contraction", "LEAST_ROWS", 1, 64),
-    ("backends.llvm.contraction", "CACHED_NBYTES", 1, _LARGE),
-    ("backends.llvm.contraction", "BLOCK", (5, 64), (1 << 10, 1 << 10)),
-    ("backends.llvm.contraction", "LONG", 1, _LARGE),
-    ("backends.llvm.emit", "BLOCK_NBYTES", 1, 1 << 22),
-    ("backends.llvm.emit", "BLOCK_ROWS", 1, 1 << 10),
-    ("backends.llvm.squares", "LEAST_EXTENT", 1, _LARGE),
-    ("backends.llvm.squares", "MOST_TURNED", 8, 0),
-    ("backends.llvm.stage", "SHORT", 1, _LARGE),
-    ("backends.llvm.prefetch", "ROWS_NBYTES", 1, _LARGE),
+    ("product", "backends.llvm.contraction", "LEAST_SLICE", 1, _LARGE),
+    ("cut", "backends.llvm.contraction", "LEAST_UNITS", 1, 64),
+    ("cut", "backends.llvm.contraction", "LEAST_ROWS", 1, 64),
+    ("cut", "backends.llvm.contraction", "CACHED_NBYTES", 1, _LARGE),
+    ("cut", "backends.llvm.contraction", "BLOCK", (5, 64), (1 << 10, 1 << 10)),
+    ("product", "backends.llvm.contraction", "LONG", 1, _LARGE),
+    ("cut", "backends.llvm.emit", "BLOCK_NBYTES", 1, 1 << 22),
+    ("cut", "backends.llvm.emit", "BLOCK_ROWS", 1, 1 << 10),
+    ("squares", "backends.llvm.squares", "LEAST_EXTENT", 1, _LARGE),
+    ("squares", "backends.llvm.squares", "MOST_TURNED", 8, 0),
+    ("stretches", "backends.llvm.stage", "SHORT", 1, _LARGE),
+    ("prefetch", "backends.llvm.prefetch", "ROWS_NBYTES", 1, _LARGE),
 ))
+#: What thresholds were before any was set.
+_OWN: dict[Threshold, Any] = {}
 #: What is set now to another value than its module's own, in words. Kernels and programs that are kept follow from it too.
 _changed = ""
 
@@ -83,11 +94,12 @@ def setting(choose: Callable[[Threshold], Any]) -> Iterator[None]:
     global _changed
     from nagraph.kernel.blocks import blocks
 
+    own = {t: t.own for t in THRESHOLDS}
     before, words = [(t, t.value) for t in THRESHOLDS], _changed
     after = [(t, choose(t)) for t in THRESHOLDS]
     try:
         _set(after)
-        _changed = ", ".join(f"{t.module}.{t.name}={value}" for (t, value), (_, own) in zip(after, before) if value != own)
+        _changed = ", ".join(f"{t.module}.{t.name}={value}" for t, value in after if value != own[t])
         blocks.cache_clear()
         yield
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nagraph import choices
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.op import Op
 from nagraph.ir.operators import COMMUTATIVE
@@ -22,7 +23,7 @@ def cse(graph: Graph) -> Graph:
     seen: dict[tuple[Op, tuple[Value, ...]], Node] = {}
 
     def visit(node: Node) -> Node:
-        if node.op.has_effect:
+        if node.op.has_effect or not choices.takes("cse", True, len(seen)):
             return node
         operands = tuple(sorted(node.operands, key=id)) if node.op.name in COMMUTATIVE else node.operands
         return seen.setdefault((node.op, operands), node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nagraph import choices
 from nagraph.ir.builder import current
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ops.region import Call
@@ -19,7 +20,7 @@ def expand(graph: Graph) -> Graph:
     """
 
     def visit(node: Node) -> list[Value] | None:
-        if isinstance(node.op, Call) and node.op.kind == "composite":
+        if isinstance(node.op, Call) and node.op.kind == "composite" and choices.takes("expand", True, node.op.label):
             return current().inline(node.op.body, node.operands)
         return None
 

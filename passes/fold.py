@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nagraph import choices
 from nagraph.ir.builder import current
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
@@ -35,7 +36,8 @@ class Fold:
                 return None
             if (not isinstance(node.op, Primitive) or node.op.effect or node.op.can_fail or node.op.regions
                     or any(v not in known for v in node.operands)
-                    or any(r.type.size > self.max_elements for r in node.results)):
+                    or any(r.type.size > self.max_elements for r in node.results)
+                    or not choices.takes("fold", True, str(node.op), len(known))):
                 return None
             found = node.op.evaluate(*(known[v] for v in node.operands))
             arrays = found if isinstance(found, tuple) else (found,)

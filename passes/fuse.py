@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nagraph import choices
 from nagraph.ir.graph import Graph, Node
 from nagraph.pipeline import graph_pass
-from nagraph.plan.decision import Decision, Why
+from nagraph.plan.decision import Decision, Why, region_label
 from nagraph.plan.groups import grow
 from nagraph.plan.outline import outlined
 from nagraph.plan.regions import made_of_indices
@@ -45,7 +46,8 @@ class Fuse:
     def _pays(self, graph: Graph, region: list[Node]) -> bool:
         inside = set(region)
         between = (r for n in region for r in n.results if not n.op.view and any(u in inside for u in graph.uses[r]))
-        return any(r.type.nbytes >= self.min_nbytes for r in between)
+        pays = any(r.type.nbytes >= self.min_nbytes for r in between)
+        return choices.takes("fuse", pays, region_label(region), len(region))
 
 
 def _saved(graph: Graph, region: list[Node]) -> int:

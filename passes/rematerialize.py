@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from nagraph import choices
 from nagraph.ir.builder import current
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ops.base import Cast, Elementwise
@@ -122,12 +123,14 @@ class _Choice:
         """Whether all that read the value can compute it, and read no more for it than they save."""
         v = node.result
         readers = self._outside(v, node)
-        if v in self.outputs or node.op.view or v.type.nbytes < self.options.min_nbytes or not readers:
+        least = choices.least("rematerialize", self.options.min_nbytes)
+        if v in self.outputs or node.op.view or v.type.nbytes < least or not readers:
             return False
         if not recipe.roots or not all(self._can_compute(u) for u in readers):
             return False
         several = len({self._reader_group(u) for u in readers}) > 1
-        return sum(r.type.nbytes for r in recipe.roots) <= (1 if several else 2) * v.type.nbytes
+        pays = sum(r.type.nbytes for r in recipe.roots) <= (1 if several else 2) * v.type.nbytes
+        return choices.takes("rematerialize", pays, self.numbers[node])
 
     def _outside(self, v: Value, node: Node) -> list[Node]:
         """The nodes of other groups that read a result of a node."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 
+from nagraph import choices
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.pipeline import graph_pass
 from nagraph.plan.live_ranges import peak_live_bytes, view_roots
@@ -23,7 +24,7 @@ def schedule(graph: Graph) -> Graph:
     after = _dependencies(graph)
     orders: list[Sequence[Node]] = [graph.nodes, _late(graph, after), _greedy(graph, after)]
     peaks = [peak_live_bytes(graph, order) for order in orders]
-    best = min(range(len(orders)), key=lambda i: (peaks[i], i))
+    best = choices.pick("schedule", sorted(range(len(orders)), key=lambda i: (peaks[i], i)), graph.name, len(graph.nodes))
     return graph if best == 0 else graph.with_nodes(orders[best])
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from nagraph import choices
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.kernel.sweep import part_rows
 from nagraph.ops.base import Cast, Elementwise
@@ -66,13 +67,13 @@ class Split:
         x, y = node.operands
         if op.batch_axes != ((), ()) or not op.contract[0] or op.contract[0][0] or op.contract[1][0]:
             return None
-        if x not in windows and not _conflicts(op, x):
+        if not choices.takes("split", x in windows or _conflicts(op, x), str(x.type), str(y.type)):
             return None
         size = x.shape[0]
         nbytes = windows.get(x, x).type.nbytes + y.type.nbytes
-        cache = self.cache_nbytes if x in windows else 5 * self.cache_nbytes // 2
+        cache = choices.most("split", self.cache_nbytes if x in windows else 5 * self.cache_nbytes // 2)
         parts = min((d for d in range(1, size + 1) if size % d == 0 and nbytes <= d * cache), default=size)
-        if parts == 1 or parts * node.result.type.nbytes > nbytes:
+        if parts < 2 or not choices.takes("split", parts * node.result.type.nbytes <= nbytes, parts):
             return None
         x, y = (reshape(v, (parts, size // parts, *v.shape[1:])) for v in (x, y))
         inner = tuple(tuple(a + 1 for a in axes) for axes in op.contract)
@@ -85,7 +86,7 @@ class Split:
             return None
         (x,) = node.operands
         trailing = op.axes == tuple(range(x.ndim - len(op.axes), x.ndim))
-        if x.type.size < self.shortest or (trailing and node.result.type.size >= self.rows):
+        if x.type.size < choices.least("split", self.shortest) or (trailing and node.result.type.size >= choices.most("split", self.rows)):
             return None
         if isinstance(op, Sum) and not trailing and x in made and (found := _by_parts(x, op.axes)) is not None:
             return found

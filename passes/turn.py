@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from nagraph import choices
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.materialize import Materialize
@@ -37,7 +38,9 @@ class Turn:
             return None
         x, y = node.operands
         rows = math.prod(s for a, s in enumerate(x.shape) if a not in op.contract[0])
-        if y.ndim != 2 or len(op.contract[1]) != 1 or rows < self.rows or y.type.nbytes > self.nbytes or min(y.shape) < 2:
+        if y.ndim != 2 or len(op.contract[1]) != 1 or min(y.shape) < 2:
+            return None
+        if rows < choices.least("turn", self.rows) or y.type.nbytes > choices.most("turn", self.nbytes):
             return None
         across = op.contract[1] == (0,)  # its columns are the last axis, unless it is itself turned
         if across != (y in turned):

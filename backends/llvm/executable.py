@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nagraph import choices
 from nagraph.backends.llvm import images
 from nagraph.backends.llvm.addresses import address
 from nagraph.backends.llvm.arguments import ALIGNED, BORROWERS, OWNED, ROW_MAJOR, WRITEABLE, Arguments, Spans, Wanted
@@ -261,10 +262,15 @@ def kept(graph: Graph, options: str, optimise: Callable[[], Graph], donations: M
 
     graph: the one that `optimise` begins with; options: in words, what else its result follows from.
     """
-    key = images.key_of(graph, options, donations)
+    chosen = choices.current()
+    key = images.key_of(graph, f"{options} {chosen}", donations)
     found = images.load(key) if key else None
     if found is not None:
-        return Executable(graph, found, lambda: Explanation.of(optimise(), donations), donations, threads, loaded=True)
+        def explain() -> Explanation:
+            with choices.using(chosen):
+                return Explanation.of(optimise(), donations)
+
+        return Executable(graph, found, explain, donations, threads, loaded=True)
     made = compile(optimise(), donations, threads)
     if key:
         images.store(key, made._image, made.program)

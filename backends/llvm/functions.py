@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from nagraph import choices
 from nagraph.backends.llvm import cache
 from nagraph.backends.llvm.code import Module
 from nagraph.backends.llvm.emit import Emitted
@@ -35,8 +36,9 @@ class Entry(NamedTuple):
 
 
 def compiled(key: str, write: Writer, keep: bool = True) -> Function:
-    """The machine code of what `write` emits, which must follow from the key alone; it is kept on disk if `keep`."""
-    key = f"{key}\n{changed()}" if changed() else key
+    """The machine code of what `write` emits, which must follow from the key and the choices alone; it is kept on disk if `keep`."""
+    chosen = f"{choices.current()} {changed()}".strip()
+    key = f"{key}\n{chosen}" if chosen else key
     with _LOCK:
         if key not in _KNOWN:
             digest = cache.digest("kernel", key)

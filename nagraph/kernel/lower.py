@@ -6,11 +6,13 @@ tiles, and stored, stage after stage. Movement disappears into the indices of lo
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from nagraph import choices
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.kernel.affine import Affine, atom, refine, strides, total
@@ -59,9 +61,8 @@ def lower(
         values = (*graph.inputs, *array_constants(graph), *graph.outputs)
         return Kernel((), 0, tuple(v.dtype for v in values), len(graph.outputs), (), ())
     last: NotRowLocal | None = None
-    for rows in row_candidates(graph):
-        if rows < least_rows:
-            break
+    candidates = list(itertools.takewhile(lambda rows: rows >= least_rows, row_candidates(graph)))
+    for rows in choices.shuffled("rows", candidates, str(graph.output_types)):
         try:
             return collapse(Lowering(graph, given, rows, written).kernel())
         except NotRowLocal as error:
@@ -258,7 +259,7 @@ class Lowering:
                 if v in outputs:
                     self._settle(v, here)
                     here = here | {self._home(v)}
-                wanted = len(here) > 1 and self.weight[v] > RECOMPUTE
+                wanted = len(here) > 1 and choices.takes("tile", self.weight[v] > RECOMPUTE, str(v.type), self.weight[v])
                 if (wanted or v in factors) and v.type.size % self.rows == 0:
                     here = {self._home(v)}
                     self.group_of[v] = self._home(v)

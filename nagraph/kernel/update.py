@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nagraph import choices
 from nagraph.ir.graph import Graph
 from nagraph.kernel.affine import atom
 from nagraph.kernel.collapse import collapse
@@ -22,7 +23,9 @@ def lower_update(graph: Graph, layouts: Sequence[Layout], written: Layout) -> Ke
     if node is None or not isinstance(node.op, DynamicUpdateSlice):
         return None
     x, update, *starts = node.operands
-    if x not in graph.inputs or not 0 < SMALL * update.type.size <= x.type.size:
+    if x not in graph.inputs or not update.type.size:
+        return None
+    if not choices.takes("update", SMALL * update.type.size <= x.type.size, str(x.type), str(update.type)):
         return None
     low = Lowering(graph, layouts, 1)
     low.extents[:] = update.shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from nagraph import choices
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ops.contraction import DotGeneral
@@ -114,6 +115,8 @@ def _try_merge(a: Group, b: Group, max_nodes: int) -> str:
                 f"no number of rows in common: {_counts(a)} and {_counts(b)}")
     if _path_around(a, b) or _path_around(b, a):
         return "a third group stands between them: it reads one and is read by the other"
+    if not choices.takes("fuse", True, a.top, b.top, len(a.nodes)):
+        return "it was chosen not to"
     b.nodes = [*a.nodes, *b.nodes]
     b.made |= a.made
     b.product |= a.product

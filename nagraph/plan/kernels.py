@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nagraph import choices
 from nagraph.errors import MissingRuleError
 from nagraph.ir.builder import Builder
 from nagraph.ir.constant import Constant
@@ -184,7 +185,8 @@ class KernelLowering(Lowering):
                     break
                 if k in pairs.values() or x.type.nbytes != v.type.nbytes or x.dtype != v.dtype:
                     continue
-                if step is not None and self._dies(t, x) and self._alone(node, x) and may_share(step.kernel, step.reads.index(x), r):
+                if (step is not None and self._dies(t, x) and self._alone(node, x) and may_share(step.kernel, step.reads.index(x), r)
+                        and choices.takes("in_place", True, t, r, k)):
                     pairs[r] = k
                     break
         return pairs
@@ -195,7 +197,7 @@ class KernelLowering(Lowering):
 
     def _may_overwrite(self, v: Value, given: Value) -> bool:
         node = self.graph.producers[v]
-        if given in self.kept or self.last.get(given, -1) > self.places[node]:
+        if given in self.kept or self.last.get(given, -1) > self.places[node] or not choices.takes("donate", True, self.places[node]):
             return False
         step = self.step_of(node)
         if step is None:
@@ -276,7 +278,8 @@ def storage_orders(graph: Graph) -> dict[Value, tuple[int, ...]]:
             (order,) = orders
             others = [u for u in graph.uses[v] if not isinstance(u.op, Transpose)]
             free = not others or (order[-1] == v.ndim - 1 and all(_reads_in_any_order(u) for u in others))
-            if free and order != tuple(range(v.ndim)) and _writes_in(node, v, order):
+            legal = free and order != tuple(range(v.ndim)) and _writes_in(node, v, order)
+            if legal and choices.takes("order", True, len(found), order):
                 found[v] = order
     return found
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nagraph import choices
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.types import DTYPES, TensorType
@@ -84,7 +85,7 @@ class Lowering:
         made = {r for node in self.order for r in node.results}
         direct: dict[Value, int] = {}
         for j, v in enumerate(self.graph.outputs):
-            if self.roots[v] is not v or v not in made or v in direct:
+            if self.roots[v] is not v or v not in made or v in direct or not choices.takes("direct", True, j):
                 continue
             if j in self.donations and (self.places[self.graph.producers[v]] <= self.decided
                                         or not self._may_overwrite(v, self.graph.inputs[self.donations[j]])):
@@ -95,7 +96,7 @@ class Lowering:
     def _may_overwrite(self, v: Value, given: Value) -> bool:
         """Whether the node that makes v may write it into the bytes of input `given`: nobody reads them afterwards."""
         node = self.graph.producers[v]
-        if given in self.kept or self.last.get(given, -1) > self.places[node]:
+        if given in self.kept or self.last.get(given, -1) > self.places[node] or not choices.takes("donate", True, self.places[node]):
             return False
         reading = [k for k, x in enumerate(node.operands) if self.roots[x] is given]
         if any(node.operands[k] is not given for k in reading):
@@ -159,7 +160,7 @@ class Lowering:
 
     def _in_place(self, t: int, node: Node, direct: dict[Value, int]) -> dict[int, int]:
         """The operand whose bytes the result of a single op takes, as {0: operand}; {} if there is none."""
-        if len(node.results) != 1 or node.result in direct:
+        if len(node.results) != 1 or node.result in direct or not choices.takes("in_place", True, t):
             return {}
         safe = node.op.in_place(len(node.operands))
         for k in safe:
@@ -204,7 +205,8 @@ class Lowering:
                 continue
             for k, x in enumerate(node.operands):
                 alone = sum(self.roots[y] is x for y in node.operands) == 1
-                if k not in pairs.values() and split[k] and alone and x.type == v.type and self._dies(t, x):
+                if (k not in pairs.values() and split[k] and alone and x.type == v.type and self._dies(t, x)
+                        and choices.takes("in_place", True, t, r, k)):
                     pairs[r] = k
                     break
         return pairs
@@ -256,7 +258,7 @@ def _constants(graph: Graph) -> dict[Value, np.ndarray[Any, Any]]:
         elif isinstance(op, Primitive) and not (op.effect or op.can_fail or op.regions) and all(v in known for v in node.operands):
             if op.view or not node.operands:
                 known[node.result] = op.reference(*(known[v] for v in node.operands))
-            elif sum(r.type.nbytes for r in node.results) <= HOIST_NBYTES:
+            elif sum(r.type.nbytes for r in node.results) <= HOIST_NBYTES and choices.takes("hoist", True, len(known)):
                 found = op.evaluate(*(known[v] for v in node.operands))
                 known.update(zip(node.results, found if isinstance(found, tuple) else (found,)))
     return known

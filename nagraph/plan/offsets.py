@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nagraph import choices
 from nagraph.plan.plan import aligned
 
 #: (bytes, first step, last step)
@@ -41,6 +42,9 @@ def assign_offsets(ranges: Sequence[Range]) -> tuple[list[int], int]:
     if len(ranges) > MANY:
         return _assign_many(ranges)
     n = len(ranges)
+    choice = choices.current()
+    if not choice.takes("offsets", True, n):
+        return _place([(nbytes, 0, 0) for nbytes, *_ in ranges], choice.shuffled("offsets", range(n)))
     by_size = sorted(range(n), key=lambda i: (-ranges[i][0], ranges[i][1], i))
     by_area = sorted(range(n), key=lambda i: (-ranges[i][0] * (ranges[i][2] - ranges[i][1] + 1), i))
     by_length = sorted(range(n), key=lambda i: (ranges[i][1] - ranges[i][2], -ranges[i][0], i))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nagraph import choices
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.kernel.affine import Affine
@@ -56,7 +57,8 @@ def placements(graph: Graph, refused: Collection[Value] = ()) -> tuple[dict[Valu
             continue
         made = [_placed(graph, x, own.shown[part]) for x, part in zip(node.operands, parts(node))]
         values = {m[0] for m in made if m is not None}
-        if None not in made and len(values) == len(made) and not any(v in found or v in outputs for v in values):
+        legal = None not in made and len(values) == len(made) and not any(v in found or v in outputs for v in values)
+        if legal and choices.takes("place", True, str(node.op), len(joined)):
             found.update((v, Placement(own.whole, shown)) for v, shown in made)  # type: ignore[misc]
             joined.add(node)
     return found, joined

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from nagraph import choices
 from nagraph.errors import PassError
 from nagraph.ir.builder import Builder, current
 from nagraph.ir.graph import Graph, Node, Value
@@ -56,6 +57,8 @@ def _round(graph: Graph, by_op: dict[str, list[Rule]], fired: list[str]) -> Grap
 
 def _attempt(rule: Rule, node: Node, producers: dict[Value, Node], builder: Builder) -> Value | None:
     """Apply a rule; what it emitted is known afterwards, or taken back if it gave nothing."""
+    if not choices.takes("simplify", True, rule.name, str(node.result.type)):
+        return None
     mark = len(builder.nodes)
     made = rule.apply(node, producers)
     if made is None:
