@@ -16,6 +16,7 @@ from nagraph.ir.types import TensorType, is_float
 from nagraph.narrowing import narrowed
 from nagraph.ops.base import add_tangents
 from nagraph.ops.region import Region, zeros_of
+from nagraph.ops.width import derivative
 
 Maybe: TypeAlias = Value | None
 Pull = Callable[[Sequence[Maybe]], list[Maybe]]
@@ -75,7 +76,7 @@ def pullback(graph: Graph, operands: Sequence[Value], wrt: Sequence[int] | None 
 def _rule_backward(node: Node, results: tuple[Value, ...], operands: tuple[Value, ...]) -> Backward:
     def backward(cts: tuple[Maybe, ...]) -> tuple[Maybe, ...]:
         try:
-            return node.op.vjp(cts, results, operands)
+            return derivative(node.op, node.op.vjp, cts, results, operands, like=operands)
         except MissingRuleError as error:
             raise located(error, node.location) from None
 
@@ -121,7 +122,7 @@ def pushforward(graph: Graph, operands: Sequence[Value], tangents: Sequence[Mayb
             if all(t is None for t in given) or not any(is_float(r.dtype) for r in node.results):
                 continue
             try:
-                found = node.op.jvp(given, results, inner)
+                found = derivative(node.op, node.op.jvp, given, results, inner, like=results)
             except MissingRuleError as error:
                 raise located(error, node.location) from None
             moved.update((r, t) for r, t in zip(node.results, found, strict=True) if t is not None and is_float(r.dtype))

@@ -14,6 +14,7 @@ from nagraph.ir.builder import active as _active
 from nagraph.ir.graph import Value as _Value
 from nagraph.ir.types import as_dtype as _as_dtype
 from nagraph.ops.arg_extremum import argmax, argmin  # noqa: F401
+from nagraph.ops.base import NARROW_FLOATS as _NARROW_FLOATS
 from nagraph.ops.base import cast as astype  # noqa: F401
 from nagraph.ops.bits import bitwise_and, bitwise_not, bitwise_or, bitwise_xor, invert, left_shift, right_shift  # noqa: F401
 from nagraph.ops.comparison import (  # noqa: F401
@@ -121,7 +122,7 @@ def _shape_type(shape: Any, dtype: Any) -> Any:
 def full(shape: Any, value: Any, dtype: Any = None) -> Any:
     """A tensor filled with one value, which may be traced."""
     if not isinstance(value, _Value):
-        return _np.full(shape, value, dtype=None if dtype is None else _as_dtype(dtype))
+        return _np.full(shape, value if dtype is None else astype(value, dtype))
     sizes = (shape,) if isinstance(shape, int) else tuple(shape)
     return broadcast_to(value if dtype is None else astype(value, dtype), sizes)
 
@@ -181,7 +182,9 @@ def array(x: Any, dtype: Any = None) -> Any:
     if isinstance(x, (list, tuple)) and _traced(x):
         made = stack([array(v) if isinstance(v, (list, tuple)) else v for v in x])
         return made if dtype is None else astype(made, dtype)
-    return _np.array(x, dtype=None if dtype is None else _as_dtype(dtype))
+    if dtype is None or _as_dtype(dtype) not in _NARROW_FLOATS:
+        return _np.array(x, dtype=None if dtype is None else _as_dtype(dtype))
+    return astype(_np.array(x), dtype)
 
 
 asarray = array

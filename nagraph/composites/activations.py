@@ -8,6 +8,7 @@ from typing import Any
 from nagraph.composites.base import composite
 from nagraph.ops.elementwise import where
 from nagraph.ops.special import erf, exp, expm1, sigmoid, tanh
+from nagraph.ops.width import widened
 
 _SQRT_HALF = math.sqrt(0.5)
 _SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
@@ -66,11 +67,13 @@ def silu(x: Any) -> Any:
     return x * sigmoid(x)
 
 
+@widened
 def leaky_relu(x: Any, slope: float = 0.01) -> Any:
     """y = x where x > 0, slope · x elsewhere."""
     return where(x > 0, x, x * slope)
 
 
+@widened
 def elu(x: Any, alpha: float = 1.0) -> Any:
     """y = x where x > 0, α (exp x - 1) elsewhere."""
     return where(x > 0, x, alpha * expm1(where(x > 0, 0, x)))

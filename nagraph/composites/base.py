@@ -9,8 +9,9 @@ from typing import Any
 from nagraph.ir.builder import Builder, active, current
 from nagraph.ir.graph import Graph, Value
 from nagraph.ir.types import TensorType, is_float
-from nagraph.ops.base import as_array
+from nagraph.ops.base import as_array, cast
 from nagraph.ops.region import Call, zeros_of
+from nagraph.ops.width import common, rounded, widen, widened
 
 Fn = Callable[..., Any]
 REGISTRY: dict[str, Composite] = {}
@@ -22,6 +23,9 @@ class Composite:
     `declare(fwd, bwd)` gives its derivative: fwd(*operands, **static) -> (results, residuals) and
     bwd(residuals, cotangents, **static) -> one cotangent (or None) for each floating operand that is given.
     A residual that is None, as an operand may be, is None in bwd.
+
+    All three compute 16-bit floats in float32 and round at the end (`nagraph.ops.width`): residuals stay in float32,
+    but for those that are operands.
     """
 
     def __init__(self, fn: Fn):
@@ -39,7 +43,7 @@ class Composite:
 
     def __call__(self, *operands: Any, **static: Any) -> Any:
         if active() is None or not any(isinstance(x, Value) for x in operands):
-            return self.fn(*operands, **static)
+            return widened(self.fn)(*operands, **static)
         builder = current()
         values = [x if x is None or isinstance(x, Value) else builder.constant(as_array(x)) for x in operands]
         present = [builder.accept(v) for v in values if v is not None]
@@ -56,26 +60,28 @@ class Composite:
         return found
 
     def _make(self, types: tuple[TensorType | None, ...], static: dict[str, Any]) -> Call:
-        body = _build(self.label, types, lambda *xs: self.fn(*xs, **static))
+        body = _build(self.label, types, lambda *xs: widened(self.fn)(*xs, **static))
         if self._fwd is None or self._bwd is None:
             return Call(self.label, "composite", body)
         forward, backward = self._fwd, self._bwd
         given: list[bool] = []  # which residuals are there
 
         def flat(*xs: Any) -> list[Value]:
-            results, residuals = forward(*xs, **static)
+            wide = [widen(x) for x in xs]
+            results, residuals = forward(*wide, **static)
             given.extend(r is not None for r in residuals)
-            return [*_listed(results), *(r for r in residuals if r is not None)]
+            narrow = {w: x for w, x in zip(wide, xs) if w is not None}
+            return [*rounded(_listed(results), common(xs)), *(narrow.get(r, r) for r in residuals if r is not None)]
 
         fwd = _build(f"{self.label}.fwd", types, flat)
         floats = [t for t in types if t is not None and is_float(t.dtype)]
         residual_types = fwd.output_types[len(body.outputs):]
 
         def pull(*values: Value) -> list[Value]:
-            kept = iter(values)
+            kept = map(widen, values)
             residuals = tuple(next(kept) if there else None for there in given)
             found = backward(residuals, tuple(kept), **static)
-            return [zeros_of(t) if c is None else c for c, t in zip(found, floats, strict=True)]
+            return [zeros_of(t) if c is None else cast(c, t.dtype) for c, t in zip(found, floats, strict=True)]
 
         bwd = _build(f"{self.label}.bwd", (*residual_types, *body.output_types), pull)
         return Call(self.label, "composite", body, fwd, bwd)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import TypeRuleError
+from nagraph.ir.conversion import number
 from nagraph.ir.types import BOOL, DTYPES, INTEGERS, SHORT_NAMES, DType, bfloat16, is_float
 
 #: Python's scalar types in the order of their kinds; NEP 50 calls them weak.
@@ -76,4 +77,4 @@ def scalar_array(value: bool | int | float, dtype: DType) -> np.ndarray[Any, DTy
             raise TypeRuleError(
                 f"Python integer {value} does not fit {SHORT_NAMES[dtype]} ({low} to {high}); cast the array first"
             )
-    return np.asarray(value).astype(dtype)
+    return number(value, dtype)

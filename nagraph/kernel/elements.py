@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from nagraph.errors import NagraphError
 from nagraph.ir.constant import Constant
+from nagraph.ir.conversion import number
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Op
 from nagraph.ir.types import DTYPES, DType, TensorType
@@ -57,7 +56,7 @@ class Elements:
         return self.known[instruction]
 
     def number(self, value: Any, dtype: DType) -> int:
-        return self._add(Number(np.asarray(value).astype(dtype).tobytes(), dtype))
+        return self._add(Number(number(value, dtype).tobytes(), dtype))
 
     def position(self, index: Affine) -> int:
         """The value of an affine expression, as i64."""

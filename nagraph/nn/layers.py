@@ -12,6 +12,7 @@ import numpy as np
 import nagraph as ng
 from nagraph.nn import initializers
 from nagraph.nn.module import Module
+from nagraph.ops.width import widened
 
 Array = Any
 
@@ -59,7 +60,7 @@ def dropout(x: Array, rate: float, key: Array | None) -> Array:
     if key is None or rate == 0:
         return x
     keep = ng.random.bernoulli(key, 1 - rate, x.shape)
-    return ng.where(keep, x * (1 / (1 - rate)), 0)
+    return ng.where(keep, widened(ng.numpy.multiply)(x, 1 / (1 - rate)), 0)
 
 
 class Dropout(Module):

@@ -1,4 +1,7 @@
-"""Losses: functions of predictions and targets. reduction is "mean", "sum" or "none" (one loss for each element or row)."""
+"""Losses: functions of predictions and targets. reduction is "mean", "sum" or "none" (one loss for each element or row).
+
+Of 16-bit floats they are computed in float32, and the loss is rounded once.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,11 @@ import numpy as np
 import nagraph as ng
 from nagraph.composites import losses as composites
 from nagraph.errors import TypeRuleError
-from nagraph.ir.types import DTYPES, INTEGERS
+from nagraph.ir.types import INTEGERS
 from nagraph.nn.functional import softplus
+from nagraph.ops.width import widened
 
 Array = Any
-F32, F64 = DTYPES["f32"], DTYPES["f64"]
 
 
 def _reduced(losses: Array, reduction: str) -> Array:
@@ -37,6 +40,7 @@ def _same_dtype(name: str, first: Array, second: Array) -> None:
         raise TypeRuleError(f"{name}: the two dtypes must be equal, got {first.dtype} and {second.dtype}; cast the targets")
 
 
+@widened
 def cross_entropy(logits: Array, labels: Array, *, label_smoothing: float = 0.0, ignore_index: int | None = -100,
                   reduction: str = "mean") -> Array:
     """-Σ target · log softmax(logits), with target = (1 - s) one-hot + s / classes.
@@ -55,17 +59,17 @@ def cross_entropy(logits: Array, labels: Array, *, label_smoothing: float = 0.0,
     counts = composites.counting(labels, ignore_index)
     if reduction != "mean" or counts is None:
         return _reduced(losses, reduction)
-    wide = losses if losses.dtype in (F32, F64) else losses.astype(F32)
-    mean = ng.numpy.divide(ng.numpy.sum(wide), ng.numpy.sum(counts).astype(wide.dtype))
-    return mean.astype(losses.dtype)
+    return ng.numpy.divide(ng.numpy.sum(losses), ng.numpy.sum(counts).astype(losses.dtype))
 
 
+@widened
 def mse(predictions: Array, targets: Array, *, reduction: str = "mean") -> Array:
     """(prediction - target)²."""
     _same_shape("mse", predictions, targets)
     return _reduced(ng.numpy.square(predictions - targets), reduction)
 
 
+@widened
 def huber(predictions: Array, targets: Array, *, delta: float = 1.0, reduction: str = "mean") -> Array:
     """r²/2 where |r| ≤ δ, δ (|r| - δ/2) elsewhere, r = prediction - target. Its second derivative is 1 up to δ. Source: Huber 1964."""
     _same_shape("huber", predictions, targets)
@@ -77,6 +81,7 @@ def huber(predictions: Array, targets: Array, *, delta: float = 1.0, reduction: 
     return _reduced(0.5 * near * near + delta * ng.numpy.abs(r - near), reduction)
 
 
+@widened
 def kl_divergence(log_predictions: Array, targets: Array, *, reduction: str = "mean") -> Array:
     """target · (log target - log prediction), 0 where the target is 0; over rows [..., classes], summed over the classes.
 
@@ -89,6 +94,7 @@ def kl_divergence(log_predictions: Array, targets: Array, *, reduction: str = "m
     return _reduced(ng.numpy.sum(terms, axis=-1), reduction)
 
 
+@widened
 def binary_cross_entropy(probabilities: Array, targets: Array, *, reduction: str = "mean") -> Array:
     """-(t log p + (1 - t) log(1 - p)), each logarithm at least -100, so that certain mistakes stay finite."""
     _same_shape("binary_cross_entropy", probabilities, targets)
@@ -96,12 +102,14 @@ def binary_cross_entropy(probabilities: Array, targets: Array, *, reduction: str
     return _reduced(composites.binary_cross_entropy(probabilities, targets), reduction)
 
 
+@widened
 def binary_cross_entropy_with_logits(logits: Array, targets: Array, *, reduction: str = "mean") -> Array:
     """softplus(x) - t x, which is the binary cross entropy of σ(x) without overflow."""
     _same_shape("binary_cross_entropy_with_logits", logits, targets)
     return _reduced(softplus(logits) - targets * logits, reduction)
 
 
+@widened
 def focal(logits: Array, targets: Array, *, gamma: float = 2.0, alpha: float | None = 0.25, reduction: str = "mean") -> Array:
     """α_t (1 - p_t)^γ · -log p_t for binary targets t, p = σ(logits).
 
@@ -118,6 +126,7 @@ def focal(logits: Array, targets: Array, *, gamma: float = 2.0, alpha: float | N
     return _reduced(loss, reduction)
 
 
+@widened
 def cosine_similarity(x: Array, y: Array, *, eps: float = 1e-8) -> Array:
     """x · y / (|x| |y|) over the last axis, each norm at least eps."""
     _same_shape("cosine_similarity", x, y)
@@ -127,6 +136,7 @@ def cosine_similarity(x: Array, y: Array, *, eps: float = 1e-8) -> Array:
     return ng.numpy.sum(x * y, axis=-1) / (a * b)
 
 
+@widened
 def cosine_embedding(x: Array, y: Array, same: Array, *, margin: float = 0.0, reduction: str = "mean") -> Array:
     """1 - cos(x, y) where `same` is 1, max(0, cos(x, y) - margin) where it is -1, over the last axis."""
     cos = cosine_similarity(x, y)
@@ -139,6 +149,7 @@ def _distance(x: Array, y: Array, eps: float) -> Array:
     return ng.numpy.linalg.norm(x - y + eps, axis=-1)
 
 
+@widened
 def triplet(anchor: Array, positive: Array, negative: Array, *, margin: float = 1.0, eps: float = 1e-6,
             reduction: str = "mean") -> Array:
     """max(0, |a - p| - |a - n| + margin), Euclidean over the last axis. Source: Balntas et al. 2016."""
@@ -148,6 +159,7 @@ def triplet(anchor: Array, positive: Array, negative: Array, *, margin: float = 
     return _reduced(ng.numpy.maximum(gap + margin, 0), reduction)
 
 
+@widened
 def contrastive(x: Array, y: Array, *, temperature: float = 0.07, reduction: str = "mean") -> Array:
     """Rows of x and y that belong together against all others: both directions' cross entropy, averaged.
 

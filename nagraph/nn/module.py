@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar, dataclass_transform
 
+import nagraph as ng
 from nagraph import tree
 
 M = TypeVar("M", bound="Module")
@@ -38,9 +39,9 @@ class Module:
 
     def astype(self: M, dtype: Any) -> M:
         """A copy with the floating arrays in another dtype."""
-        from nagraph.ir.types import as_dtype, is_float
+        from nagraph.ir.types import is_float
 
-        return self.map(lambda x: x.astype(as_dtype(dtype)) if is_float(x.dtype) else x)
+        return self.map(lambda x: ng.numpy.astype(x, dtype) if is_float(x.dtype) else x)
 
     def named_arrays(self) -> dict[str, Any]:
         """Path and array of each leaf: `blocks.0.attention.weight`."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from nagraph.errors import NagraphError, TypeRuleError
 from nagraph.ir.builder import active, current, located
+from nagraph.ir.conversion import converted, number
 from nagraph.ir.graph import Value
 from nagraph.ir.location import caller_location
 from nagraph.ir.op import Array, Box, Cost, Op, op
@@ -92,7 +93,7 @@ def convert(operand: Operand, dtype: DType) -> Operand:
     if type(operand) in WEAK:
         return scalar_array(operand, dtype)
     array = as_array(operand)
-    return array if array.dtype == dtype else array.astype(dtype)
+    return array if array.dtype == dtype else converted(array, dtype)
 
 
 class Elementwise(Primitive):
@@ -338,7 +339,7 @@ def zeros_like(x: Value) -> Value:
 
 def full(type: TensorType, value: float) -> Value:
     """A tensor filled with one number."""
-    return broadcast_to(current().constant(np.asarray(value).astype(type.dtype)), type.shape)
+    return broadcast_to(current().constant(number(value, type.dtype)), type.shape)
 
 
 def normalize_axes(name: str, axis: int | tuple[int, ...] | None, rank: int) -> tuple[int, ...]:
@@ -371,9 +372,11 @@ class Cast(Linear):
         return x.with_dtype(self.dtype)
 
     def reference(self, x: Array) -> Array:
-        return x.astype(self.dtype)
+        return converted(x, self.dtype)
 
     def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
+        if self.dtype in NARROW_FLOATS:
+            return super().into(operands, results)
         return lambda x, y: np.copyto(y, x, casting="unsafe")
 
     def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
@@ -409,7 +412,7 @@ def cast(x: Operand, dtype: Any) -> Any:
     """x in `dtype`; x itself where it has it already. A weak x becomes strong."""
     target = as_dtype(dtype)
     if not isinstance(x, Value):
-        return as_array(x).astype(target)
+        return converted(as_array(x), target)
     if x.dtype == target and not x.weak:
         return x
     return current().emit(Cast(target), (x,))[0]

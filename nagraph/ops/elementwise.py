@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nagraph.errors import TypeRuleError
+from nagraph.ir.conversion import number
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, op
 from nagraph.ir.operators import FUNCTIONS
-from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, TensorType, is_float
+from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, TensorType, as_dtype, is_float
 from nagraph.ops.base import ANY, NARROW_FLOATS, Elementwise, Maybe, broadcast_to, full, sum_to
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ class Power(Binary):
 
 
 def _scalar(value: float, like: Value) -> Any:
-    return np.asarray(value).astype(like.dtype)
+    return number(value, like.dtype)
 
 
 @op
@@ -418,7 +419,7 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Any:  # noqa: A002 - NumPy
 def full_like(x: Any, value: Any, dtype: Any = None) -> Any:
     """A tensor of the shape of x filled with one number."""
     if not isinstance(x, Value):
-        return np.full_like(x, value, dtype=dtype)
+        return np.full_like(x, number(value, x.dtype if dtype is None else as_dtype(dtype)), dtype=dtype)
     return full(x.type if dtype is None else x.type.with_dtype(dtype), value)
 
 

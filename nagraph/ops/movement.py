@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import TypeRuleError
+from nagraph.ir.conversion import converted
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Box, Op, op, whole
 from nagraph.ir.types import BOOL, DType, TensorType, as_dtype
@@ -235,7 +236,7 @@ class Iota(NotDifferentiable):
 
     def reference(self) -> Array:
         n = self.shape[self.axis]
-        line = np.arange(n).astype(self.dtype).reshape([n if i == self.axis else 1 for i in range(len(self.shape))])
+        line = converted(np.arange(n), self.dtype).reshape([n if i == self.axis else 1 for i in range(len(self.shape))])
         return np.broadcast_to(line, self.shape)
 
     def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
