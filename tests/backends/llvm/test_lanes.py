@@ -16,6 +16,7 @@ from nagraph.backends.llvm.lanes import NARROW, Lanes, memory_type
 from nagraph.backends.llvm.native import Library, object_code
 from nagraph.errors import MissingRuleError
 from nagraph.ir import REGISTRY
+from nagraph.ir.conversion import converted
 from nagraph.ir.op import Op
 from nagraph.ir.scalar import F32, F64, I64, U32, U64
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SHORT_NAMES, SIGNED
@@ -224,13 +225,13 @@ def within(x, low, high):
 
 
 def run_casts(pairs):
-    """pairs: (source values, dtype). Every one of them against NumPy's `astype`."""
+    """pairs: (source values, dtype). Every one of them against the reference (`nagraph.ir.conversion`, itself held to exact numbers)."""
     compiled = Compiled()
     for n, (x, dtype) in enumerate(pairs):
         compiled.add(f"cast{n}", rule_of(Cast(dtype), dtype), [x.dtype], dtype)
     for n, (x, dtype) in enumerate(pairs):
         with np.errstate(all="ignore"):
-            expected = x.astype(dtype)
+            expected = converted(x, dtype)
         for width, found in compiled.run(f"cast{n}", [x], dtype):
             check(found, expected, [x], f"{x.dtype} to {dtype}, {width} lanes")
 
