@@ -44,8 +44,9 @@ def faults() -> list[Fault]:
 
 def fails(checkout: pathlib.Path, test: str) -> bool:
     """Whether the test fails in a checkout. RuntimeError if it does not run at all."""
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *shlex.split(test)], cwd=checkout, text=True,
-                          env={**os.environ, "PYTHONPATH": str(checkout)}, capture_output=True, timeout=PATIENCE)
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *shlex.split(test)]
+    done = subprocess.run(command, cwd=checkout, env={**os.environ, "PYTHONPATH": str(checkout)}, capture_output=True, text=True,
+                          timeout=PATIENCE)
     if done.returncode not in (0, 1):
         raise RuntimeError(f"pytest {test}: exit code {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return done.returncode == 1
