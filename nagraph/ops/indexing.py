@@ -336,7 +336,7 @@ def _combine(rows: Array, updates: Array, ordered: Array, reduced: Array, places
 def take(x: Operand, indices: Operand, axis: int | None = None) -> Any:
     """x at integer `indices` of `axis` (of all elements in order where None); their shape takes the axis' place.
 
-    Indices out of range are clipped. Raises TypeRuleError for indices that are not integers.
+    Indices out of range count from the end where they are negative, and are clipped. Raises TypeRuleError for other dtypes.
     """
     from nagraph.ops.movement import reshape
 
@@ -347,7 +347,10 @@ def take(x: Operand, indices: Operand, axis: int | None = None) -> Any:
 
 
 def take_along_axis(x: Operand, indices: Operand, axis: int) -> Any:
-    """y[i, j] = x[i, indices[i, j]] for the last axis of two, likewise for others; other axes broadcast."""
+    """y[i, j] = x[i, indices[i, j]] for the last axis of two, likewise for others; other axes broadcast.
+
+    Indices out of range count from the end where they are negative, and are clipped.
+    """
     x, indices = (o if isinstance(o, Value) else as_array(o) for o in (x, indices))
     (axis,) = normalize_axes("take_along_axis", axis, len(x.shape))
     if len(indices.shape) != len(x.shape):

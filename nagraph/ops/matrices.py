@@ -54,7 +54,7 @@ def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
 
 
 def one_hot(labels: Any, classes: int, dtype: Any = np.float32) -> Any:
-    """y[..., c] = 1 where labels[...] = c, else 0."""
+    """y[..., c] = 1 where labels[...] = c, else 0: a row of zeros where the label is no class."""
     shape = (*shape_of(labels), classes)
     index = iota("int64", shape, len(shape) - 1) if isinstance(labels, Value) else np.arange(classes)
     return cast(equal(index, cast(reshape(labels, (*shape[:-1], 1)), "int64")), dtype)

@@ -30,6 +30,21 @@ def test_cross_entropy(smoothing: float, reduction: str, dtype: str) -> None:
     check(lambda x, y: losses.cross_entropy(x, y, **options), lambda x, y: T.cross_entropy(x, y, **options), dtype, LOGITS, LABELS)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("ignore", [-100, 2, -1])
+def test_ignored_labels(smoothing: float, ignore: int, reduction: str, dtype: str) -> None:
+    options: dict[str, Any] = {"label_smoothing": smoothing, "reduction": reduction, "ignore_index": ignore}
+    labels = np.where([True, False, True, True, False, True], LABELS, ignore)
+    check(lambda x, y: losses.cross_entropy(x, y, **options), lambda x, y: T.cross_entropy(x, y, **options), dtype, LOGITS, labels)
+
+
+def test_nothing_but_ignored_labels(reduction: str, dtype: str) -> None:
+    labels = np.full(6, -100)
+    ours, theirs = (f(*xs, reduction=reduction) for f, xs in (
+        (losses.cross_entropy, (LOGITS, labels)), (T.cross_entropy, (torch.tensor(LOGITS), torch.tensor(labels)))))
+    np.testing.assert_array_equal(ours, theirs.numpy())  # nan where it is a mean
+
+
 def test_cross_entropy_of_sequences(reduction: str, dtype: str) -> None:
     check(lambda x, y: losses.cross_entropy(x, y, reduction=reduction),
           lambda x, y: T.cross_entropy(x.swapaxes(1, 2), y, reduction=reduction),
