@@ -9,6 +9,7 @@ from nagraph import tree
 from nagraph.errors import SignatureError, TreeError
 from nagraph.ir.builder import current
 from nagraph.ir.graph import Graph, Value
+from nagraph.ir.integers import integer
 from nagraph.ir.types import TensorType
 from nagraph.ops.base import cast
 from nagraph.ops.control import Cond, Scan, WhileLoop
@@ -71,6 +72,8 @@ def scan(fn: Fn, init: Any, xs: Any = None, length: int | None = None, reverse: 
     last carry and the ys, stacked. The carry keeps its structure and types from step to step.
     """
 
+    length = None if length is None else integer("scan: length", length)
+
     def emitted(init: Any, xs: Any) -> Any:
         carry_leaves, carry_structure = tree.flatten(init)
         x_leaves, x_structure = tree.flatten(xs)
@@ -111,6 +114,8 @@ def scan(fn: Fn, init: Any, xs: Any = None, length: int | None = None, reverse: 
 
 def while_loop(condition: Fn, body: Fn, init: Any, max_steps: int | None = None) -> Any:
     """carry = body(carry) while condition(carry), at most `max_steps` times (needed for reverse mode)."""
+
+    max_steps = None if max_steps is None else integer("while_loop: max_steps", max_steps)
 
     def emitted(init: Any) -> Any:
         leaves, structure = tree.flatten(init)

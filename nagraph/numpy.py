@@ -123,8 +123,7 @@ def full(shape: Any, value: Any, dtype: Any = None) -> Any:
     """A tensor filled with one value, which may be traced."""
     if not isinstance(value, _Value):
         return _np.full(shape, value if dtype is None else astype(value, dtype))
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-    return broadcast_to(value if dtype is None else astype(value, dtype), sizes)
+    return broadcast_to(value if dtype is None else astype(value, dtype), shape)
 
 
 def zeros(shape: Any, dtype: Any = _np.float64) -> Any:

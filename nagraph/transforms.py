@@ -17,6 +17,7 @@ from nagraph.batching import batched_call, with_batch_axis
 from nagraph.errors import SignatureError, TracerError, TreeError
 from nagraph.ir.builder import active, current
 from nagraph.ir.graph import Graph, Value
+from nagraph.ir.integers import integer, integer_or_integers, is_integer
 from nagraph.ir.types import TensorType, is_float
 from nagraph.memo import made_once
 from nagraph.ops.region import Call, zeros_of
@@ -92,8 +93,9 @@ def value_and_grad(fn: Fn, argnums: int | Sequence[int] = 0, has_aux: bool = Fal
     The gradient has the structure of the argument; integer, bool and buffer leaves hold None.
     With `has_aux`, fn returns (loss, aux) and the result is ((loss, aux), gradient).
     """
+    argnums = integer_or_integers("grad: argnums", argnums)
     single = isinstance(argnums, int)
-    which = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    which = (argnums,) if isinstance(argnums, int) else argnums
 
     def emitted(*args: Any, **kwargs: Any) -> Any:
         traced = _Traced(fn, args, kwargs)
@@ -134,6 +136,7 @@ def grad(fn: Fn | Graph, argnums: int | Sequence[int] = 0, has_aux: bool = False
 
     With `has_aux`, fn returns (loss, aux) and the result is (gradient, aux).
     """
+    argnums = integer_or_integers("grad: argnums", argnums)
     if isinstance(fn, Graph):
         return grad_graph(fn, argnums)
     both = value_and_grad(fn, argnums, has_aux)
@@ -205,6 +208,7 @@ def vmap(fn: Fn, in_axes: Any = 0, out_axes: int = 0) -> Fn:
 
     in_axes: an axis for all arguments, or a tuple with an axis or None (not mapped) for each.
     """
+    in_axes, out_axes = integer("vmap: in_axes", in_axes) if is_integer(in_axes) else in_axes, integer("vmap: out_axes", out_axes)
 
     def emitted(*args: Any) -> Any:
         from nagraph.ops.movement import moveaxis
@@ -245,8 +249,8 @@ def vmap(fn: Fn, in_axes: Any = 0, out_axes: int = 0) -> Fn:
 def _axes_of(arg: Any, axis: Any) -> list[int | None]:
     """The axis of each leaf of an argument; `axis` is one for all, or a container of the argument's shape."""
     count = tree.structure(arg).leaf_count
-    if axis is None or isinstance(axis, int):
-        return [axis] * count
+    if axis is None or is_integer(axis):
+        return [None if axis is None else integer("vmap: axis", axis)] * count
     found = tree.leaves(axis)
     if len(found) != count:
         raise SignatureError(f"vmap: in_axes {axis} does not fit an argument of {count} leaves")
@@ -255,6 +259,7 @@ def _axes_of(arg: Any, axis: Any) -> list[int | None]:
 
 def jacobian(fn: Fn, argnums: int = 0) -> Fn:
     """J[i, j] = ∂f_i/∂x_j, of shape f(x).shape + x.shape: reverse mode, all rows at once through vmap."""
+    argnums = integer("jacobian: argnums", argnums)
 
     def emitted(*args: Any) -> Any:
         from nagraph import numpy as np_

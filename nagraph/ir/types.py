@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from nagraph.errors import TypeRuleError
+from nagraph.ir.integers import integers
 
 DType = np.dtype[Any]
 
@@ -94,9 +95,9 @@ class TensorType:
         return TensorType(as_dtype(dtype), self.shape)
 
 
-def spec(shape: tuple[int, ...] | int, dtype: Any = np.float32) -> TensorType:
+def spec(shape: Any, dtype: Any = np.float32) -> TensorType:
     """A stand-in for an array that is not there yet: `spec((2, 3), "f32")` has type `f32[2,3]`."""
-    sizes = (shape,) if isinstance(shape, int) else tuple(int(s) for s in shape)
+    sizes = integers("spec: shape", shape)
     if any(s < 0 for s in sizes):
         raise ValueError(f"sizes are at least 0, got {sizes}")
     found = TensorType(as_dtype(dtype), sizes)

@@ -13,6 +13,7 @@ from nagraph.errors import NagraphError, TypeRuleError
 from nagraph.ir.builder import active, current, located
 from nagraph.ir.conversion import converted, number
 from nagraph.ir.graph import Value
+from nagraph.ir.integers import integers
 from nagraph.ir.location import caller_location
 from nagraph.ir.op import Array, Box, Cost, Op, op
 from nagraph.ir.promotion import WEAK, floating, result_type, scalar_array
@@ -342,15 +343,15 @@ def full(type: TensorType, value: float) -> Value:
     return broadcast_to(current().constant(number(value, type.dtype)), type.shape)
 
 
-def normalize_axes(name: str, axis: int | tuple[int, ...] | None, rank: int) -> tuple[int, ...]:
+def normalize_axes(name: str, axis: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
     """Axes as sorted, non-negative, distinct numbers; None is all. TypeRuleError for others."""
     if axis is None:
         return tuple(range(rank))
-    axes = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
+    axes = integers(f"{name}: axis", axis)
     for a in axes:
         if not -rank <= a < rank:
             raise TypeRuleError(f"{name}: axis {a} is out of range for rank {rank}")
-    found = sorted(int(a) % rank for a in axes)
+    found = sorted(a % rank for a in axes)
     if len(set(found)) != len(found):
         raise TypeRuleError(f"{name}: axes {axes} name one axis twice")
     return tuple(found)

@@ -10,6 +10,7 @@ import numpy as np
 
 from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
+from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.op import Array, Box, Cost, Op, op, whole
 from nagraph.ir.operators import FUNCTIONS
 from nagraph.ir.promotion import result_type
@@ -282,16 +283,17 @@ def tensordot(x: Operand, y: Operand, axes: int | tuple[Any, Any] = 2) -> Any:
     """Sum of products over `axes`: a number n (the last n of x, the first n of y), or a pair of axes or sequences."""
     x, y = promoted((x, y))
     a, b = len(shape_of(x)), len(shape_of(y))
-    if isinstance(axes, (int, np.integer)):
-        if not 0 <= axes <= min(a, b):
-            raise TypeRuleError(f"tensordot: axes={axes} must be from 0 to the smaller rank, {min(a, b)}")
-        pair: tuple[Any, Any] = (range(a - int(axes), a), range(int(axes)))
+    if is_integer(axes):
+        count = integer("tensordot: axes", axes)
+        if not 0 <= count <= min(a, b):
+            raise TypeRuleError(f"tensordot: axes={count} must be from 0 to the smaller rank, {min(a, b)}")
+        pair: tuple[Any, Any] = (range(a - count, a), range(count))
     else:
-        pair = (axes[0], axes[1])
+        pair = axes  # type: ignore[assignment]
+        if len(pair) != 2:
+            raise TypeRuleError(f"tensordot: axes is a number or a pair, one entry for each operand; got {axes!r}")
     contract = tuple(
-        tuple(normalize_axes("tensordot", int(i), rank)[0] for i in ((p,) if isinstance(p, (int, np.integer)) else p))
-        for p, rank in zip(pair, (a, b))
-    )
+        tuple(normalize_axes("tensordot", i, rank)[0] for i in integers("tensordot: axes", p)) for p, rank in zip(pair, (a, b)))
     return DotGeneral((contract[0], contract[1]), ((), ()))(x, y)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
+from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import TensorType
 from nagraph.ops.base import F32, NARROW_FLOATS, Multilinear, Operand, as_array, broadcast_to, zeros_like
@@ -208,7 +209,7 @@ class ConvGeneral(Folding, Multilinear):
 
 def per_axis(name: str, value: int | Sequence[int], count: int) -> Axes:
     """One number for all axes, or one for each. TypeRuleError for another count."""
-    made = (int(value),) * count if isinstance(value, (int, np.integer)) else tuple(map(int, value))
+    made = integers(name, value) * (count if is_integer(value) else 1)
     if len(made) != count:
         raise TypeRuleError(f"{name} has {len(made)} entries for {count} spatial axes: {made}")
     return made
@@ -223,12 +224,11 @@ def pads(padding: Any, sizes: Axes, windows: Axes, strides: Axes) -> Pairs:
         return tuple((t // 2, t - t // 2) for t in totals)
     if isinstance(padding, str):
         raise TypeRuleError(f'padding {padding!r} is neither "same" nor "valid" nor numbers')
-    if isinstance(padding, (int, np.integer)):
-        return ((int(padding), int(padding)),) * len(sizes)
-    pairs = tuple((int(p), int(p)) if isinstance(p, (int, np.integer)) else (int(p[0]), int(p[1])) for p in padding)
-    if len(pairs) != len(sizes):
-        raise TypeRuleError(f"padding {padding} has {len(pairs)} entries for {len(sizes)} spatial axes")
-    return pairs
+    given = [padding] * len(sizes) if is_integer(padding) else list(padding)
+    pairs = [integers("padding", p) * (2 if is_integer(p) else 1) for p in given]
+    if len(pairs) != len(sizes) or any(len(p) != 2 for p in pairs):
+        raise TypeRuleError(f"padding {padding} must be a number, or for each of {len(sizes)} spatial axes a number or a pair")
+    return tuple((low, high) for low, high in pairs)
 
 
 def conv(
@@ -248,7 +248,7 @@ def conv(
     strides, dilations = per_axis("stride", stride, d), per_axis("dilation", dilation, d)
     windows = tuple(spread(k, s) for k, s in zip(w.shape[2:], dilations))
     pairs = pads(padding, x.shape[2:], windows, strides)
-    return ConvGeneral(strides, pairs, dilations, (1,) * d, int(groups))(x, w)
+    return ConvGeneral(strides, pairs, dilations, (1,) * d, integer("conv: groups", groups))(x, w)
 
 
 def conv_transpose(
@@ -267,7 +267,7 @@ def conv_transpose(
     from nagraph.ops.movement import flip, reshape, transpose
 
     x, w = (o if isinstance(o, Value) else as_array(o) for o in (x, w))
-    d = max(len(x.shape) - 2, 0)
+    d, groups = max(len(x.shape) - 2, 0), integer("conv_transpose: groups", groups)
     if len(w.shape) != d + 2 or w.shape[0] != x.shape[1] or w.shape[0] % groups:
         raise TypeRuleError(
             f"conv_transpose: x has shape {x.shape}, w {w.shape}; w must be [C, O / groups, *kernel] with the C of x, "
@@ -279,4 +279,4 @@ def conv_transpose(
     grouped = transpose(reshape(w, (groups, c // groups, o, *kernel)), (0, 2, 1, *range(3, d + 3)))
     flipped = flip(reshape(grouped, (groups * o, c // groups, *kernel)), tuple(range(2, d + 2)))
     pairs = tuple((spread(k, s) - 1 - p, spread(k, s) - 1 - p + e) for k, s, p, e in zip(kernel, dilations, low, extra))
-    return ConvGeneral((1,) * d, pairs, dilations, strides, int(groups))(x, flipped)
+    return ConvGeneral((1,) * d, pairs, dilations, strides, groups)(x, flipped)

@@ -13,6 +13,7 @@ import numpy as np
 from nagraph.errors import TypeRuleError
 from nagraph.ir.builder import constant
 from nagraph.ir.graph import Value
+from nagraph.ir.integers import integers
 from nagraph.ir.op import Array, op
 from nagraph.ir.types import INTEGERS, TensorType
 from nagraph.ops.base import Linear, Maybe, Operand, broadcast_to, cast, zeros_like
@@ -161,7 +162,7 @@ def block_indices(
 
 def dynamic_slice(x: Operand, starts: Sequence[Operand], sizes: Sequence[int]) -> Any:
     """The block of shape `sizes` that begins at `starts`, which may be traced; starts are clipped so that it fits."""
-    return DynamicSlice(tuple(map(int, sizes)))(x, *starts)
+    return DynamicSlice(integers("dynamic_slice: sizes", sizes))(x, *starts)
 
 
 def dynamic_update_slice(x: Operand, update: Operand, starts: Sequence[Operand]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
+from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.op import Array, Box, Op, op
 from nagraph.ir.promotion import result_type
 from nagraph.ir.types import SHORT_NAMES, TensorType
@@ -130,25 +132,36 @@ def array_split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list[An
     """x cut on an axis into equal sections (the first ones one longer where needed), or at indices."""
     (place,) = normalize_axes("split", axis, len(shape_of(x)))
     n = shape_of(x)[place]
-    if isinstance(sections, int):
-        each, extra = divmod(n, sections)
-        bounds = [0, *np.cumsum([each + (i < extra) for i in range(sections)])]
+    if is_integer(sections):
+        count = _sections(sections)
+        each, extra = divmod(n, count)
+        bounds = [0, *itertools.accumulate(each + (i < extra) for i in range(count))]
     else:
-        bounds = [0, *(min(max(s + n if s < 0 else s, 0), n) for s in sections), n]
-    return [slice_axis(x, place, int(a), max(int(a), int(b))) for a, b in zip(bounds, bounds[1:])]
+        bounds = [0, *(min(max(s + n if s < 0 else s, 0), n) for s in integers("split: sections", sections)), n]
+    return [slice_axis(x, place, a, max(a, b)) for a, b in zip(bounds, bounds[1:])]
+
+
+def _sections(sections: Any) -> int:
+    count = integer("split: sections", sections)
+    if count < 1:
+        raise TypeRuleError(f"split: the number of sections is at least 1, got {count}")
+    return count
 
 
 def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list[Any]:
     """x cut on an axis into equal sections, or at indices."""
-    n = shape_of(x)[axis]
-    if isinstance(sections, int) and n % sections:
+    (place,) = normalize_axes("split", axis, len(shape_of(x)))
+    n = shape_of(x)[place]
+    if is_integer(sections) and n % _sections(sections):
         raise TypeRuleError(f"split: axis {axis} of size {n} does not divide into {sections} equal sections; see array_split")
     return array_split(x, sections, axis)
 
 
 def tile(x: Any, reps: int | Sequence[int]) -> Any:
     """x repeated as a whole, so many times on each axis."""
-    counts = (reps,) if isinstance(reps, int) else tuple(reps)
+    counts = integers("tile: reps", reps)
+    if min(counts, default=0) < 0:
+        raise TypeRuleError(f"tile: the numbers of repetitions are at least 0, got {counts}")
     shape = shape_of(x)
     rank = max(len(shape), len(counts))
     counts = (1,) * (rank - len(counts)) + counts
@@ -159,25 +172,31 @@ def tile(x: Any, reps: int | Sequence[int]) -> Any:
 
 def repeat(x: Any, repeats: int, axis: int | None = None) -> Any:
     """Each element (or slice on an axis) repeated in place."""
-    if not isinstance(repeats, (int, np.integer)):
+    if not is_integer(repeats):
         raise TypeRuleError("repeat: the count must be one number; counts by element change the shape by value")
+    count = integer("repeat: count", repeats)
+    if count < 0:
+        raise TypeRuleError(f"repeat: the count is at least 0, got {count}")
     if axis is None:
         x, axis = reshape(x, -1), 0
     (place,) = normalize_axes("repeat", axis, len(shape_of(x)))
     shape = list(shape_of(x))
-    wide = broadcast_to(expand_dims(x, place + 1), [*shape[:place + 1], int(repeats), *shape[place + 1:]])
-    return reshape(wide, [*shape[:place], shape[place] * int(repeats), *shape[place + 1:]])
+    wide = broadcast_to(expand_dims(x, place + 1), [*shape[:place + 1], count, *shape[place + 1:]])
+    return reshape(wide, [*shape[:place], shape[place] * count, *shape[place + 1:]])
 
 
 def roll(x: Any, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Any:
     """x moved along axes; what leaves at one end comes in at the other."""
     if axis is None:
         return reshape(roll(reshape(x, -1), shift, 0), shape_of(x))
-    shifts = (shift,) if isinstance(shift, int) else tuple(shift)
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
-    shifts = shifts * len(axes) if len(shifts) == 1 else shifts
-    for s, a in zip(shifts, axes):
-        (place,) = normalize_axes("roll", a, len(shape_of(x)))
+    shifts, axes = integers("roll: shift", shift), integers("roll: axis", axis)
+    if len(shifts) != len(axes) and 1 not in (len(shifts), len(axes)):
+        raise TypeRuleError(f"roll: {len(shifts)} shifts {shifts} do not go with {len(axes)} axes {axes}; give one of either, or as many")
+    total: dict[int, int] = {}
+    for s, a in itertools.zip_longest(shifts, axes):
+        (place,) = normalize_axes("roll", axes[0] if a is None else a, len(shape_of(x)))
+        total[place] = total.get(place, 0) + (shifts[0] if s is None else s)
+    for place, s in total.items():
         n = shape_of(x)[place]
         if n and s % n:
             cut = n - s % n

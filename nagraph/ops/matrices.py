@@ -8,6 +8,7 @@ import numpy as np
 
 from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
+from nagraph.ir.integers import integer
 from nagraph.ops.base import as_array, cast, shape_of
 from nagraph.ops.comparison import equal, greater_equal
 from nagraph.ops.elementwise import where
@@ -17,7 +18,7 @@ from nagraph.ops.reduction import sum
 
 
 def _band(x: Any, k: int, upper: bool) -> Any:
-    shape = shape_of(x)[-2:]
+    shape, k = shape_of(x)[-2:], integer("tril and triu: k", k)
     if len(shape) != 2:
         raise TypeRuleError("tril and triu need at least 2 axes")
     rows, columns = np.arange(shape[0])[:, None], np.arange(shape[1])
@@ -41,7 +42,7 @@ def triu(x: Any, k: int = 0) -> Any:
 
 def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """The offset-th diagonal of two axes, as the last axis of the result."""
-    y = moveaxis(x, (axis1, axis2), (-2, -1))
+    y, offset = moveaxis(x, (axis1, axis2), (-2, -1)), integer("diagonal: offset", offset)
     n, m = shape_of(y)[-2:]
     rows = np.arange(max(0, -offset), max(max(0, -offset), min(n, m - offset)))
     flat = reshape(y, (*shape_of(y)[:-2], n * m))
@@ -55,6 +56,6 @@ def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
 
 def one_hot(labels: Any, classes: int, dtype: Any = np.float32) -> Any:
     """y[..., c] = 1 where labels[...] = c, else 0: a row of zeros where the label is no class."""
-    shape = (*shape_of(labels), classes)
-    index = iota("int64", shape, len(shape) - 1) if isinstance(labels, Value) else np.arange(classes)
+    shape = (*shape_of(labels), integer("one_hot: classes", classes))
+    index = iota("int64", shape, len(shape) - 1) if isinstance(labels, Value) else np.arange(shape[-1])
     return cast(equal(index, cast(reshape(labels, (*shape[:-1], 1)), "int64")), dtype)

@@ -11,6 +11,7 @@ import numpy as np
 from nagraph.errors import TypeRuleError
 from nagraph.ir.conversion import converted
 from nagraph.ir.graph import Value
+from nagraph.ir.integers import integer, integers
 from nagraph.ir.op import Array, Box, Op, op, whole
 from nagraph.ir.types import BOOL, DType, TensorType, as_dtype
 from nagraph.ops.base import Linear, Maybe, NotDifferentiable, aligned_box, normalize_axes, shape_of
@@ -278,7 +279,7 @@ def _same_elements(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:
 
 def reshape(x: Any, shape: int | Sequence[int]) -> Any:
     """x under another shape; one size may be -1 and follows from the others."""
-    sizes = [int(s) for s in ((shape,) if isinstance(shape, (int, np.integer)) else shape)]
+    sizes = list(integers("reshape: shape", shape))
     total = math.prod(shape_of(x))
     if sizes.count(-1) == 1:
         known = -math.prod(sizes)
@@ -293,7 +294,8 @@ def reshape(x: Any, shape: int | Sequence[int]) -> Any:
 def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
     """x with its axes in the order given; None reverses them."""
     rank = len(shape_of(x))
-    order = tuple(range(rank))[::-1] if axes is None else tuple(int(a) % rank if -rank <= a < rank else a for a in axes)
+    order = tuple(range(rank))[::-1] if axes is None else tuple(
+        a % rank if -rank <= a < rank else a for a in integers("transpose: axes", axes))
     return x if isinstance(x, Value) and order == tuple(range(rank)) else Transpose(order)(x)
 
 
@@ -312,8 +314,8 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
 def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Any:
     """x with axes moved to other places; the others keep their order."""
     rank = len(shape_of(x))
-    sources = [normalize_axes("moveaxis", s, rank)[0] for s in ((source,) if isinstance(source, int) else source)]
-    targets = [normalize_axes("moveaxis", d, rank)[0] for d in ((destination,) if isinstance(destination, int) else destination)]
+    sources, targets = ([normalize_axes("moveaxis", a, rank)[0] for a in integers("moveaxis: axis", axes)]
+                        for axes in (source, destination))
     if len(sources) != len(targets):
         raise TypeRuleError(f"moveaxis: {len(sources)} source axes but {len(targets)} destinations")
     order = [a for a in range(rank) if a not in sources]
@@ -324,7 +326,7 @@ def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[in
 
 def broadcast_to(x: Any, shape: int | Sequence[int]) -> Any:
     """x repeated to a shape, by NumPy's rule."""
-    sizes = (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(int(s) for s in shape)
+    sizes = integers("broadcast_to: shape", shape)
     return x if isinstance(x, Value) and x.shape == sizes else Broadcast(sizes)(x)
 
 
@@ -336,7 +338,7 @@ def broadcast_arrays(*xs: Any) -> list[Any]:
 
 def expand_dims(x: Any, axis: int | Sequence[int]) -> Any:
     """x with axes of size 1 put in, at places counted in the result."""
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    axes = integers("expand_dims: axis", axis)
     rank = len(shape_of(x)) + len(axes)
     places = normalize_axes("expand_dims", axes, rank)
     sizes = iter(shape_of(x))
@@ -348,7 +350,7 @@ def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Any:
     shape = shape_of(x)
     if axis is None:
         return reshape(x, [s for s in shape if s != 1])
-    places = normalize_axes("squeeze", axis if isinstance(axis, int) else tuple(axis), len(shape))
+    places = normalize_axes("squeeze", axis, len(shape))
     for a in places:
         if shape[a] != 1:
             raise TypeRuleError(f"squeeze: axis {a} of shape {list(shape)} has size {shape[a]}, not 1")
@@ -362,7 +364,7 @@ def ravel(x: Any) -> Any:
 
 def flip(x: Any, axis: int | Sequence[int] | None = None) -> Any:
     """x reversed on the axes given; None is all of them."""
-    axes = normalize_axes("flip", axis if axis is None or isinstance(axis, int) else tuple(axis), len(shape_of(x)))
+    axes = normalize_axes("flip", axis, len(shape_of(x)))
     return Flip(axes)(x) if axes else x
 
 
@@ -376,4 +378,4 @@ def slice_axis(x: Any, axis: int, start: int, stop: int) -> Any:
 
 def iota(dtype: Any, shape: Sequence[int], axis: int = 0) -> Any:
     """The index along one axis, as a tensor of this shape."""
-    return Iota(as_dtype(dtype), tuple(int(s) for s in shape), axis)()
+    return Iota(as_dtype(dtype), integers("iota: shape", shape), integer("iota: axis", axis))()

@@ -10,6 +10,7 @@ import numpy as np
 
 from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
+from nagraph.ir.integers import integers, is_integer
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.operators import FUNCTIONS
 from nagraph.ir.types import DTYPES, TensorType, is_float
@@ -328,7 +329,7 @@ class WindowSum(_Window, Linear):
 
 
 def _window(x: Any, window: int | Sequence[int], stride: Any, padding: Any) -> tuple[Axes, Axes, Pairs]:
-    rank = max(len(x.shape) - 2, 0) if isinstance(window, (int, np.integer)) else len(window)
+    rank = max(len(x.shape) - 2, 0) if is_integer(window) else len(integers("pooling: window", window))
     if len(x.shape) < rank or not rank:
         raise TypeRuleError(f"pooling: x of shape {x.shape} must be [N, C, *spatial] with an axis for each of the window")
     sizes = per_axis("window", window, rank)

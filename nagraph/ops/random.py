@@ -15,6 +15,7 @@ import numpy as np
 
 from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
+from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SIGNED, DType, TensorType, as_dtype
 from nagraph.ops.base import Elementwise, NotDifferentiable, Operand, as_array, broadcast_to, cast
@@ -253,7 +254,7 @@ def split(key: Operand, count: int = 2) -> Any:
 
 def bits(key: Operand, shape: int | Sequence[int] = (), width: int = 32) -> Any:
     """Uniform random integers of 32 or 64 bits."""
-    return RandomBits(_shape(shape), int(width))(_key(key))
+    return RandomBits(_shape(shape), integer("bits: width", width))(_key(key))
 
 
 # -- distributions ----------------------------------------------------------------------------------
@@ -356,8 +357,8 @@ def permutation(key: Operand, x: int | Operand, axis: int = 0) -> Any:
     from nagraph.ops.indexing import take
     from nagraph.ops.sorting import argsort
 
-    if isinstance(x, (int, np.integer)):
-        return argsort(bits(key, (int(x),), 64))
+    if is_integer(x) and not isinstance(x, Value):
+        return argsort(bits(key, (integer("permutation: n", x),), 64))
     x = x if isinstance(x, Value) else as_array(x)
     return take(x, argsort(bits(key, (x.shape[axis],), 64)), axis)
 
@@ -385,4 +386,4 @@ def _key(key: Operand) -> Any:
 
 
 def _shape(shape: int | Sequence[int]) -> Shape:
-    return (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(int(s) for s in shape)
+    return integers("random: shape", shape)

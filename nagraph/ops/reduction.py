@@ -280,7 +280,7 @@ def _reduce(kind: type[Reduction], x: Any, axis: Axis, keepdims: bool) -> Any:
     from nagraph.ops.movement import reshape
 
     shape = shape_of(x)
-    axes = normalize_axes(kind.name, axis if axis is None or isinstance(axis, (int, np.integer)) else tuple(axis), len(shape))
+    axes = normalize_axes(kind.name, axis, len(shape))
     y = kind(axes)(x)  # type: ignore[call-arg]
     return reshape(y, [1 if i in axes else s for i, s in enumerate(shape)]) if keepdims else y
 
@@ -334,7 +334,7 @@ def any(x: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:  # noqa: A
 
 
 def _count(shape: Sequence[int], axis: Axis) -> int:
-    axes = normalize_axes("mean", axis if axis is None or isinstance(axis, (int, np.integer)) else tuple(axis), len(shape))
+    axes = normalize_axes("mean", axis, len(shape))
     n = 1
     for a in axes:
         n *= shape[a]

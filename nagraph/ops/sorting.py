@@ -8,6 +8,7 @@ import numpy as np
 
 from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
+from nagraph.ir.integers import integer
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import DTYPES, TensorType, is_float
 from nagraph.ops.base import Maybe, Primitive, as_array, normalize_axes, shape_of
@@ -108,6 +109,7 @@ def top_k(x: Any, k: int) -> tuple[Any, Any]:
     from nagraph.ops.movement import slice_axis
 
     x, last = _axis("top_k", x, -1)
+    k = integer("top_k: k", k)
     n = shape_of(x)[last]
     if not 0 <= k <= n:
         raise TypeRuleError(f"top_k: k is between 0 and {n}, the size of the last axis; got {k}")

@@ -1,0 +1,39 @@
+"""Numbers of axes, sizes and counts: Python's and NumPy's integers, and arrays of rank 0 that hold one, are all the same."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from nagraph.errors import NagraphError, TypeRuleError
+
+
+def is_integer(x: Any) -> bool:
+    """Whether x stands for one integer."""
+    return hasattr(x, "__index__") and not getattr(x, "shape", ())
+
+
+def integer(name: str, x: Any) -> int:
+    """x as Python's int. TypeRuleError for what is no integer, such as 2.0; `name` says what it is for."""
+    try:
+        return int(operator.index(x))
+    except NagraphError:
+        raise
+    except TypeError:
+        raise TypeRuleError(f"{name}: {x!r} of type {type(x).__name__} is no integer") from None
+
+
+def integer_or_integers(name: str, xs: Any) -> int | tuple[int, ...]:
+    """One integer as Python's int, or several as a tuple of them."""
+    return integer(name, xs) if is_integer(xs) else integers(name, xs)
+
+
+def integers(name: str, xs: Any) -> tuple[int, ...]:
+    """One integer, or a sequence or array of them, as a tuple of Python's ints."""
+    if is_integer(xs):
+        return (integer(name, xs),)
+    try:
+        items = tuple(xs)
+    except TypeError:
+        raise TypeRuleError(f"{name}: {xs!r} of type {type(xs).__name__} is neither an integer nor a sequence of them") from None
+    return tuple(integer(name, x) for x in items)
