@@ -19,7 +19,7 @@ def relu(x: Any) -> Any:
     return where(x <= 0, 0, x)
 
 
-@composite
+@composite()
 def gelu(x: Any) -> Any:
     """y = x Φ(x) = x/2 (1 + erf(x/√2)). Source: Hendrycks and Gimpel 2016."""
     return 0.5 * x * (1 + erf(x * _SQRT_HALF))
@@ -39,7 +39,7 @@ def _gelu_bwd(residuals: Any, cts: Any) -> Any:
 gelu.declare(_gelu_fwd, _gelu_bwd)
 
 
-@composite
+@composite()
 def gelu_tanh(x: Any) -> Any:
     """y = x/2 (1 + tanh(√(2/π) (x + 0.044715 x³))): the approximation that GPT-2 uses."""
     return 0.5 * x * (1 + tanh(_SQRT_2_OVER_PI * (x + 0.044715 * (x * x * x))))
@@ -61,7 +61,7 @@ def _gelu_tanh_bwd(residuals: Any, cts: Any) -> Any:
 gelu_tanh.declare(_gelu_tanh_fwd, _gelu_tanh_bwd)
 
 
-@composite
+@composite()
 def silu(x: Any) -> Any:
     """y = x σ(x)."""
     return x * sigmoid(x)

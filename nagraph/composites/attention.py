@@ -62,7 +62,7 @@ def _statistics(s: Any) -> tuple[Any, Any]:
     return m, _reciprocal(sum_of(exp(s - m), axis=-1, keepdims=True))
 
 
-@composite
+@composite(integers=("mask",))
 def attention(q: Any, k: Any, v: Any, mask: Any = None, *, causal: bool = False, scale: float | None = None) -> Any:
     """y = softmax(q kᵀ · scale + mask) v; scale is 1/√d unless given.
 
@@ -104,7 +104,7 @@ def _attention_bwd(residuals: Any, cts: Any, *, causal: bool = False, scale: flo
 attention.declare(_attention_fwd, _attention_bwd)
 
 
-@composite
+@composite()
 def rope(x: Any, cos: Any, sin: Any) -> Any:
     """Rotary positions, half-split layout: y = [x₁ cos - x₂ sin, x₂ cos + x₁ sin].
 

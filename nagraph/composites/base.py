@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nagraph.ir.builder import Builder, active, current
+import numpy as np
+
+from nagraph.errors import NagraphError
+from nagraph.ir.builder import Builder, current
 from nagraph.ir.graph import Graph, Value
-from nagraph.ir.types import TensorType, is_float
-from nagraph.ops.base import as_array, cast
+from nagraph.ir.location import caller_location, located
+from nagraph.ir.op import attribute_key
+from nagraph.ir.types import TensorType, is_float, type_of
+from nagraph.ops.base import F64, as_array, cast, is_weak, mark_weak, sum_to
 from nagraph.ops.region import Call, zeros_of
 from nagraph.ops.width import common, rounded, widen, widened
 
@@ -18,19 +24,23 @@ REGISTRY: dict[str, Composite] = {}
 
 
 class Composite:
-    """fn(*operands, **static) as one node; on arrays it just runs. Operands may be None; static arguments are hashable.
+    """fn(*operands, **static) as one node; on arrays the same node's reference. Operands may be None; static arguments are hashable.
 
+    Operands are floating: integers and bools count as float64, but for those that `integers` names (labels, masks).
     `declare(fwd, bwd)` gives its derivative: fwd(*operands, **static) -> (results, residuals) and
-    bwd(residuals, cotangents, **static) -> one cotangent (or None) for each floating operand that is given.
+    bwd(residuals, cotangents, **static) -> one cotangent (or None) for each floating operand that is given, which is
+    summed and cast to the type of its operand where that was broadcast or promoted.
     A residual that is None, as an operand may be, is None in bwd.
 
     All three compute 16-bit floats in float32 and round at the end (`nagraph.ops.width`): residuals stay in float32,
     but for those that are operands.
     """
 
-    def __init__(self, fn: Fn):
+    def __init__(self, fn: Fn, integers: tuple[str, ...] = ()):
         functools.update_wrapper(self, fn)
         self.fn = fn
+        names = list(inspect.signature(fn).parameters)
+        self._integral = frozenset(map(names.index, integers))
         self.label = fn.__name__.strip("_")
         self._fwd: Fn | None = None
         self._bwd: Fn | None = None
@@ -42,18 +52,32 @@ class Composite:
         self._fwd, self._bwd = fwd, bwd
 
     def __call__(self, *operands: Any, **static: Any) -> Any:
-        if active() is None or not any(isinstance(x, Value) for x in operands):
-            return widened(self.fn)(*operands, **static)
+        ready = [None if x is None else self._operand(i, x) for i, x in enumerate(operands)]
+        given = [x for x in ready if x is not None]
+        static = {k: _plain(v) for k, v in static.items()}
+        if not any(isinstance(x, Value) for x in given):
+            try:
+                found = self.op(tuple(None if x is None else type_of(x) for x in ready), static).evaluate(*given)
+            except NagraphError as error:
+                raise located(error, caller_location()) from None
+            return found[0] if len(found) == 1 else found
         builder = current()
-        values = [x if x is None or isinstance(x, Value) else builder.constant(as_array(x)) for x in operands]
-        present = [builder.accept(v) for v in values if v is not None]
-        types = tuple(None if v is None else v.type for v in values)
-        results = builder.emit(self.op(types, static), present)
+        values = [None if x is None else builder.accept(x if isinstance(x, Value) else builder.constant(x)) for x in ready]
+        results = builder.emit(self.op(tuple(None if v is None else v.type for v in values), static),
+                               [v for v in values if v is not None])
+        if all(x is None or is_weak(x) for x in operands):
+            for r in results:
+                mark_weak(r)
         return results[0] if len(results) == 1 else results
+
+    def _operand(self, i: int, x: Any) -> Any:
+        """An operand as a value or an array of a dtype that this takes."""
+        x = x if isinstance(x, Value) else as_array(x)
+        return x if is_float(x.dtype) or i in self._integral else cast(x, F64)
 
     def op(self, types: tuple[TensorType | None, ...], static: dict[str, Any]) -> Call:
         """The node's op for operands of these types: traced once, then kept."""
-        key = (types, tuple(sorted((k, type(v), v) for k, v in static.items())))
+        key = (types, tuple(sorted((k, attribute_key(v)) for k, v in static.items())))
         found = self._ops.get(key)
         if found is None:
             found = self._ops[key] = self._make(types, static)
@@ -81,7 +105,7 @@ class Composite:
             kept = map(widen, values)
             residuals = tuple(next(kept) if there else None for there in given)
             found = backward(residuals, tuple(kept), **static)
-            return [zeros_of(t) if c is None else cast(c, t.dtype) for c, t in zip(found, floats, strict=True)]
+            return [zeros_of(t) if c is None else cast(sum_to(c, t), t.dtype) for c, t in zip(found, floats, strict=True)]
 
         bwd = _build(f"{self.label}.bwd", (*residual_types, *body.output_types), pull)
         return Call(self.label, "composite", body, fwd, bwd)
@@ -97,6 +121,13 @@ def _build(name: str, types: Sequence[TensorType | None], fn: Fn) -> Graph:
         return builder.graph(name, list(_listed(fn(*inputs))))
 
 
-def composite(fn: Fn) -> Composite:
-    """Decorator: fn over primitives becomes a named region."""
-    return Composite(fn)
+def _plain(x: Any) -> Any:
+    """A static argument with Python's numbers in place of NumPy's."""
+    if isinstance(x, (tuple, list)):
+        return tuple(map(_plain, x))
+    return x.item() if isinstance(x, (np.generic, np.ndarray)) and not x.shape else x
+
+
+def composite(*, integers: tuple[str, ...] = ()) -> Callable[[Fn], Composite]:
+    """Decorator: fn over primitives becomes a named region. `integers` names the operands that may be integers or bools."""
+    return lambda fn: Composite(fn, integers)

@@ -23,7 +23,7 @@ def _one_hot(labels: Any, shape: tuple[int, ...]) -> Any:
     return equal(iota("int32", shape, len(shape) - 1), cast(reshape(labels, (*shape[:-1], 1)), "int32"))
 
 
-@composite
+@composite(integers=("labels",))
 def cross_entropy(logits: Any, labels: Any, *, smoothing: float = 0.0, ignore_index: int | None = -100) -> Any:
     """Per row: -sum target · log softmax(logits), with target = (1 - s) one-hot + s / classes; 0 where the label is `ignore_index`.
 
@@ -81,7 +81,7 @@ def _cross_entropy_bwd(residuals: Any, cts: Any, *, smoothing: float = 0.0, igno
 cross_entropy.declare(_cross_entropy_fwd, _cross_entropy_bwd)
 
 
-@composite
+@composite()
 def binary_cross_entropy(p: Any, target: Any) -> Any:
     """-(t log p + (1 - t) log(1 - p)), each logarithm at least -100, so that certain mistakes stay finite."""
     yes, no = _bounded_logs(p)

@@ -35,7 +35,7 @@ def _sum_to(ct: Any, like: Any) -> Any:
     return sum_to(ct, like.type)
 
 
-@composite
+@composite()
 def layer_norm(x: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-5) -> Any:
     """y = (x - mean x) / sqrt(var x + eps) * weight + bias over the last axis. Source: Ba et al. 2016."""
     return _affine(_standardize(x, -1, eps)[0], weight, bias)
@@ -59,7 +59,7 @@ def _layer_norm_bwd(residuals: Any, cts: Any, *, eps: float = 1e-5) -> Any:
 layer_norm.declare(_layer_norm_fwd, _layer_norm_bwd)
 
 
-@composite
+@composite()
 def rms_norm(x: Any, weight: Any = None, *, eps: float = 1e-6) -> Any:
     """y = x / sqrt(mean x² + eps) * weight over the last axis. Source: Zhang and Sennrich 2019."""
     return _affine(x * rsqrt(mean(x * x, axis=-1, keepdims=True) + eps), weight, None)
@@ -89,7 +89,7 @@ def _all_but_channels(x: Any) -> tuple[int, ...]:
     return 0, *range(2, x.ndim)
 
 
-@composite
+@composite()
 def group_norm(x: Any, weight: Any = None, bias: Any = None, *, groups: int, eps: float = 1e-5) -> Any:
     """Standardises groups of channels of x [batch, channels, ...], then scales per channel. Source: Wu and He 2018."""
     n, c = x.shape[:2]
@@ -97,14 +97,14 @@ def group_norm(x: Any, weight: Any = None, bias: Any = None, *, groups: int, eps
     return _affine(reshape(y, x.shape), _per_channel(weight, x.ndim), _per_channel(bias, x.ndim))
 
 
-@composite
+@composite()
 def batch_norm(x: Any, mean_: Any, var_: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-5) -> Any:
     """y = (x - mean) / sqrt(var + eps) * weight + bias per channel of x [batch, channels, ...], statistics given."""
     m, v, w, b = (_per_channel(p, x.ndim) for p in (mean_, var_, weight, bias))
     return _affine((x - m) * rsqrt(v + eps), w, b)
 
 
-@composite
+@composite()
 def batch_norm_training(x: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-5) -> Any:
     """Batch norm with the batch's own statistics: (y, mean, biased variance). Source: Ioffe and Szegedy 2015."""
     return _batch_norm_training_fwd(x, weight, bias, eps=eps)[0]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.composites.base import composite
-from nagraph.ops.base import normalize_axes
+from nagraph.ops.base import full, normalize_axes, shape_of
 from nagraph.ops.comparison import equal, isfinite
 from nagraph.ops.elementwise import where
 from nagraph.ops.reduction import max as max_of
@@ -15,8 +15,11 @@ from nagraph.ops.reduction import sum as sum_of
 from nagraph.ops.special import exp, log
 
 
-def _finite_max(x: Any, axis: int) -> Any:
-    """The row's maximum, 0 for rows that are -inf throughout (fully masked) or hold +inf."""
+def _finite_max(x: Any, axis: int | tuple[int, ...]) -> Any:
+    """The row's maximum, 0 for rows that are empty, -inf throughout (fully masked) or hold +inf."""
+    axes = normalize_axes("softmax", axis, x.ndim)
+    if any(x.shape[a] == 0 for a in axes):
+        return full(x.type.with_shape(tuple(1 if a in axes else n for a, n in enumerate(x.shape))), 0)
     m = max_of(x, axis=axis, keepdims=True)
     return where(isfinite(m), m, _zero(m))
 
@@ -25,7 +28,7 @@ def _zero(x: Any) -> Any:
     return np.zeros((), x.dtype)
 
 
-@composite
+@composite()
 def softmax(x: Any, *, axis: int = -1) -> Any:
     """y = exp(x - max x) / sum exp(x - max x) along an axis; a row of -inf alone gives zeros.
 
@@ -58,7 +61,7 @@ def _softmax_bwd(residuals: Any, cts: Any, *, axis: int = -1) -> Any:
 softmax.declare(_softmax_fwd, _softmax_bwd)
 
 
-@composite
+@composite()
 def log_softmax(x: Any, *, axis: int = -1) -> Any:
     """y = x - max x - log sum exp(x - max x) along an axis. Shape and dtype kept."""
     shifted = x - _finite_max(x, axis)
@@ -79,10 +82,9 @@ def _log_softmax_bwd(residuals: Any, cts: Any, *, axis: int = -1) -> Any:
 log_softmax.declare(_log_softmax_fwd, _log_softmax_bwd)
 
 
-@composite
+@composite()
 def _logsumexp(x: Any, *, axis: tuple[int, ...] = (-1,), keepdims: bool = False) -> Any:
-    m = max_of(x, axis=axis, keepdims=True)
-    m = where(isfinite(m), m, _zero(m))
+    m = _finite_max(x, axis)
     total = sum_of(exp(x - m), axis=axis, keepdims=True)
     empty = equal(total, _zero(total))  # a row of -inf alone: its derivative is zero, not 0 / 0
     y = where(empty, -np.inf, log(where(empty, _one(total), total)) + m)
@@ -108,4 +110,4 @@ _logsumexp.declare(_logsumexp_fwd, _logsumexp_bwd)
 
 def logsumexp(x: Any, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Any:
     """y = log sum exp x along axes (None: all), without overflow."""
-    return _logsumexp(x, axis=normalize_axes("logsumexp", axis, x.ndim), keepdims=keepdims)
+    return _logsumexp(x, axis=normalize_axes("logsumexp", axis, len(shape_of(x))), keepdims=keepdims)

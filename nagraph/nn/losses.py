@@ -88,7 +88,7 @@ def kl_divergence(log_predictions: Array, targets: Array, *, reduction: str = "m
     log_predictions are log-probabilities, targets are probabilities. The mean is over rows.
     """
     _same_shape("kl_divergence", log_predictions, targets)
-    some = targets != 0
+    some = ng.numpy.not_equal(targets, 0)
     logs = ng.numpy.log(ng.where(some, targets, 1))
     terms = targets * (logs - ng.where(some, log_predictions, 0))
     return _reduced(ng.numpy.sum(terms, axis=-1), reduction)
