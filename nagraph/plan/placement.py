@@ -121,11 +121,14 @@ def border(node: Node, layout: Layout) -> Kernel | None:
     lead = next((i for i, (a, b) in enumerate(zip(op.low, op.high)) if a or b), len(shape))
     axes, stages = list(shape[:lead]), []
     number = Number(np.asarray(op.value, dtype).tobytes(), dtype)
+    first, left = [0] * len(shape), list(shape)  # what no side has written yet
     for i, (a, b) in enumerate(zip(op.low, op.high)):
         for start, size in ((0, a), (shape[i] - b, b)):
             if size:
                 loops = tuple(range(len(axes), len(axes) + len(shape) - lead))
-                axes += [size if j == i else shape[j] for j in range(lead, len(shape))]
-                index = Affine(layout.offset + start * steps[i], tuple(zip((*range(lead), *loops), steps)))
+                axes += [size if j == i else left[j] for j in range(lead, len(shape))]
+                places = ((start if j == i else at) * step for j, (at, step) in enumerate(zip(first, steps)))
+                index = Affine(layout.offset + sum(places), tuple(zip((*range(lead), *loops), steps)))
                 stages.append(Stage(loops, 0, (number,), stores=(Store(0, index, 0),)))
+        first[i], left[i] = a, shape[i] - a - b
     return Kernel(tuple(axes), lead, (dtype,), 1, (), tuple(stages)) if stages else None

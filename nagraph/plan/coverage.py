@@ -1,0 +1,43 @@
+"""Coverage of joined values: what is placed in a larger value, and the borders, fill it, each element once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nagraph.errors import VerifyError
+from nagraph.ir.graph import Value
+from nagraph.kernel.coverage import Region
+from nagraph.kernel.images import Image, image
+from nagraph.kernel.lower import Layout, row_major
+from nagraph.ops.padding import Pad
+from nagraph.plan.kernels import KernelLowering
+from nagraph.plan.placement import border
+
+
+def cover_joined(lowering: KernelLowering) -> None:
+    """Raise VerifyError where two results are placed over one another in a larger value, or where it has a gap."""
+    found: dict[Value, list[Image | None]] = {whole: [] for whole in lowering.wholes}
+    for v, placement in lowering.placed.items():
+        if lowering.graph.producers[v] not in lowering.joined:
+            found[placement.whole].append(Region(v.shape, *_layout(lowering, v)).places)
+    for node in lowering.joined:
+        v = node.result
+        kernel = border(node, _layout(lowering, v)) if isinstance(node.op, Pad) else None
+        for stage in kernel.stages if kernel is not None else ():
+            axes = (*range(kernel.grid), *stage.loops)  # type: ignore[union-attr]
+            found[lowering.placed[v].whole if v in lowering.placed else v] += [
+                image(s.index.offset, [(s.index.coefficient(a), kernel.axes[a]) for a in axes])  # type: ignore[union-attr]
+                for s in stage.stores]
+    for whole, images in found.items():
+        counts = np.zeros(whole.type.size, np.int8)
+        for part in images:
+            if part is None or not 0 <= part.offset <= part.stop <= whole.type.size:
+                raise VerifyError(f"a result that is placed in {whole.type} at {part} meets itself, or reaches beyond it")
+            part.count_in(counts, 0)
+        if (counts != 1).any():
+            at = int(np.argmax(counts != 1))
+            raise VerifyError(f"element {at} of {whole.type}, which is joined in place, is written {counts[at]} times")
+
+
+def _layout(lowering: KernelLowering, v: Value) -> Layout:
+    return lowering.layouts.get(v, row_major(v.shape))
