@@ -228,8 +228,9 @@ class _PlanLowering:
             update = self.lowering.update_of(step.node)
             if update is not None:  # what stands there already stays, be it found here or, of a donated array, at the call
                 x, target = step.node.operands[0], self.pointer(step.results[0])
-                if self.whole(x) != target:
-                    self.copy(x, self.whole(x), self._layout(x), target, self._layout(step.node.result))
+                here, there = self._layout(x), self._layout(step.node.result)
+                if (self.whole(x), here) != (target, there):  # two parts of one joined value have one pointer
+                    self.copy(x, self.whole(x), here, target, there)
                 found = update
             slots = [self.whole(v) for v in found.reads]
             slots += [self.program.constant(c) for c in found.constants]

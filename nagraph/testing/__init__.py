@@ -14,6 +14,7 @@ thousands, and goes on where it stopped.
 
 from nagraph.testing.check import Failure as Failure
 from nagraph.testing.check import Way as Way
+from nagraph.testing.check import chaotic as chaotic
 from nagraph.testing.check import check as check
 from nagraph.testing.check import jitted as jitted
 from nagraph.testing.check import ways as ways

@@ -50,10 +50,22 @@ def jitted(name: str, **options: Any) -> Way:
     return Way(name, lambda f: nagraph.jit(f, **options))
 
 
-def ways(chaos: Sequence[int] = ()) -> tuple[Way, ...]:
-    """All ways: eagerly, by each backend, with and without passes."""
+def chaotic(seed: int, **options: Any) -> Way:
+    """A way that compiles with legal choices at random, which the seed decides, in place of profitable ones."""
+    import nagraph
+
+    def prepare(f: Fn) -> Fn:
+        with nagraph.choices.using(f"chaos={seed}"):
+            made: Fn = nagraph.jit(f, **options)
+        return made
+
+    return Way(f"chaos {seed}", prepare)
+
+
+def ways(chaos: int = 0) -> tuple[Way, ...]:
+    """All ways: eagerly, by each backend, with and without passes, and with choices at random, which `chaos` decides."""
     return (Way("eager", lambda f: f), jitted("the reference", backend="numpy", passes=""), jitted("numpy", backend="numpy"),
-            jitted("llvm", backend="llvm"), jitted("llvm without passes", backend="llvm", passes=""))
+            jitted("llvm", backend="llvm"), jitted("llvm without passes", backend="llvm", passes=""), chaotic(chaos, backend="llvm"))
 
 
 def check(program: Program, how: Sequence[Way] | None = None, derivatives: bool = True) -> Failure | None:
@@ -64,7 +76,7 @@ def check(program: Program, how: Sequence[Way] | None = None, derivatives: bool 
     oracle = run(program)
     arrays = [oracle.native[i.name] for i in program.inputs]
     function = program.function({**our_names(), **program.sizes})
-    for way in ways() if how is None else how:
+    for way in ways(program.seed) if how is None else how:
         kind, message = _outcome(lambda way=way: _results(way, function, program, oracle, arrays))
         if kind:
             return Failure(program, way.name, kind, message, program.source(oracle.native))

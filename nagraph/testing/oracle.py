@@ -14,7 +14,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from nagraph.ir.types import BOOL, DTYPES, FLOATS, DType
+from nagraph.ir.types import BOOL, DTYPES, FLOATS, DType, bfloat16
 from nagraph.testing.draw import Array
 from nagraph.testing.names import plain_names
 from nagraph.testing.program import Input, Program, Step
@@ -70,6 +70,9 @@ class Oracle:
                     (self._names, self.native), (self._widest, self.exact), *((self._widest, run) for run in self.noisy))]
             except Exception as error:  # noqa: BLE001 - whatever NumPy says
                 raise Undetermined(str(error)) from error
+        operands = {self.native[o].dtype for o in step.operands} & FLOATS
+        if operands == {bfloat16} and native.dtype in FLOATS - operands and not any(k in step.text for k in ("f32", "f64")):
+            raise Undetermined(f"NumPy has no promotion of its own for bfloat16, and gives {step.name} as {native.dtype}")
         self._accept(step.name, native, exact, noisy)
 
     def _accept(self, name: str, native: Array, exact: Array, noisy: list[Array]) -> None:

@@ -89,3 +89,17 @@ def test_of_an_array_that_nobody_needs_any_more_nothing_is_copied():
     expected = np.tanh(x)
     expected[3] = new
     np.testing.assert_allclose(executable(x, new, np.int32(3))[0], expected @ np.ones((8, 8)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("passes", [None, ""])
+def test_a_value_joined_with_what_it_was_before_the_update(axis, passes):
+    """Both stand in the joined value, so they have one pointer; the update is no update in place for all that."""
+    def both(x, new, at):
+        y = x * 2
+        return np.concatenate([ng.numpy.dynamic_update_slice(y, new, (at, 0, 0)), y], axis=axis).astype("float16")
+
+    x, new, at = np.arange(8, dtype="f4").reshape(2, 2, 2), np.full((1, 2, 2), 9, "f4"), np.int32(1)
+    executable = ng.compile(ng.trace(both, x, new, at), passes=passes)
+    assert passes is None or any(step.joined for step in executable.plan.steps)
+    np.testing.assert_array_equal(executable(x, new, at)[0], both(x, new, at))
