@@ -11,6 +11,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from nagraph import forks as forks  # before the first thread of ours, and before the first import of the rest
+
 __version__ = "0.1.0"
 
 #: Each public name and the module that defines it.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import operator
-import threading
 import time
 import warnings
 from collections.abc import Callable, Hashable, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 from nagraph import choices, donation, tree
 from nagraph.backends import BACKENDS as BACKENDS
 from nagraph.errors import SignatureError
+from nagraph.forks import Lock
 from nagraph.ir.builder import active
 from nagraph.ir.graph import Graph, Value
 from nagraph.ir.location import caller_location, user_frames_only
@@ -158,7 +158,7 @@ class Jitted:
         self._shortcuts: tuple[Shortcut, ...] = ()
         self._hits = self._misses = 0
         self._warned = False
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._signature = signature_of(fn)
         if self._signature is not None:
             known = self._signature.parameters

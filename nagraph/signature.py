@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import inspect
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ import numpy as np
 from nagraph import tree
 from nagraph.errors import LeakedTracerError, NagraphError, SignatureError
 from nagraph.ir.builder import LEAKED, current
+from nagraph.ir.cached import cached_property
 from nagraph.ir.graph import Value
 from nagraph.ir.promotion import WEAK
 from nagraph.ir.types import TensorType
@@ -128,12 +128,12 @@ class Call:
             _ARRAY_TYPES[leaf.dtype, leaf.shape] = found
         return Weak(found) if weak else found
 
-    @functools.cached_property
+    @cached_property
     def leaf_names(self) -> list[str]:
         """How each leaf is reached: `model.blocks.0.weight`."""
         return [n for i, child in zip(self._dynamic, self.structure.children) for n in tree.paths(child, self._labels[i])]
 
-    @functools.cached_property
+    @cached_property
     def description(self) -> dict[str, str]:
         """What the key holds of each argument, in words: a structure, types of leaves, values of static arguments."""
         found = {self._labels[i]: f"structure {child}" for i, child in zip(self._dynamic, self.structure.children) if child != tree.LEAF}

@@ -31,6 +31,8 @@ RULES: dict[str, tuple[str, ...]] = {
     "": (),
     "errors": (),
     "choices": ("thresholds",),
+    "files": (),
+    "forks": (),
     "ir": (),
     "ops": ("ir",),
     "composites": ("ir", "ops"),
@@ -38,7 +40,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "numpy": ("ir", "ops"),
     "random": ("ops",),
     "debug": ("ir", "ops", "tree", "tracing"),
-    "storage": ("ir", "tree"),
+    "storage": ("ir", "tree", "files"),
     "narrowing": ("ir", "ops"),
     "autodiff": ("ir", "ops", "narrowing"),
     "batching": ("ir",),
@@ -54,13 +56,13 @@ RULES: dict[str, tuple[str, ...]] = {
     "kernel.functions": ("ir",),
     "plan": ("ir", "ops", "kernel"),
     "passes": ("ir", "ops", "narrowing", "rewrite", "kernel", "plan", "pipeline"),
-    "backends": ("ir", "ops", "kernel", "plan", "thresholds"),
+    "backends": ("ir", "ops", "kernel", "plan", "thresholds", "files", "forks"),
     "signature": ("ir", "tree", "tracing"),
     "flattening": ("tree",),
     "shortcut": ("tree", "signature", "flattening"),
     "donation": ("ir", "tree", "signature"),
-    "compiler": ("ir", "tree", "tracing", "signature", "shortcut", "donation", "backends"),
-    "cli": ("", "backends"),
+    "compiler": ("ir", "tree", "tracing", "signature", "shortcut", "donation", "backends", "forks"),
+    "cli": ("", "backends", "files"),
     "cli.peers": ("models", "storage"),  # the models, written once more
     "testing": ("ir",),
     "__main__": ("cli",),
@@ -71,7 +73,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "nn.conv": ("", "ops.convolution"),  # one meaning of stride=2 and stride=(2, 2) in both
     "nn.pooling": ("", "ops.convolution"),
     "optim": ("", "tree", "ir.types"),  # which dtypes are floating
-    "models": ("", "nn", "storage"),  # checkpoints are files of arrays with a JSON beside them
+    "models": ("", "nn", "storage", "files"),  # checkpoints are files of arrays with a JSON beside them
 }
 #: What is imported inside functions beyond that: to break a circle, or so that it loads when it is used.
 LATE: dict[str, tuple[str, ...]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from nagraph.backends.llvm.profile import Profile, profile
 from nagraph.backends.llvm.program import Launch, Phase
 from nagraph.backends.llvm.runtime.pool import aligned_bytes
 from nagraph.errors import SignatureError
+from nagraph.ir.cached import cached_property
 from nagraph.ir.graph import Graph
 from nagraph.ir.types import type_of
 from nagraph.kernel.form import Kernel
@@ -90,7 +90,7 @@ class Executable:
 
     # -- what it was made from --------------------------------------------------------------------------------------
 
-    @functools.cached_property
+    @cached_property
     def _explanation(self) -> Explanation:
         return self._explain()
 

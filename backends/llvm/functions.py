@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ from nagraph.backends.llvm.emit import Emitted
 from nagraph.backends.llvm.gemm import gemm_module
 from nagraph.backends.llvm.native import Library, object_code, publish
 from nagraph.backends.llvm.program import Function, Writer
+from nagraph.forks import Lock
 from nagraph.ir.types import DTYPES, DType
 from nagraph.thresholds import changed
 
@@ -21,7 +21,7 @@ _KNOWN: dict[str, Function] = {}
 _ADDRESSES: dict[str, int] = {}
 #: Code stays where it is up to the end of the process: programs hold its addresses.
 _LIBRARIES: list[Library] = []
-_LOCK = threading.Lock()
+_LOCK = Lock()
 #: The matrix products that kernels call, and whether they are there.
 ROUTINES = {"gemm_f32": DTYPES["f32"], "gemm_f64": DTYPES["f64"]}
 _LOADED: set[str] = set()

@@ -8,7 +8,12 @@ from collections.abc import Iterable
 
 import llvmlite.binding as llvm
 
-_LOCK = threading.Lock()
+from nagraph.forks import hold
+
+#: Whoever has it is the only one in LLVM; llvmlite has one of its own, for what the garbage collector frees.
+_LOCK = threading.RLock()
+hold(_LOCK)
+hold(llvm.ffi.lib._lock)
 
 
 @functools.cache

@@ -14,11 +14,14 @@ def command(clear: bool) -> None:
     """
     from nagraph.backends.llvm import cache
 
-    if clear:
-        click.echo(f"removed {cache.clear()} files from {cache.folder()}")
+    place = cache.folder()
+    if place is None:
+        click.echo("nothing is kept: this user has no home folder; XDG_CACHE_HOME can name a folder instead")
         return
-    click.echo(f"{cache.folder()}{'' if cache.is_on() else ' (turned off by NAGRAPH_CACHE)'}")
+    if clear:
+        click.echo(f"removed {cache.clear()} files from {place}")
+        return
+    click.echo(f"{place}{'' if cache.is_on() else ' (turned off by NAGRAPH_CACHE)'}")
     for kind in cache.KINDS:
-        files = cache.entries(kind)
-        nbytes = sum(f.stat().st_size for f in files)
-        click.echo(f"{len(files):6} {kind}{'s' if len(files) != 1 else ''}, {nbytes / 2**20:.1f} MB")
+        sizes = [f.stat().st_size for f in cache.entries(kind)]
+        click.echo(f"{len(sizes):6} {kind}{'s' if len(sizes) != 1 else ''}, {sum(sizes) / 2**20:.1f} MB")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from nagraph.ir.cached import cached_property
 from nagraph.ir.op import Array, Cost, Op, op
 from nagraph.ir.types import TensorType, as_dtype, type_of
 

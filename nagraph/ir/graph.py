@@ -7,9 +7,9 @@ never changes: a pass makes a new one, which shares all nodes and values that it
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any
 
+from nagraph.ir.cached import cached_property
 from nagraph.ir.location import Location
 from nagraph.ir.op import Op
 from nagraph.ir.operators import Operators

@@ -8,12 +8,12 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
 import numpy as np
 
 from nagraph.errors import MissingRuleError
+from nagraph.ir.cached import cached_property
 from nagraph.ir.types import TensorType
 
 if TYPE_CHECKING:

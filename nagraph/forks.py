@@ -1,0 +1,96 @@
+"""Forks: a child must not wait for what threads that it does not have were doing when it was made.
+
+Of all threads a child has the one that forked. A lock that another held stays held in it, a module that another was importing
+stays half imported. So our own locks are made anew in the child (what they guard is whole between any two steps of Python), and a fork
+waits for imports, which end soon, and for whatever else asks for that (`hold`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from types import FrameType, TracebackType
+
+#: Packages that run nobody else's code while they are imported. Other imports may wait for the fork: a program can run while it is imported.
+_CLOSED = {"nagraph", "numpy", "ml_dtypes", "llvmlite", "networkx", *sys.stdlib_module_names}
+_LOCKS: weakref.WeakSet[Lock] = weakref.WeakSet()
+_HELD: list[AbstractContextManager[object]] = []
+
+
+class Lock:
+    """A reentrant lock that is free in a forked child, unless the thread that forked has it. For what guards Python objects alone."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        _LOCKS.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._lock.release()
+
+    def renew(self) -> None:
+        if self._lock.acquire(blocking=False):
+            self._lock.release()
+        else:
+            self._lock = threading.RLock()
+
+
+def hold(lock: AbstractContextManager[object]) -> None:
+    """Let forks wait for this lock and have it: for what guards memory of other libraries, which has no state between two steps."""
+    _HELD.append(lock)
+
+
+class _Fork(threading.local):
+    """What this thread has while it forks: not all of it if Ctrl-C ended its waiting."""
+
+    def __init__(self) -> None:
+        self.held = contextlib.ExitStack()
+
+
+_fork = _Fork()
+
+
+def _before() -> None:
+    _await_imports()
+    for lock in _HELD:
+        _fork.held.enter_context(lock)
+
+
+def _after() -> None:
+    _fork.held.close()
+
+
+def _renew() -> None:
+    _after()
+    for lock in list(_LOCKS):
+        lock.renew()
+
+
+def _await_imports() -> None:
+    """Wait for modules that other threads are importing, of ours and of what we use."""
+    own = threading.get_ident()
+    while importing := [name for thread, frame in sys._current_frames().items() if thread != own
+                        for name in _imports(frame) if name.partition(".")[0] in _CLOSED]:
+        # That waits until it is there, and finds out where two imports wait for one another.
+        with contextlib.suppress(Exception):  # an error is the importer's
+            importlib.import_module(importing[-1])  # the outermost
+
+
+def _imports(frame: FrameType | None) -> Iterator[str]:
+    """The modules that a thread is importing, the innermost first."""
+    while frame is not None:
+        if frame.f_code.co_name == "_find_and_load" and frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            yield frame.f_locals["name"]
+        frame = frame.f_back
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_renew)
