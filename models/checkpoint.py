@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import CheckpointError
+from nagraph.files import is_plain_name, read_bytes, read_json, short
 from nagraph.storage import read_safetensors, safetensors_bytes, write_atomically
 
 FORMAT = "nagraph checkpoint 1"
@@ -30,7 +31,8 @@ def write(folder: str | pathlib.Path, step: int, facts: Mapping[str, Any], tenso
           keep: int = 1, best: int | None = None) -> None:
     """Make this the folder's checkpoint. `facts` is what the JSON says beside format, step and the tensors' file.
 
-    The last `keep` checkpoints stay, this one included, and that of the step `best`, if it is there.
+    The last `keep` checkpoints stay, this one included, and that of the step `best`, if it is there. CheckpointError if what
+    stands there is damaged: nothing is written over it.
     """
     root = pathlib.Path(folder)
     content = safetensors_bytes(tensors)
@@ -57,12 +59,11 @@ def write(folder: str | pathlib.Path, step: int, facts: Mapping[str, Any], tenso
 
 def _kept(root: pathlib.Path, step: int, count: int, best: int | None) -> list[dict[str, Any]]:
     """Of the checkpoints before this step, those that stay: the last `count`, and the best one."""
-    try:
-        facts = read_facts(root)
-    except CheckpointError:
+    if not exists(root):
         return []
-    known = [*facts.get("earlier", ()), {k: facts[k] for k in ("step", "tensors", "sha256")}]
-    before = [x for x in known if isinstance(x, dict) and x.get("step", step) < step and (root / str(x.get("tensors"))).exists()]
+    facts = read_facts(root)
+    known = [*facts.get("earlier", ()), {k: facts.get(k) for k in ("step", "tensors", "sha256")}]
+    before = [x for x in known if x["step"] < step and (root / x["tensors"]).exists()]
     last = before[max(0, len(before) - count):]
     return [x for x in before if x in last or x["step"] == best]
 
@@ -78,22 +79,21 @@ def _is_current(root: pathlib.Path, name: str) -> bool:
 def read_facts(folder: str | pathlib.Path, kind: str | None = None) -> dict[str, Any]:
     """What checkpoint.json says. CheckpointError if it is missing, damaged, or another program's or model's."""
     path = pathlib.Path(folder) / NAME
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointError(f"{folder} holds no checkpoint: there is no {NAME}") from None
-    except OSError as error:
-        raise CheckpointError(f"{path} can't be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from None
-    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+    facts = read_json(path, CheckpointError, f"{folder} holds no checkpoint: there is no {NAME}")
+    if facts.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of this program (it would say {FORMAT!r})")
     if kind is not None and facts.get("model") != kind:
-        raise CheckpointError(f"{path} is a checkpoint of {facts.get('model')!r}, not of {kind!r}")
-    name, step = facts.get("tensors"), facts.get("step")
-    if not isinstance(name, str) or not name or pathlib.PurePath(name).name != name or type(step) is not int or step < 0:
+        raise CheckpointError(f"{path} is a checkpoint of {short(facts.get('model'))!r}, not of {kind!r}")
+    earlier = facts.get("earlier", [])
+    if not isinstance(earlier, list) or not all(map(_is_entry, (facts, *earlier))):
         raise CheckpointError(f"{path} is damaged: it names no tensors or no step")
     return facts
+
+
+def _is_entry(found: Any) -> bool:
+    """Whether it says which step is kept in which file of the folder."""
+    return (isinstance(found, dict) and is_plain_name(found.get("tensors"))
+            and type(found.get("step")) is int and 0 <= found["step"] < 2**63)
 
 
 def read(folder: str | pathlib.Path, kind: str | None = None, step: int | None = None
@@ -104,13 +104,13 @@ def read(folder: str | pathlib.Path, kind: str | None = None, step: int | None =
     """
     facts = read_facts(folder, kind)
     if step is not None and step != facts["step"]:
-        found = [x for x in facts.get("earlier", ()) if x.get("step") == step]
+        found = [x for x in facts.get("earlier", ()) if x["step"] == step]
         if not found:
-            there = ", ".join(str(x.get("step")) for x in (*facts.get("earlier", ()), facts))
+            there = ", ".join(str(x["step"]) for x in (*facts.get("earlier", ()), facts))
             raise CheckpointError(f"{folder} keeps no checkpoint of step {step}; it has {there}")
         facts = {**facts, **found[0]}
     path = pathlib.Path(folder) / facts["tensors"]
     tensors, _ = read_safetensors(path)
-    if hashlib.sha256(path.read_bytes()).hexdigest() != facts.get("sha256"):
+    if hashlib.sha256(read_bytes(path)).hexdigest() != facts.get("sha256"):
         raise CheckpointError(f"{path} is damaged: its contents are not those that {NAME} names")
     return facts, tensors

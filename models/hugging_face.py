@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import pathlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import CheckpointError
+from nagraph.files import is_plain_name, read_json
 from nagraph.storage import map_safetensors
 
 Array = np.ndarray[Any, Any]
@@ -32,16 +32,8 @@ def read_config(folder: str | pathlib.Path, kind: str) -> dict[str, Any]:
 
 
 def _config(folder: str | pathlib.Path) -> dict[str, Any]:
-    path = pathlib.Path(folder) / "config.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder} holds no config.json; a Hugging Face folder has config.json and model.safetensors") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} can't be read: {error}") from None
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path} holds no configuration but a {type(found).__name__}")
-    return found
+    return read_json(pathlib.Path(folder) / "config.json", CheckpointError,
+                     f"{folder} holds no config.json; a Hugging Face folder has config.json and model.safetensors")
 
 
 def size(config: dict[str, Any], name: str) -> int:
@@ -132,10 +124,13 @@ def read_tensors(folder: str | pathlib.Path, strip: str = "") -> Tensors:
     files = [root / "model.safetensors"]
     index = root / "model.safetensors.index.json"
     if not files[0].exists() and index.exists():
-        try:
-            files = [root / name for name in sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))]
-        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-            raise CheckpointError(f"{index} is no index of shards: {error}") from None
+        shards = read_json(index, CheckpointError).get("weight_map")
+        if not isinstance(shards, dict):
+            raise CheckpointError(f"{index} is no index of shards: it has no weight_map")
+        names = set(map(str, shards.values()))
+        if odd := sorted(n for n in names if not is_plain_name(n)):
+            raise CheckpointError(f"{index} names the shard {odd[0]!r}; a shard is a file in the folder of its index")
+        files = [root / name for name in sorted(names)]
     tensors: dict[str, Array] = {}
     for path in files:
         for name, array in map_safetensors(path).items():

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from types import FrameType, TracebackType
 
-#: Packages that run nobody else's code while they are imported. Other imports may wait for the fork: a program can run while it is imported.
+#: Packages that run nobody else's code while they are imported. Other imports may wait for the fork: some programs run while they are.
 _CLOSED = {"nagraph", "numpy", "ml_dtypes", "llvmlite", "networkx", *sys.stdlib_module_names}
 _LOCKS: weakref.WeakSet[Lock] = weakref.WeakSet()
 _HELD: list[AbstractContextManager[object]] = []

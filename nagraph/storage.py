@@ -15,6 +15,7 @@ import numpy as np
 
 from nagraph import tree
 from nagraph.errors import CheckpointError
+from nagraph.files import open_regular
 from nagraph.ir.types import DTYPES
 
 
@@ -29,7 +30,7 @@ def map_safetensors(path: str | pathlib.Path) -> dict[str, np.ndarray[Any, Any]]
 
     The file must not be written to while they live; it may be renamed, replaced or deleted. CheckpointError as `read_safetensors`.
     """
-    with _opened(path), open(path, "rb") as raw:  # which has checked what the header says
+    with _opened(path), open_regular(path) as raw:  # which has checked what the header says
         memory = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
         start = 8 + int.from_bytes(memory[:8], "little")
         header = json.loads(memory[8:start])
@@ -50,10 +51,14 @@ def _opened(path: str | pathlib.Path) -> Iterator[Any]:
     """A safetensors file, open; whatever is wrong with it is a CheckpointError."""
     from safetensors import SafetensorError, safe_open
 
-    if not os.path.exists(path):
-        raise CheckpointError(f"{path} does not exist")
-    if os.path.isdir(path):
-        raise CheckpointError(f"{path} is a folder, not a safetensors file")
+    try:
+        open_regular(path).close()  # the library would wait for a pipe
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist") from None
+    except IsADirectoryError:
+        raise CheckpointError(f"{path} is a folder, not a safetensors file") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror or error}") from None
     try:
         with safe_open(str(path), framework="numpy") as file:
             yield file

@@ -28,7 +28,7 @@ MOST_LINES = 450
 #: Who may import whom at module level (names below `nagraph`, each with all that is inside it; the longest name counts).
 #: Everybody may import itself, its package, `errors` and `choices`. "" is the public face, `import nagraph as ng`: public names alone.
 RULES: dict[str, tuple[str, ...]] = {
-    "": (),
+    "": ("forks",),  # its hooks come before everything else
     "errors": (),
     "choices": ("thresholds",),
     "files": (),

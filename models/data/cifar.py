@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import DataError
+from nagraph.files import read_bytes
 
 Array = np.ndarray[Any, Any]
 
@@ -41,7 +42,7 @@ def read(folder: pathlib.Path) -> tuple[tuple[Array, Array], tuple[Array, Array]
 
 
 def _read_file(path: pathlib.Path) -> tuple[Array, Array]:
-    raw = path.read_bytes()
+    raw = read_bytes(path)
     if not raw:
         raise DataError(f"{path} is empty")
     if len(raw) % RECORD:

@@ -6,6 +6,7 @@ import pathlib
 from dataclasses import dataclass
 
 from nagraph.errors import DataError
+from nagraph.files import read_bytes
 
 #: What a folder is searched for.
 SUFFIXES = (".txt", ".md", ".rst", ".py", ".csv", ".html", ".tex")
@@ -29,9 +30,9 @@ def read(path: str | pathlib.Path) -> list[Document]:
     root = pathlib.Path(path)
     try:
         if not root.is_dir():
-            return [Document(root.name, decode(root, root.read_bytes()))]
+            return [Document(root.name, decode(root, read_bytes(root)))]
         files = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        contents = [(p, raw) for p in files if (raw := p.read_bytes())]
+        contents = [(p, raw) for p in files if (raw := read_bytes(p))]
     except FileNotFoundError as error:
         raise DataError(f"{error.filename} does not exist") from None
     except OSError as error:

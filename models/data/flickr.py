@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import DataError
+from nagraph.files import read_text
 from nagraph.models.data.pictures import is_picture, read_all
 
 Array = np.ndarray[Any, Any]
@@ -90,10 +91,7 @@ def load(path: str | pathlib.Path, size: int, seed: int = 0) -> tuple[Photograph
 
 def _captions(file: pathlib.Path) -> dict[str, list[str]]:
     """The captions of each image that a file names."""
-    try:
-        lines = file.read_text("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is no UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}") from None
+    lines = read_text(file, DataError, most=None).removeprefix("\ufeff").split("\n")
     found: dict[str, list[str]] = {}
     table = file.name == NAMES[0]
     if table and lines[0].replace(" ", "").lower() != "image,caption":

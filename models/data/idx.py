@@ -14,6 +14,7 @@ from typing import IO, Any, cast
 import numpy as np
 
 from nagraph.errors import DataError
+from nagraph.files import open_regular
 
 Array = np.ndarray[Any, Any]
 
@@ -69,7 +70,7 @@ def _part(folder: pathlib.Path, part: str) -> tuple[Array, Array]:
 def read_file(path: pathlib.Path, axes: int) -> Array:
     """The array in an IDX file of bytes, uint8 with that many axes. DataError for anything else."""
     try:
-        with cast(IO[bytes], gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as file:
+        with open_regular(path) as raw, cast(IO[bytes], gzip.open(raw) if path.suffix == ".gz" else raw) as file:
             return _array(path, file, axes)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} is a damaged gzip file: {error}") from None

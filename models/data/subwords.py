@@ -11,10 +11,13 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from nagraph.errors import DataError
+from nagraph.files import read_json, read_text
 from nagraph.models.data.tokens import Ids, checked
 
 #: The special tokens of BERT, in the order in which a trained vocabulary begins.
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+#: The most numbers that a vocabulary may use.
+MOST_TOKENS = 1 << 24
 
 
 def _library() -> Any:
@@ -25,13 +28,12 @@ def _library() -> Any:
     return tokenizers
 
 
-def _read(what: Any, call: Callable[[], Any]) -> Any:
-    """The result of a call into the library, which raises plain `Exception`; DataError names what was read."""
+def _asked(failure: str, call: Callable[[], Any]) -> Any:
+    """The result of a call into the library, which raises plain `Exception`; a DataError says what failed, and why."""
     try:
         return call()
     except Exception as error:  # noqa: BLE001
-        line = " ".join(str(error).split())
-        raise DataError(f"{what} can't be read as a tokenizer: {line}") from None
+        raise DataError(f"{failure}: {' '.join(str(error).split())}") from None
 
 
 class Subwords:
@@ -58,7 +60,8 @@ class Subwords:
             text.encode()
         except UnicodeEncodeError as error:
             raise DataError(f"character {error.start} is {text[error.start]!r}, half a surrogate pair, which is no text") from None
-        return np.array(self._inner.encode(text, add_special_tokens=False).ids, np.int32)
+        found = _asked(f"this text can't be written in {self.kind}", lambda: self._inner.encode(text, add_special_tokens=False))
+        return np.array(found.ids, np.int32)
 
     def decode(self, ids: Any) -> str:
         text: str = self._inner.decode(checked(ids, self.size).tolist(), skip_special_tokens=False)
@@ -79,8 +82,7 @@ class Subwords:
     def from_json(cls, found: dict[str, Any]) -> Self:
         if not isinstance(found.get("tokenizer"), dict):
             raise DataError(f"a tokenizer of {cls.kind} holds the contents of a tokenizer.json; this one does not")
-        library = _library()
-        return cls(_read(f"the description of {cls.kind}", lambda: library.Tokenizer.from_str(json.dumps(found["tokenizer"]))))
+        return cls(_described(f"the description of {cls.kind}", found["tokenizer"]))
 
 
 class BytePairs(Subwords):
@@ -163,12 +165,7 @@ class WordPieces(Subwords):
             place = place / ("tokenizer.json" if (place / "tokenizer.json").exists() else "vocab.txt")
         if place.suffix == ".json":
             return cls(_load_json(place))
-        try:
-            pieces = place.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        except FileNotFoundError:
-            raise DataError(f"{place} does not exist") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{place} can't be read: {error}") from None
+        pieces = read_text(place, DataError).removesuffix("\n").split("\n")
         (most, times), = Counter(pieces).most_common(1)
         if times > 1:
             raise DataError(f"{place} lists {most!r} {times} times; each token has one number")
@@ -198,17 +195,24 @@ def _train_pieces(texts: Sequence[str], size: int, first: Sequence[str], lowerca
 
 
 def _load_json(path: pathlib.Path) -> Any:
-    library = _library()
     place = path / "tokenizer.json" if path.is_dir() else path
-    if not place.exists():
-        raise DataError(f"{place} does not exist")
-    return _read(place, lambda: library.Tokenizer.from_file(str(place)))
+    return _described(place, read_json(place, DataError))
+
+
+def _described(what: Any, found: dict[str, Any]) -> Any:
+    """The library's tokenizer of this description."""
+    library = _library()
+    model, added = found.get("model"), found.get("added_tokens")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    numbers = [*vocabulary.values()] if isinstance(vocabulary, dict) else []
+    numbers += [t.get("id") for t in added if isinstance(t, dict)] if isinstance(added, list) else []
+    # The library goes through all numbers up to the largest one.
+    if odd := [n for n in numbers if type(n) is not int or not 0 <= n < MOST_TOKENS]:
+        raise DataError(f"{what} can't be read as a tokenizer: tokens are numbered from 0 to {MOST_TOKENS - 1:,}, not {odd[0]!r:.80}")
+    return _asked(f"{what} can't be read as a tokenizer", lambda: library.Tokenizer.from_str(json.dumps(found)))
 
 
 def _lowercase_beside(path: pathlib.Path) -> bool:
     """What tokenizer_config.json beside a vocabulary says about case."""
-    try:
-        found = json.loads((path.parent / "tokenizer_config.json").read_text(encoding="utf-8")).get("do_lower_case", True)
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return True
-    return bool(found)
+    place = path.parent / "tokenizer_config.json"
+    return bool(read_json(place, DataError).get("do_lower_case", True)) if place.exists() else True

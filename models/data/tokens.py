@@ -5,7 +5,6 @@ Characters and bytes are here; `subwords` has byte pairs and word pieces.
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 
 from nagraph.errors import DataError
+from nagraph.files import read_json, short
 
 Ids = np.ndarray[Any, Any]
 KINDS = ("characters", "bytes", "byte-pairs", "word-pieces")
@@ -134,7 +134,7 @@ def tokenizer_from_json(found: Any) -> Tokenizer:
         if kind == known.kind:
             made: Tokenizer = known.from_json(found)
             return made
-    raise DataError(f"a tokenizer of kind {kind!r} is not known; there is {', '.join(KINDS)}")
+    raise DataError(f"a tokenizer of kind {short(kind)!r} is not known; there is {', '.join(KINDS)}")
 
 
 def load_tokenizer(folder: str | pathlib.Path) -> Tokenizer:
@@ -155,12 +155,10 @@ def load_tokenizer(folder: str | pathlib.Path) -> Tokenizer:
 
 def model_of(path: pathlib.Path) -> Any:
     """The type of model that a tokenizer.json names."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return found["model"].get("type")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        shown = error.strerror if isinstance(error, OSError) else error
-        raise DataError(f"{path} is no tokenizer.json: {type(error).__name__} {shown}") from None
+    model = read_json(path, DataError).get("model")
+    if not isinstance(model, dict):
+        raise DataError(f"{path} is no tokenizer.json: it describes no model")
+    return model.get("type")
 
 
 def check_fits(tokenizer: Tokenizer, vocabulary_size: int, where: str | pathlib.Path, kind: str | None = None) -> None:

@@ -63,4 +63,4 @@ def check(recipe: Any) -> None:
     for field in dataclasses.fields(recipe):
         value = getattr(recipe, field.name)
         if "holds" in field.metadata and not field.metadata["holds"](value):
-            raise DataError(f"{field.name} must be {field.metadata['rule']}, got {value!r}")
+            raise DataError(f"{field.name} must be {field.metadata['rule']}, got {value!r:.200}")

@@ -6,14 +6,17 @@ import csv
 import io
 import math
 import pathlib
+import re
 from types import TracebackType
 from typing import Any, Self
 
 from nagraph.errors import CheckpointError, DataError
+from nagraph.files import read_text
 from nagraph.storage import write_atomically
 
 COLUMNS = ("step", "loss", "gradient_norm", "seconds", "metric")
 NAME = "log.csv"
+_STEP = re.compile("[0-9]{1,18}")
 
 
 class Log:
@@ -57,13 +60,21 @@ class Log:
 
 
 def read(folder: str | pathlib.Path) -> list[dict[str, str]]:
-    """The rows of a log; none if there is no log. A last row that was cut off is left out."""
-    try:
-        text = (pathlib.Path(folder) / NAME).read_text(encoding="utf-8")
-    except OSError:
+    """The rows of a log; none if there is no log. A last row that was cut off is left out. CheckpointError for a damaged one."""
+    path = pathlib.Path(folder) / NAME
+    if not path.exists():
         return []
-    whole = text[:text.rfind("\n") + 1]
-    return [r for r in csv.DictReader(io.StringIO(whole)) if (r.get("step") or "").isdigit() and r.get("metric") is not None]
+    text = read_text(path, CheckpointError, most=None)
+    lines = csv.reader(io.StringIO(text[:text.rfind("\n") + 1]))
+    rows = []
+    try:
+        for row in lines:
+            if len(row) != len(COLUMNS) or (tuple(row) != COLUMNS if lines.line_num == 1 else not _STEP.fullmatch(row[0])):
+                raise csv.Error(f"it is no row of {', '.join(COLUMNS)}")
+            rows.append(dict(zip(COLUMNS, row)))
+    except csv.Error as error:
+        raise CheckpointError(f"{path} is damaged: line {lines.line_num}: {error}; move the file away to go on without its rows") from None
+    return rows[1:]
 
 
 def _events(folder: pathlib.Path, step: int) -> Any:

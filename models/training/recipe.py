@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import nagraph as ng
 from nagraph.errors import CheckpointError, DataError
+from nagraph.files import short
 from nagraph.models.training import fields
 from nagraph.models.training.fields import maybe_whole, not_negative, one_of, positive, share, whole
 
@@ -58,7 +59,7 @@ def read_recipe(kind: type[R], found: Any, folder: Any) -> R:
     known = {f.name for f in dataclasses.fields(kind)}
     if not isinstance(found, dict) or set(found) != known:
         odd = ", ".join(sorted(set(found) ^ known)) if isinstance(found, dict) else "there is none"
-        raise CheckpointError(f"{folder}: its recipe is not one that this version knows ({odd})")
+        raise CheckpointError(f"{folder}: its recipe is not one that this version knows ({short(odd)})")
     try:
         return kind(**found)
     except DataError as error:

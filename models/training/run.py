@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 import nagraph as ng
-from nagraph.errors import CheckpointError, NotFiniteError
+from nagraph.errors import CheckpointError, NagraphError, NotFiniteError
+from nagraph.files import short
 from nagraph.models import checkpoint
 from nagraph.models.data.loader import Prefetch
 from nagraph.models.training.diagnosis import not_finite
@@ -113,14 +114,31 @@ class Run:
         known = facts.get("data")
         if not isinstance(known, dict) or known.get("sha256") != task.sha256:
             source = known.get("source") if isinstance(known, dict) else known
-            raise CheckpointError(f"{folder} was trained on other data ({source}) than {task.source}; "
+            raise CheckpointError(f"{folder} was trained on other data ({short(source)}) than {task.source}; "
                                   "resume with the data that it was trained on")
         run = cls(task, backend)
         run.state = fill(run.state, tensors, str(folder), "state")
         run.step = facts["step"]
-        run.losses, run.norms = (list(map(float, tensors.get(k, ()))) for k in ("losses", "norms"))
-        run.scored = [(int(x["step"]), float(x["value"])) for x in facts.get("scored", ())]
+        run.losses, run.norms = (_curve(tensors, name, run.step, folder) for name in ("losses", "norms"))
+        run.scored = _scored(facts.get("scored", []), run.step, folder)
         return run
+
+
+def _curve(tensors: Tensors, name: str, steps: int, folder: Any) -> list[float]:
+    """One number for each step that was done."""
+    found = tensors.get(name, np.zeros(0))
+    if found.shape != (steps,) or found.dtype != np.float64:
+        raise CheckpointError(f"{folder} is damaged: it is said to be at step {steps}, but {name} is {found.dtype}{list(found.shape)}")
+    values: list[float] = found.tolist()
+    return values
+
+
+def _scored(found: Any, steps: int, folder: Any) -> list[tuple[int, float]]:
+    """The evaluations so far."""
+    if not isinstance(found, list) or not all(isinstance(x, dict) and type(x.get("step")) is int and 0 <= x["step"] <= steps
+                                              and type(x.get("value")) is float for x in found):
+        raise CheckpointError(f"{folder} is damaged: its evaluations are not a step and a value each")
+    return [(x["step"], x["value"]) for x in found]
 
 
 def open_task(folder: str | pathlib.Path, name: str | None = None) -> tuple[Task, Facts, Tensors]:
@@ -128,8 +146,8 @@ def open_task(folder: str | pathlib.Path, name: str | None = None) -> tuple[Task
     from nagraph.models.tasks import TASKS, task_class
 
     facts, tensors = checkpoint.read(folder, name)
-    if facts.get("model") not in TASKS:
-        raise CheckpointError(f"{folder} is a checkpoint of {facts.get('model')!r}; there is {', '.join(TASKS)}")
+    if facts.get("model") not in list(TASKS):
+        raise CheckpointError(f"{folder} is a checkpoint of {short(facts.get('model'))!r}; there is {', '.join(TASKS)}")
     kind = task_class(facts["model"])
     recipe = read_recipe(kind.Recipe, facts.get("recipe"), folder)
     known = facts.get("facts")
@@ -137,8 +155,10 @@ def open_task(folder: str | pathlib.Path, name: str | None = None) -> tuple[Task
         raise CheckpointError(f"{folder}: the checkpoint does not say what its data were like")
     try:
         task = kind(recipe, known)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder}: the checkpoint does not say what its data were like: {type(error).__name__} {error}") from None
+    except NagraphError as error:
+        raise CheckpointError(f"{folder}: the checkpoint does not say what its data were like: {error}") from None
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+        raise CheckpointError(f"{folder}: the checkpoint does not say what its data were like") from None
     task.check_claims({n: a.shape for n, a in tensors.items()}, folder)
     return task, facts, tensors
 

@@ -22,6 +22,7 @@ def command(folder: pathlib.Path, data: pathlib.Path | None, backend: str | None
     """
     from nagraph.cli.terminal import console
     from nagraph.cli.training import figures
+    from nagraph.files import short
     from nagraph.models import checkpoint
     from nagraph.models.training import load_model
 
@@ -33,7 +34,7 @@ def command(folder: pathlib.Path, data: pathlib.Path | None, backend: str | None
     out.print(f"data      {task.describe()}")
     known = facts.get("data")
     if not isinstance(known, dict) or known.get("sha256") != task.sha256:
-        out.print("          other data than it was trained on" + (f" ({known.get('source')})" if isinstance(known, dict) else ""))
+        out.print("          other data than it was trained on" + (f" ({short(known.get('source'))})" if isinstance(known, dict) else ""))
     out.print(figures(task, task.scores(model, backend), facts["step"]))
     for note in task.notes():
         out.print(note)

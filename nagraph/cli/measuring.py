@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from nagraph.errors import DataError
+from nagraph.files import read_json
 
 FORMAT = "nagraph bench 1"
 #: Calls of a round, at least.
@@ -110,14 +111,14 @@ def save(path: pathlib.Path, about: Mapping[str, Any], rows: list[Row]) -> None:
 
 def load(path: pathlib.Path) -> tuple[dict[str, Any], list[Row]]:
     """Results that `save` wrote. DataError if the file is something else."""
+    found = read_json(path, DataError)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
         if found["format"] != FORMAT:
             raise ValueError(f"its format is {found['format']!r}, not {FORMAT!r}")
         rows = [Row(r["name"], r["column"], tuple(map(float, r["rounds"])), float(r["flops"])) for r in found.pop("rows")]
         if not all(r.rounds and all(t > 0 for t in r.rounds) for r in rows):
             raise ValueError("a row has no times")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         what = f"it has no {error}" if isinstance(error, KeyError) else error
         raise DataError(f"{path} holds no results of nagraph bench: {what}") from None
     return found, rows

@@ -7,6 +7,7 @@ import sys
 import click
 
 from nagraph.errors import DataError, ParseError
+from nagraph.files import read_text
 
 
 @click.command(short_help="Run passes on a graph in the text form.")
@@ -19,18 +20,16 @@ def command(file: str, passes: str, verify: bool) -> None:
     from nagraph.ir.printer import format_graph
     from nagraph.pipeline import DEFAULT, Pipeline
 
-    try:
-        if file == "-":
-            text = sys.stdin.read()
-        else:
-            with open(file, encoding="utf-8") as opened:
-                text = opened.read()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is no UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}") from None
-    except OSError as error:
-        raise DataError(f"{file} can't be read: {error.strerror or error}") from None
+    text = _standard_input() if file == "-" else read_text(file, DataError)
     try:
         graph = ng.parse(text)
     except ParseError as error:
         raise DataError(f"{file}: {error}") from None
     click.echo(format_graph(Pipeline.parse(passes or DEFAULT, verify=verify)(graph)))
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise DataError(f"standard input is no UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}") from None

@@ -10,6 +10,7 @@ import click
 
 from nagraph.cli.info import backend_option, check_backend
 from nagraph.errors import CheckpointError
+from nagraph.files import locked
 
 
 class _Models(click.Group):
@@ -45,8 +46,9 @@ def _command(kind: Any) -> click.Command:
 
         check_backend(backend)
         folder = out or pathlib.Path("runs") / kind.name
-        run = open_run(kind, folder, data, resume, backend, {k: v for k, v in recipe.items() if v is not None}, steps)
-        train(run, Plan(folder, steps, keep, evaluate_every, patience, tensorboard, data, backend))
+        with locked(folder, CheckpointError):
+            run = open_run(kind, folder, data, resume, backend, {k: v for k, v in recipe.items() if v is not None}, steps)
+            train(run, Plan(folder, steps, keep, evaluate_every, patience, tensorboard, data, backend))
 
     made = click.command(kind.name, short_help=f"{kind.about[0].upper()}{kind.about[1:].split(' (')[0]}.")(train)
     made.help = (f"Train {kind.name}: {kind.about}. The figure that counts is {kind.metric}.\n\nCtrl-C stops after the step in hand and "
