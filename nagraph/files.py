@@ -49,28 +49,34 @@ def read_bytes(path: str | pathlib.Path, most: int | None = None) -> bytes:
     return found
 
 
-def read_text(path: str | pathlib.Path, error: type[NagraphError], missing: str = "", most: int | None = SETTINGS_NBYTES) -> str:
-    """A regular file as UTF-8. The error, in a sentence: `missing` if there is no such file, else what is wrong with it."""
+def read_text(path: str | pathlib.Path, error: type[NagraphError], most: int | None = SETTINGS_NBYTES) -> str:
+    """A regular file as UTF-8; the error, in a sentence, for anything else."""
+    content = _read(path, error, f"{path} does not exist", most)
     try:
-        return read_bytes(path, most).decode("utf-8")
-    except (FileNotFoundError, NotADirectoryError):
-        raise error(missing or f"{path} does not exist") from None
-    except OSError as problem:
-        raise error(f"{path} can't be read: {problem.strerror or problem}") from None
+        return content.decode("utf-8")
     except UnicodeDecodeError as problem:
         raise error(f"{path} is no UTF-8 text: byte {problem.start} is 0x{problem.object[problem.start]:02x}") from None
 
 
 def read_json(path: str | pathlib.Path, error: type[NagraphError], missing: str = "") -> dict[str, Any]:
-    """The object in a JSON file. The error as `read_text` gives it, or for what is no JSON, or no object."""
-    text = read_text(path, error, missing)
+    """The object in a JSON file; the error, in a sentence, for anything else: `missing` if there is no such file."""
+    content = _read(path, error, missing or f"{path} does not exist", SETTINGS_NBYTES)
     try:
-        found = json.loads(text)
+        found = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as problem:
         raise error(f"{path} is damaged: {problem}") from None
     if not isinstance(found, dict):
         raise error(f"{path} is damaged: it holds a {type(found).__name__} in place of an object with names")
     return found
+
+
+def _read(path: str | pathlib.Path, error: type[NagraphError], missing: str, most: int | None) -> bytes:
+    try:
+        return read_bytes(path, most)
+    except (FileNotFoundError, NotADirectoryError):
+        raise error(missing) from None
+    except OSError as problem:
+        raise error(f"{path} can't be read: {problem.strerror or problem}") from None
 
 
 def is_plain_name(name: Any) -> bool:

@@ -8,7 +8,6 @@ waits for imports, which end soon, and for whatever else asks for that (`hold`).
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import sys
 import threading
@@ -81,7 +80,7 @@ def _await_imports() -> None:
                         for name in _imports(frame) if name.partition(".")[0] in _CLOSED]:
         # That waits until it is there, and finds out where two imports wait for one another.
         with contextlib.suppress(Exception):  # an error is the importer's
-            importlib.import_module(importing[-1])  # the outermost
+            __import__(importing[-1])  # the outermost
 
 
 def _imports(frame: FrameType | None) -> Iterator[str]:
