@@ -354,7 +354,7 @@ class Select(Elementwise):
 class Clip(Elementwise):
     """Limits: y = min(max(x, low), high). The derivative passes inside the closed interval, to a limit outside it.
 
-    Where low > high nothing is inside: y is high, and so is where the derivative goes.
+    Where low >= high nothing is inside: y is high, and so is where the derivative goes.
     """
 
     dtypes = ANY - {BOOL}
@@ -372,7 +372,7 @@ class Clip(Elementwise):
 
     def partials(self, y: Value, x: Value, low: Value, high: Value) -> tuple[Value, Value, Value]:
         one, zero = _scalar(1, y), _scalar(0, y)
-        above = (x > high) | (low > high)
+        above = (x > high) | (low >= high)
         below = (x < low) & ~above
         inside = ~(above | below)
         return where(inside, one, zero), where(below, one, zero), where(above, one, zero)

@@ -218,12 +218,22 @@ class Arctan(Transcendental):
 
 @op
 class Arctan2(Transcendental):
-    """z = the angle of the point (x, y): arctan(y / x) in the right quadrant. Operands: y, x."""
+    """z = the angle of the point (x, y): arctan(y / x) in the right quadrant. Operands: y, x. Derivative 0 at the origin."""
 
     reference = staticmethod(np.arctan2)
 
     def partials(self, z: Value, y: Value, x: Value) -> tuple[Any, Any]:
-        norm = square(x) + square(y)
+        """x / (x² + y²) and -y / (x² + y²), with both divided by the larger first: the squares neither overflow nor vanish."""
+        from nagraph.ops.comparison import equal
+        from nagraph.ops.elementwise import abs as abs_of
+        from nagraph.ops.elementwise import maximum, where
+        from nagraph.ops.region import stop_gradient
+
+        larger = stop_gradient(maximum(abs_of(x), abs_of(y)))  # cancels, and so does its derivative
+        origin, one = equal(larger, np.zeros((), x.dtype)), np.ones((), x.dtype)
+        size = where(origin, one, larger)
+        x, y = x / size, y / size
+        norm = where(origin, one, square(x) + square(y)) * size
         return x / norm, -y / norm
 
     def samples(self, rng: np.random.Generator) -> Any:
