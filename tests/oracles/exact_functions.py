@@ -101,11 +101,13 @@ def logsumexp(xs: Vector) -> Real:
 
 def softmax(xs: Vector) -> list[Real]:
     es = [mp.exp(x) for x in xs]
-    return [e / total(es) for e in es]
+    whole = total(es)
+    return [e / whole for e in es]
 
 
 def log_softmax(xs: Vector) -> list[Real]:
-    return [x - logsumexp(xs) for x in xs]
+    whole = logsumexp(xs)
+    return [x - whole for x in xs]
 
 
 def variance(xs: Vector) -> Real:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,7 @@ def expected(name: str, f: Callable[..., Any], point: Point, argument: int, orde
         low, high = (math.copysign(INF, v) if abs(v) > 3e38 else v for v in (low, high))
     if math.isnan(low) and math.isnan(high):
         return None
-    if any(abs(x) >= NAN_AT_INFINITY.get(name, 2 * INF) for x in point):
+    if any(abs(x) >= NAN_AT_INFINITY.get(name, math.nan) for x in point):
         return math.isnan
     low, high = (high if math.isnan(low) else low), (low if math.isnan(high) else high)
     if close(low, high):
@@ -95,7 +95,7 @@ def expected(name: str, f: Callable[..., Any], point: Point, argument: int, orde
     if math.isinf(low) and math.isinf(high):
         return lambda v: not math.isfinite(v)
     kink = KINKS.get(name)
-    assert kink is not None and kink.order == order, f"{name}: derivative {order} at {point} is between {low} and {high}; write a convention"
+    assert kink is not None and kink.order == order, f"{name}: derivative {order} at {point} is in [{low}, {high}]; write a convention"
     value = kink.value(argument, *point)
     assert min(low, high) - 1e-9 <= value <= max(low, high) + 1e-9, f"{name}: by convention {value} at {point}, but not in [{low}, {high}]"
     return lambda v: close(v, value, dtype)
@@ -104,7 +104,7 @@ def expected(name: str, f: Callable[..., Any], point: Point, argument: int, orde
 def check(name: str, f: Callable[..., Any], theirs: Callable[..., Any], points: Sequence[Point], dtype: str = "float64") -> None:
     wrong = []
     for argument in range(len(points[0])):
-        found = {b: elementwise(f, points, argument, b, dtype) for b in ("llvm", "numpy")}
+        found = {b: elementwise(f, points, argument, b, dtype) for b in (("llvm", "numpy") if dtype == "float64" else ("llvm",))}
         for order in (1, 2):
             for k, point in enumerate(points):
                 right = expected(name, theirs, point, argument, order, dtype)
@@ -114,18 +114,23 @@ def check(name: str, f: Callable[..., Any], theirs: Callable[..., Any], points: 
     assert not wrong, "\n".join(["", *wrong])
 
 
+def distinct(names: Iterable[str]) -> list[str]:
+    """Of several names for one function the first."""
+    return list({function(n): n for n in reversed([*names])}.values())[::-1]
+
+
 def numbers(dtype: str, every: Sequence[float] = NUMBERS) -> list[Point]:
     """float32 is tried where neither squares nor their reciprocals leave its range."""
     return [(x,) for x in every if dtype == "float64" or x == 0 or 1e-8 <= abs(x) <= 1e3 or math.isinf(x)]
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("name", exact.UNARY)
+@pytest.mark.parametrize("name", distinct(exact.UNARY))
 def test_functions_of_one_number(name: str, dtype: str) -> None:
     check(name, function(name), exact.UNARY[name], numbers(dtype), dtype)
 
 
-@pytest.mark.parametrize("name", exact.SEVERAL)
+@pytest.mark.parametrize("name", distinct(exact.SEVERAL))
 def test_functions_of_several_numbers(name: str) -> None:
     check(name, function(name), exact.SEVERAL[name], GRIDS[name])
 
