@@ -11,6 +11,7 @@ from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.op import Array
 from nagraph.ops.base import Primitive
 from nagraph.pipeline import graph_pass
+from nagraph.plan.constants import affordable
 
 
 @graph_pass
@@ -21,8 +22,8 @@ class Fold:
     Before   %0 = const{2.0}   %1 = const{3.0}   %2 = multiply(%0, %1)
     After    %2 = const{6.0}
 
-    Results above `max_elements` elements stay computed, and so does a view that is larger than its
-    operand: a broadcast zero is cheaper than its bytes. What is computed from such a view is folded.
+    Results above `max_elements` elements stay computed, and so does what reads or works much (`nagraph.plan.constants`), and a
+    view that is larger than its operand: a broadcast zero is cheaper than its bytes. What is computed from such a view is folded.
     """
 
     max_elements: int = 1024
@@ -36,7 +37,7 @@ class Fold:
                 return None
             if (not isinstance(node.op, Primitive) or node.op.effect or node.op.can_fail or node.op.regions
                     or any(v not in known for v in node.operands)
-                    or any(r.type.size > self.max_elements for r in node.results)
+                    or any(r.type.size > self.max_elements for r in node.results) or not affordable(node)
                     or not choices.takes("fold", True, str(node.op), len(known))):
                 return None
             found = node.op.evaluate(*(known[v] for v in node.operands))

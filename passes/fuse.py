@@ -8,9 +8,10 @@ from nagraph import choices
 from nagraph.ir.graph import Graph, Node
 from nagraph.pipeline import graph_pass
 from nagraph.plan.decision import Decision, Why, region_label
-from nagraph.plan.groups import grow
+from nagraph.plan.constants import HOIST_NBYTES
+from nagraph.plan.groups import Made, grow
 from nagraph.plan.outline import outlined
-from nagraph.plan.regions import made_of_indices
+from nagraph.plan.regions import joins, made_of_indices
 
 
 @graph_pass
@@ -34,8 +35,10 @@ class Fuse:
     def __call__(self, graph: Graph, why: Why | None = None) -> Graph:
         regions = []
         everywhere = made_of_indices(graph) if self.kernels else {}
-        for g in grow(graph, self.max_nodes, self.kernels, everywhere, why):
-            pays = self._pays(graph, g)
+        groups = grow(graph, self.max_nodes, self.kernels, everywhere, why)
+        grown = {n for g in groups for n in g}
+        for g in [*groups, *([n] for n in graph.nodes if n not in grown and self._reads_made(n, everywhere))]:
+            pays = self._pays(graph, g, everywhere)
             if pays:
                 regions.append(g)
             if why:
@@ -43,8 +46,15 @@ class Fuse:
                 why(Decision(tuple(g), pays, reason, _saved(graph, g)))
         return outlined(graph, regions, everywhere) if regions else graph
 
-    def _pays(self, graph: Graph, region: list[Node]) -> bool:
+    def _reads_made(self, node: Node, everywhere: Made) -> bool:
+        """Whether a node reads a large value that its kernel can make of indices: then it is a region with what makes it."""
+        return (node.results[0] not in everywhere and joins(node)
+                and any(v in everywhere and v.type.nbytes > HOIST_NBYTES for v in node.operands))
+
+    def _pays(self, graph: Graph, region: list[Node], everywhere: Made) -> bool:
         inside = set(region)
+        if len(region) == 1:
+            return self._reads_made(region[0], everywhere)
         between = (r for n in region for r in n.results if not n.op.view and any(u in inside for u in graph.uses[r]))
         pays = any(r.type.nbytes >= self.min_nbytes for r in between)
         return choices.takes("fuse", pays, region_label(region), len(region))

@@ -62,6 +62,8 @@ class KernelLowering(Lowering):
     refused: values that nothing is to be placed in, and that stand row-major.
     """
 
+    spreads = False
+
     def __init__(self, graph: Graph, donations: Mapping[int, int], refused: Collection[Value] = (), inner: Inner | None = None):
         self.placed, self.joined = placements(graph, refused)
         self.wholes = {p.whole for p in self.placed.values()}

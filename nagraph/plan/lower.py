@@ -9,12 +9,11 @@ import numpy as np
 
 from nagraph import choices
 from nagraph.ir.cached import cached_property
-from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.types import DTYPES, TensorType
-from nagraph.ops.base import Primitive
 from nagraph.ops.control import Scan, WhileLoop
 from nagraph.ops.region import Call
+from nagraph.plan.constants import constants
 from nagraph.plan.live_ranges import last_uses, view_roots
 from nagraph.plan.offsets import assign_offsets
 from nagraph.plan.plan import Blocks, Buffer, Plan, Slot, Step
@@ -22,8 +21,6 @@ from nagraph.plan.rows import RowForm, block_graph, row_bytes, row_form
 
 #: A block of rows of a fused region: its widest tensor fills this many bytes, so that a few of them stay in cache.
 BLOCK_NBYTES = 1 << 17
-#: Nodes whose operands are all constant are computed when the plan is made, up to this size.
-HOIST_NBYTES = 1 << 18
 
 
 def lower(graph: Graph, donations: Mapping[int, int] | None = None) -> Plan:
@@ -37,10 +34,13 @@ def lower(graph: Graph, donations: Mapping[int, int] | None = None) -> Plan:
 class Lowering:
     """A plan in the making. What depends on how nodes are computed, a backend may define anew."""
 
+    #: Whether a view of a constant that is larger than it needs no memory: so it is in NumPy.
+    spreads = True
+
     def __init__(self, graph: Graph, donations: dict[int, int]):
         self.graph = graph
         self.donations = donations
-        self.constants = _constants(graph)
+        self.constants = constants(graph, self.spreads)
         self.order = [n for n in _donated_last(graph, donations) if not n.results or any(r not in self.constants for r in n.results)]
         #: The place of the last node that can end the call: donated arrays are written after it.
         self.decided = max((t for t, n in enumerate(self.order) if n.op.may_end_the_call), default=-1)
@@ -213,7 +213,9 @@ class Lowering:
 
     def _lowered(self, graph: Graph) -> Plan:
         if id(graph) not in self.nested:
-            self.nested[id(graph)] = type(self)(graph, {}).plan()
+            inner = type(self)(graph, {})
+            inner.nested = self.nested
+            self.nested[id(graph)] = inner.plan()
         return self.nested[id(graph)]
 
     # -- slots and buffers ----------------------------------------------------------------------------
@@ -246,22 +248,6 @@ class Lowering:
         elif isinstance(node.op, WhileLoop):
             types += [r.type for r in node.results] + [TensorType(DTYPES["bool"], ())]
         return types
-
-
-def _constants(graph: Graph) -> dict[Value, np.ndarray[Any, Any]]:
-    """Constants, and what follows from constants alone: computed once, with the plan, unless it is large and no view."""
-    known: dict[Value, np.ndarray[Any, Any]] = {}
-    for node in graph.nodes:
-        op = node.op
-        if isinstance(op, Constant):
-            known[node.result] = op.array
-        elif isinstance(op, Primitive) and not (op.effect or op.can_fail or op.regions) and all(v in known for v in node.operands):
-            if op.view or not node.operands:
-                known[node.result] = op.reference(*(known[v] for v in node.operands))
-            elif sum(r.type.nbytes for r in node.results) <= HOIST_NBYTES and choices.takes("hoist", True, len(known)):
-                found = op.evaluate(*(known[v] for v in node.operands))
-                known.update(zip(node.results, found if isinstance(found, tuple) else (found,)))
-    return known
 
 
 def _donated_last(graph: Graph, donations: Mapping[int, int]) -> tuple[Node, ...]:

@@ -18,20 +18,22 @@ def outlined(graph: Graph, regions: list[list[Node]], everywhere: Made) -> Graph
     """The graph with each region replaced by a call, in a topological order that keeps the old one where it can."""
     index = {n: i for i, n in enumerate(graph.nodes)}
     unit_of: dict[Node, tuple[Node, ...]] = {n: (n,) for n in graph.nodes}
+    grouped: set[tuple[Node, ...]] = set()
     for region in regions:
         members = tuple(sorted(region, key=index.__getitem__))
         unit_of.update(dict.fromkeys(members, members))
+        grouped.add(members)
     kept = set(graph.outputs)
     inside: set[Node] = set()  # constants, and what is made everywhere, that the regions have now
     for node in reversed(graph.nodes):
         v = node.results[0] if node.results else None
         if (isinstance(node.op, Constant) or v in everywhere) and v not in kept and all(
-                len(unit_of[u]) > 1 or u in inside for u in graph.uses[node.result]):
+                unit_of[u] in grouped or u in inside for u in graph.uses[node.result]):
             inside.add(node)
     renamed: dict[Value, Value] = {}
     nodes: list[Node] = []
     for unit in _ordered(graph, unit_of, index):
-        if len(unit) == 1:
+        if unit not in grouped:
             (node,) = unit
             if node in inside:
                 continue

@@ -1,0 +1,61 @@
+"""Constants of a plan: what follows from constants alone, and is cheap enough to be computed by the compiler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nagraph import choices
+from nagraph.errors import MissingRuleError
+from nagraph.ir.constant import Constant
+from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ops.base import Primitive
+
+Array = np.ndarray[Any, Any]
+
+#: Nodes whose operands are all constant are computed when the plan is made, up to this size of their results.
+HOIST_NBYTES = 1 << 18
+#: And up to so many bytes of operands, as large as they are read, and operations.
+MOST_NBYTES, MOST_FLOPS = 1 << 24, 1 << 23
+
+
+def affordable(node: Node) -> bool:
+    """Whether a compiler may evaluate a node: it is a view, or neither what it reads nor its work is large."""
+    if node.op.view:
+        return True
+    values = (*node.operands, *node.results)
+    if sum(v.type.nbytes for v in values) > MOST_NBYTES:
+        return False
+    try:
+        return node.op.cost(*(v.type for v in node.operands)).flops <= MOST_FLOPS
+    except MissingRuleError:
+        return True
+
+
+def constants(graph: Graph, spreads: bool) -> dict[Value, Array]:
+    """Constants, and what follows from constants alone: computed once, with the plan, unless it is large.
+
+    spreads: views that are larger than what they show, such as a row repeated, count whatever their size; else only one number
+    repeated does, since a backend would have to write out the others.
+    """
+    known: dict[Value, Array] = {}
+    for node in graph.nodes:
+        op = node.op
+        if isinstance(op, Constant):
+            known[node.result] = op.array
+        elif isinstance(op, Primitive) and not (op.effect or op.can_fail or op.regions) and all(v in known for v in node.operands):
+            _add(known, node, spreads)
+    return known
+
+
+def _add(known: dict[Value, Array], node: Node, spreads: bool) -> None:
+    op: Any = node.op
+    nbytes = sum(r.type.nbytes for r in node.results)
+    if op.view or not node.operands:
+        found = op.reference(*(known[v] for v in node.operands))
+        if spreads or nbytes <= max(HOIST_NBYTES, *(v.type.nbytes for v in node.operands), 0) or not any(found.strides):
+            known[node.result] = found
+    elif nbytes <= HOIST_NBYTES and affordable(node) and choices.takes("hoist", True, len(known)):
+        evaluated = op.evaluate(*(known[v] for v in node.operands))
+        known.update(zip(node.results, evaluated if isinstance(evaluated, tuple) else (evaluated,)))
