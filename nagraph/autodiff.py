@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from nagraph.errors import MissingRuleError
 from nagraph.ir.builder import Builder, current, located
-from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ir.graph import Graph, Node, Value, kept
 from nagraph.ir.types import TensorType, is_float
 from nagraph.narrowing import narrowed
 from nagraph.ops.base import add_tangents
@@ -129,6 +129,7 @@ def pushforward(graph: Graph, operands: Sequence[Value], tangents: Sequence[Mayb
     return [env[v] for v in graph.outputs], [moved.get(v) for v in graph.outputs]
 
 
+@kept
 def vjp_graph(graph: Graph, wrt: Sequence[int] | None = None, seeds: Sequence[int] | None = None,
               name: str = "", with_outputs: bool = False) -> Graph:
     """The graph (inputs, cotangents of the outputs `seeds`) -> cotangents of the inputs `wrt`, zeros made explicit."""

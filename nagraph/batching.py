@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nagraph.errors import MissingRuleError
 from nagraph.ir.builder import Builder, current, located
-from nagraph.ir.graph import Graph, Value
+from nagraph.ir.graph import Graph, Value, kept
 from nagraph.ir.types import BOOL, TensorType, is_float
 
 
@@ -32,6 +32,7 @@ def batched_call(graph: Graph, size: int, operands: Sequence[Value], batched: Se
     return [env[v] for v in graph.outputs]
 
 
+@kept
 def batch_graph(graph: Graph, size: int, batched: Sequence[bool]) -> Graph:
     """The graph of `size` examples at once; every output gets the batch axis."""
     with Builder() as builder:
@@ -70,6 +71,7 @@ def batched_call_where(taken: Value, graph: Graph, size: int, operands: Sequence
     return [with_batch_axis(x, b, size) for x, b in batched_call(graph, size, operands, batched)]
 
 
+@kept
 def harmless(graph: Graph) -> Graph:
     """The graph with one more input in front, a bool[]: where that does not hold, nothing in it ends the call.
 

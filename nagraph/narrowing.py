@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from nagraph import choices
 from nagraph.ir.builder import Builder
 from nagraph.ir.constant import Constant
-from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ir.graph import Graph, Node, Value, kept
 from nagraph.ir.op import Box, Op, whole
 from nagraph.ops.movement import Slice
 from nagraph.ops.region import Call
@@ -55,6 +55,11 @@ def _narrowed(graph: Graph, boxes: Sequence[Box], inputs_as_well: bool = False) 
     return Graph(graph.name, inputs, builder.nodes, outputs), taken
 
 
+@kept
+def _narrowed_body(body: Graph, boxes: tuple[Box, ...]) -> tuple[Graph, list[Box]]:
+    return _narrowed(body, boxes, inputs_as_well=True)
+
+
 def _joined(found: Iterable[tuple[Value, Box]], wanted: dict[Value, Box] | None = None) -> dict[Value, Box]:
     """`wanted` with these boxes: for each value the smallest one that holds all of its boxes."""
     wanted = {} if wanted is None else wanted
@@ -82,7 +87,7 @@ def _call(op: Call, boxes: Sequence[Box]) -> tuple[Op, Sequence[Box]] | None:
     """A call whose body computes parts alone. Its derivative is that of its body."""
     if op.kind == "fused" or list(boxes) == [whole(v.shape) for v in op.body.outputs]:
         return None
-    body, needed = _narrowed(op.body, boxes, inputs_as_well=True)
+    body, needed = _narrowed_body(op.body, tuple(boxes))
     return None if body is op.body else (Call(op.label, op.kind, body), needed)
 
 

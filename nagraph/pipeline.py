@@ -53,11 +53,18 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
-def apply(step: Pass, graph: Graph) -> Graph:
-    """The pass on every region, innermost first, then on the graph itself; fused regions stay as they were made."""
+def apply(step: Pass, graph: Graph, done: dict[int, Graph] | None = None) -> Graph:
+    """The pass on every region, innermost first, then on the graph itself; fused regions stay as they were made.
+
+    done: what became of regions so far, by their identity. Each is visited once, however many graphs hold it.
+    """
     if getattr(step, "pass_name", "") in WHOLE:
         return step(graph)
-    return step(graph.map_regions(lambda region: apply(step, region), skip=lambda op: getattr(op, "kind", "") == "fused"))
+    done = {} if done is None else done
+    if id(graph) not in done:
+        done[id(graph)] = step(graph.map_regions(
+            lambda region: apply(step, region, done), skip=lambda op: getattr(op, "kind", "") == "fused"))
+    return done[id(graph)]
 
 
 @dataclass(frozen=True)

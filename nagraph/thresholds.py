@@ -92,8 +92,7 @@ def setting(choose: Callable[[Threshold], Any]) -> Iterator[None]:
     Executables that were compiled before keep their kernels: make functions anew (`ng.jit`) inside. Not for several threads.
     """
     global _changed
-    from nagraph.kernel.blocks import blocks
-
+    blocks = importlib.import_module("nagraph.kernel.blocks").blocks  # what it remembers follows from thresholds
     own = {t: t.own for t in THRESHOLDS}
     before, words = [(t, t.value) for t in THRESHOLDS], _changed
     after = [(t, choose(t)) for t in THRESHOLDS]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from nagraph import choices
 from nagraph.ir.graph import Graph, Node
 from nagraph.pipeline import graph_pass
-from nagraph.plan.decision import Decision, Why, region_label
 from nagraph.plan.constants import HOIST_NBYTES
+from nagraph.plan.decision import Decision, Why, region_label
 from nagraph.plan.groups import Made, grow
 from nagraph.plan.outline import outlined
 from nagraph.plan.regions import joins, made_of_indices

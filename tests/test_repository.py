@@ -81,7 +81,6 @@ LATE: dict[str, tuple[str, ...]] = {
     "ops": ("autodiff", "batching", "kernel.functions"),
     "protocols": ("numpy",),  # NumPy's functions, on traced values
     "tracing": ("numpy",),
-    "thresholds": ("kernel.blocks",),  # whose cache follows from them
     "transforms": ("compiler", "numpy"),  # outside `jit`, a transform runs as if jitted
     "batching": ("ops",),  # what is not batched is broadcast
     "pipeline": ("ops",),  # its differential observer interprets graphs

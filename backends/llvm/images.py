@@ -50,8 +50,16 @@ def key_of(graph: Graph, options: str, donations: Mapping[int, int]) -> str | No
 
 
 def _ops(graph: Graph) -> set[Op]:
-    found = {n.op for n in graph.nodes}
-    return found.union(*(_ops(region) for op in found for region in op.regions.values()))
+    """The ops of a graph and its regions, each of which is visited once."""
+    found: set[Op] = set()
+    waiting, seen = [graph], {id(graph)}
+    while waiting:
+        ops = {n.op for n in waiting.pop().nodes}
+        regions = [r for op in ops - found for r in op.regions.values() if id(r) not in seen]
+        seen.update(map(id, regions))
+        waiting += regions
+        found |= ops
+    return found
 
 
 def store(key: str, image: Image, lowered: Lowered) -> None:

@@ -56,6 +56,7 @@ class Lowered:
         self.constants: list[Array] = []
         self.functions: dict[str, Function] = {}
         self._numbers: dict[Place, int] = {}
+        self._compiled: dict[int, tuple[Kernel, Function]] = {}
         self._loops = 0
         self._donates = bool(plan.donations)
         self._rejected: int | None = None
@@ -77,6 +78,13 @@ class Lowered:
         if self._rejected is not None:
             self.patch(self._rejected, self.here())
         self.flush()
+
+    def function_of(self, kernel: Kernel) -> Function:
+        """The compiled kernel. A region that is run often has one kernel object for all its launches."""
+        if id(kernel) not in self._compiled:
+            known = all(cache.knows(i.op) for s in kernel.stages for i in s.body if isinstance(i, Apply))
+            self._compiled[id(kernel)] = kernel, compiled(str(kernel), lambda module, name: emit(module, kernel, name), keep=known)
+        return self._compiled[id(kernel)][1]
 
     @property
     def scratch_nbytes(self) -> int:
@@ -238,8 +246,7 @@ class _PlanLowering:
             self._launch(found.kernel, slots, step.node)
 
     def _launch(self, kernel: Kernel, slots: Sequence[int], node: Node | None) -> None:
-        known = all(cache.knows(i.op) for s in kernel.stages for i in s.body if isinstance(i, Apply))
-        function = compiled(str(kernel), lambda module, name: emit(module, kernel, name), keep=known)
+        function = self.program.function_of(kernel)
         if function.emitted.units:
             self.program.launch(Launch(function, tuple(slots), kernel.outputs, kernel, node))
 

@@ -25,8 +25,10 @@ def new_arena(nbytes: int) -> Array:
 class Program:
     """run(inputs, outputs) computes the plan's graph into the arrays `outputs`. One call at a time: it owns its arena."""
 
-    def __init__(self, plan: Plan, arena: Array):
+    def __init__(self, plan: Plan, arena: Array, known: dict[tuple[int, int], Program] | None = None):
         self.plan = plan
+        #: The programs of regions, by plan and place in memory: they run one after another.
+        self._known = {} if known is None else known
         self.env: list[Any] = [None] * len(plan.slots)
         for i, array in plan.constants.items():
             self.env[i] = array
@@ -70,7 +72,7 @@ class Program:
             fn: Fn = step.node.op.into([v.type for v in step.node.operands], [v.type for v in step.node.results])
             return fn
         arena, *rest = (self.env[s] for s in step.scratch)
-        programs = [Program(p, arena) for p in step.nested]
+        programs = [self._inner(p, arena) for p in step.nested]
         op, count = step.node.op, len(step.operands)
         if step.blocks is not None:
             return _by_rows(step, programs)
@@ -84,6 +86,12 @@ class Program:
 
             return cond
         return lambda *arrays: programs[0].run(arrays[:count], arrays[count:])
+
+    def _inner(self, plan: Plan, arena: Array) -> Program:
+        key = id(plan), arena.ctypes.data
+        if key not in self._known:
+            self._known[key] = Program(plan, arena, self._known)
+        return self._known[key]
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
         """Compute the graph on `inputs` into `outputs`."""

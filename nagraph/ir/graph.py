@@ -6,14 +6,20 @@ never changes: a pass makes a new one, which shares all nodes and values that it
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from nagraph import choices
 from nagraph.ir.cached import cached_property
 from nagraph.ir.location import Location
 from nagraph.ir.op import Op
 from nagraph.ir.operators import Operators
 from nagraph.ir.types import DType, TensorType
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Value(Operators):
@@ -150,10 +156,27 @@ class Graph:
     def _hash(self) -> int:
         return hash(self.structure)
 
+    @cached_property
+    def _token(self) -> _Token:
+        """One object for all graphs of equal structure, so that regions are compared once, however often graphs hold them."""
+        return _TOKENS.setdefault(self.structure, _Token())
+
+    @cached_property
+    def total_nodes(self) -> int:
+        """Its nodes and those of regions, these as often as they are held."""
+        return len(self.nodes) + sum(g.total_nodes for node in self.nodes for g in node.op.regions.values())
+
+    @cached_property
+    def derived(self) -> dict[Any, Any]:
+        """What was made of the graph, by what made it: see `kept`."""
+        return {}
+
     def __eq__(self, other: object) -> bool:
-        return self is other or (
-            isinstance(other, Graph) and self._hash == other._hash and self.structure == other.structure
-        )
+        if self is other or not isinstance(other, Graph):
+            return self is other
+        if self._token is other._token:
+            return True
+        return self._hash == other._hash and self.structure == other.structure  # two threads may have made a token each
 
     def __hash__(self) -> int:
         return self._hash
@@ -234,3 +257,29 @@ class Graph:
 
     def __repr__(self) -> str:
         return f"<Graph {self.name}: {len(self.inputs)} inputs, {len(self.nodes)} nodes, {len(self.outputs)} outputs>"
+
+
+class _Token:
+    """Stands for a structure."""
+
+    __slots__ = ("__weakref__",)
+
+
+_TOKENS: weakref.WeakValueDictionary[tuple[Any, ...], _Token] = weakref.WeakValueDictionary()
+
+
+def kept(make: Callable[Concatenate[Graph, P], T]) -> Callable[Concatenate[Graph, P], T]:
+    """A function of a graph whose result is kept with it: what transforms make of a region that graphs hold often is made once.
+
+    Its other arguments are hashable, or sequences of what is. Choices count as one of them.
+    """
+
+    @wraps(make)
+    def made(graph: Graph, *args: P.args, **kwargs: P.kwargs) -> T:
+        given = (tuple(a) if isinstance(a, (list, range)) else a for a in (*args, *kwargs.values()))
+        key = (make, *given, *kwargs, choices.current())
+        if key not in graph.derived:
+            graph.derived[key] = make(graph, *args, **kwargs)
+        return graph.derived[key]  # type: ignore[no-any-return]
+
+    return made  # type: ignore[return-value]

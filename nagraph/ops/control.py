@@ -9,7 +9,7 @@ import numpy as np
 
 from nagraph.errors import MissingRuleError, TypeRuleError
 from nagraph.ir.builder import Builder, current
-from nagraph.ir.graph import Graph, Value
+from nagraph.ir.graph import Graph, Value, kept
 from nagraph.ir.op import Array, Cost, Op, op
 from nagraph.ir.types import BOOL, DTYPES, TensorType, is_float
 from nagraph.ops.base import Maybe, add_tangents
@@ -366,6 +366,7 @@ def _spread(tangents: Sequence[Value], results: Sequence[Value]) -> tuple[Maybe,
     return tuple(next(found) if is_float(r.dtype) else None for r in results)
 
 
+@kept
 def jvp_graph(graph: Graph, moving: Sequence[int]) -> Graph:
     """The graph (inputs, tangents of the inputs `moving`) -> (outputs, tangents of the floating outputs)."""
     from nagraph.autodiff import pushforward
@@ -380,6 +381,7 @@ def jvp_graph(graph: Graph, moving: Sequence[int]) -> Graph:
         return builder.graph(f"{graph.name}.jvp", [*outputs, *floats])
 
 
+@kept
 def split_body(body: Graph, consts: int, carries: int) -> tuple[Graph, Graph, list[int]]:
     """A loop body's derivative in two halves.
 

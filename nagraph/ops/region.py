@@ -11,7 +11,7 @@ import numpy as np
 from nagraph.errors import NagraphError, TypeRuleError
 from nagraph.ir.builder import current, located
 from nagraph.ir.constant import Constant
-from nagraph.ir.graph import Graph, Value
+from nagraph.ir.graph import Graph, Value, kept
 from nagraph.ir.op import Array, Box, Cost, Op, op
 from nagraph.ir.types import TensorType, is_float
 from nagraph.ops.base import Linear, Maybe, Primitive, zeros_like
@@ -33,6 +33,7 @@ def interpret(graph: Graph, arrays: Sequence[Array]) -> tuple[Array, ...]:
     return tuple(env[v] for v in graph.outputs)
 
 
+@kept
 def region_cost(graph: Graph) -> Cost:
     """The sum over the region's nodes."""
     flops = transcendental = 0.0
@@ -40,6 +41,11 @@ def region_cost(graph: Graph) -> Cost:
         cost = node.op.cost(*(v.type for v in node.operands))
         flops, transcendental = flops + cost.flops, transcendental + cost.transcendental
     return Cost(flops, transcendental)
+
+
+#: Bodies of more nodes are not put in place of calls where they are called more than once, nor are their derivatives: bodies in
+#: bodies, each called twice, would grow beyond all bounds.
+LARGE = 4096
 
 
 def check_operands(name: str, graph: Graph, types: Sequence[TensorType]) -> None:
@@ -134,12 +140,12 @@ class Call(Region):
     def vjp(self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         from nagraph.autodiff import pullback, vjp_graph
 
-        if self.kind == "checkpoint":
+        if self.kind == "checkpoint" or self.body.total_nodes > LARGE:
             which = [i for i, x in enumerate(operands) if is_float(x.dtype)]
             given = [i for i, c in enumerate(cotangents) if c is not None]
             graph = vjp_graph(self.body, wrt=which, seeds=given, name=f"{self.label}.bwd")
             cts = [c for c in cotangents if c is not None]
-            found = current().emit(Call(graph.name, "checkpoint", graph), (*operands, *cts))
+            found = current().emit(Call(graph.name, self.kind, graph), (*operands, *cts))
             out: list[Maybe] = [None] * len(operands)
             for i, c in zip(which, found, strict=True):
                 out[i] = c
@@ -149,8 +155,15 @@ class Call(Region):
 
     def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         from nagraph.autodiff import pushforward
+        from nagraph.ops.control import jvp_graph
 
-        return tuple(pushforward(self.body, operands, tangents)[1])
+        if self.body.total_nodes <= LARGE:
+            return tuple(pushforward(self.body, operands, tangents)[1])
+        moving = [i for i, t in enumerate(tangents) if t is not None]
+        graph = jvp_graph(self.body, moving)
+        given = [t for t in tangents if t is not None]
+        found = iter(current().emit(Call(f"{self.label}.jvp", self.kind, graph), (*operands, *given))[len(results):])
+        return tuple(next(found) if is_float(r.dtype) else None for r in results)
 
     def harmless(self, condition: Value, operands: tuple[Value, ...]) -> tuple[Op, tuple[Value, ...]]:
         from nagraph.batching import harmless

@@ -52,10 +52,13 @@ def constants(graph: Graph, spreads: bool) -> dict[Value, Array]:
 def _add(known: dict[Value, Array], node: Node, spreads: bool) -> None:
     op: Any = node.op
     nbytes = sum(r.type.nbytes for r in node.results)
-    if op.view or not node.operands:
+    if op.view:
         found = op.reference(*(known[v] for v in node.operands))
-        if spreads or nbytes <= max(HOIST_NBYTES, *(v.type.nbytes for v in node.operands), 0) or not any(found.strides):
+        if spreads or nbytes <= max(HOIST_NBYTES, node.operands[0].type.nbytes) or not any(found.strides):
             known[node.result] = found
+    elif not node.operands:  # one row or column of numbers, repeated
+        if nbytes <= HOIST_NBYTES or spreads and max(node.result.shape) * node.result.dtype.itemsize <= MOST_NBYTES:
+            known[node.result] = op.reference()
     elif nbytes <= HOIST_NBYTES and affordable(node) and choices.takes("hoist", True, len(known)):
         evaluated = op.evaluate(*(known[v] for v in node.operands))
         known.update(zip(node.results, evaluated if isinstance(evaluated, tuple) else (evaluated,)))

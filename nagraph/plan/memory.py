@@ -121,9 +121,12 @@ class Memory:
 def _inner_constants(graph: Graph) -> set[Constant]:
     """The constants in the graph's regions, equal ones once."""
     found: set[Constant] = set()
-    stack = [r for n in graph.nodes for r in n.op.regions.values()]
+    stack, seen = [r for n in graph.nodes for r in n.op.regions.values()], set[int]()
     while stack:
         region = stack.pop()
+        if id(region) in seen:
+            continue
+        seen.add(id(region))
         for node in region.nodes:
             if isinstance(node.op, Constant):
                 found.add(node.op)
