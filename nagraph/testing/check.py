@@ -159,7 +159,7 @@ def _derivatives(program: Program, oracle: Oracle) -> tuple[str, str]:
     backward = (along(0.0) - along(-1e-6)) / 1e-6
     slopes = [(along(h) - along(-h)) / (2 * h) for h in (1e-4, 1e-5, 1e-6)]
     scale = max(1.0, abs(along(0.0)), *map(abs, slopes))
-    gaps = ((slopes[0] - slopes[1], 1e-4), (slopes[1] - slopes[2], 1e-5), (forward - backward, 1e-3))
+    gaps = ((slopes[0] - slopes[1], 1e-4), (slopes[1] - slopes[2], 1e-5), (forward - backward, 1e-4))
     smooth = all(abs(gap) <= allowed * scale for gap, allowed in gaps)
     gradients = ng.jit(ng.grad(ours, argnums=tuple(range(len(at)))))(*at)
     reverse = float(sum((np.asarray(g) * d).sum() for g, d in zip(gradients, direction)))
