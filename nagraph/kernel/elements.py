@@ -159,6 +159,8 @@ class Elements:
 
     def _element(self, value: Value, index: Index) -> int:
         low = self.lowering
+        if not value.type.size:  # never wanted: the loop has no points, or the mask is false
+            return self.number(0, value.dtype)
         if value in low.tile_of and not self._own(value, index):
             return self._from_tile(value, index)
         if value in low.operands:

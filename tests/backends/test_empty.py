@@ -1,0 +1,55 @@
+"""Axes of size 0, wherever they come from: values and derivatives on both backends, with and without passes."""
+
+import numpy as np
+import pytest
+
+import nagraph as ng
+
+
+def programs():
+    """Products of operands in which any axes are empty, and movement and reductions around them."""
+    rng = np.random.default_rng(3)
+    for _ in range(24):
+        letters = "ijkl"[:rng.integers(2, 5)]
+        sizes = {a: int(rng.choice([0, 1, 2])) for a in letters}
+        x, y = ("".join(rng.permutation(list(letters))[:rng.integers(1, len(letters) + 1)]) for _ in range(2))
+        out = "".join(rng.permutation([a for a in sorted({*x, *y}) if rng.random() < 0.6]))
+        yield f"{x},{y}->{out}", *(tuple(sizes[a] for a in term) for term in (x, y))
+
+
+@pytest.mark.parametrize("passes", [None, ""])
+@pytest.mark.parametrize("backend", ["llvm", "numpy"])
+@pytest.mark.parametrize("spec, x, y", list(programs()))
+def test_products(spec, x, y, backend, passes):
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=x), rng.normal(size=y)
+
+    def value(a, b):
+        return np.einsum(spec, a, b)
+
+    def loss(a, b):
+        return (np.pad(value(a, b)[None], 1) * 2 + 1).sum()
+
+    np.testing.assert_allclose(ng.jit(value, backend=backend, passes=passes)(a, b), value(a, b), rtol=1e-12)
+    got = ng.jit(ng.value_and_grad(loss, argnums=(0, 1)), backend=backend, passes=passes)(a, b)
+    ones = np.ones(value(a, b).shape)
+    terms, out = spec.split("->")
+    left, right = terms.split(",")
+    expected = [np.einsum(f"{out},{right}->{left_kept}", ones, b) for left_kept in ["".join(c for c in left if c in out + right)]]
+    wide = np.broadcast_to(expected[0].reshape([n if c in out + right else 1 for c, n in zip(left, x)]), x)
+    np.testing.assert_allclose(got[1][0], 2 * wide, rtol=1e-12)
+    np.testing.assert_allclose(got[0], loss(a, b), rtol=1e-12)
+    plain = ng.jit(ng.grad(lambda a, b: value(a, b).sum(), argnums=(0, 1)), backend=backend, passes=passes)(a, b)
+    np.testing.assert_allclose(plain[0], wide, rtol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["llvm", "numpy"])
+def test_a_slice_of_nothing_times_nothing(backend):
+    """The product reads no element; what pads its gradient reads a value of none behind a mask that is never true."""
+    x, w = np.ones((2, 1)), np.ones((0, 1))
+
+    def loss(x, w):
+        return ((x[..., 1:] @ w) * np.ones((2, 1))).sum()
+
+    found = ng.jit(ng.grad(loss, argnums=(0, 1)), backend=backend)(x, w)
+    assert [g.tolist() for g in found] == [[[0.0], [0.0]], []]
