@@ -44,6 +44,27 @@ def batch_graph(graph: Graph, size: int, batched: Sequence[bool]) -> Graph:
         return builder.graph(graph.name, outputs)
 
 
+@kept
+def batch_derivative(fwd: Graph, bwd: Graph, count: int, size: int, batched: Sequence[bool]) -> tuple[Graph, Graph]:
+    """The two halves of a declared derivative for `size` examples at once; `fwd` gives `count` results and then residuals.
+
+    Residuals that no example has of its own are kept once; cotangents of operands that all examples share are summed over them.
+    """
+    from nagraph.ops.reduction import sum as sum_of
+
+    types = [TensorType(t.dtype, (size, *t.shape)) if b else t for t, b in zip(fwd.input_types, batched, strict=True)]
+    with Builder() as builder:
+        found = batched_call(fwd, size, [builder.input(t) for t in types], batched)
+        results = [with_batch_axis(x, b, size) for x, b in found[:count]]
+        forward = builder.graph(fwd.name, [*results, *(x for x, _ in found[count:])])
+    with Builder() as builder:
+        inputs = [builder.input(t) for t in (*forward.output_types[count:], *forward.output_types[:count])]
+        flags = [*(b for _, b in found[count:]), *(True for _ in results)]
+        cts = [with_batch_axis(x, b, size) for x, b in batched_call(bwd, size, inputs, flags)]
+        own = [b for t, b in zip(types, batched) if is_float(t.dtype)]
+        return forward, builder.graph(bwd.name, [c if b else sum_of(c, axis=0) for c, b in zip(cts, own, strict=True)])
+
+
 def batched_call_where(taken: Value, graph: Graph, size: int, operands: Sequence[Value], batched: Sequence[bool]) -> list[Value]:
     """Emit `graph` for the examples that are `taken` (bool[size]); each output has the batch axis, and of the others any values.
 

@@ -323,7 +323,8 @@ class custom_vjp:
         def f(x): ...
         f.defvjp(fwd, bwd)      # fwd(x) -> (f(x), residuals); bwd(residuals, ct) -> (ct_x,)
 
-    Forward mode, vmap and second derivatives use the function itself.
+    bwd is linear in the cotangent: forward mode is its transpose. vmap keeps the derivative; second derivatives are those of
+    fwd and bwd.
     """
 
     def __init__(self, fn: Fn):

@@ -391,15 +391,17 @@ def doubled():
     return f
 
 
-def test_custom_vjp_is_taken_in_reverse_mode_and_its_expansion_elsewhere():
+def test_custom_vjp_is_taken_in_both_modes_and_under_vmap():
     f = doubled()
     np.testing.assert_allclose(f(V), V * V)
     np.testing.assert_allclose(ng.jit(f)(V), V * V)
     for gradient in (ng.grad(lambda x: f(x).sum()), ng.jit(ng.grad(lambda x: f(x).sum())), lambda x: ng.vjp(f, x)[1](np.ones(4))[0],
                      ng.grad(lambda x: ng.jit(f)(x).sum())):
         np.testing.assert_allclose(gradient(V), 20 * V)
-    np.testing.assert_allclose(ng.jvp(f, (V,), (np.ones(4),))[1], 2 * V)
+    np.testing.assert_allclose(ng.jvp(f, (V,), (np.ones(4),))[1], 20 * V)
     np.testing.assert_allclose(ng.vmap(f)(X), X * X)
+    np.testing.assert_allclose(ng.grad(lambda x: ng.vmap(f)(x).sum())(X), 20 * X)
+    np.testing.assert_allclose(ng.jvp(ng.vmap(f), (X,), (np.ones_like(X),))[1], 20 * X)
     np.testing.assert_allclose(ng.grad(ng.grad(lambda x: f(x)))(3.0), 20.0)
 
 

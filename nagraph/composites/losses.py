@@ -89,7 +89,13 @@ def binary_cross_entropy(p: Any, target: Any) -> Any:
 
 
 def _bounded_logs(p: Any) -> tuple[Any, Any]:
-    return maximum(log(p), -100), maximum(log(1 - p), -100)
+    return _bounded_log(p), _bounded_log(1 - p)
+
+
+def _bounded_log(p: Any) -> Any:
+    """log p, at least -100; the slope at 0 is 0 and not 0 · inf."""
+    never = equal(p, _zero(p))
+    return where(never, -100, maximum(log(where(never, 1, p)), -100))
 
 
 def _binary_cross_entropy_fwd(p: Any, target: Any) -> Any:

@@ -154,9 +154,18 @@ class Call(Region):
         return tuple(pull(cotangents))
 
     def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
-        from nagraph.autodiff import pushforward
+        """The body's; a declared derivative is linear in the cotangents, so that its transpose is the forward mode."""
+        from nagraph.autodiff import pullback, pushforward
         from nagraph.ops.control import jvp_graph
 
+        if self.fwd is not None and self.bwd is not None:
+            count = len(self.body.outputs)
+            residuals = current().emit(Call(f"{self.label}.fwd", "composite", self.fwd), operands)[count:]
+            floats = [i for i, v in enumerate(results) if is_float(v.dtype)]
+            cts = tuple(zeros_of(t) for t in self.bwd.input_types[len(residuals):])
+            _, pull = pullback(self.bwd, (*residuals, *cts), [len(residuals) + i for i in floats])
+            moved = dict(zip(floats, pull([t for t, x in zip(tangents, operands) if is_float(x.dtype)])))
+            return tuple(moved.get(i) for i in range(count))
         if self.body.total_nodes <= LARGE:
             return tuple(pushforward(self.body, operands, tangents)[1])
         moving = [i for i, t in enumerate(tangents) if t is not None]
@@ -168,13 +177,16 @@ class Call(Region):
     def harmless(self, condition: Value, operands: tuple[Value, ...]) -> tuple[Op, tuple[Value, ...]]:
         from nagraph.batching import harmless
 
-        return Call(self.label, self.kind, harmless(self.body)), (condition, *operands)
+        fwd = None if self.fwd is None else harmless(self.fwd)
+        return Call(self.label, self.kind, harmless(self.body), fwd, self.bwd), (condition, *operands)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
-        from nagraph.batching import batch_graph
+        from nagraph.batching import batch_derivative, batch_graph
 
-        body = batch_graph(self.body, size, batched)
-        return current().emit(Call(self.label, self.kind, body), operands)
+        fwd, bwd = self.fwd, self.bwd
+        if fwd is not None and bwd is not None:
+            fwd, bwd = batch_derivative(fwd, bwd, len(self.body.outputs), size, batched)
+        return current().emit(Call(self.label, self.kind, batch_graph(self.body, size, batched), fwd, bwd), operands)
 
     def cost(self, *operands: TensorType) -> Cost:
         return region_cost(self.body)

@@ -5,7 +5,9 @@ import pytest
 
 import nagraph as ng
 from nagraph.autodiff import vjp_graph
+from nagraph.batching import batch_graph
 from nagraph.nn import functional as F
+from nagraph.ops.control import jvp_graph
 from nagraph.ops.region import Call, interpret
 from nagraph.passes.expand import expand
 
@@ -61,6 +63,33 @@ def test_declared_is_that_of_the_expansion(name):
     for a, b in zip(interpret(declared, [*arrays, *cts]), interpret(expanded, [*arrays, *cts]), strict=True):
         assert np.isfinite(a).all()
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_declared_in_forward_mode_is_that_of_the_expansion(name):
+    fn, *arrays = CASES[name]
+    graph = ng.trace(fn, *arrays)
+    declared, expanded = (jvp_graph(g, range(len(arrays))) for g in (graph, expand(graph)))
+    tangents = [rng.normal(size=x.shape) for x in arrays]
+    for a, b in zip(interpret(declared, [*arrays, *tangents]), interpret(expanded, [*arrays, *tangents]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_declared_under_vmap_is_that_of_each_example(name):
+    """All operands mapped, and the first alone: then the others' cotangents are sums over the examples."""
+    fn, *arrays = CASES[name]
+    graph = ng.trace(fn, *arrays)
+    cts = [rng.normal(size=(2, *v.shape)) for v in graph.outputs]
+    many = [np.stack([x, x[::-1]]) for x in arrays]
+    for flags in ([True] * len(arrays), [True] + [False] * (len(arrays) - 1)):
+        mapped = batch_graph(graph, 2, flags)
+        assert has_declared(mapped)
+        given = [m if f else x for m, x, f in zip(many, arrays, flags)]
+        found = interpret(vjp_graph(mapped), [*given, *cts])
+        each = [interpret(vjp_graph(graph), [*(x[k] if f else x for x, f in zip(given, flags)), *(c[k] for c in cts)]) for k in range(2)]
+        for got, f, *parts in zip(found, flags, *each, strict=True):
+            np.testing.assert_allclose(got, np.stack(parts) if f else sum(parts), rtol=1e-9, atol=1e-12)
 
 
 def test_rows_that_are_masked_throughout_are_zeros_and_send_nothing_back():

@@ -96,6 +96,20 @@ def test_binary_cross_entropy_at_the_ends() -> None:
     np.testing.assert_allclose(ng.grad(lambda p: losses.binary_cross_entropy(p, t, reduction="sum"))(p), [0, 0, -1e12, 1e12])
 
 
+def test_binary_cross_entropy_at_the_ends_in_every_mode() -> None:
+    """Forward, under vmap, and where the value is differentiated beside the slope."""
+    p, t = np.array([0.0, 1.0, 0.0, 1.0]), np.array([0.0, 1.0, 1.0, 0.0])
+
+    def loss(p: Any) -> Any:
+        return losses.binary_cross_entropy(p, t, reduction="none")
+
+    expected = [0, 0, -1e12, 1e12]
+    np.testing.assert_allclose(ng.jvp(loss, (p,), (np.ones(4),))[1], expected)
+    np.testing.assert_allclose(ng.grad(lambda p: np.sum(ng.vmap(losses.binary_cross_entropy)(p, t)))(p), expected)
+    both = ng.value_and_grad(lambda p: np.sum(loss(p)))
+    assert np.isfinite(ng.grad(lambda p: both(p)[0] + np.sum(both(p)[1]))(p)).all()
+
+
 def test_binary_cross_entropy_by_the_targets() -> None:
     check_slope(lambda t: losses.binary_cross_entropy(Q, t), Q[::-1].copy())
 
