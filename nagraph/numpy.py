@@ -108,6 +108,7 @@ from nagraph.ops.special import (  # noqa: F401
     tanh,
 )
 from nagraph.ops.subscript import add_at, max_at, min_at, set_at  # noqa: F401
+from nagraph.ops.width import widened as _widened
 
 pi, e, inf, nan, newaxis = _np.pi, _np.e, _np.inf, _np.nan, None
 around = round
@@ -225,6 +226,7 @@ class linalg:
     """The part of np.linalg that graphs know."""
 
     @staticmethod
+    @_widened
     def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:  # noqa: A002
         """Euclidean norm of all elements, or along axes. Its derivative at 0 is 0."""
         if ord not in (None, 2):

@@ -10,10 +10,11 @@ from typing import Any
 from nagraph import choices
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.kernel.sweep import part_rows
-from nagraph.ops.base import Cast, Elementwise
+from nagraph.ops.base import NARROW_FLOATS, Cast, Elementwise
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.movement import Reshape, Transpose, reshape
 from nagraph.ops.reduction import Reduction, Sum
+from nagraph.ops.width import widened
 from nagraph.ops.windows import Windows
 from nagraph.pipeline import graph_pass
 
@@ -65,6 +66,8 @@ class Split:
         op = node.op
         assert isinstance(op, DotGeneral)
         x, y = node.operands
+        if x.dtype in NARROW_FLOATS:  # its parts would be rounded
+            return None
         if op.batch_axes != ((), ()) or not op.contract[0] or op.contract[0][0] or op.contract[1][0]:
             return None
         if not choices.takes("split", x in windows or _conflicts(op, x), str(x.type), str(y.type)):
@@ -101,7 +104,7 @@ class Split:
             inner = (first + 1, *(a + 1 for a in op.axes[1:]))
         else:
             inner = op.axes[1:]
-        result: Value = kind((first,))(kind(inner)(x))
+        result: Value = widened(lambda v: kind((first,))(kind(inner)(v)))(x)
         return result
 
 
@@ -139,7 +142,7 @@ def _by_parts(x: Value, axes: tuple[int, ...]) -> Value | None:
     if size < x.shape[axis]:
         x = reshape(x, (*x.shape[:axis], x.shape[axis] // size, size, *x.shape[axis + 1:]))
         axis += 1
-    found: Value = Sum(tuple(range(axis)))(Sum(tuple(range(axis, x.ndim - rest)))(x))
+    found: Value = widened(lambda v: Sum(tuple(range(axis)))(Sum(tuple(range(axis, v.ndim - rest)))(v)))(x)
     return found
 
 

@@ -70,6 +70,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "nn.functional": ("composites", "ops", "transforms"),  # it is the public door to these
     "nn.losses": ("", "composites", "ir.types", "ops.width"),  # its losses are means of composites
     "nn.layers": ("", "ops.width"),  # in which width dropout scales
+    "nn.norms": ("ops.width",),  # the running statistics are rounded once
     "nn.conv": ("", "ops.convolution"),  # one meaning of stride=2 and stride=(2, 2) in both
     "nn.pooling": ("", "ops.convolution"),
     "optim": ("", "tree", "ir.types"),  # which dtypes are floating

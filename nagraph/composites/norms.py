@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from nagraph.composites.base import composite
 from nagraph.ops.movement import reshape
-from nagraph.ops.reduction import mean
+from nagraph.ops.reduction import centred, mean
 from nagraph.ops.reduction import sum as sum_of
 from nagraph.ops.special import rsqrt
 
@@ -19,9 +20,9 @@ def _affine(y: Any, weight: Any, bias: Any) -> Any:
 
 def _standardize(x: Any, axes: Any, eps: float) -> tuple[Any, Any]:
     """(x - mean) / sqrt(variance + eps) over the axes, and the reciprocal deviation."""
-    centred = x - mean(x, axis=axes, keepdims=True)
-    r = rsqrt(mean(centred * centred, axis=axes, keepdims=True) + eps)
-    return centred * r, r
+    deviations = centred(x, axes)
+    r = rsqrt(mean(deviations * deviations, axis=axes, keepdims=True) + eps)
+    return deviations * r, r
 
 
 def _standardize_grad(y: Any, r: Any, ct: Any, axes: Any) -> Any:
@@ -92,8 +93,7 @@ def _all_but_channels(x: Any) -> tuple[int, ...]:
 @composite()
 def group_norm(x: Any, weight: Any = None, bias: Any = None, *, groups: int, eps: float = 1e-5) -> Any:
     """Standardises groups of channels of x [batch, channels, ...], then scales per channel. Source: Wu and He 2018."""
-    n, c = x.shape[:2]
-    y, _ = _standardize(reshape(x, (n, groups, -1)), -1, eps)
+    y, _ = _standardize(reshape(x, (x.shape[0], groups, math.prod(x.shape[1:]) // groups)), -1, eps)
     return _affine(reshape(y, x.shape), _per_channel(weight, x.ndim), _per_channel(bias, x.ndim))
 
 
@@ -113,10 +113,10 @@ def batch_norm_training(x: Any, weight: Any = None, bias: Any = None, *, eps: fl
 def _batch_norm_training_fwd(x: Any, weight: Any = None, bias: Any = None, *, eps: float = 1e-5) -> Any:
     axes, channels = _all_but_channels(x), (x.shape[1],)
     m = mean(x, axis=axes, keepdims=True)
-    centred = x - m
-    v = mean(centred * centred, axis=axes, keepdims=True)
+    deviations = x - m
+    v = mean(deviations * deviations, axis=axes, keepdims=True)
     r = rsqrt(v + eps)
-    y = _affine(centred * r, _per_channel(weight, x.ndim), _per_channel(bias, x.ndim))
+    y = _affine(deviations * r, _per_channel(weight, x.ndim), _per_channel(bias, x.ndim))
     return (y, reshape(m, channels), reshape(v, channels)), (x, m, r, weight, bias)
 
 
@@ -127,14 +127,14 @@ def _batch_norm_training_bwd(residuals: Any, cts: Any, *, eps: float = 1e-5) -> 
     """
     (x, m, r, weight, bias), (ct, ct_m, ct_v) = residuals, cts
     axes, n = _all_but_channels(x), x.size // max(x.shape[1], 1)
-    centred = x - m
-    total, along = sum_of(ct, axis=axes, keepdims=True), sum_of(ct * centred, axis=axes, keepdims=True)
+    deviations = x - m
+    total, along = sum_of(ct, axis=axes, keepdims=True), sum_of(ct * deviations, axis=axes, keepdims=True)
     slope = _affine(r, _per_channel(weight, x.ndim), None)
     shift = (_per_channel(ct_m, x.ndim) - slope * total) / n
     tilt = (2 * _per_channel(ct_v, x.ndim) - slope * (r * r) * along) / n
-    found = [slope * ct + tilt * centred + shift]
+    found = [slope * ct + tilt * deviations + shift]
     if weight is not None:
-        found.append(reshape(along * r, weight.shape))
+        found.append(reshape(along * r if n else along, weight.shape))
     if bias is not None:
         found.append(reshape(total, bias.shape))
     return found

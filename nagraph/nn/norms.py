@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from nagraph.errors import TypeRuleError
 from nagraph.nn import functional
 from nagraph.nn.module import Module, buffer
+from nagraph.ops.width import widened
 
 Array = Any
 
@@ -63,6 +65,8 @@ class BatchNorm(Module):
 
     training=True uses the batch's statistics and returns (y, new layer) with the running ones
     moved by `momentum` (the variance unbiased); otherwise the running statistics are used.
+    As in PyTorch, a batch without values leaves the running statistics as they are, and one value per channel is an error:
+    it has no unbiased variance.
     """
 
     weight: Array
@@ -79,10 +83,20 @@ class BatchNorm(Module):
 
     def __call__(self, x: Array, *, training: bool = False) -> Any:
         if not training:
-            return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+            return self._with_running_statistics(x)
+        n = math.prod(x.shape[:1] + x.shape[2:])
+        if n == 0:
+            return self._with_running_statistics(x), self
+        if n == 1:
+            raise TypeRuleError(f"BatchNorm: in training a channel needs more than one value for its variance, and x of shape "
+                                f"{tuple(x.shape)} has one; pass a larger batch, or training=False to use the running statistics")
         y, mean, var = functional.batch_norm_training(x, self.weight, self.bias, eps=self.eps)
-        n = math.prod(x.shape) // x.shape[1]
-        kept = 1 - self.momentum
         return y, self.replace(
-            running_mean=self.running_mean * kept + functional.stop_gradient(mean) * self.momentum,
-            running_var=self.running_var * kept + functional.stop_gradient(var) * (self.momentum * n / max(n - 1, 1)))
+            running_mean=self._moved(self.running_mean, functional.stop_gradient(mean), self.momentum),
+            running_var=self._moved(self.running_var, functional.stop_gradient(var), self.momentum * n / (n - 1)))
+
+    def _with_running_statistics(self, x: Array) -> Array:
+        return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+    def _moved(self, running: Array, new: Array, weight: float) -> Array:
+        return widened(lambda running, new: running * (1 - self.momentum) + new * weight)(running, new)

@@ -33,6 +33,7 @@ from nagraph.ops.elementwise import floor_divide
 from nagraph.ops.folding import Folding
 from nagraph.ops.indexing import Gather, iota
 from nagraph.ops.reduction import Max, Sum, lowest
+from nagraph.ops.width import widened
 
 Axes = tuple[int, ...]
 
@@ -343,6 +344,7 @@ def max_pool(x: Operand, window: int | Sequence[int], stride: Any = None, paddin
     return WindowMax(*_window(x, window, stride, padding))(x)
 
 
+@widened
 def avg_pool(
     x: Operand, window: int | Sequence[int], stride: Any = None, padding: Any = 0, count_padding: bool = True
 ) -> Any:

@@ -343,25 +343,49 @@ def _count(shape: Sequence[int], axis: Axis) -> int:
 
 def mean(x: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Any:
     """Mean over axes (None: all). Integers give float64; 16-bit floats sum in float32."""
-    x = _operand(x)
-    target = as_dtype(dtype) if dtype is not None else x.dtype if is_float(x.dtype) else F64
-    wide = DTYPES["f32"] if target.itemsize == 2 else target
-    n = np.asarray(_count(shape_of(x), axis)).astype(wide)
-    return cast(sum(cast(x, wide), axis, keepdims=keepdims) / n, target)
+    wide, target = _widths(x, dtype)
+    n = np.asarray(_count(wide.shape, axis)).astype(wide.dtype)
+    return cast(sum(wide, axis, keepdims=keepdims) / n, target)
 
 
 def var(x: Any, axis: Axis = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
-    """Variance over axes: mean of (x - mean)², with n - ddof in place of n."""
+    """Variance over axes: mean of (x - mean)², with n - ddof in place of n. 16-bit floats sum in float32."""
+    wide, target = _widths(x, dtype)
+    return cast(_mean_square(centred(wide, axis), axis, ddof, keepdims), target)
+
+
+def centred(x: Any, axis: Axis = None) -> Any:
+    """x - mean over axes, zero where all elements are equal.
+
+    What is summed are differences from one of the elements: numbers of the size of the deviations, wherever x lies, and so
+    is their rounding; the sum of large numbers would be rounded in proportion to these, or overflow.
+    """
+    from nagraph.ops.movement import slice_axis
+    from nagraph.ops.region import stop_gradient
+
+    if _count(x.shape, axis):
+        first = x
+        for a in normalize_axes("mean", axis, len(x.shape)):
+            first = slice_axis(first, a, 0, 1)
+        x = x - stop_gradient(first)
+    return x - mean(x, axis, keepdims=True)
+
+
+def _widths(x: Any, dtype: Any) -> tuple[Any, DType]:
+    """x in the dtype in which it is summed, and the dtype of the result."""
     x = _operand(x)
     target = as_dtype(dtype) if dtype is not None else x.dtype if is_float(x.dtype) else F64
-    wide = cast(x, DTYPES["f32"] if target.itemsize == 2 else target)
-    centred = wide - mean(wide, axis, keepdims=True)
-    n = np.asarray(float(_count(shape_of(x), axis)) - ddof).astype(wide.dtype)
-    return cast(sum(centred * centred, axis, keepdims=keepdims) / n, target)
+    return cast(x, F32 if target.itemsize == 2 else target), target
+
+
+def _mean_square(x: Any, axis: Axis, ddof: float, keepdims: bool) -> Any:
+    n = np.asarray(float(_count(x.shape, axis)) - ddof).astype(x.dtype)
+    return sum(x * x, axis, keepdims=keepdims) / n
 
 
 def std(x: Any, axis: Axis = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
-    """Standard deviation over axes: √var. Its derivative where all are equal is 0."""
+    """Standard deviation over axes: √var, squares summed in float64, in whose range they lie. Its derivative where all are equal is 0."""
     from nagraph.ops.special import root
 
-    return root(var(x, axis, dtype, ddof=ddof, keepdims=keepdims))
+    wide, target = _widths(x, dtype)
+    return cast(root(_mean_square(cast(centred(wide, axis), F64), axis, ddof, keepdims)), target)
