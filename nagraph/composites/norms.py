@@ -7,7 +7,7 @@ from typing import Any
 
 from nagraph.composites.base import composite
 from nagraph.ops.movement import reshape
-from nagraph.ops.reduction import centred, mean
+from nagraph.ops.reduction import mean, shifted
 from nagraph.ops.reduction import sum as sum_of
 from nagraph.ops.special import rsqrt
 
@@ -20,7 +20,8 @@ def _affine(y: Any, weight: Any, bias: Any) -> Any:
 
 def _standardize(x: Any, axes: Any, eps: float) -> tuple[Any, Any]:
     """(x - mean) / sqrt(variance + eps) over the axes, and the reciprocal deviation."""
-    deviations = centred(x, axes)
+    distances, first = shifted(x, axes)
+    deviations = x - (mean(distances, axis=axes, keepdims=True) + first)
     r = rsqrt(mean(deviations * deviations, axis=axes, keepdims=True) + eps)
     return deviations * r, r
 

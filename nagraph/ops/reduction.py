@@ -355,20 +355,27 @@ def var(x: Any, axis: Axis = None, dtype: Any = None, *, ddof: float = 0, keepdi
 
 
 def centred(x: Any, axis: Axis = None) -> Any:
-    """x - mean over axes, zero where all elements are equal.
+    """x - mean over axes, zero where all elements are equal."""
+    x = shifted(x, axis)[0]
+    return x - mean(x, axis, keepdims=True)
 
-    What is summed are differences from one of the elements: numbers of the size of the deviations, wherever x lies, and so
-    is their rounding; the sum of large numbers would be rounded in proportion to these, or overflow.
+
+def shifted(x: Any, axis: Axis = None) -> tuple[Any, Any]:
+    """(x - x₀, x₀) for the first element x₀ along the axes, of which no derivative is taken; x and 0 where there is none.
+
+    Sums of such differences are rounded in proportion to the deviations of x, wherever it lies; those of x itself in
+    proportion to its size, and they may overflow.
     """
     from nagraph.ops.movement import slice_axis
     from nagraph.ops.region import stop_gradient
 
-    if _count(x.shape, axis):
-        first = x
-        for a in normalize_axes("mean", axis, len(x.shape)):
-            first = slice_axis(first, a, 0, 1)
-        x = x - stop_gradient(first)
-    return x - mean(x, axis, keepdims=True)
+    if not _count(x.shape, axis):
+        return x, np.zeros((), x.dtype)
+    first = x
+    for a in normalize_axes("mean", axis, len(x.shape)):
+        first = slice_axis(first, a, 0, 1)
+    first = stop_gradient(first)
+    return x - first, first
 
 
 def _widths(x: Any, dtype: Any) -> tuple[Any, DType]:
