@@ -31,13 +31,16 @@ def ones(key: Any, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
 
 def normal(deviation: float = 0.02) -> Any:
     """N(0, deviation²)."""
-    return lambda key, shape, dtype=np.float32: ng.random.normal(key, shape, dtype) * np.asarray(deviation, dtype)
+    def draw(key: Any, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
+        wide = np.float64 if ng.spec(shape, dtype).dtype == np.float64 else np.float32
+        return ng.numpy.astype(ng.random.normal(key, shape, wide) * np.asarray(deviation, wide), dtype)
+
+    return draw
 
 
 def uniform(bound: float) -> Any:
-    """U(-bound, bound)."""
-    return lambda key, shape, dtype=np.float32: ng.random.uniform(key, shape, dtype) * np.asarray(2 * bound, dtype) - np.asarray(
-        bound, dtype)
+    """U(-bound, bound), the upper bound excluded."""
+    return lambda key, shape, dtype=np.float32: ng.random.uniform(key, shape, dtype, -bound, bound)
 
 
 def glorot_uniform(key: Any, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:

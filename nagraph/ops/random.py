@@ -18,9 +18,10 @@ from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SIGNED, DType, TensorType, as_dtype
-from nagraph.ops.base import Elementwise, NotDifferentiable, Operand, as_array, broadcast_to, cast
+from nagraph.ops.base import NARROW_FLOATS, Elementwise, NotDifferentiable, Operand, as_array, broadcast_to, cast
 from nagraph.ops.bits import bitwise_and, right_shift
 from nagraph.ops.indexing import iota
+from nagraph.ops.width import widen
 
 Shape = tuple[int, ...]
 U32, U64, I64, F32, F64 = (DTYPES[n] for n in ("u32", "u64", "i64", "f32", "f64"))
@@ -261,12 +262,38 @@ def bits(key: Operand, shape: int | Sequence[int] = (), width: int = 32) -> Any:
 
 
 def uniform(key: Operand, shape: int | Sequence[int] = (), dtype: Any = F32, low: Operand = 0.0, high: Operand = 1.0) -> Any:
-    """Uniform on [low, high), on a grid of 2^-24 (2^-53 for f64) of the interval; 16-bit floats round from f32."""
+    """Uniform on [low, high), on a grid of 2^-24 (2^-53 for f64) of the interval, rounded to the dtype.
+
+    What would be rounded up to `high` is the largest number below it. An interval without length gives `low`.
+    """
     made = _float("uniform", dtype)
     u = _unit(bits(key, shape, 64 if made == F64 else 32), made)
-    if not (isinstance(low, (int, float)) and isinstance(high, (int, float)) and (low, high) == (0, 1)):
+    if isinstance(low, (int, float)) and isinstance(high, (int, float)) and (low, high) == (0, 1):
+        if made not in NARROW_FLOATS:  # they hold the whole grid
+            return u
+    else:
+        low, high = widen(low), widen(high)
         u = u * (high - low) + low
-    return cast(u, made)
+    from nagraph.ops.elementwise import where
+
+    x, last = cast(u, made), _last_below(low, high, made)
+    return where(x <= last, x, last)
+
+
+def _last_below(low: Any, high: Any, dtype: DType) -> Any:
+    """The largest number of a dtype below `high`; where low >= high there is none, and it is `low`, or what lies beyond."""
+    from nagraph.ops.comparison import greater_equal, less
+    from nagraph.ops.elementwise import maximum, where
+    from nagraph.ops.region import stop_gradient
+    from nagraph.ops.rounding import nextafter
+
+    if not isinstance(low, Value) and not isinstance(high, Value):
+        low, high = np.asarray(low, F64), np.asarray(high, F64)
+    near = cast(high, dtype)
+    beyond = greater_equal(near if isinstance(high, Value) else cast(near, F64), high)
+    before = where(beyond, nextafter(near, np.asarray(-np.inf, dtype)), near)
+    last = where(less(low, high), before, maximum(cast(low, dtype), near))
+    return stop_gradient(last) if isinstance(last, Value) else last
 
 
 def normal(key: Operand, shape: int | Sequence[int] = (), dtype: Any = F32) -> Any:
@@ -295,10 +322,11 @@ def bernoulli(key: Operand, p: Operand = 0.5, shape: int | Sequence[int] | None 
 
 
 def exponential(key: Operand, shape: int | Sequence[int] = (), dtype: Any = F32) -> Any:
-    """Exponential of rate 1: -log(1 - u)."""
+    """Exponential of rate 1: -log(1 - u), u in float32 at least, so that none is infinite."""
     from nagraph.ops.special import log
 
-    return -log(1 - uniform(key, shape, dtype))
+    made = _float("exponential", dtype)
+    return cast(-log(1 - uniform(key, shape, F64 if made == F64 else F32)), made)
 
 
 def gumbel(key: Operand, shape: int | Sequence[int] = (), dtype: Any = F32) -> Any:
@@ -314,7 +342,7 @@ def gumbel(key: Operand, shape: int | Sequence[int] = (), dtype: Any = F32) -> A
 
 
 def categorical(key: Operand, logits: Operand, axis: int = -1, shape: int | Sequence[int] | None = None) -> Any:
-    """Numbers drawn with probabilities softmax(logits) over `axis`, i64, as the argmax of logits + gumbel.
+    """Numbers drawn with probabilities softmax(logits) over `axis`, i64, as the argmax of logits + gumbel, of 16-bit logits in float32.
 
     `shape` (that of logits without `axis` where None) may have further axes in front.
     """
@@ -330,8 +358,8 @@ def categorical(key: Operand, logits: Operand, axis: int = -1, shape: int | Sequ
     lead = len(made) - len(rest)
     if lead < 0 or made[lead:] != rest:
         raise TypeRuleError(f"categorical: shape {made} must end with that of logits without axis {axis}, {rest}")
-    noise = gumbel(key, made[: lead + axis] + (logits.shape[axis],) + made[lead + axis:], _noise_dtype(logits.dtype))
-    return argmax(noise + logits, axis=lead + axis)
+    noise = gumbel(key, made[: lead + axis] + (logits.shape[axis],) + made[lead + axis:], F64 if logits.dtype == F64 else F32)
+    return argmax(noise + widen(logits), axis=lead + axis)
 
 
 def randint(key: Operand, shape: int | Sequence[int], low: int, high: int, dtype: Any = np.int64) -> Any:
@@ -368,10 +396,6 @@ def _unit(word: Any, dtype: Any) -> Any:
     if dtype == F64:
         return cast(word >> np.uint64(11), F64) * 2.0**-53
     return cast(word >> np.uint32(8), F32) * 2.0**-24
-
-
-def _noise_dtype(dtype: Any) -> Any:
-    return dtype if dtype in FLOATS else F32
 
 
 def _float(name: str, dtype: Any) -> Any:

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+import nagraph as ng
 from nagraph.errors import TypeRuleError
 from nagraph.ir import build, spec
+from nagraph.ir.types import as_dtype
+from nagraph.nn import initializers
 from nagraph.ops import random
 from nagraph.ops.random import FoldIn, RandomBits
 from tests.support import check_batching, evaluate
@@ -38,7 +41,7 @@ def test_keys_split_into_different_ones():
 def test_dtypes_and_ranges(dtype):
     u, n = random.uniform(random.key(0), (N,), dtype), random.normal(random.key(1), (N,), dtype)
     assert u.dtype == n.dtype and np.isfinite(n.astype(np.float64)).all()
-    assert u.min() >= 0 and u.max() <= 1
+    assert u.min() >= 0 and u.max() < 1
     assert random.uniform(random.key(0)).dtype == np.float32
 
 
@@ -110,3 +113,67 @@ def test_batches(op):
 def test_keys_are_checked():
     with pytest.raises(TypeRuleError, match=r"key\(seed\)"):
         random.uniform(np.zeros(2), (3,))
+
+
+DTYPES = ["f16", "bf16", "f32", "f64"]
+INTERVALS = [(0, 1), (1e6, 1e6 + 1), (-3, 5), (0.1, 0.2), (100, 101), (-1e-4, 1e-4), (-2048, -2047)]
+RUNS = {"eager": lambda f: f, "numpy": lambda f: ng.jit(f, backend="numpy"), "llvm": ng.jit}
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("low,high", INTERVALS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_uniform_is_below_its_upper_bound(dtype, low, high, run):
+    if dtype == "f16" and high > 65504:
+        return
+    u = RUNS[run](lambda k: random.uniform(k, (2 * N,), dtype, low, high))(random.key(9))
+    step = np.abs(np.spacing(np.asarray(max(abs(low), abs(high))))) * 2.0 ** (52 - {"f16": 10, "bf16": 7, "f32": 23, "f64": 52}[dtype])
+    u = u.astype(np.float64)
+    assert u.max() < high and u.min() >= low - step
+    # Five standard errors, and what the grid of the dtype is wide.
+    assert abs(u.mean() - (low + high) / 2) < 5 * (high - low) / np.sqrt(24 * N) + step
+    low, high = (np.asarray(x, np.float64 if dtype == "f64" else np.float32) for x in (low, high))
+    given = ng.jit(lambda k, a, b: random.uniform(k, (2 * N,), dtype, a, b))(random.key(9), low, high)
+    assert given.astype(np.float64).max() < high
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16", "f32"])
+def test_bits_that_round_up_give_the_number_below_one(dtype, monkeypatch):
+    """All bits set: the largest number below 1, and its functions are finite."""
+    monkeypatch.setattr(random, "bits", lambda key, shape, width=32: np.full(shape, 2**width - 1, f"u{width // 8}"))
+    u = random.uniform(None, (3,), dtype)
+    assert (u == np.nextafter(np.ones((), u.dtype), np.zeros((), u.dtype))).all()
+    assert random.uniform(None, (1,), dtype, -0.3, 0.7)[0] < 0.7
+    for draw in (random.exponential, random.gumbel, random.normal):
+        assert np.isfinite(draw(None, (3,), dtype).astype(np.float64)).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_moments_in_every_dtype(dtype):
+    n = 5 * N
+    key = random.key(11)
+    draws = {"uniform": (1 / 2, 1 / 12), "normal": (0, 1), "exponential": (1, 1), "gumbel": (np.euler_gamma, np.pi**2 / 6)}
+    for name, (mean, variance) in draws.items():
+        x = getattr(random, name)(key, (n,), dtype).astype(np.float64)
+        assert np.isfinite(x).all(), name
+        assert abs(x.mean() - mean) < 5 * np.sqrt(variance / n), name
+        assert abs(x.var() - variance) < 0.05 * variance, name
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_categorical_has_no_favourites(dtype, run):
+    """Chi-square of 300 equal classes: 299 in the mean, a deviation of 24.5."""
+    logits = np.full(300, 3.0).astype(as_dtype(dtype))
+    draws = RUNS[run](lambda k, x: random.categorical(k, x, shape=(60_000,)))(random.key(12), logits)
+    found = np.bincount(draws, minlength=300)
+    assert ((found - 200) ** 2 / 200).sum() < 299 + 5 * 24.5
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16"])
+def test_initial_values_of_16_bits_are_those_of_float32_rounded(dtype):
+    key = random.key(1)
+    for init in (initializers.normal(0.02), initializers.uniform(0.3), initializers.he_normal, initializers.fan_in_uniform):
+        wide, narrow = init(key, (40, 50), np.float32), init(key, (40, 50), dtype)
+        rounded = ng.numpy.astype(wide, dtype)
+        assert (narrow == rounded).mean() > 0.995
