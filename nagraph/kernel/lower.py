@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -45,12 +45,13 @@ RECOMPUTE = 5
 
 
 def lower(
-    graph: Graph, layouts: Sequence[Layout] | None = None, written: Sequence[Layout] | None = None, least_rows: int = 1
+    graph: Graph, layouts: Sequence[Layout] | None = None, written: Sequence[Layout] | None = None, least_rows: int = 1,
+    check: Callable[[Kernel], None] = lambda kernel: None,
 ) -> Kernel:
     """The kernel of a graph. `layouts`, `written`: where the elements of its inputs and outputs stand; row-major if not given.
 
     Its operands are the graph's inputs, its constants of more than one element, and its outputs.
-    Raises NotRowLocal if no number of rows, `least_rows` or more, makes one kernel of it.
+    Raises NotRowLocal if no number of rows, `least_rows` or more, makes one kernel of it that passes `check`, which raises it too.
     """
     given = tuple(layouts) if layouts is not None else tuple(row_major(v.shape) for v in graph.inputs)
     if any(isinstance(n.op, Scatter) for n in graph.nodes):
@@ -64,7 +65,9 @@ def lower(
     candidates = list(itertools.takewhile(lambda rows: rows >= least_rows, row_candidates(graph)))
     for rows in choices.shuffled("rows", candidates, str(graph.output_types)):
         try:
-            return collapse(Lowering(graph, given, rows, written).kernel())
+            kernel = collapse(Lowering(graph, given, rows, written).kernel())
+            check(kernel)
+            return kernel
         except NotRowLocal as error:
             last = error
     raise last or NotRowLocal(f"{graph.name} has no {least_rows} rows")
@@ -219,6 +222,8 @@ class Lowering:
             (result,) = node.results
             extents = node.op.fold_extents(*(v.type for v in node.operands))
             if node.op.running:  # the steps are results: no tile, only stores
+                if self.rows != node.op.most_rows(*(v.type for v in node.operands)):
+                    raise NotRowLocal(f"{node.op.name} begins where a row does")
                 size = self.inner(result) // max(1, math.prod(extents))
                 self.group_of[result] = (depth, size, math.prod(extents), number + 1)
                 self.members[self.group_of[result]] = [node]

@@ -147,14 +147,11 @@ class KernelLowering(Lowering):
         written = [self.layouts.get(v, row_major(v.shape)) for v in node.results]
         # A region of one row would be computed by one thread: apart, its nodes are better off, unless it is small.
         large = isinstance(node.op, Call) and max(v.type.size for v in (*node.operands, *node.results)) > SERIAL
-        kernel = lower_kernel(graph, layouts, written, 2 if large else 1)
+        kernel = lower_kernel(graph, layouts, written, 2 if large else 1, _check_matrices)
         if any(v in self.placed for v in node.results):
-            plain = lower_kernel(graph, layouts, [row_major(v.shape) for v in node.results], 2 if large else 1)
+            plain = lower_kernel(graph, layouts, [row_major(v.shape) for v in node.results], 2 if large else 1, _check_matrices)
             if _points(plain) != _points(kernel):
                 raise NotRowLocal("it would have other rows if its result stood inside another value")
-        large = any(t.size * t.dtype.itemsize > LARGEST_TILE for t in kernel.tiles)
-        if large and any(map(_makes_matrix, kernel.stages)) and blocks(kernel) is None:
-            raise NotRowLocal("its matrices are too large to be computed whole, and do not go in blocks of rows")
         return KernelStep(kernel, reads, _constants_read(graph))
 
     def _place(self, t: int, v: Value) -> bool:
@@ -306,6 +303,13 @@ def _writes_in(node: Node, v: Value, order: tuple[int, ...]) -> bool:
         return True
     op, x = products[0].op, products[0].operands[0]
     return len(nodes) == 1 and v.ndim == 2 and order == (1, 0) and x.ndim - 1 not in op.contract[0]  # type: ignore[attr-defined]
+
+
+def _check_matrices(kernel: Kernel) -> None:
+    """NotRowLocal if a kernel computes matrices of several rows at each point of its grid that are larger than memory there is for them."""
+    large = any(t.size * t.dtype.itemsize > LARGEST_TILE for t in kernel.tiles)
+    if large and any(map(_makes_matrix, kernel.stages)) and blocks(kernel) is None:
+        raise NotRowLocal("its matrices are too large to be computed whole, and do not go in blocks of rows")
 
 
 def _makes_matrix(stage: Stage) -> bool:
