@@ -78,9 +78,15 @@ def _compile(graph: Graph, backend: str | None, threads: int | None, passes: Any
     if passes is None:
         passes = KERNELS if (backend or BACKENDS[0]) == "llvm" else DEFAULT
     optimise = functools.partial(_optimised, graph, passes, donations)
-    if isinstance(passes, str) and hasattr(module, "kept"):
-        return module.kept(graph, passes, optimise, donations, threads)
-    return module.compile(optimise(), donations, threads)
+    try:
+        if isinstance(passes, str) and hasattr(module, "kept"):
+            return module.kept(graph, passes, optimise, donations, threads)
+        return module.compile(optimise(), donations, threads)
+    except Exception as error:  # noqa: BLE001 - this is where nagraph's own faults are caught
+        from nagraph.retreat import retreat
+
+        return retreat(error, graph, passes, lambda plainer: _optimised(graph, plainer, donations),
+                       lambda optimised: module.compile(optimised, donations, threads))
 
 
 def _optimised(graph: Graph, passes: Any, donations: dict[int, int]) -> Graph:

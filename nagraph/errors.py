@@ -35,6 +35,14 @@ class PassError(NagraphError, RuntimeError):
     """A pass failed or produced a wrong graph: names the pass and the neighbourhood of the node."""
 
 
+class InternalError(NagraphError, RuntimeError):
+    """The compiler itself failed on a graph, in every way that it tried: a fault of nagraph. Names a file to report it with."""
+
+
+class RetreatWarning(UserWarning):
+    """The compiler itself failed on a graph, and compiled it in a plainer way: a fault of nagraph. Names a file to report it with."""
+
+
 class SignatureError(NagraphError, TypeError):
     """Arguments do not fit a compiled function."""
 

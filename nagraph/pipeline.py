@@ -116,8 +116,10 @@ class Pipeline:
                 after = apply(step, graph)
             except Exception as error:  # noqa: BLE001 - whatever went wrong, people want to know where
                 what = str(error) if isinstance(error, NagraphError) else f"{type(error).__name__}: {error}"
-                raise PassError(f"pass {format_pass(step)} (number {index}) failed on graph {graph.name}: {what}"
-                                f"\n{neighbourhood(graph, error)}") from error
+                failure = PassError(f"pass {format_pass(step)} (number {index}) failed on graph {graph.name}: {what}"
+                                    f"\n{neighbourhood(graph, error)}")
+                failure.index = index  # type: ignore[attr-defined]
+                raise failure from error
             if not isinstance(after, Graph):
                 raise PassError(f"pass {format_pass(step)} (number {index}) returned {type(after).__name__}, not a graph")
             seconds = time.perf_counter() - start

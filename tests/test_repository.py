@@ -61,6 +61,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "flattening": ("tree",),
     "shortcut": ("tree", "signature", "flattening"),
     "donation": ("ir", "tree", "signature"),
+    "retreat": ("ir",),
     "compiler": ("ir", "tree", "tracing", "signature", "shortcut", "donation", "backends", "forks"),
     "cli": ("", "backends", "files"),
     "cli.peers": ("models", "storage"),  # the models, written once more
@@ -85,7 +86,8 @@ LATE: dict[str, tuple[str, ...]] = {
     "transforms": ("compiler", "numpy"),  # outside `jit`, a transform runs as if jitted
     "batching": ("ops",),  # what is not batched is broadcast
     "pipeline": ("ops",),  # its differential observer interprets graphs
-    "compiler": ("pipeline",),
+    "compiler": ("pipeline", "retreat"),
+    "retreat": ("pipeline", ""),  # the version
     "nn.module": ("ir.types",),
     "testing": ("",),
     "cli": ("pipeline", "models", "ir", "storage", "plan", "testing", "backends.host", "backends.llvm.cache",

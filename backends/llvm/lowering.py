@@ -220,6 +220,14 @@ class _PlanLowering:
     # -- steps ----------------------------------------------------------------------------------------------------
 
     def _step(self, step: Step) -> None:
+        try:
+            self._lower_step(step)
+        except Exception as error:
+            if not hasattr(error, "node"):  # so that whoever catches it knows what to take apart
+                error.node = step.node  # type: ignore[attr-defined]
+            raise
+
+    def _lower_step(self, step: Step) -> None:
         op = step.node.op
         if step.nested:
             self._region(step)

@@ -104,6 +104,9 @@ class KernelLowering(Lowering):
                     found[node] = NotRowLocal("one of its ops has no kernel")
             except NotRowLocal as error:
                 found[node] = error
+            except Exception as error:
+                error.node = node  # type: ignore[attr-defined]
+                raise
         return found
 
     def update_of(self, node: Node) -> KernelStep | None:
