@@ -14,7 +14,7 @@ from nagraph.ir.types import TensorType
 from nagraph.ops.base import cast
 from nagraph.ops.control import Cond, Scan, WhileLoop
 from nagraph.tracing import as_value, function_name, trace_leaves
-from nagraph.transforms import _transform
+from nagraph.transforms import directly
 
 Fn = Callable[..., Any]
 
@@ -62,7 +62,7 @@ def cond(predicate: Any, true: Fn, false: Fn, *operands: Any) -> Any:
         found = iter(current().emit(Cond(g, h), (as_value(predicate), *union, *present)))
         return tree.unflatten(out, [next(found) if m else None for m in mask])
 
-    return _transform("cond", emitted, true, false, mirrors=False)(predicate, operands)
+    return directly(emitted)(predicate, operands)
 
 
 def scan(fn: Fn, init: Any, xs: Any = None, length: int | None = None, reverse: bool = False) -> tuple[Any, Any]:
@@ -108,7 +108,7 @@ def scan(fn: Fn, init: Any, xs: Any = None, length: int | None = None, reverse: 
         found = iter(current().emit(op, (*captured, *present, *(x for x in stacked if x is not None))))
         return tree.unflatten(out, [next(found) if m else None for m in mask])
 
-    result: tuple[Any, Any] = _transform(("scan", length, reverse), emitted, fn, mirrors=False)(init, xs)
+    result: tuple[Any, Any] = directly(emitted)(init, xs)
     return result
 
 
@@ -138,7 +138,7 @@ def while_loop(condition: Fn, body: Fn, init: Any, max_steps: int | None = None)
         found = iter(current().emit(WhileLoop(g, h, len(union), max_steps), (*union, *present)))
         return tree.unflatten(structure, [next(found) if m else None for m in mask])
 
-    return _transform(("while_loop", max_steps), emitted, body, condition, mirrors=False)(init)
+    return directly(emitted)(init)
 
 
 def _one(structure: tree.Structure) -> tree.Structure:

@@ -80,7 +80,7 @@ def _parameters(function: Callable[..., Any]) -> inspect.Signature | None:
 def _as_numpy_binds(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """The arguments that NumPy requires by position, all others that were given by name."""
     signature = _parameters(function)
-    if signature is None:
+    if signature is None or len(args) == 1 and not kwargs:
         return list(args), kwargs
     bound = signature.bind(*args, **kwargs)
     positional: list[Any] = []

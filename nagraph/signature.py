@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -171,10 +171,15 @@ class Call:
 
     def on_leaves(self, *leaves: Any) -> Any:
         """The function, called with other leaves in the place of these."""
+        args, kwargs = self.arguments(leaves)
+        return self.fn(*args, **kwargs)
+
+    def arguments(self, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The function's positional arguments and keywords, with other leaves in the place of these."""
         values = dict(zip(self._dynamic, tree.unflatten(self.structure, leaves))) | self.static
         values |= {i: tree.map(_expected, v) for i, v in self.bound.items()}
         ordered = [values[i] for i in range(len(values))]
-        return self.fn(*ordered[:self.positional], **dict(zip(self.kwnames, ordered[self.positional:])))
+        return tuple(ordered[:self.positional]), dict(zip(self.kwnames, ordered[self.positional:]))
 
     def differences(self, before: Call) -> str:
         """What made this call another signature than the one before."""

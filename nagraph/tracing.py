@@ -180,13 +180,22 @@ _WRITE = {"sort": "write x = np.sort(x)", "fill": "write x = np.full_like(x, val
 class Trace(Builder):
     """The builder of a function under trace: makes tracers, captures values of enclosing traces, refuses leaked ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, closed: bool = False, lifted: list[Any] | None = None) -> None:
+        """closed: what it captures of outer traces is an error to its user, so arrays become constants of its own.
+
+        lifted: a list for copies of the captured arrays, which then are inputs, not constants; also those of traces within.
+        """
         super().__init__()
         self.captured: dict[Value, Tracer] = {}
         self._constants: dict[int, Value] = {}
-        outer = active()
+        outer = None if closed else active()
+        enclosing = outer if isinstance(outer, Trace) else None
         #: Each captured array (kept, so that its memory stays its own) with its latest copy; shared by traces inside one another.
-        self._copies: dict[Any, tuple[Any, Constant]] = outer._copies if isinstance(outer, Trace) else {}
+        self._copies: dict[Any, tuple[Any, Constant]] = enclosing._copies if enclosing else {}
+        self._lifted = lifted
+        self._kept: list[Constant] = []
+        #: The trace whose inputs captured arrays become.
+        self._lifting: Trace | None = self if lifted is not None else enclosing._lifting if enclosing else None
 
     def make_value(self, type: TensorType) -> Tracer:
         return Tracer(type, self)
@@ -210,20 +219,33 @@ class Trace(Builder):
 
     def constant(self, array: Any, expected: bool = False) -> Value:
         """A captured array as it is now: copied, again only if it was written since, with a warning if large and not `expected`."""
-        if not isinstance(array, np.ndarray) or array.size <= 16:
+        if not isinstance(array, np.ndarray) or array.size <= (16 if self._lifting is None else 1):
             return super().constant(array)
         # By memory rather than by object: reading an array may have made new views of it.
         key = (array.ctypes.data, array.shape, array.strides, array.dtype)
         known = self._copies.get(key)
         if known is None or not known[1].value.holds(array):
-            if known is None and array.nbytes > LARGE_CAPTURE_NBYTES and not expected:
+            if known is None and array.nbytes > LARGE_CAPTURE_NBYTES and not expected and self._lifting is None:
                 warnings.warn(
                     f"an array of {array.nbytes / 2**20:.1f} MB ({type_of(array)}) is captured as a constant "
                     f"({caller_location()}); pass it as an argument instead", stacklevel=2)
             known = self._copies[key] = array, Constant.of(array)
-        op = known[1]
+        if self._lifting is not None:
+            return self.accept(self._lifting._lift(known[1]))
+        return self._constant(known[1])
+
+    def _constant(self, op: Constant) -> Value:
         if id(op) not in self._constants:
             self._constants[id(op)] = self.emit(op, ())[0]  # the node keeps the op, so that its id stays its own
+        return self._constants[id(op)]
+
+    def _lift(self, op: Constant) -> Value:
+        """The input that stands for a captured array."""
+        assert self._lifted is not None
+        if id(op) not in self._constants:
+            self._constants[id(op)] = self.input(op.infer())
+            self._lifted.append(op.array)
+            self._kept.append(op)
         return self._constants[id(op)]
 
     def finish(self, name: str, outputs: Sequence[Value]) -> tuple[Graph, list[Value]]:
@@ -262,14 +284,14 @@ def leaf_type(leaf: Any) -> tuple[TensorType, bool]:
     )
 
 
-def trace_leaves(fn: Callable[..., Any], leaves: Sequence[Any], name: str,
-                 names: Sequence[str] = ()) -> tuple[Graph, list[Value], tree.Structure, list[bool]]:
-    """Trace fn(*leaves) (None leaves stay None).
+def trace_leaves(fn: Callable[..., Any], leaves: Sequence[Any], name: str, names: Sequence[str] = (), *, closed: bool = False,
+                 lifted: list[Any] | None = None) -> tuple[Graph, list[Value], tree.Structure, list[bool]]:
+    """Trace fn(*leaves) (None leaves stay None). `closed`, `lifted`: as of a `Trace`.
 
     Returns the graph, the captured outer values, the structure of the result, and for each leaf of
     the result whether it is an output (True) or None.
     """
-    with Trace() as trace:
+    with Trace(closed, lifted) as trace:
         arguments: list[Any] = []
         for i, leaf in enumerate(leaves):
             if leaf is None:
@@ -340,7 +362,7 @@ def trace(fn: Callable[..., Any], *args: Any) -> Graph:
     leaves, structure = tree.flatten(args)
     with user_frames_only():
         graph, captured, _, _ = trace_leaves(
-            lambda *xs: fn(*tree.unflatten(structure, xs)), leaves, function_name(fn), argument_names(fn, args))
+            lambda *xs: fn(*tree.unflatten(structure, xs)), leaves, function_name(fn), argument_names(fn, args), closed=True)
     if captured:
         raise LeakedTracerError("ng.trace inside another trace can't use that trace's values; pass them as arguments")
     return graph

@@ -1,6 +1,6 @@
 """The transforms that people call: grad, vjp, jvp, vmap, jacobian, hessian, checkpoint, custom_vjp, composite.
 
-Inside a trace each emits into it. Outside, it traces and runs as if jitted, cached by signature.
+Inside a trace each emits into it. Outside, it traces and runs at once: see `nagraph.eager`.
 """
 
 from __future__ import annotations
@@ -14,50 +14,44 @@ import numpy as np
 from nagraph import tree
 from nagraph.autodiff import grad_graph, one_of, pullback, pushforward
 from nagraph.batching import batched_call, with_batch_axis
+from nagraph.eager import Eager, Inner, frozen
 from nagraph.errors import SignatureError, TracerError, TreeError
 from nagraph.ir.builder import active, current
 from nagraph.ir.graph import Graph, Value
 from nagraph.ir.integers import integer, integer_or_integers, is_integer
 from nagraph.ir.types import TensorType, is_float
-from nagraph.memo import made_once
 from nagraph.ops.region import Call, zeros_of
 from nagraph.ops.region import stop_gradient as _stop
-from nagraph.tracing import argument_names, as_value, function_name, trace_leaves
+from nagraph.tracing import argument_names, as_value, function_name, leaf_type, trace_leaves
 
 Fn = Callable[..., Any]
 
 
-def _transform(key: Any, emitted: Fn, like: Fn, *others: Fn, mirrors: bool = True) -> Fn:
-    """`emitted` inside a trace; outside, the same function jitted, and kept with the functions that it transforms.
+def _transform(key: Any, emitted: Fn, fn: Fn, inner: Inner | None = None) -> Fn:
+    """emitted(fn, *args) inside a trace; outside, its executable. key, inner: as of `Eager`."""
+    eager = Eager(key, emitted, fn, inner)
 
-    mirrors: it takes the arguments of `like`, so that errors can name them.
-    """
+    @functools.wraps(fn, updated=())
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return emitted(fn, *args, **kwargs) if active() is not None else eager(*args, **kwargs)
 
-    def make() -> Fn:
-        from nagraph.compiler import jit
-
-        jitted = jit(functools.wraps(like, updated=())(emitted) if mirrors else emitted)
-
-        @functools.wraps(like, updated=())
-        def call(*args: Any, **kwargs: Any) -> Any:
-            return emitted(*args, **kwargs) if active() is not None else jitted(*args, **kwargs)
-
-        return call
-
-    return make() if active() is not None else made_once(key, make, like, *others)
+    return call
 
 
-def _jitted(key: Any, emitted: Fn, like: Fn) -> Any:
-    """`emitted` jitted, and kept with the function that it transforms."""
-    from nagraph.compiler import jit
+def directly(emitted: Fn) -> Fn:
+    """emitted(*args), and outside of traces its executable."""
+    return emitted if active() is not None else Eager((), emitted)
 
-    return made_once(key, lambda: jit(emitted), like)
+
+def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Of arguments (primals, ...) the primals: what the function itself takes."""
+    return tuple(args[0]), {}
 
 
 class _Traced:
     """A function traced on the leaves of its arguments, ready to be emitted on the outer values."""
 
-    def __init__(self, fn: Fn, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None):
+    def __init__(self, fn: Fn, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None, closed: bool = False):
         self.leaves, self.structure = tree.flatten((args, kwargs or {}))
         names = argument_names(fn, args)
 
@@ -66,7 +60,7 @@ class _Traced:
             return fn(*a, **k)
 
         self.graph, captured, self.out_structure, self.out_mask = trace_leaves(
-            on_leaves, self.leaves, function_name(fn), names)
+            on_leaves, self.leaves, function_name(fn), names, closed=closed)
         #: For each input of the graph that is a leaf, the index of that leaf.
         self.leaf_of = [i for i, x in enumerate(self.leaves) if x is not None]
         self.operands = [as_value(self.leaves[i]) for i in self.leaf_of] + captured
@@ -97,7 +91,7 @@ def value_and_grad(fn: Fn, argnums: int | Sequence[int] = 0, has_aux: bool = Fal
     single = isinstance(argnums, int)
     which = (argnums,) if isinstance(argnums, int) else argnums
 
-    def emitted(*args: Any, **kwargs: Any) -> Any:
+    def emitted(fn: Fn, *args: Any, **kwargs: Any) -> Any:
         traced = _Traced(fn, args, kwargs)
         loss_type = _check_loss(traced, has_aux)
         chosen = traced.inputs_of(which, "grad")
@@ -114,7 +108,7 @@ def value_and_grad(fn: Fn, argnums: int | Sequence[int] = 0, has_aux: bool = Fal
         grads, _ = tree.unflatten(traced.structure, all_leaves)
         return traced.result(outputs), grads[which[0]] if single else tuple(grads[n] for n in which)
 
-    return _transform(("value_and_grad", argnums, has_aux), emitted, fn)
+    return _transform(("value_and_grad", single, which, has_aux), emitted, fn)
 
 
 def _check_loss(traced: _Traced, has_aux: bool) -> TensorType:
@@ -139,20 +133,27 @@ def grad(fn: Fn | Graph, argnums: int | Sequence[int] = 0, has_aux: bool = False
     argnums = integer_or_integers("grad: argnums", argnums)
     if isinstance(fn, Graph):
         return grad_graph(fn, argnums)
-    both = value_and_grad(fn, argnums, has_aux)
+    key = ("grad", argnums if isinstance(argnums, int) else tuple(argnums), has_aux)
 
-    def emitted(*args: Any, **kwargs: Any) -> Any:
-        value, gradient = both(*args, **kwargs)
+    def emitted(fn: Fn, *args: Any, **kwargs: Any) -> Any:
+        value, gradient = value_and_grad(fn, argnums, has_aux)(*args, **kwargs)
         return (gradient, value[1]) if has_aux else gradient
 
-    return _transform(("grad", argnums, has_aux), emitted, fn)
+    return _transform(key, emitted, fn)
 
 
 def vjp(fn: Fn, *args: Any) -> tuple[Any, Fn]:
-    """f(x), and the function ct -> Jᵀ ct, a tuple with one entry for each argument."""
-    if active() is None:
-        pulled = _jitted("vjp", lambda xs, ct: vjp(fn, *xs)[1](ct), fn)
-        return _jitted("value", fn, fn)(*args), lambda ct: pulled(args, ct)
+    """f(x), and the function ct -> Jᵀ ct, a tuple with one entry for each argument: both of f and x as they are now."""
+    if active() is not None:
+        return _vjp(fn, *args)
+    now, kept = frozen(fn, args)
+    pull = Eager("vjp", lambda fn, xs, ct: _vjp(fn, *xs)[1](ct), now, _first, mirrors=False)
+    value = Eager("value", lambda fn, *xs: fn(*xs), now)(*args)
+    return value, lambda ct: pull(kept, ct) if active() is None else _vjp(now, *kept)[1](ct)
+
+
+def _vjp(fn: Fn, *args: Any) -> tuple[Any, Fn]:
+    """`vjp` inside a trace."""
     traced = _Traced(fn, args)
     wrt = [k for k, _ in enumerate(traced.leaf_of) if is_float(traced.graph.inputs[k].dtype)]
     outputs, pull = pullback(traced.graph, traced.operands, wrt)
@@ -184,7 +185,7 @@ def _like(x: Value, type: TensorType) -> Value:
 def jvp(fn: Fn, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     """f(x) and J t: the result and how it moves when the arguments move along `tangents`."""
     if active() is None:
-        result: tuple[Any, Any] = _jitted("jvp", lambda xs, ts: jvp(fn, xs, ts), fn)(tuple(primals), tuple(tangents))
+        result: tuple[Any, Any] = Eager("jvp", jvp, fn, _first, mirrors=False)(tuple(primals), tuple(tangents))
         return result
     traced = _Traced(fn, tuple(primals))
     given = tree.leaves((tuple(tangents), {}))
@@ -200,6 +201,8 @@ def jvp(fn: Fn, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, A
 
 def hvp(fn: Fn, x: Any, v: Any) -> Any:
     """The Hessian of a scalar function times a vector: H(x) v, forward over reverse."""
+    if active() is None:
+        return Eager("hvp", hvp, fn, lambda args, kwargs: (args[:1], {}), mirrors=False)(x, v)
     return jvp(grad(fn), (x,), (v,))[1]
 
 
@@ -210,40 +213,59 @@ def vmap(fn: Fn, in_axes: Any = 0, out_axes: int = 0) -> Fn:
     """
     in_axes, out_axes = integer("vmap: in_axes", in_axes) if is_integer(in_axes) else in_axes, integer("vmap: out_axes", out_axes)
 
-    def emitted(*args: Any) -> Any:
-        from nagraph.ops.movement import moveaxis
-
+    def mapped(args: tuple[Any, ...]) -> tuple[list[Any], tree.Structure, list[int | None], int]:
+        """The leaves, each with the axis that is mapped, and how long these axes are."""
         axes = in_axes if isinstance(in_axes, (tuple, list)) else (in_axes,) * len(args)
         if len(axes) != len(args):
             raise SignatureError(f"vmap: in_axes has {len(axes)} entries for {len(args)} arguments")
-        leaf_axes = [a for arg, axis in zip(args, axes) for a in _axes_of(arg, axis)]
+        given = [a for arg, axis in zip(args, axes) for a in _axes_of(arg, axis)]
         leaves, structure = tree.flatten(args)
-        sizes: dict[int, int] = {}
-        fronted: list[Any] = []
-        for i, (x, axis) in enumerate(zip(leaves, leaf_axes, strict=True)):
-            if x is None or axis is None:
-                fronted.append(x)
-                continue
-            value = as_value(x)
-            if not -value.ndim <= axis < value.ndim:
-                raise SignatureError(f"vmap: axis {axis} is out of range for {value.type}")
-            sizes[i] = value.shape[axis]
-            fronted.append(moveaxis(value, axis, 0) if axis else value)
-        if len(set(sizes.values())) != 1:
-            raise SignatureError(f"vmap: mapped axes need one common size, got {sorted(set(sizes.values())) or 'none'}")
-        size = next(iter(sizes.values()))
-        examples = [TensorType(x.dtype, x.shape[1:]) if i in sizes else x for i, x in enumerate(fronted)]
+        found: list[int | None] = []
+        sizes = set()
+        for x, axis in zip(leaves, given, strict=True):
+            if x is not None and axis is not None:
+                type, _ = leaf_type(x)
+                if not -type.rank <= axis < type.rank:
+                    raise SignatureError(f"vmap: axis {axis} is out of range for {type}")
+                axis %= type.rank
+                sizes.add(type.shape[axis])
+            found.append(None if x is None else axis)
+        if len(sizes) != 1:
+            raise SignatureError(f"vmap: mapped axes need one common size, got {sorted(sizes) or 'none'}")
+        return leaves, structure, found, sizes.pop()
+
+    def example(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of one example: types without the mapped axes."""
+        leaves, structure, axes, _ = mapped(args)
+        types = [x if axis is None else _without(leaf_type(x)[0], axis) for x, axis in zip(leaves, axes)]
+        return tree.unflatten(structure, types), kwargs
+
+    def emitted(fn: Fn, *args: Any) -> Any:
+        from nagraph.ops.movement import moveaxis
+
+        leaves, structure, axes, size = mapped(args)
+        examples, _ = example(args, {})
         graph, captured, out_structure, mask = trace_leaves(
-            lambda *xs: fn(*tree.unflatten(structure, xs)), examples, function_name(fn), argument_names(fn, args))
-        flags = [i in sizes for i, x in enumerate(leaves) if x is not None] + [False] * len(captured)
-        operands = [as_value(x) for x in fronted if x is not None] + captured
+            lambda *xs: fn(*tree.unflatten(structure, xs)), tree.leaves(examples), function_name(fn), argument_names(fn, args))
+        fronted = [as_value(x) if not axis else moveaxis(as_value(x), axis, 0) for x, axis in zip(leaves, axes) if x is not None]
+        flags = [axis is not None for x, axis in zip(leaves, axes) if x is not None] + [False] * len(captured)
         found = iter(
             moveaxis(with_batch_axis(x, b, size), 0, out_axes) if out_axes else with_batch_axis(x, b, size)
-            for x, b in batched_call(graph, size, operands, flags)
+            for x, b in batched_call(graph, size, fronted + captured, flags)
         )
         return tree.unflatten(out_structure, [next(found) if m else None for m in mask])
 
-    return _transform(("vmap", in_axes, out_axes), emitted, fn)
+    return _transform(("vmap", _hashable(in_axes), out_axes), emitted, fn, example)
+
+
+def _without(type: TensorType, axis: int) -> TensorType:
+    return type.with_shape((*type.shape[:axis], *type.shape[axis + 1:]))
+
+
+def _hashable(axes: Any) -> Any:
+    """Axes, or containers of them, as a key."""
+    leaves, structure = tree.flatten(axes)
+    return tuple(None if a is None else integer("vmap: axis", a) for a in leaves), structure
 
 
 def _axes_of(arg: Any, axis: Any) -> list[int | None]:
@@ -261,7 +283,7 @@ def jacobian(fn: Fn, argnums: int = 0) -> Fn:
     """J[i, j] = ∂f_i/∂x_j, of shape f(x).shape + x.shape: reverse mode, all rows at once through vmap."""
     argnums = integer("jacobian: argnums", argnums)
 
-    def emitted(*args: Any) -> Any:
+    def emitted(fn: Fn, *args: Any) -> Any:
         from nagraph import numpy as np_
 
         def of_one(x: Any) -> Any:
@@ -280,7 +302,7 @@ def jacobian(fn: Fn, argnums: int = 0) -> Fn:
 
 def hessian(fn: Fn, argnums: int = 0) -> Fn:
     """H[i, j] = ∂²f/∂x_i∂x_j of a scalar function."""
-    return jacobian(grad(fn, argnums), argnums)
+    return _transform(("hessian", argnums), lambda fn, *args: jacobian(grad(fn, argnums), argnums)(*args), fn)
 
 
 def stop_gradient(x: Any) -> Any:
@@ -299,7 +321,7 @@ def eval_shape(fn: Fn, *args: Any) -> Any:
 def _as_call(fn: Fn, kind: str, label: str) -> Fn:
     """fn as one `call` node of this kind."""
 
-    def emitted(*args: Any, **kwargs: Any) -> Any:
+    def emitted(fn: Fn, *args: Any, **kwargs: Any) -> Any:
         traced = _Traced(fn, args, kwargs)
         return traced.result(current().emit(Call(label, kind, traced.graph), traced.operands))
 
@@ -332,7 +354,6 @@ class custom_vjp:
         self.fn = fn
         self.fwd: Fn | None = None
         self.bwd: Fn | None = None
-        self._call = _transform(("custom_vjp", self), lambda *args: self._emit(*args), fn)
 
     def defvjp(self, fwd: Fn, bwd: Fn) -> None:
         """Declare the two halves of the derivative."""
@@ -343,13 +364,13 @@ class custom_vjp:
             raise SignatureError("custom_vjp functions take positional arguments alone")
         if self.fwd is None or self.bwd is None:
             raise SignatureError(f"{function_name(self.fn)} has no derivative yet: call .defvjp(fwd, bwd)")
-        return self._call(*args)
+        return directly(self._emit)(*args)
 
     def _emit(self, *args: Any) -> Any:
         assert self.fwd is not None and self.bwd is not None
         label = function_name(self.fn)
-        body = _Traced(self.fn, args)
-        forward = _Traced(self.fwd, args)
+        body = _Traced(self.fn, args, closed=True)
+        forward = _Traced(self.fwd, args, closed=True)
         count = len(body.leaf_of)
         if len(body.operands) != count or len(forward.operands) != count:
             raise TracerError(f"custom_vjp {label} uses traced values from outside; pass them as arguments")
@@ -378,7 +399,7 @@ class custom_vjp:
                     out.append(zeros_of(type) if found[i] is None else _like(as_value(found[i]), type))
             return out
 
-        bwd, captured, _, _ = trace_leaves(backward, [*residual_types, *ct_types], f"{label}.bwd")
+        bwd, captured, _, _ = trace_leaves(backward, [*residual_types, *ct_types], f"{label}.bwd", closed=True)
         if captured:
             raise TracerError(f"custom_vjp {label}: bwd uses traced values from outside; pass them as residuals")
         op = Call(label, "composite", body.graph, forward.graph.with_name(f"{label}.fwd"), bwd)

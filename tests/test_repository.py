@@ -46,8 +46,8 @@ RULES: dict[str, tuple[str, ...]] = {
     "batching": ("ir",),
     "protocols": ("ir",),
     "tracing": ("ir", "ops", "tree", "protocols"),
-    "memo": (),
-    "transforms": ("ir", "ops", "tree", "tracing", "autodiff", "batching", "memo"),
+    "eager": ("ir", "ops", "tree", "tracing", "signature", "choices", "forks"),
+    "transforms": ("ir", "ops", "tree", "tracing", "autodiff", "batching", "eager"),
     "flow": ("ir", "ops", "tree", "tracing", "transforms"),
     "rewrite": ("ir", "ops"),
     "pipeline": ("ir",),
@@ -83,7 +83,8 @@ LATE: dict[str, tuple[str, ...]] = {
     "ops": ("autodiff", "batching", "kernel.functions"),
     "protocols": ("numpy",),  # NumPy's functions, on traced values
     "tracing": ("numpy",),
-    "transforms": ("compiler", "numpy"),  # outside `jit`, a transform runs as if jitted
+    "transforms": ("numpy",),
+    "eager": ("compiler",),  # outside of traces a transform is compiled
     "batching": ("ops",),  # what is not batched is broadcast
     "pipeline": ("ops",),  # its differential observer interprets graphs
     "compiler": ("pipeline", "retreat"),

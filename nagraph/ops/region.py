@@ -101,8 +101,9 @@ class Call(Region):
         if (self.fwd is None) != (self.bwd is None):
             raise TypeRuleError(f"call {self.label}: a declared derivative needs both fwd and bwd")
         check_operands(f"call {self.label}", self.body, operands)
-        if self.fwd is not None:
+        if self.fwd is not None and "_sound" not in self.__dict__:
             self._check_derivative(operands)
+            self.__dict__["_sound"] = True  # the operands' types are those of the body, so it stays so
         return self.body.output_types
 
     def _check_derivative(self, operands: tuple[TensorType, ...]) -> None:

@@ -1,0 +1,208 @@
+"""Transforms outside of traces: a function is traced at every call, and compiled once for each graph.
+
+What a Python function reads can't be known from outside: globals that a helper names, attributes, entries of dicts, arrays that are
+written in place. Its graph holds what was read, so the graph is the key. Captured arrays of more than one element are operands of
+the executable and no part of the key: new numbers in them compile nothing. Who wants the speed of a call without a trace has `jit`.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nagraph import choices, tree
+from nagraph.errors import LabelError
+from nagraph.forks import Lock
+from nagraph.ir.builder import current
+from nagraph.ir.graph import Graph, Value
+from nagraph.ir.location import user_frames_only
+from nagraph.ops.labels import failure
+from nagraph.signature import Call, Form, Roles
+from nagraph.tracing import Trace, as_value, function_name, signature_of, trace_leaves
+
+Fn = Callable[..., Any]
+#: The part of a call's arguments that the transformed function takes: (args, kwargs) -> (args, kwargs); leaves may be types.
+Inner = Callable[[tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
+#: Executables that are kept: those used last, and the bytes that they work in.
+MOST, MOST_NBYTES = 256, 1 << 30
+
+
+class Traced(NamedTuple):
+    """A function as it was when it was traced. `lifted`: the arrays that it captured, which are the last inputs of the graph."""
+
+    graph: Graph
+    lifted: list[np.ndarray[Any, Any]]
+    structure: tree.Structure
+    mask: list[bool]
+
+    @classmethod
+    def of(cls, fn: Fn, leaves: Sequence[Any], arguments: Callable[[Sequence[Any]], tuple[tuple[Any, ...], dict[str, Any]]]) -> Traced:
+        """fn(*args, **kwargs), which `arguments` makes of leaves."""
+        lifted: list[np.ndarray[Any, Any]] = []
+
+        def on_leaves(*xs: Any) -> Any:
+            args, kwargs = arguments(xs)
+            return fn(*args, **kwargs)
+
+        graph, _, structure, mask = trace_leaves(on_leaves, leaves, function_name(fn), lifted=lifted)
+        return cls(graph, lifted, structure, mask)
+
+    @classmethod
+    def on(cls, fn: Fn, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
+        """fn(*args, **kwargs)."""
+        leaves, structure = tree.flatten((args, kwargs))
+        return cls.of(fn, leaves, lambda xs: tree.unflatten(structure, xs))
+
+    @property
+    def key(self) -> Hashable:
+        """What its results follow from, beside its arguments and the captured arrays' numbers."""
+        return self.graph.structure[1:], self.structure, tuple(self.mask)
+
+    def again(self, like: Fn, lifted: list[Any]) -> Fn:
+        """The function inside a trace, as it was: it emits the graph. `lifted`: values for the captured arrays, or these arrays."""
+
+        @functools.wraps(like, updated=())
+        def fn(*args: Any, **kwargs: Any) -> Any:
+            operands = [as_value(x) for x in tree.leaves((args, kwargs)) if x is not None]
+            found = iter(current().inline(self.graph, [*operands, *map(as_value, lifted)]))
+            return tree.unflatten(self.structure, [next(found) if m else None for m in self.mask])
+
+        return fn
+
+
+class Entry(NamedTuple):
+    """What is kept for a key: the executable, and how its outputs make the result."""
+
+    executable: Any
+    structure: tree.Structure
+    mask: list[bool]
+
+
+class _Key:
+    """A key whose hash is computed once."""
+
+    __slots__ = ("parts", "hash")
+
+    def __init__(self, *parts: Hashable):
+        self.parts, self.hash = parts, hash(parts)
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self.hash == other.hash and self.parts == other.parts
+
+
+class _Kept:
+    """The entries used last, by key. Threads may ask at once; two that miss the same key both compile it."""
+
+    def __init__(self) -> None:
+        self.entries: OrderedDict[Hashable, Entry] = OrderedDict()
+        self.lock = Lock()
+
+    def find(self, key: Hashable) -> Entry | None:
+        with self.lock:
+            entry = self.entries.get(key)
+            if entry is not None:
+                self.entries.move_to_end(key)
+            return entry
+
+    def keep(self, key: Hashable, entry: Entry) -> None:
+        with self.lock:
+            self.entries[key] = entry
+            self.entries.move_to_end(key)
+            while len(self.entries) > MOST or len(self.entries) > 1 and self._nbytes() > MOST_NBYTES:
+                self.entries.popitem(last=False)
+
+    def _nbytes(self) -> int:
+        return sum(e.executable.arena_nbytes for e in self.entries.values())
+
+
+KEPT = _Kept()
+
+
+class Eager:
+    """A transform of `fn` for calls outside of traces: the executable of `emitted(fn, *args, **kwargs)`.
+
+    key: what the transform is, beside fn. inner: which of the arguments fn takes, if it is not all of them. mirrors: whether the
+    transform has the arguments of fn, so that errors name them. Without fn it is the executable of `emitted(*args, **kwargs)`.
+    """
+
+    def __init__(self, key: Hashable, emitted: Fn, fn: Fn | None = None, inner: Inner | None = None, mirrors: bool = True):
+        self.key, self.emitted, self.fn, self.inner = key, emitted, fn, inner
+        self._named = fn if fn is not None and mirrors else emitted
+        self._forms: dict[tuple[Any, ...], Form] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with user_frames_only():
+            call = Call(self._form(args, kwargs), args, kwargs)
+            arrays = call.row_major()
+            traced = self._traced(call)
+            key = _Key(self.key, call.key, traced.key, choices.current())
+            entry = KEPT.find(key)
+            if entry is None:
+                entry = self._compiled(call, traced)
+                KEPT.keep(key, entry)
+            arrays += traced.lifted
+            try:
+                found = iter(entry.executable.run(arrays, {}))
+            except LabelError:  # the executable may have been made for another function, whose lines it would name
+                raise failure(self._finished(call, traced)[0], arrays) from None
+            return tree.unflatten(entry.structure, [next(found) if m else None for m in entry.mask])
+
+    def _form(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Form:
+        key = (len(args), *kwargs)
+        if key not in self._forms:
+            signature = signature_of(self._named) if self.fn is None or self._named is self.fn else None
+            self._forms[key] = Form(self._named, signature, Roles((), (), ()), len(args), tuple(kwargs))
+        return self._forms[key]
+
+    def _traced(self, call: Call) -> Traced:
+        """What the key follows from: fn on what it takes, or all of it."""
+        fn = self.emitted if self.fn is None else self.fn
+        if self.inner is None:
+            return Traced.of(fn, call.leaves, call.arguments)
+        return Traced.on(fn, *self.inner(*call.arguments(call.leaves)))
+
+    def _compiled(self, call: Call, traced: Traced) -> Entry:
+        from nagraph.compiler import compile as compiled
+
+        graph, structure, mask = self._finished(call, traced)
+        return Entry(compiled(graph), structure, mask)
+
+    def _finished(self, call: Call, traced: Traced) -> tuple[Graph, tree.Structure, list[bool]]:
+        """The graph of the transform, whose inputs are the call's leaves and what fn has captured."""
+        fn = self.fn
+        if fn is None:
+            return traced.graph, traced.structure, traced.mask
+        types = [None if t is None else getattr(t, "type", t) for t in call.types]
+        with Trace() as trace:
+            leaves: list[Value | None] = []
+            for name, t, given in zip(call.leaf_names, types, call.types):
+                leaves.append(None if t is None else trace.input(t, name))
+                if t is not given:
+                    leaves[-1].weak = True  # type: ignore[union-attr, misc]
+            again = traced.again(fn, [trace.input(v.type) for v in traced.graph.inputs[len(traced.graph.inputs) - len(traced.lifted):]])
+            args, kwargs = call.arguments(leaves)
+            found, structure = tree.flatten(self.emitted(again, *args, **kwargs))
+            graph, _ = trace.finish(function_name(fn), [as_value(x) for x in found if x is not None])
+        return graph, structure, [x is not None for x in found]
+
+
+def frozen(fn: Fn, args: tuple[Any, ...]) -> tuple[Fn, tuple[Any, ...]]:
+    """fn as it is now, as a function for traces, and its arguments as they are now: neither changes with what they were made from."""
+    with user_frames_only():
+        traced = Traced.on(fn, args, {})
+    kept = tree.map(lambda x: _copy(x) if isinstance(x, np.ndarray) else x, args)
+    return traced.again(fn, traced.lifted), kept
+
+
+def _copy(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    made = copy.copy(array)
+    made.flags.writeable = False
+    return made
