@@ -63,5 +63,9 @@ class CheckpointError(NagraphError, ValueError):
     """A checkpoint is missing, damaged, or belongs to something else."""
 
 
+class SanitizerError(NagraphError, RuntimeError):
+    """A kernel wrote where it must not, or read what nobody wrote: names the buffer, and the kernels that write it."""
+
+
 class NotFiniteError(NagraphError, ArithmeticError):
     """A computation gave values that are not finite: names the op where the first of them came from."""

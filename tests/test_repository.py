@@ -26,13 +26,15 @@ TOP = {"pyproject.toml", "README.md", "LICENSE", "nagraph", "passes", "backends"
 MOST_LINES = 450
 
 #: Who may import whom at module level (names below `nagraph`, each with all that is inside it; the longest name counts).
-#: Everybody may import itself, its package, `errors` and `choices`. "" is the public face, `import nagraph as ng`: public names alone.
+#: Everybody may import itself, its package, `errors`, `choices` and `sanitizing`.
+#: "" is the public face, `import nagraph as ng`: public names alone.
 RULES: dict[str, tuple[str, ...]] = {
     "": ("forks",),  # its hooks come before everything else
     "errors": (),
     "choices": ("thresholds",),
     "files": (),
     "forks": (),
+    "sanitizing": (),
     "ir": (),
     "ops": ("ir",),
     "composites": ("ir", "ops"),
@@ -181,7 +183,7 @@ def layer_of(name: str, table: dict[str, tuple[str, ...]]) -> str:
 def may_import(i: Import) -> bool:
     who, whom = short(i.importer), short(i.imported)
     rule = layer_of(who, RULES)
-    allowed = ("errors", "choices", rule, *RULES[rule])
+    allowed = ("errors", "choices", "sanitizing", rule, *RULES[rule])
     allowed += (rule.partition(".")[0],) if rule else ()
     if i.late:
         allowed += (*LATE.get(layer_of(who, LATE), ()), *LATE.get(who, ()))

@@ -8,9 +8,11 @@ are worth the name. Any other one computes point after point, with lanes along t
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
+from nagraph import sanitizing
 from nagraph.backends.llvm.blocks import BlockEmission, block_rows, fit, ranges, triangle_of_rows
 from nagraph.backends.llvm.code import Code, Loop, Module, Reg, i64
 from nagraph.backends.llvm.contraction import (
@@ -97,10 +99,16 @@ def _together(kernel: Kernel, extents: list[int]) -> int:
     return math.prod(extents[kernel.grid - kernel.swept:])
 
 
-def _loop(code: Code, together: int = 1) -> AbstractContextManager[Loop]:
+@contextmanager
+def _loop(frame: Frame, together: int = 1) -> Iterator[Loop]:
     """The loop over the blocks of the units that are asked for."""
+    code = frame.code
     start, stop = (code.mul(x, i64(together)) for x in code.arguments[2:4])
-    return code.loop(start, stop)
+    with code.loop(start, stop) as loop:
+        if sanitizing.is_on() and frame.tile_nbytes:  # no tile holds anything yet
+            code.call("llvm.memset.p0.i64", "void", code.arguments[4], Reg("i8", str(sanitizing.NAN)), i64(frame.tile_nbytes),
+                      Reg("i1", "false"))
+        yield loop
 
 
 def _along_grid(kernel: Kernel) -> bool:
@@ -136,7 +144,7 @@ def _by_lanes(frame: Frame) -> Emitted:
     frame.lanes = Lanes(code, width)
     nbytes = frame.tile_memory({i: t.size * width for i, t in enumerate(kernel.tiles) if t.size > 1})
     extents = [*kernel.axes[:last], -(-extent // width)]
-    with _loop(code) as loop:
+    with _loop(frame) as loop:
         frame.place(loop.index, extents)
         frame.at[last] = code.mul(frame.at[last], i64(width))
         if extent < width or not extent % width:
@@ -169,7 +177,7 @@ def _by_squares(frame: Frame, axis: int, loads: list[int]) -> Emitted:
     last = kernel.grid - 1
     width = min(frame.vector(), power_of_two(min(kernel.axes[axis], kernel.axes[last])))
     extents = [-(-n // width) if a in (axis, last) else n for a, n in enumerate(kernel.axes[:kernel.grid])]
-    with _loop(code) as loop:
+    with _loop(frame) as loop:
         frame.place(loop.index, extents)
         for a in (axis, last):
             frame.at[a] = code.mul(frame.at[a], i64(width))
@@ -181,12 +189,12 @@ def _by_squares(frame: Frame, axis: int, loads: list[int]) -> Emitted:
 
 
 def _by_points(frame: Frame) -> Emitted:
-    kernel, code = frame.kernel, frame.code
+    kernel = frame.kernel
     nbytes = frame.tile_memory({i: t.size for i, t in enumerate(kernel.tiles) if t.size > 1})
     extents = list(kernel.axes[:kernel.grid])
     frame.requests = row_requests(kernel, frame.vector())
     together = _together(kernel, extents)
-    with _loop(code, together) as loop:
+    with _loop(frame, together) as loop:
         frame.place(loop.index, extents)
         _stages(frame)
     cost = sum(stage_ns(kernel, s, frame.vector(), False) for s in kernel.stages)
@@ -206,7 +214,7 @@ def _by_slices(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
     frame.bases = frame.tiles
     extents = list(kernel.axes[:kernel.grid])
     requests, together = Requests(frame), _together(kernel, extents)
-    with _loop(code, together) as loop:
+    with _loop(frame, together) as loop:
         frame.place(code.add(loop.index, i64(1)), extents)
         requests.add(accesses(kernel, kernel.stages), frame.at)
         frame.place(loop.index, extents)
@@ -224,10 +232,10 @@ def _by_slices(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
 
 def _by_blocks(frame: Frame, split: Blocks) -> Emitted:
     """The same in blocks of rows, one after another."""
-    frame.kernel, code = split.kernel, frame.code
+    frame.kernel = split.kernel
     extents = list(split.kernel.axes[:split.kernel.grid])
     emission, together = BlockEmission(frame, split), _together(split.kernel, extents)
-    with _loop(code, together) as loop:
+    with _loop(frame, together) as loop:
         frame.place(loop.index, extents)
         emission.emit()
     return Emitted(math.prod(extents) // together, emission.scratch, emission.unit_ns() * together)
@@ -257,7 +265,7 @@ def _by_rows(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
     extents = [*kernel.axes[:last], -(-extent // rows)] if kernel.grid else []
     panels = -(-alone.n // columns) if alone is not None else 1
     together = _together(kernel, extents)
-    with _loop(code, together) as loop:
+    with _loop(frame, together) as loop:
         unit, column = loop.index, i64(0)
         requests, ahead = Requests(frame), Requests(frame)
         if kernel.grid and panels == 1:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nagraph import choices
+from nagraph import choices, sanitizing
 from nagraph.backends.llvm import images
 from nagraph.backends.llvm.addresses import address
 from nagraph.backends.llvm.arguments import ALIGNED, BORROWERS, OWNED, ROW_MAJOR, WRITEABLE, Arguments, Spans, Wanted
@@ -47,14 +47,14 @@ class _Arena:
     """The arena's bytes, the table of pointers with all that is known before a call, and the verdict of calls that can fail."""
 
     def __init__(self, image: Image, arguments: Arguments):
-        self._bytes, base = aligned_bytes(image.arena_nbytes)
+        self._bytes, self.base = aligned_bytes(image.arena_nbytes)
         self.table = np.zeros(len(image.table), np.int64)
         verdict = np.ones(1, np.bool_)
         #: None for programs that can't fail.
         self.verdict: memoryview | None = None
         for at, p in enumerate(image.table):
             if p.kind == "arena":
-                self.table[at] = base + p.number
+                self.table[at] = self.base + p.number
             elif p.kind == "verdict":
                 self.table[at], self.verdict = verdict.ctypes.data, memoryview(verdict)
             elif p.kind == "constant":
@@ -253,6 +253,10 @@ class _Plain(NamedTuple):
 def compile(graph: Graph, donations: Mapping[int, int] | None = None, threads: int | None = None) -> Executable:
     """An executable of the graph. `donations`: output number -> number of the input whose array it may take."""
     made = Explanation.of(graph, donations or {})
+    if sanitizing.is_on():
+        from nagraph.backends.llvm.sanitizer import Sanitized
+
+        return Sanitized(graph, made, donations or {}, threads)
     return Executable(graph, Image.of(made.program, made.plan.arena_bytes), lambda: made, donations or {}, threads)
 
 
@@ -263,7 +267,7 @@ def kept(graph: Graph, options: str, optimise: Callable[[], Graph], donations: M
     graph: the one that `optimise` begins with; options: in words, what else its result follows from.
     """
     chosen = choices.current()
-    key = images.key_of(graph, f"{options} {chosen}", donations)
+    key = images.key_of(graph, f"{options} {chosen}", donations) if not sanitizing.is_on() else None
     found = images.load(key) if key else None
     if found is not None:
         def explain() -> Explanation:

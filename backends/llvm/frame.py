@@ -44,6 +44,7 @@ class Frame:
         self.at: dict[int, Reg] = {}
         #: Memory of tiles for the point in hand; values of tiles of one element; which of these need memory as well.
         self.tiles: dict[int, Reg] = {}
+        self.tile_nbytes = 0
         self.registers: dict[int, Scalar] = {}
         self.kept: set[int] = set()
         #: Memory of tiles for the first row of a block.
@@ -71,6 +72,7 @@ class Frame:
         for i, size in sizes.items():
             self.tiles[i] = self.code.offset(self.code.arguments[4], "i8", i64(nbytes))
             nbytes += aligned(size * self.kernel.tiles[i].dtype.itemsize)
+        self.tile_nbytes = nbytes
         return nbytes
 
     def vector(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from nagraph import choices
+from nagraph import choices, sanitizing
 from nagraph.backends.llvm import cache
 from nagraph.backends.llvm.code import Module
 from nagraph.backends.llvm.emit import Emitted
@@ -37,7 +37,7 @@ class Entry(NamedTuple):
 
 def compiled(key: str, write: Writer, keep: bool = True) -> Function:
     """The machine code of what `write` emits, which must follow from the key and the choices alone; it is kept on disk if `keep`."""
-    chosen = f"{choices.current()} {changed()}".strip()
+    chosen = f"{choices.current()} {changed()} {'sanitized' if sanitizing.is_on() else ''}".strip()
     key = f"{key}\n{chosen}" if chosen else key
     with _LOCK:
         if key not in _KNOWN:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nagraph import choices
+from nagraph import choices, sanitizing
 from nagraph.plan.plan import aligned
 
 #: (bytes, first step, last step)
@@ -39,6 +39,8 @@ def peak_bytes(ranges: Sequence[Range]) -> int:
 
 def assign_offsets(ranges: Sequence[Range]) -> tuple[list[int], int]:
     """An offset for each range, and the bytes of the arena."""
+    if sanitizing.is_on():
+        return _apart(ranges)
     if len(ranges) > MANY:
         return _assign_many(ranges)
     n = len(ranges)
@@ -70,6 +72,15 @@ def assign_offsets(ranges: Sequence[Range]) -> tuple[list[int], int]:
         if best[1] <= goal:
             break
     return best
+
+
+def _apart(ranges: Sequence[Range]) -> tuple[list[int], int]:
+    """Each range in bytes of its own, between red zones."""
+    offsets, top = [], sanitizing.RED_NBYTES
+    for nbytes, *_ in ranges:
+        offsets.append(top)
+        top += aligned(nbytes) + sanitizing.RED_NBYTES
+    return offsets, top
 
 
 def _place(ranges: Sequence[Range], order: Sequence[int]) -> tuple[list[int], int]:
