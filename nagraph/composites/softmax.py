@@ -97,12 +97,12 @@ def _logsumexp_fwd(x: Any, *, axis: tuple[int, ...] = (-1,), keepdims: bool = Fa
 
 
 def _logsumexp_bwd(residuals: Any, cts: Any, *, axis: tuple[int, ...] = (-1,), keepdims: bool = False) -> Any:
-    """ct_x = ct exp(x - y); a row of -inf alone gets zeros."""
+    """ct_x = ct exp(x - y); a row of -inf alone gets zeros, in a row with +inf that element gets nan and the others zeros."""
     from nagraph.ops.movement import reshape
 
     (x, y), (ct,) = residuals, cts
     ct = ct if keepdims else reshape(ct, y.shape)
-    return (ct * exp(x - where(isfinite(y), y, _zero(y))),)
+    return (ct * exp(x - where(equal(y, -np.inf), _zero(y), y)),)
 
 
 _logsumexp.declare(_logsumexp_fwd, _logsumexp_bwd)

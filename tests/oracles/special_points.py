@@ -46,6 +46,12 @@ KINKS: dict[str, Kink] = {
     **dict.fromkeys(("remainder", "mod"), Kink(1, lambda i, x, y: (1, -math.floor(x / y))[i], "by the quotient that the value has")),
     "huber": Kink(2, lambda i, x: 1, "second derivative 1 up to and at delta"),
 }
+#: Functions of vectors whose conventions are not PyTorch's, and what they are.
+OTHER_THAN_PYTORCH = {
+    "cummax": "of equal elements the first gets it; in PyTorch the last",
+    "cummin": "of equal elements the first gets it; in PyTorch the last",
+    "cosine_embedding at its margin": "half the slope, as of any maximum; in PyTorch all of it",
+}
 #: Functions that multiply infinity by zero on the way: their derivative at infinity is nan, as PyTorch's is. From where on.
 NAN_AT_INFINITY = {"gelu": INF, "silu": INF, "gelu_tanh": 1e150, "focal, t = 1": INF, "focal, t = 0": INF}
 
@@ -80,8 +86,6 @@ class Row(NamedTuple):
     exact: Callable[[Sequence[Any]], Any]
     points: list[Point]
     kinks: dict[Point, Point] = {}  # noqa: RUF012 - read only
-    #: Points at which our derivative is nan by convention, as PyTorch's or JAX's is.
-    nan: tuple[Point, ...] = ()
 
 
 VECTORS: list[Point] = [(0.0, 0.0, 0.0), (1.0, 2.0, -3.0), (2.0, 2.0, -1.0), (1e-8, 0.0, -1e-8), (700.0, -800.0, 800.0)]
@@ -133,7 +137,6 @@ ROWS: dict[str, Row] = {
     "softmax": Row(F.softmax, exact.softmax, VECTORS + MASKED),
     "log_softmax": Row(F.log_softmax, exact.log_softmax, VECTORS + MASKED),
     "logsumexp": Row(F.logsumexp, exact.logsumexp, VECTORS + MASKED),
-    "logsumexp of infinity": Row(F.logsumexp, exact.logsumexp, [(INF, 0.0, 1.0)], nan=((INF, 0.0, 1.0),)),
     "layer_norm": Row(lambda x: F.layer_norm(x, W, Y), lambda xs: [a * w + y for a, w, y in zip(exact.standardized(xs), W, Y)], VECTORS),
     "rms_norm": Row(lambda x: F.rms_norm(x, W), lambda xs: [
         x * w / exact.mp.sqrt(exact.dot(xs, xs) / 3 + exact.mpf(1e-6)) for x, w in zip(xs, W)], VECTORS),
