@@ -93,6 +93,27 @@ def test_exact_values(dtype):
         np.testing.assert_array_equal(run(name, zero), expected)
 
 
+#: What bounded functions are far out, at -x and at x.
+FAR = {"erf": (-1, 1), "erfc": (2, 0), "tanh": (-1, 1), "sigmoid": (0, 1), "exp": (0, np.inf), "expm1": (-1, np.inf)}
+
+
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+@pytest.mark.parametrize("name", FAR)
+def test_bounds_are_reached_exactly(name, dtype):
+    """Far out a bounded function is its bound, not the number beside it: what is multiplied with the rest, as in gelu, vanishes."""
+    far = np.geomspace(800, np.finfo(dtype).max, 31).astype(dtype)
+    x = np.concatenate([far, [np.inf]]).astype(dtype)
+    low, high = FAR[name]
+    run = compiled(getattr(functions, name), dtype, 1)
+    np.testing.assert_array_equal(run(-x), np.full_like(x, low))
+    np.testing.assert_array_equal(run(x), np.full_like(x, high))
+
+
+def test_erf_is_one_from_where_it_rounds_to_one():
+    x = np.linspace(3.93, 12, 4096, dtype=F32)
+    np.testing.assert_array_equal(compiled(functions.erf, F32, 1)(x), np.ones_like(x))
+
+
 def test_edges_of_power():
     nan, inf = np.nan, np.inf
     cases = [(nan, 0, 1), (1, nan, 1), (-1, inf, 1), (-1, -inf, 1), (0, -1, inf), (-0.0, -1, -inf), (-0.0, -2, inf), (-2, 3, -8),

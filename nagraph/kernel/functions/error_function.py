@@ -14,10 +14,10 @@ def erf(s: ScalarBuilder, x: Scalar) -> Scalar:
 
 
 def _erf_single(s: ScalarBuilder, x: Scalar) -> Scalar:
-    """An odd polynomial up to 1.125, from there 1 - a polynomial; from 3.925 on it is 1."""
+    """An odd polynomial up to 1.125, from there 1 - a polynomial; from 3.9 on it is 1."""
     near = s.fma(s.horner(x * x, ERF_F32), x, x)
     size = s.abs(x)
-    far = 1 - s.horner(clamp(s, size, high=3.925) - 2.525, ERF_FAR_F32)
+    far = 1 - s.horner(clamp(s, size, high=3.9) - 2.525, ERF_FAR_F32)
     return s.select(size > 1.125, s.copysign(far, x), near)
 
 
