@@ -1,0 +1,274 @@
+"""What is checked of an entry: values in each dtype; in float64 gradients, second derivatives, forward mode and vmap."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+import nagraph as ng
+from tests.oracles.record import Outcome
+from tests.oracles.tolerance import FINER, difference, is_float
+from tests.oracles.torch_database.counterpart import Unoffered
+from tests.oracles.torch_database.samples import DTYPES, Sample, array, entries, is_elementwise, samples
+from tests.oracles.torch_database.table import COUNTERPARTS
+
+DERIVATIVES = ("gradient", "second", "forward", "vmap")
+CHECKS = (*DTYPES, *DERIVATIVES)
+
+
+#: Units in the last place for derivatives, whose rules are not PyTorch's.
+ROUTES = 64
+#: How many samples of a check a cut takes, and how many elements each has at the most.
+CUT, LARGEST = 2, 500
+
+
+class TorchDatabase:
+    """PyTorch's operator database, `torch.testing._internal.common_methods_invocations.op_db`."""
+
+    name = "torch"
+
+    def cases(self) -> list[tuple[str, str]]:
+        return [(entry, what) for entry in COUNTERPARTS for what in CHECKS if _has(entries()[entry], what)]
+
+    def check(self, entry: str, what: str, *, cut: bool = False, first_fault: bool = False) -> Outcome:
+        outcome = Outcome()
+        info, counterpart = entries()[entry], COUNTERPARTS[entry]
+        compare = {"gradient": gradient, "second": second, "forward": forward, "vmap": mapped}.get(what, values)
+        chosen = samples(entry, what if what in DTYPES else "float64", what in DTYPES, *((CUT, LARGEST) if cut else ()))
+        for number, sample in enumerate(chosen):
+            backends = (None, "numpy") if cut and number == 0 else (None,)
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    problem = compare(sample, counterpart, is_elementwise(info), backends)
+            except Unoffered as reason:
+                outcome.left_out[str(reason)] += 1
+                continue
+            except Exception as error:  # whatever goes wrong is the finding
+                problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            if problem is None:
+                outcome.agreed += 1
+                continue
+            outcome.faults.append(f"{entry} {what} sample {number} ({sample.shown()}): {problem}")
+            if first_fault:
+                break
+        return outcome
+
+
+def _has(entry: Any, what: str) -> bool:
+    if what in DTYPES:
+        return DTYPES[what] in entry.dtypes
+    supported: bool = entry.supports_gradgrad if what == "second" else entry.supports_autograd
+    return supported and torch.float64 in entry.dtypes
+
+
+def values(sample: Sample, counterpart: Callable[..., Any], elementwise: bool, backends: Sequence[str | None]) -> str | None:
+    arrays = [array(t) for t in sample.tensors]
+    ways: list[tuple[str, Callable[[], list[Any]]]] = [("eager", lambda: sample.ours(counterpart, arrays))]
+    for backend in backends:
+        jitted = ng.jit(lambda *xs: sample.ours(counterpart, xs), backend=backend)
+        ways.append((f"jit on {backend or 'llvm'}", lambda jitted=jitted: jitted(*arrays)))
+    found = [(way, [np.asarray(y) for y in run()]) for way, run in ways]
+    theirs = sample.theirs(sample.tensors)
+    wide = _wide(sample, theirs)
+    floats = {t.dtype for t in sample.tensors if t.is_floating_point()}
+    single = len({t.dtype for t in sample.tensors}) == 1 and len(floats) == 1
+    told: list[str] = []
+    for way, ours in found:
+        if len(ours) != len(theirs):
+            return f"{way}: {len(ours)} results, not {len(theirs)}"
+        problems = [_value(y, array(t), w, elementwise, single and t.dtype in floats) for y, t, w in zip(ours, theirs, wide)]
+        told += [f"{way}, result {k}: {problem}" for k, problem in enumerate(problems) if problem is not None]
+    return "; ".join(told) or None
+
+
+def _value(y: np.ndarray, t: np.ndarray, wide: Any, elementwise: bool, same_dtype: bool) -> str | None:
+    """What is wrong with y, where PyTorch has t, and `wide` in float64 (in float32, if t is float64)."""
+    if not is_float(t.dtype) and not is_float(y.dtype) and (t.dtype == bool) != (y.dtype == bool):
+        return f"dtype {y.dtype}, not {t.dtype}"
+    if same_dtype and y.dtype != t.dtype:
+        return f"dtype {y.dtype}, not {t.dtype}"
+    if is_float(y.dtype) and not is_float(t.dtype):
+        return f"dtype {y.dtype}, not {t.dtype}"
+    alike = y.dtype == t.dtype and is_float(t.dtype)
+    if y.dtype == np.float64 and alike:
+        with np.errstate(all="ignore"):
+            own = None if wide is None else FINER * np.abs(wide.astype(np.float64) - t)
+        return difference(y, t, own, t, elementwise)
+    if not is_float(t.dtype):
+        return difference(y, t)
+    with np.errstate(all="ignore"):
+        own = np.abs(t.astype(np.float64) - wide) if alike else None
+    return difference(y, wide, own, t if alike else None, elementwise)
+
+
+def _wide(sample: Sample, theirs: Sequence[torch.Tensor]) -> list[Any]:
+    """The results in float64: of float64 itself those in float32, whose error tells how a sample is conditioned."""
+    finest = any(t.dtype == torch.float64 for t in sample.tensors)
+    target = torch.float32 if finest else torch.float64
+    if not any(t.is_floating_point() for t in theirs):
+        return [array(t) for t in theirs]
+    torch.set_default_dtype(target)
+    try:
+        for of_integers in (not any(t.is_floating_point() for t in sample.tensors), False):
+            try:
+                found = sample.theirs([t.to(target) if t.is_floating_point() or of_integers else t for t in sample.tensors])
+            except Unoffered:
+                continue
+            if [f.shape for f in found] == [t.shape for t in theirs]:
+                return [array(f) for f in found]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    return [None if finest else array(t).astype(np.float64) if t.is_floating_point() else array(t) for t in theirs]
+
+
+# -- derivatives, in float64 ---------------------------------------------------------------------------
+
+
+def _moving(sample: Sample) -> list[int]:
+    return [i for i, t in enumerate(sample.tensors) if t.is_floating_point()]
+
+
+def _results(sample: Sample, counterpart: Callable[..., Any], arrays: Sequence[Any], moving: Sequence[int]) -> Callable[..., list[Any]]:
+    """Our floating results as a function of the moving arrays alone."""
+    def of(*xs: Any) -> list[Any]:
+        given = list(arrays)
+        for i, x in zip(moving, xs, strict=True):
+            given[i] = x
+        return [y for y in sample.ours(counterpart, given) if is_float(np.dtype(y.dtype))]
+
+    return of
+
+
+def _theirs(sample: Sample, dtype: torch.dtype, moving: Sequence[int]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """PyTorch's floating results in a dtype, and the leaves by which they are differentiated."""
+    given = [t.detach().clone() for t in sample.tensors]
+    for i in moving:
+        given[i] = given[i].to(dtype).requires_grad_()
+    if not any(given[i].numel() for i in moving):
+        raise Unoffered("nothing moves")
+    found = [y for y in sample.theirs(given) if y.is_floating_point()]
+    if not found or not any(y.requires_grad for y in found):
+        raise Unoffered("PyTorch has nothing to differentiate")
+    return found, [given[i] for i in moving]
+
+
+def _direction(like: Sequence[Any], seed: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [np.asarray(rng.normal(size=tuple(x.shape))) for x in like]
+
+
+def _grads(ys: Sequence[torch.Tensor], xs: Sequence[torch.Tensor], cts: Sequence[np.ndarray], again: bool) -> list[torch.Tensor]:
+    kept = [(y, torch.tensor(c, dtype=y.dtype)) for y, c in zip(ys, cts, strict=True) if y.requires_grad]
+    found = torch.autograd.grad([y for y, _ in kept], xs, [c for _, c in kept], create_graph=again, allow_unused=True)
+    return [torch.zeros_like(x) if g is None else g for g, x in zip(found, xs)]
+
+
+def _compare(found: Sequence[Any], theirs: Callable[[torch.dtype], list[torch.Tensor]], what: str) -> str | None:
+    """Ours beside PyTorch's in float64, whose error is taken from that in float32."""
+    try:
+        exact = [array(t) for t in theirs(torch.float64)]
+    except RuntimeError as error:
+        raise Unoffered(f"PyTorch itself: {type(error).__name__}") from None
+    try:
+        rough = [array(t).astype(np.float64) for t in theirs(torch.float32)]
+    except (Unoffered, RuntimeError):
+        rough = [None] * len(exact)
+    if len(found) != len(exact):
+        return f"{len(found)} results, not {len(exact)}"
+    for k, (y, t, r) in enumerate(zip(found, exact, rough, strict=True)):
+        with np.errstate(all="ignore"):
+            own = None if r is None else FINER * np.abs(r - t)
+        problem = difference(np.asarray(y), t, own, t, floor=1, units=ROUTES)
+        if problem is not None:
+            return f"{what} {k}: {problem}"
+    return None
+
+
+def gradient(sample: Sample, counterpart: Callable[..., Any], elementwise: bool, backends: Sequence[str | None]) -> str | None:
+    moving, arrays = _moving(sample), [array(t) for t in sample.tensors]
+    of = _results(sample, counterpart, arrays, moving)
+    cts = _direction(_theirs(sample, torch.float64, moving)[0], 1)
+
+    def theirs(dtype: torch.dtype) -> list[torch.Tensor]:
+        ys, xs = _theirs(sample, dtype, moving)
+        return _grads(ys, xs, cts, again=False)
+
+    for backend in backends:
+        found = ng.jit(lambda xs, cts: ng.vjp(of, *xs)[1](cts), backend=backend)([arrays[i] for i in moving], cts)
+        if (problem := _compare(found, theirs, "gradient")) is not None:
+            return problem
+    return None
+
+
+def second(sample: Sample, counterpart: Callable[..., Any], elementwise: bool, backends: Sequence[str | None]) -> str | None:
+    moving, arrays = _moving(sample), [array(t) for t in sample.tensors]
+    of = _results(sample, counterpart, arrays, moving)
+    cts = _direction(_theirs(sample, torch.float64, moving)[0], 1)
+    again = _direction([arrays[i] for i in moving], 2)
+
+    def theirs(dtype: torch.dtype) -> list[torch.Tensor]:
+        ys, xs = _theirs(sample, dtype, moving)
+        first = _grads(ys, xs, cts, again=True)
+        if not any(g.requires_grad for g in first):
+            return [torch.zeros_like(x) for x in xs]
+        return _grads(first, xs, again, again=False)
+
+    def ours(xs: Any, cts: Any, again: Any) -> Any:
+        return ng.vjp(lambda *v: ng.vjp(of, *v)[1](cts), *xs)[1](tuple(again))
+
+    for backend in backends:
+        found = ng.jit(ours, backend=backend)([arrays[i] for i in moving], cts, again)
+        if (problem := _compare(found, theirs, "second derivative")) is not None:
+            return problem
+    return None
+
+
+def forward(sample: Sample, counterpart: Callable[..., Any], elementwise: bool, backends: Sequence[str | None]) -> str | None:
+    """J t, which PyTorch is asked for as the derivative of Jᵀ u by u."""
+    moving, arrays = _moving(sample), [array(t) for t in sample.tensors]
+    of = _results(sample, counterpart, arrays, moving)
+    along = _direction([arrays[i] for i in moving], 3)
+
+    def theirs(dtype: torch.dtype) -> list[torch.Tensor]:
+        ys, xs = _theirs(sample, dtype, moving)
+        us = [torch.zeros_like(y, requires_grad=True) for y in ys]
+        kept = [(y, u) for y, u in zip(ys, us) if y.requires_grad]
+        pulled = torch.autograd.grad([y for y, _ in kept], xs, [u for _, u in kept], create_graph=True, allow_unused=True)
+        moved = [(g, torch.tensor(a, dtype=dtype)) for g, a in zip(pulled, along) if g is not None and g.requires_grad]
+        if not moved:
+            return [torch.zeros_like(y) for y in ys]
+        found = torch.autograd.grad([g for g, _ in moved], us, [a for _, a in moved], allow_unused=True)
+        return [torch.zeros_like(y) if t is None else t for t, y in zip(found, ys)]
+
+    for backend in backends:
+        found = ng.jit(lambda xs, ts: ng.jvp(of, xs, ts)[1], backend=backend)([arrays[i] for i in moving], along)
+        if (problem := _compare(found, theirs, "tangent")) is not None:
+            return problem
+    return None
+
+
+def mapped(sample: Sample, counterpart: Callable[..., Any], elementwise: bool, backends: Sequence[str | None]) -> str | None:
+    """The sample and itself turned round, stacked: each tensor by itself, then all together."""
+    tensors = sample.tensors
+    choices = [*([i] for i in range(len(tensors))), list(range(len(tensors)))]
+    for chosen in choices if len(tensors) > 1 else choices[:1]:
+        other = [torch.flip(t, tuple(range(t.ndim))) if i in chosen else t for i, t in enumerate(tensors)]
+        expected = [sample.theirs(ts) for ts in (tensors, other)]
+        stacked = [np.stack([array(t), array(o)]) if i in chosen else array(t) for i, (t, o) in enumerate(zip(tensors, other))]
+        axes = tuple(0 if i in chosen else None for i in range(len(tensors)))
+        for backend in backends:
+            found = ng.jit(ng.vmap(lambda *xs: sample.ours(counterpart, xs), in_axes=axes), backend=backend)(*stacked)
+            rough = _wide(sample, expected[0])
+            for k, (y, first, last) in enumerate(zip(found, *expected, strict=True)):
+                for n, t in enumerate((first, last)):
+                    with np.errstate(all="ignore"):
+                        own = None if rough[k] is None or not t.is_floating_point() else FINER * np.abs(rough[k] - array(expected[0][k]))
+                    problem = difference(np.asarray(y)[n], array(t), own, array(t) if t.is_floating_point() else None)
+                    if problem is not None:
+                        return f"mapped {chosen}, result {k} of {n}: {problem}"
+    return None
