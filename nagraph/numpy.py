@@ -5,6 +5,7 @@ On arrays they compute at once, by the ops' NumPy references.
 
 from __future__ import annotations
 
+from contextlib import contextmanager as _contextmanager
 from typing import Any
 
 import numpy as _np
@@ -120,10 +121,24 @@ def _shape_type(shape: Any, dtype: Any) -> Any:
     return spec(shape, dtype)
 
 
+@_contextmanager
+def _refusing(name: str, *numbers: Any) -> Any:
+    """What NumPy refuses is told as an error of ours, with the function's name; so are traced values in the place of numbers."""
+    from nagraph.errors import TypeRuleError
+
+    if builtins_any(isinstance(x, _Value) for x in numbers):
+        raise TypeRuleError(f"{name}: the bounds are plain numbers, which traced values are not")
+    try:
+        yield
+    except (ValueError, OverflowError, IndexError) as error:
+        raise error if isinstance(error, TypeRuleError) else TypeRuleError(f"{name}: {error}") from None
+
+
 def full(shape: Any, value: Any, dtype: Any = None) -> Any:
     """A tensor filled with one value, which may be traced."""
     if not isinstance(value, _Value):
-        return _np.full(shape, value if dtype is None else astype(value, dtype))
+        with _refusing("full"):
+            return _np.full(shape, value if dtype is None else astype(value, dtype))
     return broadcast_to(value if dtype is None else astype(value, dtype), shape)
 
 
@@ -156,12 +171,14 @@ def ones_like(x: Any, dtype: Any = None) -> Any:
 
 def arange(*bounds: Any, dtype: Any = None) -> Any:
     """start, start + step, ... below stop; the bounds are plain numbers."""
-    return _np.arange(*bounds, dtype=None if dtype is None else _as_dtype(dtype))
+    with _refusing("arange", *bounds):
+        return _np.arange(*bounds, dtype=None if dtype is None else _as_dtype(dtype))
 
 
 def linspace(start: float, stop: float, num: int = 50, endpoint: bool = True, dtype: Any = None) -> Any:
     """`num` numbers evenly from start to stop; the bounds are plain numbers."""
-    return _np.linspace(start, stop, num, endpoint, dtype=None if dtype is None else _as_dtype(dtype))
+    with _refusing("linspace", start, stop):
+        return _np.linspace(start, stop, num, endpoint, dtype=None if dtype is None else _as_dtype(dtype))
 
 
 def eye(n: int, m: int | None = None, k: int = 0, dtype: Any = _np.float64) -> Any:
@@ -171,7 +188,8 @@ def eye(n: int, m: int | None = None, k: int = 0, dtype: Any = _np.float64) -> A
 
     columns = n if m is None else m
     if _active() is None or n * columns <= 256:
-        return _np.eye(n, m, k, dtype=_as_dtype(dtype))
+        with _refusing("eye"):
+            return _np.eye(n, m, k, dtype=_as_dtype(dtype))
     return cast(equal(iota("int64", (n, columns), 0) + k, iota("int64", (n, columns), 1)), dtype)
 
 
@@ -182,9 +200,10 @@ def array(x: Any, dtype: Any = None) -> Any:
     if isinstance(x, (list, tuple)) and _traced(x):
         made = stack([array(v) if isinstance(v, (list, tuple)) else v for v in x])
         return made if dtype is None else astype(made, dtype)
-    if dtype is None or _as_dtype(dtype) not in _NARROW_FLOATS:
-        return _np.array(x, dtype=None if dtype is None else _as_dtype(dtype))
-    return astype(_np.array(x), dtype)
+    with _refusing("array"):
+        if dtype is None or _as_dtype(dtype) not in _NARROW_FLOATS:
+            return _np.array(x, dtype=None if dtype is None else _as_dtype(dtype))
+        return astype(_np.array(x), dtype)
 
 
 asarray = array

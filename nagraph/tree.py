@@ -41,6 +41,9 @@ class Structure:
 
 
 LEAF = Structure(None)
+#: Containers within one another.
+MOST_NESTED = 100
+_TOO_DEEP = f"containers are nested more than {MOST_NESTED} deep, or one holds itself; make a flatter one of them"
 #: Makes a tree of the leaves that come next.
 Builder = Callable[[Iterator[Any]], Any]
 
@@ -66,34 +69,40 @@ def holds_arrays(x: Any) -> bool:
 def flatten(tree: Any) -> tuple[list[Any], Structure]:
     """The leaves from left to right, and the structure that puts them together again."""
     leaves: list[Any] = []
-    return leaves, _flatten(tree, leaves)
+    try:
+        return leaves, _flatten(tree, leaves, 0)
+    except RecursionError:
+        raise TreeError(_TOO_DEEP) from None
 
 
-def _flatten(tree: Any, leaves: list[Any]) -> Structure:
+def _flatten(tree: Any, leaves: list[Any], depth: int) -> Structure:
+    if depth > MOST_NESTED:
+        raise TreeError(_TOO_DEEP)
     kind = type(tree)
+    depth += 1
     if kind is dict:
         try:
             keys = tuple(sorted(tree))
         except TypeError:
             raise TreeError(f"dict keys must be sortable to make a pytree, got {list(tree)}") from None
-        return Structure(dict, keys, tuple(_flatten(tree[k], leaves) for k in keys))
+        return Structure(dict, keys, tuple(_flatten(tree[k], leaves, depth) for k in keys))
     if kind is list or kind is tuple:
-        return Structure(kind, tuple(range(len(tree))), tuple(_flatten(x, leaves) for x in tree))
+        return Structure(kind, tuple(range(len(tree))), tuple(_flatten(x, leaves, depth) for x in tree))
     if isinstance(tree, tuple) and hasattr(kind, "_fields"):
-        return Structure(kind, kind._fields, tuple(_flatten(x, leaves) for x in tree))
+        return Structure(kind, kind._fields, tuple(_flatten(x, leaves, depth) for x in tree))
     if dataclasses.is_dataclass(tree) and not is_array(tree) and not isinstance(tree, type):
-        return _flatten_dataclass(tree, leaves)
+        return _flatten_dataclass(tree, leaves, depth)
     leaves.append(tree)
     return LEAF
 
 
-def _flatten_dataclass(tree: Any, leaves: list[Any]) -> Structure:
+def _flatten_dataclass(tree: Any, leaves: list[Any], depth: int) -> Structure:
     keys, children, static, buffers = [], [], [], set()
     for field in dataclasses.fields(tree):
         x = getattr(tree, field.name)
         if holds_arrays(x) and not field.metadata.get("static"):
             keys.append(field.name)
-            children.append(_flatten(x, leaves))
+            children.append(_flatten(x, leaves, depth))
             if field.metadata.get("buffer"):
                 buffers.add(field.name)
         else:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
-from nagraph.errors import LeakedTracerError, NagraphError
+from nagraph.errors import LeakedTracerError, NagraphError, TracerError
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.location import Location, caller_location
@@ -17,6 +17,9 @@ from nagraph.ir.types import TensorType
 
 LEAKED = ("is used outside the trace that made it; return it from the traced function, "
           "don't keep it in a global, an attribute or a list")
+
+#: Builders within one another, few enough that Python's own limit of recursion is not met first.
+MOST_NESTED = 48
 
 
 class _Active(threading.local):
@@ -42,6 +45,9 @@ class Builder:
         self._fixed = False
 
     def __enter__(self) -> Self:
+        if len(_active.stack) >= MOST_NESTED:
+            raise TracerError(f"traces are nested more than {MOST_NESTED} deep: a function that calls itself inside of cond, scan, grad or "
+                              "the like; write the recursion as a loop")
         _active.stack.append(self)
         return self
 

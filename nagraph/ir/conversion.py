@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from nagraph.errors import TypeRuleError
+from nagraph.ir.integers import digits
 from nagraph.ir.types import INTEGERS, SHORT_NAMES, DType, bfloat16
 
 Array = np.ndarray[Any, Any]
@@ -29,9 +31,18 @@ def converted(array: Array, dtype: DType) -> Array:
 
 
 def number(value: Any, dtype: DType) -> Array:
-    """A Python or NumPy scalar as a rank-0 array of a dtype."""
+    """A Python or NumPy scalar as a rank-0 array of a dtype. TypeRuleError for an integer that is beyond its range."""
+    if type(value) is int and dtype in INTEGERS and not np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
+        raise TypeRuleError(f"Python integer {digits(value)} does not fit {SHORT_NAMES[dtype]} ({np.iinfo(dtype).min} to "
+                            f"{np.iinfo(dtype).max}); cast the array first")
     made = np.asarray(value)
-    return converted(made, dtype) if made.dtype in SHORT_NAMES else made.astype(dtype)
+    if made.dtype in SHORT_NAMES:
+        return converted(made, dtype)
+    try:
+        return made.astype(dtype)
+    except OverflowError:
+        shown = digits(value) if isinstance(value, int) else f"{value!r:.80}"
+        raise TypeRuleError(f"{shown} is beyond all numbers of {SHORT_NAMES[dtype]}") from None
 
 
 def _odd_double(x: Array) -> Array:

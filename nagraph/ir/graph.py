@@ -69,9 +69,7 @@ class Node:
     def create(cls, op: Op, operands: tuple[Value, ...], location: Location | None = None,
                value_class: Callable[[TensorType], Value] = Value) -> Node:
         """A node whose result types follow from the op's type rule."""
-        types = op.infer(*(v.type for v in operands))
-        if isinstance(types, TensorType):
-            types = (types,)
+        types = op.result_types(*(v.type for v in operands))
         return cls(op, operands, tuple(map(value_class, types)), location)
 
     @property

@@ -7,6 +7,9 @@ from typing import Any
 
 from nagraph.errors import NagraphError, TypeRuleError
 
+#: Integers beyond this are those of no axis, size or count.
+LIMIT = 1 << 63
+
 
 def is_integer(x: Any) -> bool:
     """Whether x stands for one integer."""
@@ -14,9 +17,12 @@ def is_integer(x: Any) -> bool:
 
 
 def integer(name: str, x: Any) -> int:
-    """x as Python's int. TypeRuleError for what is no integer, such as 2.0; `name` says what it is for."""
+    """x as Python's int. TypeRuleError for what is no integer of 64 bits, such as 2.0; `name` says what it is for."""
     try:
-        return int(operator.index(x))
+        found = int(operator.index(x))
+        if not -LIMIT <= found < LIMIT:
+            raise TypeRuleError(f"{name}: {digits(found)} is beyond 64 bits")
+        return found
     except NagraphError:
         raise
     except TypeError:
@@ -37,3 +43,12 @@ def integers(name: str, xs: Any) -> tuple[int, ...]:
     except TypeError:
         raise TypeRuleError(f"{name}: {xs!r} of type {type(xs).__name__} is neither an integer nor a sequence of them") from None
     return tuple(integer(name, x) for x in items)
+
+
+def digits(x: int) -> str:
+    """An integer as a message shows it: a long one by its first and last digits."""
+    bits = x.bit_length()
+    if bits > 4000:
+        return f"an integer of {bits} bits"
+    text = str(x)
+    return text if len(text) <= 40 else f"{text[:16]}...{text[-8:]} (an integer of {len(text.lstrip('-'))} digits)"

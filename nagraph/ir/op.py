@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, dataclass_
 
 import numpy as np
 
-from nagraph.errors import MissingRuleError
+from nagraph.errors import MissingRuleError, TypeRuleError
 from nagraph.ir.cached import cached_property
-from nagraph.ir.types import TensorType
+from nagraph.ir.types import TensorType, too_large
 
 if TYPE_CHECKING:
     from nagraph.ir.graph import Graph, Value
@@ -62,6 +62,15 @@ class Op:
     def infer(self, *operands: Any, **_: Any) -> TensorType | tuple[TensorType, ...]:
         """The result types for operands of these types; raises TypeRuleError."""
         raise MissingRuleError(f"op {self.name} has no type rule")
+
+    def result_types(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        """What `infer` gives, as a tuple; TypeRuleError as well if there can be no array of such a type."""
+        found = self.infer(*operands)
+        types = (found,) if isinstance(found, TensorType) else found
+        for t in types:
+            if not t.possible:
+                raise TypeRuleError(f"{self.name}: {too_large(t)}")
+        return types
 
     #: reference(*operands): the results computed by NumPy, one array or a tuple of arrays. A method or a ufunc.
     reference: ClassVar[Any] = _no_reference

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from nagraph.errors import TypeRuleError
 from nagraph.ir.conversion import number
-from nagraph.ir.types import BOOL, DTYPES, INTEGERS, SHORT_NAMES, DType, bfloat16, is_float
+from nagraph.ir.types import BOOL, DTYPES, DType, bfloat16, is_float
 
 #: Python's scalar types in the order of their kinds; NEP 50 calls them weak.
 WEAK = (bool, int, float)
@@ -71,10 +70,4 @@ def floating(dtype: DType) -> DType:
 
 def scalar_array(value: bool | int | float, dtype: DType) -> np.ndarray[Any, DType]:
     """A Python scalar as a rank-0 array of `dtype`; an integer that does not fit is an error, as in NumPy."""
-    if isinstance(value, int) and not isinstance(value, bool) and dtype in INTEGERS:
-        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
-        if not low <= value <= high:
-            raise TypeRuleError(
-                f"Python integer {value} does not fit {SHORT_NAMES[dtype]} ({low} to {high}); cast the array first"
-            )
     return number(value, dtype)

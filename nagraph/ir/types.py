@@ -99,11 +99,16 @@ def spec(shape: Any, dtype: Any = np.float32) -> TensorType:
     """A stand-in for an array that is not there yet: `spec((2, 3), "f32")` has type `f32[2,3]`."""
     sizes = integers("spec: shape", shape)
     if any(s < 0 for s in sizes):
-        raise ValueError(f"sizes are at least 0, got {sizes}")
+        raise TypeRuleError(f"sizes are at least 0, got {sizes}")
     found = TensorType(as_dtype(dtype), sizes)
     if not found.possible:
-        raise ValueError(f"an array has up to {MAX_RANK} axes and less than 2^63 bytes, got {found}")
+        raise TypeRuleError(too_large(found))
     return found
+
+
+def too_large(type: TensorType) -> str:
+    """What is wrong with a type that is not possible."""
+    return f"no array has the type {type}: an array has up to {MAX_RANK} axes and less than 2^63 bytes"
 
 
 def type_of(array: Any) -> TensorType:

@@ -75,15 +75,15 @@ class Primitive(Op):
 
     def evaluate(self, *arrays: Array) -> Any:
         """Check the types, then compute by the reference; results have exactly the inferred types."""
-        types = self.infer(*map(type_of, arrays))
+        types = self.result_types(*map(type_of, arrays))
         if self.widens:
             arrays = tuple(a.astype(F32) if a.dtype in NARROW_FLOATS else a for a in arrays)
         with np.errstate(all="ignore"):
             results = self.reference(*arrays)
             # Row-major, but for views: NumPy's reductions add in an order that depends on strides, and so on nothing else.
             order: Any = "K" if self.view else "C"
-            if isinstance(types, TensorType):
-                return np.asarray(results, dtype=types.dtype, order=order)
+            if len(types) == 1 and not isinstance(results, tuple):
+                return np.asarray(results, dtype=types[0].dtype, order=order)
             return tuple(np.asarray(r, dtype=t.dtype, order=order) for r, t in zip(results, types, strict=True))
 
 

@@ -17,6 +17,9 @@ from nagraph.ir.types import SHORT_NAMES, TensorType
 from nagraph.ops.base import Linear, Maybe, convert, dtype_item, normalize_axes, shape_of
 from nagraph.ops.movement import broadcast_to, expand_dims, reshape, slice_axis
 
+#: The most arrays that one is cut into: each is an object of Python.
+MOST_SECTIONS = 1 << 20
+
 
 @op
 class Concatenate(Linear):
@@ -143,8 +146,8 @@ def array_split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list[An
 
 def _sections(sections: Any) -> int:
     count = integer("split: sections", sections)
-    if count < 1:
-        raise TypeRuleError(f"split: the number of sections is at least 1, got {count}")
+    if not 1 <= count <= MOST_SECTIONS:
+        raise TypeRuleError(f"split: the number of sections is from 1 to {MOST_SECTIONS:,}, got {count}")
     return count
 
 

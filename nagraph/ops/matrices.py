@@ -9,6 +9,7 @@ import numpy as np
 from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer
+from nagraph.ir.types import DTYPES, TensorType, too_large
 from nagraph.ops.base import as_array, cast, shape_of
 from nagraph.ops.comparison import equal, greater_equal
 from nagraph.ops.elementwise import where
@@ -21,6 +22,7 @@ def _band(x: Any, k: int, upper: bool) -> Any:
     shape, k = shape_of(x)[-2:], integer("tril and triu: k", k)
     if len(shape) != 2:
         raise TypeRuleError("tril and triu need at least 2 axes")
+    k = min(max(k, -shape[0]), shape[1])  # beyond these it is all or nothing
     rows, columns = np.arange(shape[0])[:, None], np.arange(shape[1])
     inside = columns - rows >= k if upper else columns - rows <= k
     x = x if isinstance(x, Value) else as_array(x)
@@ -44,6 +46,7 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """The offset-th diagonal of two axes, as the last axis of the result."""
     y, offset = moveaxis(x, (axis1, axis2), (-2, -1)), integer("diagonal: offset", offset)
     n, m = shape_of(y)[-2:]
+    offset = min(max(offset, -n), m)  # beyond these it is empty
     rows = np.arange(max(0, -offset), max(max(0, -offset), min(n, m - offset)))
     flat = reshape(y, (*shape_of(y)[:-2], n * m))
     return take(flat, rows * m + rows + offset, axis=-1)
@@ -57,5 +60,7 @@ def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
 def one_hot(labels: Any, classes: int, dtype: Any = np.float32) -> Any:
     """y[..., c] = 1 where labels[...] = c, else 0: a row of zeros where the label is no class."""
     shape = (*shape_of(labels), integer("one_hot: classes", classes))
+    if not (made := TensorType(DTYPES["i64"], shape)).possible:
+        raise TypeRuleError(f"one_hot: {too_large(made)}")
     index = iota("int64", shape, len(shape) - 1) if isinstance(labels, Value) else np.arange(shape[-1])
     return cast(equal(index, cast(reshape(labels, (*shape[:-1], 1)), "int64")), dtype)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nagraph.errors import TypeRuleError
+from nagraph.ir.conversion import number
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Box, Cost, Op, op
 from nagraph.ir.types import BOOL, DTYPES, INTEGERS, SIGNED, DType, TensorType, as_dtype, is_float
@@ -386,7 +387,7 @@ def _widths(x: Any, dtype: Any) -> tuple[Any, DType]:
 
 
 def _mean_square(x: Any, axis: Axis, ddof: float, keepdims: bool) -> Any:
-    n = np.asarray(float(_count(x.shape, axis)) - ddof).astype(x.dtype)
+    n = np.asarray(float(_count(x.shape, axis)) - number(ddof, F64)).astype(x.dtype)
     return sum(x * x, axis, keepdims=keepdims) / n
 
 
