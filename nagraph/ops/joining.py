@@ -146,8 +146,10 @@ def array_split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list[An
 
 def _sections(sections: Any) -> int:
     count = integer("split: sections", sections)
-    if not 1 <= count <= MOST_SECTIONS:
-        raise TypeRuleError(f"split: the number of sections is from 1 to {MOST_SECTIONS:,}, got {count}")
+    if count < 1:
+        raise TypeRuleError(f"split: the number of sections is at least 1, got {count}")
+    if count > MOST_SECTIONS:
+        raise TypeRuleError(f"split: the number of sections is at most {MOST_SECTIONS:,}, got {count}")
     return count
 
 
