@@ -13,7 +13,7 @@ import nagraph as ng
 from nagraph import numpy as np_
 from nagraph.errors import NagraphError, TypeRuleError
 
-X, I = np.arange(6.0, dtype=np.float32).reshape(2, 3), np.arange(6).reshape(2, 3)
+X, WHOLE = np.arange(6.0, dtype=np.float32).reshape(2, 3), np.arange(6).reshape(2, 3)
 HUGE = [10**30, -10**30, 10**400, 2**63, -2**63 - 1, 2**62]
 #: What a Python user would see of our insides, or of NumPy's. (A call that lacks an argument is Python's own TypeError.)
 INTERNAL = (OverflowError, RecursionError, AssertionError, SystemError, IndexError, KeyError, ZeroDivisionError, UnboundLocalError)
@@ -46,10 +46,10 @@ def calls(fn: Any, v: int) -> Iterator[Callable[[Any], Any]]:
 def test_a_huge_number_in_every_place_of_every_function(name: str) -> None:
     for v in HUGE:
         for call in calls(getattr(np_, name), v):
-            for x in (X, I):
-                for way in (lambda: call(x), lambda: ng.trace(call, x)):
+            for x in (X, WHOLE):
+                for way in (call, lambda x, call=call: ng.trace(call, x)):
                     try:
-                        way()
+                        way(x)
                     except NagraphError:
                         pass
                     except INTERNAL as error:
