@@ -21,15 +21,13 @@ Array = np.ndarray[Any, Any]
 
 def interpret_kernel(kernel: Kernel, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
     """Run a kernel on flat arrays, writing into `outputs`."""
-    state = _State(kernel, [*(a.reshape(-1) for a in inputs), *(a.reshape(-1) for a in outputs)])
-    if 0 in kernel.axes[:kernel.grid]:
-        return
-    with np.errstate(all="ignore"):
-        for stage in kernel.stages:
-            state.run(stage)
+    state = State(kernel, [*(a.reshape(-1) for a in inputs), *(a.reshape(-1) for a in outputs)])
+    state.interpret()
 
 
-class _State:
+class State:
+    """A kernel on its way through its stages."""
+
     def __init__(self, kernel: Kernel, memory: list[Array]):
         self.kernel, self.memory = kernel, memory
         grid = kernel.axes[:kernel.grid]
@@ -38,6 +36,13 @@ class _State:
         self.values: list[Array] = []
         #: Axes that stand at one place.
         self.fixed: dict[int, int] = {}
+
+    def interpret(self) -> None:
+        if 0 in self.kernel.axes[:self.kernel.grid]:
+            return
+        with np.errstate(all="ignore"):
+            for stage in self.kernel.stages:
+                self.run(stage)
 
     def axis(self, a: int) -> Array:
         """0 ... extent - 1 along an axis."""
@@ -78,13 +83,23 @@ class _State:
             self._sweep(stage, s)
             return
         places, value = (self.full(stage, x).reshape(-1) for x in (self.index(s.index), self.values[s.value]))
-        self.memory[s.operand][places] = value
+        self.put(s.operand, places, value)
+
+    def put(self, operand: int, places: Array, value: Array) -> None:
+        """Values into places of an operand, of shape [n]."""
+        self.memory[operand][places] = value
+
+    def get(self, operand: int, places: Array, mask: Array | None) -> Array:
+        """The elements of an operand at places; where a mask is false, anything."""
+        source = self.memory[operand]
+        found: Array = source[places if mask is None else np.clip(places, 0, source.size - 1)]
+        return found
 
     def _sweep(self, stage: Stage, s: Store) -> None:
         """The values of all points that meet in one element, combined."""
         left_out = tuple(a for a in range(self.kernel.grid) if not s.index.coefficient(a))
         value = s.combine.ufunc.reduce(self.full(stage, self.values[s.value]), axis=left_out, keepdims=True)  # type: ignore[union-attr]
-        self.memory[s.operand][np.broadcast_to(self.index(s.index), value.shape)] = value
+        self.put(s.operand, np.broadcast_to(self.index(s.index), value.shape).reshape(-1), value.reshape(-1))
 
     def _in_order(self, stage: Stage) -> None:
         """Stores that may meet: the points of the loops one after another."""
@@ -97,8 +112,8 @@ class _State:
                 grid = [n if a < self.kernel.grid else 1 for a, n in enumerate(axes)]
                 places, value = (np.broadcast_to(x, grid).reshape(-1) for x in (self.index(s.index), self.values[s.value]))
                 if s.combine is not None:
-                    value = s.combine.ufunc(self.memory[s.operand][places], value)  # type: ignore[attr-defined]
-                self.memory[s.operand][places] = value
+                    value = s.combine.ufunc(self.get(s.operand, places, None), value)  # type: ignore[attr-defined]
+                self.put(s.operand, places, value)
         self.fixed = {}
 
     # -- values -----------------------------------------------------------------------------------------------
@@ -114,12 +129,12 @@ class _State:
                 inside: Array = (place >= 0) & (place < size) & (place % step == 0)
                 return inside if also is None else inside & self.values[also]
             case Load(operand=operand, index=index, mask=mask):
-                source, places = self.memory[operand], self.index(index)
+                places = self.index(index)
                 if mask is None:
-                    return source[places]
-                if not source.size:
+                    return self.get(operand, places, None)
+                if not self.memory[operand].size:
                     return np.zeros(np.broadcast_shapes(places.shape, self.values[mask].shape), i.dtype)
-                return np.where(self.values[mask], source[np.clip(places, 0, source.size - 1)], np.zeros((), i.dtype))
+                return np.where(self.values[mask], self.get(operand, places, self.values[mask]), np.zeros((), i.dtype))
             case Read(tile=tile, index=index, mask=mask):
                 where, place = [self.axis(a) for a in range(self.kernel.grid)], self.index(index)
                 if mask is None:

@@ -8,6 +8,7 @@ import pytest
 import nagraph as ng
 from nagraph.errors import VerifyError
 from nagraph.kernel.affine import Affine
+from nagraph.kernel.counting import count_stores
 from nagraph.kernel.coverage import Region, cover
 from nagraph.kernel.form import Kernel, Load, Read, Stage, Store
 from nagraph.kernel.images import NOTHING, Image, image
@@ -160,3 +161,23 @@ def test_kernels_in_panels_write_what_they_wrote():
     kernel, inputs, outputs = of(lambda x, w, b: F.relu(x @ w + b), (5, 7), (7, 24), (24,))
     for width in (1, 2, 3, 8, 12):
         assert columns(kernel) and cover(cut(kernel, width), inputs, outputs) == []
+
+
+def test_places_that_are_data_are_counted():
+    def update(x, u, i):
+        return ng.numpy.add_at(x, i, u)
+
+    graph = ng.trace(update, ng.spec((6, 5), "float32"), ng.spec((40, 5), "float32"), ng.spec((40,), "int8"))
+    kernel, inputs, outputs = made(graph)
+    assert cover(kernel, inputs, outputs) == []
+    (counts,) = count_stores(kernel, [r.hull[1] for r in (*inputs, *outputs)])
+    assert counts.sum() == 30 + 200 and counts.min() >= 1
+    copy, walk = kernel.stages
+    with pytest.raises(VerifyError, match="is never written"):
+        cover(dataclasses.replace(kernel, stages=(walk,)), inputs, outputs)
+    (store,) = walk.stores
+    far = dataclasses.replace(store, index=store.index._replace(offset=store.index.offset + 1))
+    spoiled_walk = dataclasses.replace(kernel, stages=(copy, dataclasses.replace(walk, stores=(far,))))
+    assert any("is written" in line for line in cover(spoiled_walk, inputs, outputs)), "open, since no data are known"
+    with pytest.raises(VerifyError, match="the kernel reads element 30 of operand 3, which has 30"):
+        count_stores(spoiled_walk, [r.hull[1] for r in (*inputs, *outputs)])
