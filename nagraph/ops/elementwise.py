@@ -154,7 +154,7 @@ class Fmod(Binary):
 class Power(Binary):
     """Power: z = x ** y. Integer powers of integers are integers; a negative one is an error, as in NumPy.
 
-    dz/dx = y x^(y-1), zero where y is 0; dz/dy = z log x, zero where x is 0 and y is not negative.
+    dz/dx = y x^(y-1), zero where both are 0; dz/dy = z log x, zero where x is 0 and y is not negative.
     """
 
     weight = 20
@@ -173,10 +173,10 @@ class Power(Binary):
         from nagraph.ops.special import log
 
         one, zero = _scalar(1, x), _scalar(0, x)
-        # Where nothing depends on an operand, a harmless one stands in its place: 0 · x⁻¹ and 0 · log 0 are nan at 0.
-        flat = equal(y, zero)
-        slope = where(flat, zero, y * power(x, where(flat, one, y - 1)))
-        return slope, z * log(where(logical_and(equal(x, zero), greater_equal(y, zero)), one, x))
+        # 0 · 0⁻¹ and 0 · log 0 would be nan: harmless operands in their place make them 0.
+        at_zero = equal(x, zero)
+        slope = y * power(x, where(logical_and(at_zero, equal(y, zero)), one, y - 1))
+        return slope, z * log(where(logical_and(at_zero, greater_equal(y, zero)), one, x))
 
     def samples(self, rng: np.random.Generator) -> Any:
         yield rng.uniform(0.5, 2.0, size=(3, 4)), rng.normal(size=(4,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -65,3 +66,25 @@ def one_sided(f: Fn, xs: Sequence[float], i: int, order: int) -> tuple[float, fl
     scale = min([mpf(1), *(abs(v) for v in at if v)])
     sides = [_limit(*(value(x + sign * near * scale, near * scale * mpf(10) ** -30) for near in NEAR)) for sign in (-1, 1)]
     return sides[0], sides[1]
+
+
+def mixed(f: Fn, xs: Sequence[float], i: int, j: int) -> float:
+    """The limit of the derivative by xs[i] and xs[j] where it is the same from all four sides; else nan."""
+    mp.dps = DIGITS
+    at = [mpf(x) for x in xs]
+    if any(mpmath.isinf(at[k]) for k in (i, j)):
+        return math.nan
+    scale = min([mpf(1), *(abs(v) for v in at if v)])
+
+    def value(near: Real, s: int, t: int) -> Real:
+        step = near * scale * mpf(10) ** -30
+
+        def moved(k: int, n: int) -> Real:
+            offset = {i: s * near * scale + k * step, j: t * 3 * near * scale + n * step}  # no diagonal: at poles that is a special one
+            return _real(f, [x + offset.get(m, 0) for m, x in enumerate(at)])
+
+        return (moved(1, 1) - moved(1, -1) - moved(-1, 1) + moved(-1, -1)) / (4 * step * step)
+
+    sides = [_limit(*(value(near, s, t) for near in NEAR)) for s in (-1, 1) for t in (-1, 1)]
+    low, high = min(sides), max(sides)
+    return sides[0] if math.isfinite(low) and high - low <= 1e-9 * (1 + abs(low)) else math.nan

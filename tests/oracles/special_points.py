@@ -162,6 +162,10 @@ ROWS: dict[str, Row] = {
     "triplet": Row(lambda x: losses.triplet(x[None], Y[None], Z[None]), lambda xs: exact.triplet(xs, Y, Z, 1), [*VECTORS, tuple(Y)]),
     "triplet at its margin": Row(lambda x: losses.triplet(x[None], np.zeros((1, 3)), np.zeros((1, 3)), margin=0.0),
                                  lambda xs: exact.triplet(xs, (0,) * 3, (0,) * 3, 0), [(1.0, 0.0, 0.0)]),
+    "triplet, by the positive": Row(lambda x: losses.triplet(Y[None], x[None], Z[None]), lambda xs: exact.triplet(Y, xs, Z, 1),
+                                    [*VECTORS[1:4], tuple(Y)]),
+    "attention, by a key": Row(lambda k: F.attention(Y[None, None], N.stack([k, KEYS[1], KEYS[2]])[None], W[None, :, None]),
+                               lambda k: exact.attention(Y, (k, KEYS[1], KEYS[2]), W, (True,) * 3), VECTORS[:4]),
     "contrastive": Row(lambda x: losses.contrastive(N.stack([x, Y]), np.stack([Z, W]), temperature=0.5), lambda xs: _contrastive(xs),
                        VECTORS[1:4]),
 }

@@ -7,6 +7,7 @@ which lies between them. What nobody has written a row for is an error.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -21,7 +22,7 @@ from nagraph.ir.graph import Graph
 from nagraph.nn import functional as F
 from nagraph.ops.base import Elementwise
 from tests.oracles import exact_functions as exact
-from tests.oracles.limits import one_sided
+from tests.oracles.limits import mixed, one_sided
 from tests.oracles.special_points import (
     GRIDS,
     INF,
@@ -104,6 +105,23 @@ def expected(name: str, f: Callable[..., Any], point: Point, argument: int, orde
     return lambda v: close(v, value, dtype)
 
 
+def check_mixed(name: str, f: Callable[..., Any], theirs: Callable[..., Any], points: Sequence[Point]) -> None:
+    """The derivatives by two arguments, forward over reverse and reverse over forward, where they have a limit."""
+    columns = [np.array(c) for c in zip(*points)]
+    one = np.ones_like(columns[0])
+    for i, j in itertools.permutations(range(len(columns)), 2):
+        slope = ng.grad(lambda *xs: ng.numpy.sum(f(*xs)), argnums=i)
+
+        def along(y: Any, j: int = j, slope: Callable[..., Any] = slope) -> Any:
+            return slope(*columns[:j], y, *columns[j + 1:])
+
+        found = [ng.jvp(along, (columns[j],), (one,))[1],
+                 ng.jit(ng.grad(lambda y, along=along: ng.numpy.sum(along(y))), backend="numpy")(columns[j])]
+        for k, point in enumerate(points):
+            value = mixed(theirs, point, i, j)
+            assert math.isnan(value) or all(close(float(v[k]), value) for v in found), (name, point, i, j, value, [v[k] for v in found])
+
+
 def check(name: str, f: Callable[..., Any], theirs: Callable[..., Any], points: Sequence[Point], dtype: str = "float64") -> None:
     wrong = []
     for argument in range(len(points[0])):
@@ -138,6 +156,11 @@ def test_functions_of_several_numbers(name: str) -> None:
     check(name, function(name), exact.SEVERAL[name], GRIDS[name])
 
 
+@pytest.mark.parametrize("name", distinct(exact.SEVERAL))
+def test_mixed_derivatives(name: str) -> None:
+    check_mixed(name, function(name), exact.SEVERAL[name], GRIDS[name])
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_of_single_numbers(name: str) -> None:
     ours, theirs, points = LOSSES[name]
@@ -157,8 +180,9 @@ def vector(row: Row, backend: str) -> Callable[[np.ndarray, np.ndarray], Found]:
 
         units = np.eye(len(x.shape) and x.shape[0])
         second = ng.jacobian(lambda x: slope(x, w))(x)
+        columns = ng.numpy.stack([ng.jvp(lambda x: slope(x, w), (x,), (v,))[1] for v in units])
         return {"rev": slope(x, w), "fwd": ng.numpy.stack([tangent(x, v) for v in units]), "rev of rev": ng.numpy.diagonal(second),
-                "fwd of rev": ng.numpy.stack([ng.jvp(lambda x: slope(x, w), (x,), (v,))[1][i] for i, v in enumerate(units)]),
+                "fwd of rev": ng.numpy.diagonal(columns), "hessian": second, "hessian by columns": columns,
                 "fwd of fwd": ng.numpy.stack([ng.jvp(lambda x, v=v: tangent(x, v), (x,), (v,))[1] for v in units])}
 
     return ng.jit(every, backend=backend)
@@ -187,7 +211,11 @@ def test_functions_of_vectors(name: str) -> None:
                 value = low
             if not math.isnan(value):
                 wrong += [f"{name} at {point}, element {i}, {b}, {mode}: {v[mode][i]}, not {value}" for b, v in found.items()
-                          for mode in v if ORDER[mode] == order and not close(float(v[mode][i]), value)]
+                          for mode in v if ORDER.get(mode) == order and not close(float(v[mode][i]), value)]
+        for i, j in itertools.permutations(range(len(point)), 2):
+            value = mixed(weighted, point, i, j)
+            wrong += [f"{name} at {point}, {b}, {mode} {i} {j}: {v[mode][i, j]}, not {value}" for b, v in found.items()
+                      for mode in ("hessian", "hessian by columns") if not math.isnan(value) and not close(float(v[mode][i, j]), value)]
     assert not wrong, "\n".join(["", *wrong])
 
 

@@ -10,7 +10,7 @@ from nagraph.ir.types import FLOATS, INTEGERS, DType
 from nagraph.ops.base import cast
 from nagraph.ops.movement import Flip, Slice, broadcast_to, reshape, transpose
 from nagraph.rewrite.pattern import attributes, holes, op
-from nagraph.rewrite.rule import on, rules, where
+from nagraph.rewrite.rule import floats, on, rules, where
 
 x, y, z = holes("x y z")
 p, q, a, b, s, t, u, v, n = attributes("p q a b s t u v n")
@@ -85,4 +85,6 @@ RULES = rules(
        on(x=(2, 3), y=(3,), p=(2, 3)), on(x=(), y=(2, 1), p=(2, 3))) for f in BINARY),
     *((f"{f}(broadcast x, y) => {f}(x, y)", getattr(op, f)(op.broadcast(x, shape=p), y), getattr(op, f)(x, y),
        on(x=(3,), y=(2, 3), p=(2, 3)), on(x=(2, 1), y=(3,), p=(2, 3))) for f in BINARY if f not in COMMUTATIVE),
+    ("power(x, broadcast y) => power(x, y)", op.power(x, op.broadcast(y, shape=p)), op.power(x, y), floats,
+     on(x=(2, 3), y=(3,), p=(2, 3)), on(x=(), y=(2, 1), p=(2, 3))),
 )
