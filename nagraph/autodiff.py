@@ -61,7 +61,8 @@ def pullback(graph: Graph, operands: Sequence[Value], wrt: Sequence[int] | None 
         _accumulate(cts, makers, depends, graph.outputs, cotangents)
         for node, backward in reversed(tape):
             given = tuple(cts.pop(r, None) for r in node.results)
-            if all(c is None for c in given):
+            # Of nothing, or by nothing, the derivative is zero: rules need not know what that is for them.
+            if all(c is None or not c.size for c in given) or not any(v in depends and v.size for v in node.operands):
                 continue
             with builder.at(node.location):
                 mark = len(builder.nodes)
@@ -119,7 +120,7 @@ def pushforward(graph: Graph, operands: Sequence[Value], tangents: Sequence[Mayb
             results = builder.emit(node.op, inner)
             env.update(zip(node.results, results, strict=True))
             given = tuple(moved.get(v) for v in node.operands)
-            if all(t is None for t in given) or not any(is_float(r.dtype) for r in node.results):
+            if all(t is None for t in given) or not any(is_float(r.dtype) and r.size for r in node.results):
                 continue
             try:
                 found = derivative(node.op, node.op.jvp, given, results, inner, like=results)

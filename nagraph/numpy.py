@@ -76,6 +76,7 @@ from nagraph.ops.movement import (  # noqa: F401
     swapaxes,
     transpose,
 )
+from nagraph.ops.norm import norm as _norm
 from nagraph.ops.padding import pad  # noqa: F401
 from nagraph.ops.reduction import all, amax, amin, any, max, mean, min, prod, std, sum, var  # noqa: F401
 from nagraph.ops.rounding import ceil, copysign, fix, floor, nextafter, rint, round, sign, trunc  # noqa: F401
@@ -109,7 +110,6 @@ from nagraph.ops.special import (  # noqa: F401
     tanh,
 )
 from nagraph.ops.subscript import add_at, max_at, min_at, set_at  # noqa: F401
-from nagraph.ops.width import widened as _widened
 
 pi, e, inf, nan, newaxis = _np.pi, _np.e, _np.inf, _np.nan, None
 around = round
@@ -244,16 +244,5 @@ def size(x: Any) -> int:
 class linalg:
     """The part of np.linalg that graphs know."""
 
-    @staticmethod
-    @_widened
-    def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:  # noqa: A002
-        """Euclidean norm of all elements, or along axes. Its derivative at 0 is 0."""
-        if ord not in (None, 2):
-            from nagraph.errors import MissingRuleError
-
-            raise MissingRuleError(f"norm: only the Euclidean norm is traced, got ord={ord!r}")
-        from nagraph.ops.special import root
-
-        return root(sum(square(x), axis=axis, keepdims=keepdims))
-
+    norm = staticmethod(_norm)
     matmul = staticmethod(matmul)

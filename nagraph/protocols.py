@@ -108,4 +108,9 @@ def _answer(shown: str, function: Callable[..., Any], args: Sequence[Any], kwarg
     if strange:
         refuse(f"{shown} is not traced with {', '.join(f'{k}=' for k in strange)}",
                f"it takes {', '.join(known)}" if known else "give it the operands alone")
+    if signature is not None:
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            refuse(f"{shown}: {error}, which is how it is traced", f"it takes {', '.join(known)}")
     return function(*args, **kwargs)

@@ -38,8 +38,13 @@ def _ungrouped(ct: Any, groups: int) -> Any:
     return sum_of(reshape(ct, (*lead, groups, h // groups, t, d)), axis=-3)
 
 
+def _scale(q: Any, scale: float | None) -> float:
+    """What scores are multiplied with: 1/√d unless given; where d is 0 all scores are 0."""
+    return 1 / math.sqrt(max(q.shape[-1], 1)) if scale is None else scale
+
+
 def _scores(q: Any, k: Any, mask: Any, causal: bool, scale: float | None) -> Any:
-    factor = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    factor = _scale(q, scale)
     s = matmul(q, swapaxes(k, -1, -2)) * factor
     n, m = s.shape[-2:]
     low = np.asarray(-np.inf, s.dtype)
@@ -72,6 +77,11 @@ def attention(q: Any, k: Any, v: Any, mask: Any = None, *, causal: bool = False,
     causal: query i sees keys up to i + m - n. A row that sees nothing gives zeros.
     Source: Vaswani et al. 2017; Ainslie et al. 2023.
     """
+    if min(q.ndim, k.ndim, v.ndim) < 3 or q.shape[-1] != k.shape[-1] or k.shape[-3:-1] != v.shape[-3:-1]:
+        raise TypeRuleError("attention: q is [..., heads, n, d], k [..., groups, m, d] and v [..., groups, m, e]; "
+                            f"got q {q.type}, k {k.type}, v {v.type}" + "; x[None] is one head" * (q.ndim == 2))
+    if not k.shape[-3] or q.shape[-3] % k.shape[-3]:
+        raise TypeRuleError(f"attention: the {q.shape[-3]} heads of q {q.type} must be a multiple of k's {k.shape[-3]} groups, {k.type}")
     return _attention_fwd(q, k, v, mask, causal=causal, scale=scale)[0]
 
 
@@ -88,7 +98,7 @@ def _attention_bwd(residuals: Any, cts: Any, *, causal: bool = False, scale: flo
     # Where both passes stand in one graph, the probabilities would be kept otherwise.
     (q, k, v, out, m, r, *mask), (ct,) = map(Recompute(), residuals), cts
     heads, groups = q.shape[-3], k.shape[-3]
-    factor = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    factor = _scale(q, scale)
     wide_k, wide_v = _grouped(k, heads), _grouped(v, heads)
     p = exp(_scores(q, wide_k, mask[0] if mask else None, causal, scale) - m) * r
     ct_v = matmul(swapaxes(p, -1, -2), ct)

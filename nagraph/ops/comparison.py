@@ -8,15 +8,18 @@ import numpy as np
 
 from nagraph.ir.op import Array, op
 from nagraph.ir.operators import FUNCTIONS
-from nagraph.ir.types import BOOL, DType, is_float
-from nagraph.ops.base import ANY, Elementwise, convert
+from nagraph.ir.types import BOOL, INTEGERS, DType, is_float
+from nagraph.ops.base import ANY, Elementwise, cast, convert, dtype_item, multiply
 
 if TYPE_CHECKING:
     from nagraph.ir.scalar import Scalar, ScalarBuilder
 
 
 class Comparison(Elementwise):
-    """A bool for each pair, compared in the promoted dtype (int64 with uint64 in float64)."""
+    """A bool for each pair, compared in the promoted dtype (int64 with uint64 in float64).
+
+    Python's integers are compared as the numbers that they are, also where the dtype of the other operand can't hold them.
+    """
 
     dtypes = ANY
     differentiable = False
@@ -24,10 +27,29 @@ class Comparison(Elementwise):
     def result_dtype(self, dtype: DType) -> DType:
         return BOOL
 
+    def __call__(self, *operands: Any) -> Any:
+        return super().__call__(*(_within(*operands) if len(operands) == 2 else operands))
+
     def samples(self, rng: np.random.Generator) -> Any:
         yield rng.normal(size=(3, 4)), rng.normal(size=(4,))
         yield np.array([0.0, -0.0, np.nan, np.inf]), np.array([0.0, 0.0, np.nan, -np.inf])
         yield np.arange(6).reshape(2, 3), np.array(3)
+
+
+def _within(x: Any, y: Any) -> tuple[Any, Any]:
+    """Two operands that compare as x and y: where one is a Python int beyond the other's integer dtype, two that fit.
+
+    Such a number is on one side of all others, so that -1 or 1 stand for it, and 0 for each of those.
+    """
+    for i, (number, other) in enumerate(((x, y), (y, x))):
+        dtype = dtype_item(other)
+        if type(number) is int and isinstance(dtype, np.dtype) and dtype in INTEGERS:
+            low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+            if not low <= number <= high:
+                zeros = multiply(cast(other, "int8"), np.int8(0))
+                side = np.int8(1 if number > high else -1)
+                return (side, zeros) if i == 0 else (zeros, side)
+    return x, y
 
 
 @op

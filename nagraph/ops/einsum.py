@@ -58,6 +58,8 @@ def _sizes(subscripts: str, labels: list[list[Label]], shapes: list[tuple[int, .
     sizes: dict[Label, int] = {}
     for term, shape in zip(labels, shapes):
         for label, size in zip(term, shape):
+            if any(other == label and n != size for other, n in zip(term, shape)):
+                raise TypeRuleError(f"einsum: {subscripts!r}: {label!r} has sizes that differ in one operand of shape {shape}")
             known = sizes.setdefault(label, size)
             if known == 1:
                 sizes[label] = size

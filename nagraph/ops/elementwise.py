@@ -12,7 +12,7 @@ from nagraph.ir.conversion import number
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, op
 from nagraph.ir.operators import FUNCTIONS
-from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, TensorType, as_dtype, is_float
+from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SHORT_NAMES, DType, TensorType, as_dtype, is_float
 from nagraph.ops.base import ANY, NARROW_FLOATS, Elementwise, Maybe, broadcast_to, full, sum_to
 
 if TYPE_CHECKING:
@@ -159,9 +159,19 @@ class Power(Binary):
 
     weight = 20
 
+    def prepare(self, operands: tuple[Any, ...]) -> tuple[Any, ...]:
+        ready = super().prepare(operands)
+        if not isinstance(ready[1], Value):
+            self._check_exponents(ready[0].dtype, ready[1])
+        return ready
+
+    def _check_exponents(self, dtype: DType, y: Array) -> None:
+        if dtype in INTEGERS and (y < 0).any():
+            raise TypeRuleError(f"power: an integer to the power of {y.min()} is no integer: the base is {SHORT_NAMES[dtype]}; "
+                                "cast it to a floating dtype, or make the exponent one")
+
     def reference(self, x: Array, y: Array) -> Array:
-        if x.dtype in INTEGERS and (y < 0).any():
-            raise TypeRuleError("power: integers to negative integer powers are not integers; cast one to float")
+        self._check_exponents(x.dtype, y)
         result: Array = np.power(x, y)
         return result
 

@@ -346,7 +346,7 @@ def take(x: Operand, indices: Operand, axis: int | None = None) -> Any:
     return Gather(normalize_axes("take", axis, len(x.shape)))(x, indices)
 
 
-def take_along_axis(x: Operand, indices: Operand, axis: int) -> Any:
+def take_along_axis(x: Operand, indices: Operand, axis: int = -1) -> Any:
     """y[i, j] = x[i, indices[i, j]] for the last axis of two, likewise for others; other axes broadcast.
 
     Indices out of range count from the end where they are negative, and are clipped.

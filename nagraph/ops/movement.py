@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import TypeRuleError
+from nagraph.ir.builder import current
 from nagraph.ir.conversion import converted
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer, integers
 from nagraph.ir.op import Array, Box, Op, op, whole
 from nagraph.ir.types import BOOL, DType, TensorType, as_dtype
-from nagraph.ops.base import Linear, Maybe, NotDifferentiable, aligned_box, normalize_axes, shape_of
+from nagraph.ops.base import Linear, Maybe, NotDifferentiable, aligned_box, as_array, normalize_axes, shape_of
 
 Shape = tuple[int, ...]
 
@@ -333,6 +334,8 @@ def broadcast_to(x: Any, shape: int | Sequence[int]) -> Any:
 def broadcast_arrays(*xs: Any) -> list[Any]:
     """All operands broadcast to their common shape."""
     shape = np.broadcast_shapes(*map(shape_of, xs))
+    if any(isinstance(x, Value) for x in xs):
+        xs = tuple(x if isinstance(x, Value) else current().constant(as_array(x)) for x in xs)
     return [broadcast_to(x, shape) for x in xs]
 
 

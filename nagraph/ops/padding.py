@@ -12,6 +12,7 @@ from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Op, op
 from nagraph.ir.types import INTEGERS, TensorType, type_of
 from nagraph.ops.base import Linear, Maybe, shape_of
+from nagraph.ops.indexing import take
 from nagraph.ops.joining import Concatenate, concatenate
 from nagraph.ops.movement import Shape, Slice, broadcast_to, flip, slice_axis
 
@@ -114,8 +115,11 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float =
         n = shape_of(x)[axis]
         if not a and not b:
             continue
-        if max(a, b) > (n - 1 if mode == "reflect" else 0 if n == 0 else max(a, b)):
-            raise TypeRuleError(f"pad: {mode} by ({a}, {b}) needs a longer axis {axis} than {n}")
+        if n == 0:
+            raise TypeRuleError(f"pad: {mode} takes elements from axis {axis}, which has none")
+        if mode == "reflect" and max(a, b) > n - 1:  # mirrored more than once
+            x = take(x, np.pad(np.arange(n), (a, b), "reflect"), axis)
+            continue
         if mode == "reflect":
             before, after = flip(slice_axis(x, axis, 1, a + 1), axis), flip(slice_axis(x, axis, n - 1 - b, n - 1), axis)
         else:

@@ -350,7 +350,7 @@ def mean(x: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False
 
 
 def var(x: Any, axis: Axis = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
-    """Variance over axes: mean of (x - mean)², with n - ddof in place of n. 16-bit floats sum in float32."""
+    """Variance over axes: mean of (x - mean)², with max(n - ddof, 0) in place of n. 16-bit floats sum in float32."""
     wide, target = _widths(x, dtype)
     return cast(_mean_square(centred(wide, axis), axis, ddof, keepdims), target)
 
@@ -387,7 +387,7 @@ def _widths(x: Any, dtype: Any) -> tuple[Any, DType]:
 
 
 def _mean_square(x: Any, axis: Axis, ddof: float, keepdims: bool) -> Any:
-    n = np.asarray(float(_count(x.shape, axis)) - number(ddof, F64)).astype(x.dtype)
+    n = np.asarray(np.maximum(_count(x.shape, axis) - number(ddof, F64), 0)).astype(x.dtype)
     return sum(x * x, axis, keepdims=keepdims) / n
 
 

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
+from nagraph.ir.integers import integer
 from nagraph.ir.op import op
 from nagraph.ir.types import DTYPES, FLOATS, INTEGERS, is_float
-from nagraph.ops.base import ANY, F32, NARROW_FLOATS, NUMERIC, Elementwise
+from nagraph.ops.base import ANY, F32, F64, NARROW_FLOATS, NUMERIC, Elementwise, as_array, cast
 
 if TYPE_CHECKING:
     from nagraph.ir.scalar import Scalar, ScalarBuilder
@@ -142,10 +144,17 @@ fix = trunc
 
 
 def round(x: Any, decimals: int = 0) -> Any:  # noqa: A001 - NumPy's name
-    """x rounded to so many decimals, halves to even. Integers stay."""
+    """x rounded to `decimals` decimals, halves to even; to tens, hundreds, ... where these are negative.
+
+    Integers stay integers: without decimals to round they are kept, else rounded in float64, as NumPy does.
+    """
+    x = x if isinstance(x, Value) else as_array(x)
+    digits = integer("round: decimals", decimals)
+    if abs(digits) > 308:
+        raise TypeRuleError(f"round: decimals is from -308 to 308, got {digits:.0e}")
     if x.dtype in INTEGERS:
-        return x
-    if decimals == 0:
+        return x if digits >= 0 else cast(round(cast(x, F64), digits), x.dtype)
+    if digits == 0:
         return rint(x)
-    factor = np.asarray(10.0**decimals).astype(x.dtype)
-    return rint(x * factor) / factor
+    factor = np.asarray(10.0**abs(digits)).astype(x.dtype)
+    return rint(x * factor) / factor if digits > 0 else rint(x / factor) * factor

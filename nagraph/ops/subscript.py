@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import TypeRuleError
+from nagraph.ir.builder import current
 from nagraph.ir.graph import Value
 from nagraph.ir.operators import FUNCTIONS
 from nagraph.ir.types import BOOL, INTEGERS
@@ -92,7 +93,7 @@ def resolve(shape: Axes, expression: Any) -> Subscript:
     arrays: list[Any] = []
     for item, kind in zip(items, kinds):
         axis = len(parts)
-        if kind == "new":
+        if kind in ("new", "dots"):
             continue
         if kind == "slice":
             parts.append(_slice(item, shape[axis]))
@@ -112,6 +113,8 @@ def resolve(shape: Axes, expression: Any) -> Subscript:
     result = list(common) if front else []
     counts = iter(parts)
     for n, kind in enumerate(kinds):
+        if kind == "dots":
+            continue
         count = 1 if kind == "new" else next(counts)[1]
         if kind in ("new", "slice"):
             result.append(count)
@@ -121,7 +124,7 @@ def resolve(shape: Axes, expression: Any) -> Subscript:
 
 
 def _items(shape: Axes, expression: Any) -> list[Any]:
-    """The parts of the expression with the ellipsis written out, masks as numbers, and lists as arrays."""
+    """The parts of the expression with the axes of the ellipsis written out after it, masks as numbers, and lists as arrays."""
     items: list[Any] = []
     for item in expression if isinstance(expression, tuple) else (expression,):
         if isinstance(item, list):
@@ -135,7 +138,8 @@ def _items(shape: Axes, expression: Any) -> list[Any]:
         problem = "more than one ..." if len(dots) > 1 else f"{used} indices"
         raise TypeRuleError(f"index: {problem} for an array of shape {shape} with {len(shape)} axes")
     whole = [slice(None)] * (len(shape) - used)
-    items = items[: dots[0]] + whole + items[dots[0] + 1:] if dots else items + whole
+    # The ellipsis stays: it stands between index arrays also where it is no axis.
+    items = items[: dots[0] + 1] + whole + items[dots[0] + 1:] if dots else items + whole
     made: list[Any] = []
     axis = 0
     for item in items:
@@ -170,8 +174,8 @@ def _mask(mask: Any, shape: Axes, axis: int) -> tuple[Any, ...]:
 
 
 def _kind(item: Any, advanced: bool) -> str:
-    if item is None:
-        return "new"
+    if item is None or item is Ellipsis:
+        return "new" if item is None else "dots"
     if isinstance(item, slice):
         return "slice"
     if isinstance(item, (np.ndarray, Value)):
@@ -290,6 +294,8 @@ def _update(x: Operand, expression: Any, value: Operand, mode: str, combine: Cal
         new = Scatter(found.axes, mode)(piece, reshape(value, gathered), *found.arrays)
     else:
         new = combine(piece, reshape(value, piece.shape))
+    if isinstance(x, Value) and not isinstance(new, Value):  # all of x is written
+        new = current().constant(new)
     return _write(x, new, found.parts)
 
 
