@@ -20,6 +20,8 @@ from nagraph.kernel.verify import verify_kernel
 #: Kernels looked at, those that were counted by the interpreter as well, and what could not be proved.
 seen, counted = 0, 0
 open_: list[str] = []
+#: What is known of the kernels that were made last.
+_known: dict[Kernel, tuple[Sequence[Region], Sequence[Region], bool]] = {}
 #: The points of a stage that the interpreter goes through, all at once, and one after another.
 MOST_POINTS, MOST_STEPS = 1 << 16, 300
 
@@ -37,6 +39,9 @@ def prove(kernel: Kernel, inputs: Sequence[Region], outputs: Sequence[Region], p
             found = []
     except VerifyError as error:
         raise AssertionError(f"{error}\n{kernel}") from error
+    if len(_known) > 1000:
+        _known.clear()
+    _known[kernel] = inputs, outputs, partial
     if found:
         open_.append("\n".join([*found, str(kernel)]))
 
@@ -94,6 +99,29 @@ def install() -> None:
         return found
 
     kernels.kernel_plan = plan_and_prove
+    import nagraph.backends.llvm.emit as emission
+
+    in_panels, blocks = emission.in_panels, emission.blocks
+
+    def again(changed: Kernel, kernel: Kernel) -> None:
+        """What emission makes of a kernel stores and reads what that does."""
+        if changed != kernel and kernel in _known:
+            prove(changed, *_known[kernel])
+
+    @functools.wraps(in_panels)
+    def panels_and_prove(kernel: Kernel) -> Kernel:
+        found = in_panels(kernel)
+        again(found, kernel)
+        return found
+
+    @functools.wraps(blocks)
+    def blocks_and_prove(kernel: Kernel) -> Any:
+        found = blocks(kernel)
+        if found is not None:
+            again(found.kernel, kernel)
+        return found
+
+    emission.in_panels, emission.blocks = panels_and_prove, blocks_and_prove
 
 
 def report() -> str:

@@ -135,6 +135,8 @@ class Contraction:
         left, right = (a, i64(self.a_row), i64(self.a_step)), (b, i64(self.b_step), i64(self.b_column))
         c = code.offset(c, element, code.mul(column, i64(c_column)))
         size, tables, c_step = (rows, columns), (a_table, b_table), c_row
+        height = math.prod(frame.kernel.axes[a] for a in self.rows or range(frame.kernel.grid)[-1:])
+        assert c_column == 1 or c_row == 1 or height == 1, f"steps of {c_row} from row to row and {c_column} from column to column"
         if c_column != 1:  # the columns of C have unit steps: Cᵀ = BᵀAᵀ, its sums made in the same order
             left, right = (b, i64(self.b_column), i64(self.b_step)), (a, i64(self.a_step), i64(self.a_row))
             size, tables, c_step = (columns, rows), (b_table, a_table), c_column
