@@ -392,8 +392,8 @@ def _mean_square(x: Any, axis: Axis, ddof: float, keepdims: bool) -> Any:
 
 
 def std(x: Any, axis: Axis = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
-    """Standard deviation over axes: √var, squares summed in float64, in whose range they lie. Its derivative where all are equal is 0."""
+    """Standard deviation over axes, computed in float64, in whose range the squares lie. Its derivative where all are equal is 0."""
     from nagraph.ops.special import root
 
     wide, target = _widths(x, dtype)
-    return cast(root(_mean_square(cast(centred(wide, axis), F64), axis, ddof, keepdims)), target)
+    return cast(root(_mean_square(centred(cast(wide, F64), axis), axis, ddof, keepdims)), target)

@@ -176,3 +176,12 @@ def test_angles_next_to_quarter_turns(name, dtype):
     assert (np.abs(x) < limit).any() and (np.abs(x) > limit).any()
     y = compiled(getattr(functions, name), dtype)(x)
     assert errors(y, reference(name, dtype)(x)).max() <= bound(name, dtype)
+
+
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+def test_functions_reach_their_limits(dtype):
+    """Exactly, not within some ULP: 1 - tanh x or x (1 + erf x) are then zero."""
+    x = np.array([-np.inf, -1e30, -1000, -30, 30, 1000, 1e30, np.inf] * 2, dtype)
+    signs = np.sign(x)
+    for name, limit in {"erf": signs, "tanh": signs, "erfc": 1 - signs}.items():
+        np.testing.assert_array_equal(compiled(getattr(functions, name), dtype)(x), limit)
