@@ -71,7 +71,7 @@ CASES: dict[str, Case] = {
     "tanh": Case(N.tanh, torch.tanh, (ROWS,)),
     "sigmoid": Case(F.sigmoid, torch.sigmoid, (ROWS,)),
     "max_pool": Case(lambda x: F.max_pool(x, 2), lambda x: T.max_pool2d(x, 2), (IMAGES,), ("normal", "offset", "large", "tiny")),
-    "avg_pool": Case(lambda x: F.avg_pool(x, 3, 2), lambda x: T.avg_pool2d(x, 3, 2), (IMAGES,)),
+    "avg_pool": Case(lambda x: F.avg_pool(x, 3, 2), lambda x: T.avg_pool2d(x, 3, 2), (IMAGES,), (*GENERAL, "high")),
     "avg_pool, padded": Case(lambda x: F.avg_pool(x, 3, 1, 1, False),
                              lambda x: T.avg_pool2d(x, 3, 1, 1, count_include_pad=False), (IMAGES,)),
     "matmul": Case(N.matmul, torch.matmul, ((33, 200), (200, 65))),
@@ -105,5 +105,5 @@ def inputs(case: Case, kind: str, dtype: Any) -> list[np.ndarray[Any, Any]]:
     rng = np.random.default_rng(len(kind) + sum(map(sum, case.shapes)))
     arrays = [rng.uniform(0.05, 0.95, size=s) if kind == "unit" else rng.normal(size=s) for s in case.shapes]
     first = {"normal": arrays[0], "unit": arrays[0], "offset": 40 + arrays[0], "large": 800 * arrays[0],
-             "tiny": 1e-3 * arrays[0], "equal": np.full(case.shapes[0], 1.7)}[kind]
+             "tiny": 1e-3 * arrays[0], "high": 3e4 + 100 * arrays[0], "equal": np.full(case.shapes[0], 1.7)}[kind]
     return [x.astype(dtype) for x in (first, *arrays[1:])]
