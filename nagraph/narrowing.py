@@ -85,7 +85,7 @@ def _plan(node: Node, wanted: dict[Value, Box]) -> Plan:
 
 def _call(op: Call, boxes: Sequence[Box]) -> tuple[Op, Sequence[Box]] | None:
     """A call whose body computes parts alone. Its derivative is that of its body."""
-    if op.kind == "fused" or list(boxes) == [whole(v.shape) for v in op.body.outputs]:
+    if op.kind in ("fused", "custom") or list(boxes) == [whole(v.shape) for v in op.body.outputs]:
         return None
     body, needed = _narrowed_body(op.body, tuple(boxes))
     return None if body is op.body else (Call(op.label, op.kind, body), needed)

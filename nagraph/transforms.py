@@ -402,5 +402,5 @@ class custom_vjp:
         bwd, captured, _, _ = trace_leaves(backward, [*residual_types, *ct_types], f"{label}.bwd", closed=True)
         if captured:
             raise TracerError(f"custom_vjp {label}: bwd uses traced values from outside; pass them as residuals")
-        op = Call(label, "composite", body.graph, forward.graph.with_name(f"{label}.fwd"), bwd)
+        op = Call(label, "custom", body.graph, forward.graph.with_name(f"{label}.fwd"), bwd)
         return body.result(current().emit(op, body.operands))

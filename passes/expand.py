@@ -24,7 +24,7 @@ def expand(graph: Graph) -> Graph:
     calls = Counter(id(n.op.body) for n in graph.nodes if isinstance(n.op, Call))
 
     def visit(node: Node) -> list[Value] | None:
-        if not isinstance(node.op, Call) or node.op.kind != "composite" or not choices.takes("expand", True, node.op.label):
+        if not isinstance(node.op, Call) or node.op.kind not in ("composite", "custom") or not choices.takes("expand", True, node.op.label):
             return None
         if calls[id(node.op.body)] == 1 or len(node.op.body.nodes) <= LARGE:
             return current().inline(node.op.body, node.operands)

@@ -401,6 +401,7 @@ def test_custom_vjp_is_taken_in_both_modes_and_under_vmap():
     np.testing.assert_allclose(ng.jvp(f, (V,), (np.ones(4),))[1], 20 * V)
     np.testing.assert_allclose(ng.vmap(f)(X), X * X)
     np.testing.assert_allclose(ng.grad(lambda x: ng.vmap(f)(x).sum())(X), 20 * X)
+    np.testing.assert_allclose(ng.grad(lambda x: f(x)[:1].sum())(V), 20 * V * (np.arange(4) == 0))  # read in part
     np.testing.assert_allclose(ng.jvp(ng.vmap(f), (X,), (np.ones_like(X),))[1], 20 * X)
     np.testing.assert_allclose(ng.grad(ng.grad(lambda x: f(x)))(3.0), 20.0)
 

@@ -44,12 +44,13 @@ class Composite:
         self.label = fn.__name__.strip("_")
         self._fwd: Fn | None = None
         self._bwd: Fn | None = None
+        self._kind = "composite"
         self._ops: dict[Any, Call] = {}
         REGISTRY[self.label] = self
 
-    def declare(self, fwd: Fn, bwd: Fn) -> None:
-        """Declare the derivative."""
-        self._fwd, self._bwd = fwd, bwd
+    def declare(self, fwd: Fn, bwd: Fn, kind: str = "composite") -> None:
+        """Declare the derivative; `kind` is "custom" where it is another than the body's."""
+        self._fwd, self._bwd, self._kind = fwd, bwd, kind
 
     def __call__(self, *operands: Any, **static: Any) -> Any:
         ready = [None if x is None else self._operand(i, x) for i, x in enumerate(operands)]
@@ -108,7 +109,7 @@ class Composite:
             return [zeros_of(t) if c is None else cast(sum_to(c, t), t.dtype) for c, t in zip(found, floats, strict=True)]
 
         bwd = _build(f"{self.label}.bwd", (*residual_types, *body.output_types), pull)
-        return Call(self.label, "composite", body, fwd, bwd)
+        return Call(self.label, self._kind, body, fwd, bwd)
 
 
 def _listed(results: Any) -> Sequence[Value]:

@@ -109,4 +109,4 @@ def _binary_cross_entropy_bwd(residuals: Any, cts: Any) -> Any:
     return ct * (p - target) / maximum(p * (1 - p), 1e-12), ct * (no - yes)
 
 
-binary_cross_entropy.declare(_binary_cross_entropy_fwd, _binary_cross_entropy_bwd)
+binary_cross_entropy.declare(_binary_cross_entropy_fwd, _binary_cross_entropy_bwd, kind="custom")  # finite at 0 and 1

@@ -81,7 +81,8 @@ class Region(Primitive):
 class Call(Region):
     """The results of `body` on the operands, under a name.
 
-    kind: "composite" (expanded before fusion unless a backend claims it), "checkpoint" (kept
+    kind: "composite" (expanded before fusion unless a backend claims it), "custom" (a composite whose declared
+    derivative is another than the body's, so that no part of it may stand for it before it is differentiated), "checkpoint" (kept
     whole: its backward pass recomputes it), "fused" (made by fusion). `fwd` and `bwd` declare a
     derivative: fwd(operands) = results and residuals; bwd(residuals, cotangents) = cotangents of
     the floating operands. Without them the derivative is that of the body.
@@ -93,7 +94,7 @@ class Call(Region):
     fwd: Graph | None = None
     bwd: Graph | None = None
 
-    KINDS: ClassVar[tuple[str, ...]] = ("composite", "checkpoint", "fused")
+    KINDS: ClassVar[tuple[str, ...]] = ("composite", "custom", "checkpoint", "fused")
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
         if self.kind not in self.KINDS:
