@@ -115,7 +115,10 @@ class Elementwise(Primitive):
     def prepare(self, operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
         self._check_count(operands)
         together = [o for i, o in enumerate(operands) if i not in self.separate]
-        dtype = result_type(*map(dtype_item, together))
+        items = [dtype_item(o) for o in together]
+        if self.promotes == "float" and all(isinstance(i, np.dtype) and i not in FLOATS for i in items):
+            items = [floating(i) for i in items if isinstance(i, np.dtype)]  # each in the floats that hold it, as NumPy finds its loop
+        dtype = result_type(*items)
         warn_of_float64(self.name, dtype, together)
         if self.promotes == "float":
             dtype = floating(dtype)

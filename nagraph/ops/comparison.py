@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, op
 from nagraph.ir.operators import FUNCTIONS
+from nagraph.ir.promotion import WEAK
 from nagraph.ir.types import BOOL, INTEGERS, DType, is_float
-from nagraph.ops.base import ANY, Elementwise, cast, convert, dtype_item, multiply
+from nagraph.ops.base import ANY, Elementwise, as_array, cast, convert, dtype_item, multiply
 
 if TYPE_CHECKING:
     from nagraph.ir.scalar import Scalar, ScalarBuilder
@@ -117,11 +119,17 @@ class Logical(Comparison):
 
     dtypes = frozenset((BOOL,))
 
+    def __call__(self, *operands: Any) -> Any:
+        return super(Comparison, self).__call__(*operands)
+
     def prepare(self, operands: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(_truth(o) for o in super().prepare(operands))
+        """The truth of each operand by itself, whatever the dtype of the other."""
+        self._check_count(operands)
+        return tuple(map(_truth, operands))
 
 
 def _truth(operand: Any) -> Any:
+    operand = operand if isinstance(operand, Value) else as_array(bool(operand) if type(operand) in WEAK else operand)
     return operand if operand.dtype == BOOL else not_equal(operand, convert(0, operand.dtype))
 
 
