@@ -64,12 +64,15 @@ def lower(
     last: NotRowLocal | None = None
     candidates = list(itertools.takewhile(lambda rows: rows >= least_rows, row_candidates(graph)))
     for rows in choices.shuffled("rows", candidates, str(graph.output_types)):
-        try:
-            kernel = collapse(Lowering(graph, given, rows, written).kernel())
-            check(kernel)
-            return kernel
-        except NotRowLocal as error:
-            last = error
+        for apart in (False, True):
+            try:
+                kernel = collapse(Lowering(graph, given, rows, written, apart).kernel())
+                check(kernel)
+                return kernel
+            except NotRowLocal as error:
+                last = error
+                if not isinstance(error, StagesInCircle):
+                    break
     raise last or NotRowLocal(f"{graph.name} has no {least_rows} rows")
 
 
@@ -113,11 +116,18 @@ MOVEMENT = (Broadcast, Reshape, Transpose, Slice, Flip, Recompute, StopGradient,
 Group = tuple[int, int, int, int]
 
 
-class Lowering:
-    """One kernel in the making, its grid over so many rows."""
+class StagesInCircle(NotRowLocal):
+    """Stages need each other's tiles: one reads at another place what a second makes, and the second reads what follows from it."""
 
-    def __init__(self, graph: Graph, layouts: Sequence[Layout], rows: int, written: Sequence[Layout] | None = None):
-        self.graph, self.layouts, self.rows = graph, layouts, rows
+
+class Lowering:
+    """One kernel in the making, its grid over so many rows.
+
+    apart: values that are kept have stages of their own, which are in a circle only if the graph is.
+    """
+
+    def __init__(self, graph: Graph, layouts: Sequence[Layout], rows: int, written: Sequence[Layout] | None = None, apart: bool = False):
+        self.graph, self.layouts, self.rows, self.apart = graph, layouts, rows, apart
         self.written = [row_major(v.shape) for v in graph.outputs] if written is None else written
         self.producers = graph.producers
         self.swept = {v: n for v, n in sweeps(graph).items() if swept_rows(n) == rows}
@@ -253,7 +263,7 @@ class Lowering:
         used_in: dict[Value, set[Group]] = {}
         outputs = {_summed(v, self.swept) for v in self.graph.outputs}
         factors = {x for n in self.graph.nodes if isinstance(n.op, DotGeneral) for x in self._factors(n) if self._computed(x)}
-        for node in reversed(self.graph.nodes):
+        for number, node in reversed(list(enumerate(self.graph.nodes))):
             if node.results[0] in self.swept:
                 continue
             if node.op.folds:
@@ -266,6 +276,8 @@ class Lowering:
                     here = here | {self._home(v)}
                 wanted = len(here) > 1 and choices.takes("tile", self.weight[v] > RECOMPUTE, str(v.type), self.weight[v])
                 if (wanted or v in factors) and v.type.size % self.rows == 0:
+                    if self.apart:
+                        self.homes[v] = (self.depth[v], self.inner(v), 1, number + 1)
                     here = {self._home(v)}
                     self.group_of[v] = self._home(v)
                     self.tile_of[v] = self._tile(v)
@@ -315,7 +327,7 @@ class Lowering:
     def _build(self, group: Group) -> None:
         if group in self.built:
             if not self.built[group]:
-                raise NotRowLocal("stages need each other")
+                raise StagesInCircle("stages need each other")
             return
         self.built[group] = False
         elements = Elements(self, group, self.extents)

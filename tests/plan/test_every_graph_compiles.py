@@ -1,5 +1,6 @@
 """No graph that verifies may fail to compile: what can't be one kernel is cut until each part can, with any pipeline."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -8,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nagraph as ng
+from nagraph.models.tasks import task_class
+from nagraph.models.workloads import MODELS, workload
 from nagraph.nn import functional
 from nagraph.ops.region import Call, interpret
 from nagraph.pipeline import KERNELS, MODULES, Pipeline
@@ -109,6 +112,30 @@ def test_any_passes_in_any_order(graph, passes):
     """The results are the interpreter's, whatever the pipeline."""
     arrays = arrays_for(graph)
     agree(ng.compile(graph, passes=",".join(passes))(*arrays), interpret(graph, arrays))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_regions_of_models_are_kernels_as_they_are(model):
+    """What fusion thinks a kernel, lowering makes one: no region of a training step is cut."""
+    sizes = {"layers": 1, "heads": 2, "groups": 1, "width": 16, "context": 8, "batch": 2, "patch": 4, "depths": "1,1", "text_layers": 1}
+    known = {f.name for f in dataclasses.fields(task_class(model).Recipe)}
+    graph = workload(model, "train", **{k: v for k, v in sizes.items() if k in known}).graph()
+    kernel_plan(Pipeline.parse(KERNELS)(graph), {}, lambda d: pytest.fail(f"{d.nodes[0].op.label} is cut: {d.reason}"))
+
+
+@pytest.mark.parametrize("rows,width", [(64, 16), (3, 104), (128, 7)])
+def test_a_row_less_its_first_element_is_normalised_in_one_kernel(rows, width):
+    """One stage reads at another place what a second keeps, and this one reads what follows from it."""
+    def normalised(x, y):
+        z = np.tanh(np.exp(x) * y + np.sin(x))
+        first = z[:, :1]
+        mean = first + (z - first).mean(-1, keepdims=True)
+        return z, (z - mean) / np.sqrt(((z - mean) ** 2).mean(-1, keepdims=True) + 1e-5)
+
+    x, y = numbers(rows, width), numbers(rows, width, seed=1)
+    lowered = ng.jit(normalised).lower(x, y)
+    assert len(lowered.executable.kernels) == 1
+    agree(lowered.executable(x, y), normalised(x, y))
 
 
 @settings(max_examples=40, deadline=None)
