@@ -158,13 +158,16 @@ def test_moments_in_every_dtype(dtype):
         assert np.isfinite(x).all(), name
         assert abs(x.mean() - mean) < 5 * np.sqrt(variance / n), name
         assert abs(x.var() - variance) < 0.05 * variance, name
+        if name in ("exponential", "gumbel"):  # the tail, which a coarse uniform cuts off
+            tail = np.exp(-6.0)
+            assert abs((x > 6).mean() - tail) < 5 * np.sqrt(tail / n) + 0.02 * tail, name
 
 
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_categorical_has_no_favourites(dtype, run):
-    """Chi-square of 300 equal classes: 299 in the mean, a deviation of 24.5."""
-    logits = np.full(300, 3.0).astype(as_dtype(dtype))
+    """Chi-square of 300 equal classes: 299 in the mean, a deviation of 24.5. Beside scores of 200 bfloat16 has steps of 1."""
+    logits = np.full(300, 200.0).astype(as_dtype(dtype))
     draws = RUNS[run](lambda k, x: random.categorical(k, x, shape=(60_000,)))(random.key(12), logits)
     found = np.bincount(draws, minlength=300)
     assert ((found - 200) ** 2 / 200).sum() < 299 + 5 * 24.5
