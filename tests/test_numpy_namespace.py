@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import nagraph as ng
+from nagraph.protocols import _NAMES, _parameters
 
 RNG = np.random.default_rng(0)
 F64 = RNG.normal(size=(3, 4))
@@ -251,6 +252,16 @@ def test_as_numpy_has_it(name, args, kwargs):
         same(getattr(ng.numpy, name)(*args, **kwargs), expected)
 
 
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_defaults_are_numpys(name):
+    """Arguments that have NumPy's default are not handed on, so ours must be the same."""
+    theirs, ours = _parameters(getattr(np, name)), _parameters(getattr(ng.numpy, name))
+    for p in theirs.parameters.values() if theirs and ours else ():
+        found = ours.parameters.get(_NAMES.get(p.name, p.name))
+        if found is not None and p.default is not p.empty and name not in ("zeros", "ones", "where", "eye"):
+            assert repr(p.default) == "<no value>" or repr(found.default) == repr(p.default), f"{p.name} of {name}"
+
+
 @pytest.mark.parametrize("name,args,kwargs", flat({name: cases for name, (_, cases) in BEYOND.items()}))
 def test_beyond_numpy(name, args, kwargs):
     expected = BEYOND[name][0](*args, **kwargs)
@@ -343,6 +354,8 @@ INDICES = {
     "arrays apart": lambda x: x[np.array([0, 1]), :, np.array([2, 0])], "array and slice": lambda x: x[np.array([1, 0]), ::-1, 1:],
     "array and None": lambda x: x[None, np.array([1, 0])], "array last": lambda x: x[..., np.array([3, 3, 0])],
     "number and array apart": lambda x: x[0, :, np.array([1, 2])],
+    "arrays beside an empty ellipsis": lambda x: x[:, np.array([0, 1]), ..., np.array([2, 0])],
+    "array, empty ellipsis, number": lambda x: x[np.array([[0], [1]]), 1, ..., 2],
     "mask": lambda x: x[np.array([True, False])], "mask of two axes": lambda x: x[np.arange(6).reshape(2, 3) % 2 == 0],
     "mask on the last axis": lambda x: x[..., np.array([True, False, True, True])],
     "mask and number": lambda x: x[:, np.array([True, False, True]), 0],

@@ -11,7 +11,7 @@ import numpy as np
 from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, Op, op
-from nagraph.ir.types import DType, TensorType
+from nagraph.ir.types import DType, TensorType, is_float
 from nagraph.ops.base import F32, NARROW_FLOATS, Maybe, as_array, cast, normalize_axes, shape_of
 from nagraph.ops.folding import Folding
 from nagraph.ops.reduction import Max, Min, Prod, Reduction, Sum, _wide
@@ -84,6 +84,17 @@ class Cumsum(Cumulative):
     whole = Sum
     axis: int
     reverse: bool = False
+
+    @property
+    def fold_op(self) -> Op:
+        return self
+
+    def start(self, s: Any, dtypes: Sequence[DType]) -> tuple[Any, ...]:
+        """-0.0, to which any number is added unchanged: the first sum is the first element, which may be -0.0."""
+        return (s.constant(-0.0 if is_float(dtypes[0]) else 0, dtypes[0]),)
+
+    def combine(self, s: Any, x: tuple[Any, ...], y: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (x[0] + y[0],)
 
     def result_dtype(self, dtype: DType) -> DType:
         return _wide(dtype)
