@@ -247,8 +247,8 @@ def _cumulative(kind: Any, x: Any, axis: int | None, reverse: bool, dtype: Any) 
     x = x if isinstance(x, Value) else as_array(x)
     if dtype is not None:
         x = cast(x, dtype)
-    if axis is None:
-        x, axis = reshape(x, -1), 0
+    if axis is None or not shape_of(x):  # rank 0 counts as one element on axis 0
+        x, axis = reshape(x, -1), 0 if axis is None else axis
     (place,) = normalize_axes(kind.name, axis, len(shape_of(x)))
     y = kind(place, reverse)(x)
     return y if dtype is None else cast(y, dtype)

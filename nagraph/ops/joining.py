@@ -182,8 +182,8 @@ def repeat(x: Any, repeats: int, axis: int | None = None) -> Any:
     count = integer("repeat: count", repeats)
     if count < 0:
         raise TypeRuleError(f"repeat: the count is at least 0, got {count}")
-    if axis is None:
-        x, axis = reshape(x, -1), 0
+    if axis is None or not shape_of(x):  # rank 0 counts as one element on axis 0
+        x, axis = reshape(x, -1), 0 if axis is None else axis
     (place,) = normalize_axes("repeat", axis, len(shape_of(x)))
     shape = list(shape_of(x))
     wide = broadcast_to(expand_dims(x, place + 1), [*shape[:place + 1], count, *shape[place + 1:]])

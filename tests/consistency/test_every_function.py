@@ -39,7 +39,7 @@ ALL = slice(None)
 SHAPES = {"as it is": lambda x: x, "none": cut(slice(0), ALL), "one": cut(slice(1), ALL), "none on the last axis": cut(ALL, slice(0)),
           "one on the last axis": cut(ALL, slice(1))}
 SHAPES_AS_THEY_ARE = {"as it is": SHAPES["as it is"]}
-#: Whether compiled functions meet all sizes in all their cases, rather than in the first.
+#: Whether compiled functions meet all their cases, each in all sizes, rather than three, of which the first in all sizes.
 ALL_CASES = os.environ.get("NAGRAPH_TESTS") == "all"
 
 
@@ -125,7 +125,7 @@ def values_alone(body):
 def test_every_way_gives_the_same(name):
     function, _, cases = ROWS[name]
     arguments, bodies, wanted = [], {}, {}
-    for i, (args, kwargs) in enumerate(cases):
+    for i, (args, kwargs) in enumerate(cases if ALL_CASES else cases[:3]):
         for variant, f in (sizes_of(name) if i == 0 or ALL_CASES else SHAPES_AS_THEY_ARE).items():
             arrays, body = body_of(function, *written(args, kwargs, f))
             eager, what = outcome(body, *arrays), f"{name} {i} {variant}"
