@@ -1,13 +1,14 @@
 """What the oracles ask and we answer: skips with their reasons, and the record of what agrees, which may only improve.
 
 `skips.toml` is written by hand: for each oracle the entries that have no counterpart here, and the checks that are known to differ.
-`record.tsv` is written by `python -m tests.oracles --record`: for each entry and check, the number of samples that agree, and what was
-left out how often.
+`record.tsv` is written by `python -m tests.oracles --record`, of the whole, and with `--cut` of the cut: for each entry and check, the
+number of samples that agree, and what was left out how often.
 """
 
 from __future__ import annotations
 
 import csv
+import functools
 import tomllib
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Protocol
 
 HERE = Path(__file__).parent
 RECORD = HERE / "record.tsv"
-Key = tuple[str, str, str]  # oracle, entry, check
+Key = tuple[str, str, str, str]  # oracle, "whole" or "cut", entry, check
 
 
 @dataclass
@@ -37,11 +38,16 @@ class Oracle(Protocol):
         """Each entry that has a counterpart, with each check of it."""
         ...
 
+    def cut(self) -> list[tuple[str, str]]:
+        """Those of the cases that a cut asks, some for each entry; which, follows from the names."""
+        ...
+
     def check(self, entry: str, what: str, *, cut: bool = False, first_fault: bool = False) -> Outcome:
         """The samples of an entry compared: a few of them for a cut, and not beyond the first fault if so asked."""
         ...
 
 
+@functools.cache
 def skips(oracle: str) -> tuple[dict[str, str], dict[tuple[str, str], str]]:
     """Reasons by entry that has no counterpart, and by (entry, check) that differs."""
     found = tomllib.loads((HERE / "skips.toml").read_text())[oracle]
@@ -51,14 +57,18 @@ def skips(oracle: str) -> tuple[dict[str, str], dict[tuple[str, str], str]]:
     return absent, differs
 
 
+@functools.cache
 def recorded() -> dict[Key, Outcome]:
     """The record as it is kept."""
     if not RECORD.exists():
         return {}
     with RECORD.open(newline="") as file:
         rows = list(csv.reader(file, delimiter="\t"))
-    return {(r[0], r[1], r[2]): Outcome(int(r[3]), Counter({k: int(n) for n, k in (p.split(" × ", 1) for p in r[4].split("; ") if p)}))
-            for r in rows}
+    found: dict[Key, Outcome] = {}
+    for oracle, part, entry, check, agreed, left_out in rows:
+        reasons = (reason.split(" × ", 1) for reason in left_out.split("; ") if reason)
+        found[oracle, part, entry, check] = Outcome(int(agreed), Counter({k: int(n) for n, k in reasons}))
+    return found
 
 
 def write(found: dict[Key, Outcome]) -> None:
@@ -69,17 +79,25 @@ def write(found: dict[Key, Outcome]) -> None:
             lines.writerow([*key, o.agreed, "; ".join(f"{n} × {k}" for k, n in sorted(o.left_out.items()))])
 
 
-def problems(oracle: str, found: dict[Key, Outcome]) -> list[str]:
-    """Faults that no skip explains, skips that nothing needs, and checks that agree less often than recorded."""
-    _, differs = skips(oracle)
-    before = recorded()
-    told: list[str] = []
-    for key, o in found.items():
-        known = differs.get(key[1:])
-        if o.faults and known is None:
-            told += o.faults
-        if not o.faults and known is not None:
-            told.append(f"{' '.join(key)}: agrees throughout; remove its line from skips.toml ({known})")
-        if key in before and o.agreed < before[key].agreed:
-            told.append(f"{' '.join(key)}: {o.agreed} samples agree; the record has {before[key].agreed}")
+def problems(key: Key, found: Outcome) -> list[str]:
+    """Faults that no skip explains, a skip that nothing needs, and less agreement than recorded."""
+    known, before = skips(key[0])[1].get(key[2:]), recorded().get(key)
+    told = found.faults if known is None else []
+    if known is not None and not found.faults and key[1] == "whole":
+        told = [f"{' '.join(key)}: agrees throughout; remove its line from skips.toml ({known})"]
+    if before is not None and found.agreed < before.agreed:
+        told = [*told, f"{' '.join(key)}: {found.agreed} samples agree; the record has {before.agreed}"]
     return told
+
+
+def check_cut(oracle: Oracle, entry: str) -> None:
+    """The cut of one entry agrees, and no less than recorded, but for what skips.toml names."""
+    told = [line for e, what in oracle.cut() if e == entry and (e, what) not in skips(oracle.name)[1]
+            for line in problems((oracle.name, "cut", e, what), oracle.check(e, what, cut=True))]
+    assert not told, "\n".join(told)
+
+
+def check_table(oracle: Oracle) -> None:
+    """Whatever agreed once is still asked."""
+    gone = {key[2:] for key, o in recorded().items() if key[0] == oracle.name and o.agreed} - set(oracle.cases())
+    assert not gone, "these agreed once; they may not go"

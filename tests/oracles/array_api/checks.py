@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,11 @@ class ArrayApi:
 
     def cases(self) -> list[tuple[str, str]]:
         return [(entry, way) for entry in (*ROWS, *METHODS) for way in WAYS]
+
+    def cut(self) -> list[tuple[str, str]]:
+        """On arrays, and inside jit on one backend."""
+        compiled = {entry: "jit-numpy" if zlib.crc32(entry.encode()) % 4 == 0 else "jit" for entry in (*ROWS, *METHODS)}
+        return [case for entry, way in compiled.items() for case in ((entry, "arrays"), (entry, way))]
 
     def check(self, entry: str, what: str, *, cut: bool = False, first_fault: bool = False) -> Outcome:
         outcome = Outcome()

@@ -32,12 +32,21 @@ class JaxDerivatives:
         return [(entry.replace(" ", "-"), f"{mode}:{dtype}") for entry in TABLE for mode in MODES for dtype in DTYPES
                 if "-" not in mode or dtype in ("float64", "float32")]
 
+    def cut(self) -> list[tuple[str, str]]:
+        """Reverse or forward mode in one dtype, and one mode of second order in another."""
+        found = []
+        for entry in dict.fromkeys(entry for entry, _ in self.cases()):
+            turn = zlib.crc32(entry.encode())
+            found += [(entry, f"{MODES[1 + turn % 2]}:{[*DTYPES][turn // 2 % 4]}"),
+                      (entry, f"{MODES[3 + turn // 8 % 2]}:{('float64', 'float32')[turn // 16 % 2]}")]
+        return found
+
     def check(self, entry: str, what: str, *, cut: bool = False, first_fault: bool = False) -> Outcome:
         row = TABLE.get(entry) or TABLE[entry.replace("-", " ")]
         mode, _, dtype = what.partition(":")
         outcome = Outcome()
         for number, shapes in enumerate(row.shapes):
-            if cut and number not in (len(row.shapes) - 2, 1):
+            if cut and number != zlib.crc32(what.encode()) % len(row.shapes):
                 continue
             try:
                 problem = _compare(row, shapes, mode, DTYPES[dtype], (None, "numpy") if cut else (None,))
@@ -100,7 +109,7 @@ def _compare(row: Row, shapes: Sequence[Any], mode: str, dtype: Any, backends: S
 
     def asked(finer: Any) -> list[np.ndarray]:
         x, c, t = ([jax.numpy.asarray(a.astype(finer)) for a in part] for part in (xs, [ct], ts))
-        return [np.asarray(y) for y in _derivative(mode, theirs, jax.vjp, jax.jvp, x, c[0], t)]
+        return [np.asarray(y) for y in jax.jit(lambda x, c, t: _derivative(mode, theirs, jax.vjp, jax.jvp, x, c, t))(x, c[0], t)]
 
     same, exact = asked(dtype), asked(np.float64)
     if dtype == np.float64:

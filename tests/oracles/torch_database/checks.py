@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,6 +34,16 @@ class TorchDatabase:
 
     def cases(self) -> list[tuple[str, str]]:
         return [(entry, what) for entry in COUNTERPARTS for what in CHECKS if _has(entries()[entry], what)]
+
+    def cut(self) -> list[tuple[str, str]]:
+        """Values in two dtypes, and a derivative."""
+        narrow = ("float32", "float16", "bfloat16")
+        found = []
+        for entry in COUNTERPARTS:
+            for group in (narrow, tuple(d for d in DTYPES if d not in narrow), DERIVATIVES):
+                has = [what for what in group if _has(entries()[entry], what)]
+                found += [(entry, has[zlib.crc32(entry.encode()) % len(has)])] if has else []
+        return found
 
     def check(self, entry: str, what: str, *, cut: bool = False, first_fault: bool = False) -> Outcome:
         outcome = Outcome()
