@@ -165,7 +165,7 @@ def _pooled(x: Any, start: float, fold: Any) -> Any:
     return jax.lax.reduce_window(x, np.asarray(start, x.dtype), fold, window, window, "VALID")
 
 
-QKV = (((1, 3, 4),) * 3, ((2, 1, 7, 5),) * 3, ((17, 1),) * 3, ((2, 3, 1, 4), (2, 3, 1, 4), (2, 3, 1, 6)))
+QKV = (((1, 3, 4),) * 3, ((2, 1, 7, 5),) * 3, ((1, 17, 1),) * 3, ((2, 3, 1, 4), (2, 3, 1, 4), (2, 3, 1, 6)))
 LAYERS = {
     "attention": Row(F.attention, partial(_attention, causal=False), (real,) * 3, QKV),
     "causal attention": Row(partial(F.attention, causal=True), partial(_attention, causal=True), (real,) * 3, QKV),
