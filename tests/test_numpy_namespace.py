@@ -386,6 +386,12 @@ def test_accumulate_of_a_ufunc():
     same(ng.jit(lambda x: np.multiply.accumulate(x, axis=1))(F32), np.multiply.accumulate(F32, axis=1))
 
 
+@pytest.mark.parametrize("backend", ["numpy", "llvm"])
+def test_running_sums_begin_with_the_first_element(backend):
+    x = np.array([[-0.0, -0.0, 0.0, 1.0], [-0.0, 2.0, -2.0, -0.0]], np.float32)
+    np.testing.assert_array_equal(np.signbit(ng.jit(lambda x: np.cumsum(x, 1), backend=backend)(x)), np.signbit(np.cumsum(x, 1)))
+
+
 @pytest.mark.parametrize("ufunc", [np.multiply, np.subtract, np.less])
 def test_outer_of_a_ufunc(ufunc):
     same(ng.jit(lambda x, y: ufunc.outer(x, y))(F32, ROW), ufunc.outer(F32, ROW))
