@@ -18,7 +18,7 @@ def cover_joined(lowering: KernelLowering) -> None:
     """Raise VerifyError where two results are placed over one another in a larger value, or where it has a gap."""
     found: dict[Value, list[Image | None]] = {whole: [] for whole in lowering.wholes}
     for v, placement in lowering.placed.items():
-        if lowering.graph.producers[v] not in lowering.joined:
+        if lowering.graph.producers[v] in lowering.places and lowering.graph.producers[v] not in lowering.joined:
             found[placement.whole].append(Region(v.shape, *_layout(lowering, v)).places)
     for node in lowering.joined:
         v = node.result

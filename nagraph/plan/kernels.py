@@ -65,15 +65,16 @@ class KernelLowering(Lowering):
     spreads = False
 
     def __init__(self, graph: Graph, donations: Mapping[int, int], refused: Collection[Value] = (), inner: Inner | None = None):
-        self.placed, self.joined = placements(graph, refused)
-        self.wholes = {p.whole for p in self.placed.values()}
-        self.orders = {v: order for v, order in storage_orders(graph).items()
-                       if v not in self.placed and v not in self.wholes and v not in refused}
+        self.refused = refused
         super().__init__(graph, dict(donations))
         self.kernels: dict[Node, KernelStep] = {}
         self.inner: Inner = {} if inner is None else inner
 
     def _roots(self) -> dict[Value, Value]:
+        self.placed, self.joined = placements(self.graph, self.refused, self.constants)
+        self.wholes = {p.whole for p in self.placed.values()}
+        self.orders = {v: order for v, order in storage_orders(self.graph).items()
+                       if v not in self.placed and v not in self.wholes and v not in self.refused}
         roots, shown = views(self.graph, self.orders, self.placed)
         self.layouts = {v: _layout(a) for v, a in shown.items()}
         return roots

@@ -37,11 +37,11 @@ class Placement(NamedTuple):
     shown: Array
 
 
-def placements(graph: Graph, refused: Collection[Value] = ()) -> tuple[dict[Value, Placement], set[Node]]:
+def placements(graph: Graph, refused: Collection[Value] = (), known: Collection[Value] = ()) -> tuple[dict[Value, Placement], set[Node]]:
     """The values that are placed in others, and the nodes that join them; of the others none of `refused`.
 
     All that a value is joined from is placed in it, or nothing: each of it the result of a kernel, used for nothing else that
-    wants it elsewhere. A value that is itself placed passes its place on.
+    wants it elsewhere. A value that is itself placed passes its place on. No kernel writes what is `known` with the plan.
     """
     found: dict[Value, Placement] = {}
     joined: set[Node] = set()
@@ -57,7 +57,7 @@ def placements(graph: Graph, refused: Collection[Value] = ()) -> tuple[dict[Valu
             continue
         made = [_placed(graph, x, own.shown[part]) for x, part in zip(node.operands, parts(node))]
         values = {m[0] for m in made if m is not None}
-        legal = None not in made and len(values) == len(made) and not any(v in found or v in outputs for v in values)
+        legal = None not in made and len(values) == len(made) and not any(v in found or v in outputs or v in known for v in values)
         if legal and choices.takes("place", True, str(node.op), len(joined)):
             found.update((v, Placement(own.whole, shown)) for v, shown in made)  # type: ignore[misc]
             joined.add(node)

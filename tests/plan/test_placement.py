@@ -162,3 +162,16 @@ def test_plans_of_random_graphs_are_sound(graph):
         assert a.dtype == b.dtype and a.shape == b.shape
         if a.dtype.kind == "f":
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * max(1.0, np.abs(b[np.isfinite(b)]).max(initial=0)))
+
+
+def test_what_the_compiler_computes_itself_is_not_placed():
+    """No kernel writes it, so joining must copy it."""
+    def f(x):
+        ones = np.broadcast_to(np.float32(1), (3, 4)) * ng.numpy.ones((3, 4), np.float32)
+        half = ng.numpy.set_at(x[:3, :4], (slice(None), slice(None)), ones)
+        return [np.concatenate([x * 2, half.T @ half], axis=0) + 1, np.pad(half.T @ half, 1) * 2, np.stack([x * 3, (half.T @ half)])]
+
+    x = np.arange(16, dtype=np.float32).reshape(4, 4)
+    for passes in ("", None):
+        for got, expected in zip(ng.jit(f, passes=passes)(x), f(x), strict=True):
+            np.testing.assert_array_equal(got, expected)
