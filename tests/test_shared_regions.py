@@ -20,8 +20,6 @@ from nagraph.plan.constants import MOST_NBYTES
 from nagraph.plan.kernels import kernel_plan
 
 TYPE = TensorType(DTYPES["f32"], (4,))
-#: 2^40 nodes, if bodies were put in place of calls.
-DEPTH = 40
 
 
 def nested(depth: int, kind: str) -> Graph:
@@ -33,6 +31,15 @@ def nested(depth: int, kind: str) -> Graph:
             return [Cond(below, below)(np.True_, y) if kind == "cond" else Call("second", kind, below)(y)]
 
         graph = build(f"f{level + 1}", [TYPE], body)
+    return graph
+
+
+def diamonds(depth: int, kind: str) -> Graph:
+    """At each level two graphs hold the one below, and one graph holds both."""
+    graph = build("f0", [TYPE], lambda x: [tanh(x) * 2])
+    for level in range(depth):
+        sides = [build(name, [TYPE], lambda x, below=graph, name=name: [Call(name, kind, below)(x)]) for name in ("left", "right")]
+        graph = build(f"f{level + 1}", [TYPE], lambda x, sides=sides: [Call("l", kind, sides[0])(x) + Call("r", kind, sides[1])(x)])
     return graph
 
 
@@ -53,22 +60,29 @@ def nodes(graph: Graph) -> int:
 @pytest.mark.parametrize("kind", ["composite", "checkpoint"])
 @pytest.mark.parametrize("name", [n for n in MODULES if n not in WHOLE])
 def test_a_pass_visits_each_region_once(name, kind):
-    graph = nested(DEPTH, kind)
+    graph = diamonds(15, kind)
     visited = []
     (step,) = Pipeline.parse(name).passes
 
     def counting(g):
         visited.append(id(g))
+        assert len(visited) <= len(regions(graph)), "a region is visited again"
         return step(g)
 
     apply(counting, graph)
-    assert len(visited) == len(regions(graph)) == DEPTH + 1
+    assert len(visited) == len(regions(graph)) == 3 * 15 + 1
 
 
-def test_text_equality_and_hash():
-    graph = nested(25, "composite")
+@pytest.mark.parametrize("shape", [nested, diamonds])
+def test_text_equality_and_hash(shape):
+    graph = shape(15, "composite")
     again = ng.parse(str(graph))
-    assert again == graph and hash(again) == hash(graph) and nodes(again) == nodes(graph)
+    assert again == graph == shape(15, "composite") and hash(again) == hash(graph) and nodes(again) == nodes(graph)
+    ng.verify(again)
+
+
+def test_graphs_that_differ_are_not_equal():
+    graph = nested(25, "composite")
     assert nested(25, "checkpoint") != graph != nested(24, "composite")
     assert str(graph).count("graph @") == 26
     ng.verify(graph)
@@ -124,6 +138,11 @@ def test_the_derivative_of_a_large_shared_body_is_that_of_its_parts(monkeypatch)
             np.testing.assert_allclose(u, v, rtol=1e-6)
 
 
+def spread(*shape):
+    """One number, repeated."""
+    return ng.numpy.broadcast_to(ng.numpy.eye(2)[0, 0], shape)
+
+
 # -- what is computed of constants ----------------------------------------------------------------------------------------------
 
 
@@ -131,7 +150,8 @@ def test_the_derivative_of_a_large_shared_body_is_that_of_its_parts(monkeypatch)
 @pytest.mark.parametrize("program", [
     lambda: ng.numpy.eye(30000).sum(), lambda: ng.numpy.broadcast_to(ng.numpy.eye(2)[0, 0], (30000, 30000)).sum(),
     lambda: ng.numpy.tril(ng.numpy.broadcast_to(ng.numpy.eye(2)[0], (30000, 2))).sum(0),
-    lambda: (ng.numpy.eye(3000) @ ng.numpy.eye(3000))[0]])
+    lambda: (ng.numpy.eye(3000) @ ng.numpy.eye(3000))[0], lambda: spread(3000, 3000) @ spread(3000, 3),
+    lambda: spread(2000, 2000).argmax(1)])
 def test_compiling_takes_neither_time_nor_memory_for_large_constants(backend, program, monkeypatch):
     """Nothing that the compiler evaluates reads more than a bound, counted where ops are evaluated."""
     from nagraph.ops.base import Primitive
