@@ -91,7 +91,10 @@ def step_of(model):
 
 
 def agree(got, expected, atol):
-    """Equal but for the order of additions; biases of keys have no gradient but what rounding leaves, hence `atol`."""
+    """Equal but for the order of additions.
+
+    atol: biases of keys have no gradient but what rounding leaves, which Adam makes steps of: less than 1e-5, the rate.
+    """
     for a, b in zip(got, expected, strict=True):
         assert a.dtype == b.dtype and a.shape == b.shape
         if a.dtype.kind == "f":
@@ -119,7 +122,7 @@ def test_small_programs(mode, backend):
 def test_training_steps(model):
     graph, arrays, expected = step_of(model)
     with choices.using(f"chaos={len(model)}"):
-        agree(ng.compile(graph)(*(a.copy() for a in arrays)), expected, 1e-6)
+        agree(ng.compile(graph)(*(a.copy() for a in arrays)), expected, 5e-6)
 
 
 def made(graph, mode):
