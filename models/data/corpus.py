@@ -14,7 +14,7 @@ import numpy as np
 
 from nagraph.errors import DataError
 from nagraph.models.data.files import Document, decode, read
-from nagraph.models.data.tokens import Tokenizer, train_tokenizer
+from nagraph.models.data.tokens import Tokenizer, encode_long, train_tokenizer
 
 Ids = np.ndarray[Any, Any]
 #: Folders of the standard library that are left out: tests, data, and what was installed beside it.
@@ -86,7 +86,7 @@ def _check_share(share: float) -> None:
 class TokenText:
     """A text as tokens, a part held out.
 
-    train, held_out: int32 [tokens]. source: where it came from, in words. sha256: of both parts as UTF-8.
+    train, held_out: [tokens], of the smallest dtype. source: where it came from, in words. sha256: of both parts as UTF-8.
     bytes_train, bytes_held_out: the lengths in UTF-8 of what the tokens stand for.
     """
 
@@ -119,14 +119,14 @@ def as_tokens(train: Sequence[Document], held_out: Sequence[Document], tokenizer
     digest = hashlib.sha256()
     parts, sizes = [], []
     for name, documents in (("train", train), ("held out", held_out)):
-        pieces = [d.text + END for d in documents]
-        ids = [tokenizer.encode(p) for p in pieces]
-        parts.append(np.concatenate(ids) if ids else np.zeros(0, np.int32))
+        ids = [encode_long(tokenizer, d.text + END) for d in documents]
+        parts.append(ids[0] if len(ids) == 1 else np.concatenate([encode_long(tokenizer, ""), *ids]))
         if not len(parts[-1]):
             raise DataError(f"{source} has no tokens in the part {name}")
-        raw = "".join(pieces).encode("utf-8", "surrogatepass")
-        sizes.append(len(raw))
-        digest.update(len(raw).to_bytes(8, "little") + raw)
+        sizes.append(sum(d.nbytes + len(END) for d in documents))
+        digest.update(sizes[-1].to_bytes(8, "little"))
+        for d in documents:
+            digest.update((d.text + END).encode("utf-8", "surrogatepass"))
     return TokenText(parts[0], parts[1], tokenizer, source, digest.hexdigest(), sizes[0], sizes[1])
 
 
@@ -139,8 +139,9 @@ def load(path: str | pathlib.Path | None, tokens: str | Tokenizer = "bytes", siz
     documents, source = (standard_library(), STANDARD_LIBRARY) if path is None else (folder(path), str(path))
     train, held_out = split_by_file(documents, share, seed) if len(documents) > 1 else _ends(documents[0], share)
     if isinstance(tokens, str):
-        seen = [d.text + END for d in (documents if tokens == "characters" else train)]
-        tokens = train_tokenizer(tokens, seen, size)
+        seen = [] if tokens == "bytes" else documents if tokens == "characters" else train
+        tokens = train_tokenizer(tokens, [d.text + END for d in seen], size)
+    del documents  # the whole of a long text, beside its parts
     text = as_tokens(train, held_out, tokens, source)
     for name, ids in (("to train on", text.train), ("to hold out", text.held_out)):
         if len(ids) < context + 1:

@@ -11,7 +11,7 @@ import numpy as np
 
 from nagraph.errors import DataError
 from nagraph.models.data.files import read
-from nagraph.models.data.tokens import Characters
+from nagraph.models.data.tokens import BLOCK, Characters, encode_long
 
 #: A text is split into this many parts; the last is held out.
 PARTS = 10
@@ -21,7 +21,7 @@ PARTS = 10
 class Text:
     """A text as ids of its symbols (sorted characters), the last tenth held out.
 
-    ids: int32 [characters]. source: where it came from, in words. sha256: of the UTF-8 text.
+    ids: [characters], of the smallest dtype. source: where it came from, in words. sha256: of the UTF-8 text.
     """
 
     ids: np.ndarray[Any, Any]
@@ -52,8 +52,11 @@ def encode(text: str, symbols: str) -> np.ndarray[Any, Any]:
 
 def as_text(content: str, source: str) -> Text:
     """A text with its symbols."""
-    symbols = Characters.of([content]).symbols
-    return Text(encode(content, symbols), symbols, source, hashlib.sha256(content.encode()).hexdigest())
+    known = Characters.of([content])
+    digest = hashlib.sha256()
+    for first in range(0, len(content), BLOCK):
+        digest.update(content[first:first + BLOCK].encode())
+    return Text(encode_long(known, content), known.symbols, source, digest.hexdigest())
 
 
 def python_documentation() -> Text:
@@ -78,5 +81,4 @@ def load(path: str | pathlib.Path | None, context: int) -> Text:
 def batch(ids: np.ndarray[Any, Any], context: int, size: int, seed: int, step: int) -> np.ndarray[Any, Any]:
     """`size` windows of context + 1 ids, int32 [size, context + 1]; a function of seed and step alone."""
     starts = np.random.default_rng((seed, step)).integers(0, len(ids) - context, size)
-    found: np.ndarray[Any, Any] = ids[starts[:, None] + np.arange(context + 1)]
-    return found
+    return ids[starts[:, None] + np.arange(context + 1)].astype(np.int32)

@@ -17,6 +17,8 @@ from nagraph.files import read_json, short
 
 Ids = np.ndarray[Any, Any]
 KINDS = ("characters", "bytes", "byte-pairs", "word-pieces")
+#: Characters that are looked at together, so that what a long text takes is the text and its tokens.
+BLOCK = 1 << 18
 
 
 class Tokenizer(Protocol):
@@ -64,12 +66,13 @@ class Characters:
 
     def encode(self, text: str) -> Ids:
         """DataError names characters that are no symbols of this one."""
-        number = {c: i for i, c in enumerate(self.symbols)}
-        unknown = sorted(set(text) - set(self.symbols))
-        if unknown:
-            shown = " ".join(map(repr, unknown[:8]))
+        known, codes = _codes(self.symbols), _codes(text)
+        order = np.argsort(known)
+        found = order[np.minimum(np.searchsorted(known, codes, sorter=order), len(known) - 1)]
+        if (known[found] != codes).any():
+            shown = " ".join(map(repr, sorted(set(text) - set(self.symbols))[:8]))
             raise DataError(f"the model does not know the characters {shown}; it was trained on a text without them")
-        return np.array([number[c] for c in text], np.int32)
+        return found.astype(np.int32)
 
     def decode(self, ids: Any) -> str:
         return "".join(self.symbols[i] for i in checked(ids, self.size))
@@ -105,6 +108,24 @@ class Bytes:
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> Self:
         return cls()
+
+
+def _codes(text: str) -> Ids:
+    """The code points of the characters."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def encode_long(tokenizer: Tokenizer, text: str) -> Ids:
+    """The ids in the smallest of uint8, uint16 and int32; of characters and bytes with little else in memory."""
+    if isinstance(tokenizer, Bytes):
+        return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
+    dtype = np.min_scalar_type(tokenizer.size - 1) if tokenizer.size <= 1 << 16 else np.dtype(np.int32)
+    if not isinstance(tokenizer, Characters):
+        return tokenizer.encode(text).astype(dtype)
+    ids = np.empty(len(text), dtype)
+    for first in range(0, len(text), BLOCK):
+        ids[first:first + BLOCK] = tokenizer.encode(text[first:first + BLOCK])
+    return ids
 
 
 def train_tokenizer(kind: str, texts: Sequence[str], size: int = 8192, lowercase: bool = False) -> Tokenizer:

@@ -42,7 +42,7 @@ class LanguageRecipe(Recipe):
 
 
 class LanguageTask(Task):
-    """A model of text. `read` sets `train` and `held_out`, int32 ids, and `held_out_bytes`, the UTF-8 bytes of the second."""
+    """A model of text. `read` sets `train` and `held_out`, ids, and `held_out_bytes`, the UTF-8 bytes of the second."""
 
     item: ClassVar[str] = "tokens"
     #: Tokens of a sample, of which the prompt takes half a context.
@@ -81,7 +81,8 @@ class LanguageTask(Task):
         for first in range(0, len(starts), size):
             chosen = starts[first:first + size]
             rows = [*chosen, *[chosen[-1]] * (size - len(chosen))]  # one shape, so one compilation
-            found = self._losses(backend)(model, ids[np.array(rows)[:, None] + np.arange(window + 1)])[:len(chosen)].astype(np.float64)
+            windows = ids[np.array(rows)[:, None] + np.arange(window + 1)].astype(np.int32)
+            found = self._losses(backend)(model, windows)[:len(chosen)].astype(np.float64)
             for start, row in zip(chosen, found):
                 part = row[done - start:]  # what no window before has counted
                 total, done = total + float(part.sum()), start + window

@@ -105,7 +105,7 @@ def test_the_end_of_one_document(text: str, cut: int) -> None:
 def test_both_parts_as_tokens() -> None:
     train, held_out = documents(3, 2), [Document("x", "é"), Document("y", "z")]
     found = as_tokens(train, held_out, Bytes(), "here")
-    assert found.train.dtype == found.held_out.dtype == np.int32
+    assert found.train.dtype == found.held_out.dtype == np.uint8
     assert found.decode(found.held_out) == "é\nz\n" and found.decode(found.train) == "000éé\n001éé\n002éé\n"
     assert (found.size, found.source, found.bytes_held_out, found.bytes_train) == (256, "here", 5, 24)
     assert found.encode("é").tolist() == [0xc3, 0xa9]

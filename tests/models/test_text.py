@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pathlib
+import subprocess
 import sys
 from typing import Any
 
@@ -13,11 +14,12 @@ import pytest
 
 from nagraph.errors import DataError
 from nagraph.models.data.text import as_text, batch, encode, load
+from nagraph.models.data.tokens import BLOCK, Characters, encode_long
 
 
 def test_symbols_are_the_sorted_characters(tmp_path: pathlib.Path) -> None:
     found = as_text("banana\nü", "here")
-    assert found.symbols == "\nabnü" and found.source == "here" and found.ids.dtype == np.int32
+    assert found.symbols == "\nabnü" and found.source == "here" and found.ids.dtype == np.uint8
     assert found.ids.tolist() == [2, 1, 3, 1, 3, 1, 0, 4]
     assert found.decode(found.ids) == "banana\nü" and found.encode("nü").tolist() == [3, 4]
     assert found.sha256 == hashlib.sha256("banana\nü".encode()).hexdigest()
@@ -115,3 +117,33 @@ def test_a_file_that_may_not_be_read(tmp_path: pathlib.Path) -> None:
     path.chmod(0)
     with pytest.raises(DataError, match="can't be read: Permission denied"):
         load(path, 4)
+
+
+def test_a_long_text_takes_little_more_than_itself(tmp_path: pathlib.Path) -> None:
+    """Text and tokens: the process of this text would take 13 bytes for each of its bytes otherwise."""
+    script = """
+import resource, sys
+from nagraph.models.data import corpus, text
+import nagraph.models.data.subwords
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+found = text.load(sys.argv[1], 128).ids if sys.argv[2] == "text" else corpus.load(sys.argv[1], sys.argv[2]).train
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, found.dtype)
+"""
+    path = tmp_path / "long.txt"
+    path.write_text("".join(f"the cat {i * i % 97} sat on the mat\n" for i in range(1000)) * 1200)
+    assert path.stat().st_size > 25e6
+    for kind, most in (("text", 3), ("characters", 5), ("bytes", 5)):
+        done = subprocess.run([sys.executable, "-c", script, path, kind], check=True, capture_output=True, text=True, timeout=100)
+        used, dtype = done.stdout.split()
+        unit = 1 if sys.platform == "darwin" else 1024
+        assert dtype == "uint8" and int(used) * unit < most * path.stat().st_size, (kind, used)
+
+
+@pytest.mark.parametrize("length", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 3])
+@pytest.mark.parametrize("symbols", ["ab", "".join(map(chr, range(0x400, 0x400 + 300))), "a\U0001f642\ud800"])
+def test_long_texts_in_blocks(length: int, symbols: str) -> None:
+    content = "".join(np.random.default_rng(length).choice(list(symbols), length))
+    found = encode_long(Characters("".join(sorted(symbols))), content)
+    assert found.dtype == (np.uint8 if len(symbols) <= 256 else np.uint16) and len(found) == length
+    order = {c: i for i, c in enumerate(sorted(symbols))}
+    assert found.tolist() == [order[c] for c in content]
