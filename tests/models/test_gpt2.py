@@ -175,7 +175,7 @@ def test_shards(model: GPT2, tmp_path: pathlib.Path) -> None:
     assert same(GPT2.from_pretrained(tmp_path), model)
     for text in ("{}", "[]", "{", '{"weight_map": 3}', '{"weight_map": {"a": 5}}', '{"weight_map": {"a": ["b"]}}', "[" * 100_000):
         index.write_text(text)
-        with pytest.raises(CheckpointError, match="is no index of shards"):
+        with pytest.raises(CheckpointError, match="index.json (is no index of shards|is damaged|names the shard)|does not exist"):
             GPT2.from_pretrained(tmp_path)
     index.write_text('{"weight_map": {"wte.weight": "c.safetensors"}}')
     with pytest.raises(CheckpointError, match="c.safetensors does not exist"):
