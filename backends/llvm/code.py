@@ -7,6 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+#: The runtime's function that tells whether the call in which a kernel runs was abandoned; it lets signal handlers run.
+LEAVE = "nagraph_leave"
+#: Turns of a loop from one question to the next, for loops without and with others inside.
+ASK_TURNS, ASK_OUTER_TURNS = 1 << 14, 1 << 5
+
 
 class Reg(NamedTuple):
     """An operand of an instruction: its LLVM type, and how the text writes it ("%7", "0", "zeroinitializer")."""
@@ -79,9 +84,13 @@ class Code:
         self.lines: list[str] = []
         self._count = 0
         self.block = "entry"
+        #: Whether loops ask now and then whether their call was abandoned, and then end the function: where they take long.
+        self.asks = False
+        self._asked = False
 
     def __str__(self) -> str:
-        return "\n".join([self._head, "entry:", *self._entry, *self.lines, "}"])
+        left = ["left:", "  ret void"] if self._asked else []
+        return "\n".join([self._head, "entry:", *self._entry, *self.lines, *left, "}"])
 
     def fresh(self, hint: str = "") -> str:
         self._count += 1
@@ -227,6 +236,8 @@ class Code:
         self.lines += [""] * (1 + len(phis))
         loop = Loop(index, list(phis))
         yield loop
+        if self.asks:
+            self._ask(index, stride, inner=not any(line.startswith("loop") for line in self.lines[place:]))
         following = self.add(index, stride)
         again = self.compare("icmp slt", following, stop)
         latch = self.block
@@ -238,6 +249,18 @@ class Code:
         if not known:
             loop.carried = [self.emit(c.type, f"phi {c.type} [ {c.text}, %{before} ], [ {last.text}, %{latch} ]")
                             for c, last in zip(carried, loop.carried)]
+
+    def _ask(self, index: Reg, stride: Reg, inner: bool) -> None:
+        """End the function if its call was abandoned: once in so many turns of a loop, whose index says which."""
+        period = (ASK_TURNS if inner else ASK_OUTER_TURNS) * (int(stride.text) if _known(stride) else 1)
+        period = 1 << (period - 1).bit_length()
+        ask, on = self.fresh("ask"), self.fresh("on")
+        place = self.binary("and", index, i64(period - 1))
+        self.branch(self.compare("icmp uge", place, self.sub(i64(period), stride)), ask, on)
+        self.label(ask)
+        self.branch(self.call(LEAVE, "i1"), "left", on)
+        self.label(on)
+        self._asked = True
 
     @contextmanager
     def when(self, condition: Reg) -> Iterator[None]:

@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 from nagraph import choices, sanitizing
 from nagraph.backends.llvm import cache
-from nagraph.backends.llvm.code import Module
+from nagraph.backends.llvm.code import LEAVE, Module
 from nagraph.backends.llvm.emit import Emitted
 from nagraph.backends.llvm.gemm import gemm_module
 from nagraph.backends.llvm.native import Library, object_code, publish
 from nagraph.backends.llvm.program import Function, Writer
+from nagraph.backends.llvm.runtime.pool import driver
 from nagraph.forks import Lock
 from nagraph.ir.types import DTYPES, DType
 from nagraph.thresholds import changed
@@ -89,6 +90,8 @@ def _load(entries: dict[str, Entry]) -> None:
     if not new:
         return
     for entry in new.values():
+        if f"@{LEAVE}(" in entry.text:
+            driver()  # which defines it
         for routine, dtype in ROUTINES.items():
             if routine not in _LOADED and f"@{routine}(" in entry.text:
                 _load_routine(routine, dtype)

@@ -14,6 +14,9 @@ from nagraph.kernel.affine import strides
 from nagraph.kernel.lower import Layout
 from nagraph.plan.plan import aligned
 
+#: Keys of a row from which its loops ask whether the call was abandoned.
+LONG_ROW = 1 << 18
+
 
 def emit_sort(module: Module, name: str, dtype: DType, shape: Sequence[int], layout: Layout, axis: int, indices: bool) -> Emitted:
     """Write void(slots, args, start, stop, scratch) that sorts rows: operand 0 into operand 1, or into their order there.
@@ -26,6 +29,7 @@ def emit_sort(module: Module, name: str, dtype: DType, shape: Sequence[int], lay
     source, target = (operand_pointer(code, slots, args, i) for i in (0, 1))
     n = shape[axis]
     row = _Row(code, dtype, n, scratch)
+    code.asks = n > LONG_ROW
     others = [a for a in range(len(shape)) if a != axis]
     output = strides(shape)
     with code.loop(start, stop) as loop:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,8 @@ from nagraph.ops.reduction import Sum
 
 #: Parts of a lane axis that get loops of their own: the fewest elements of one, and how many.
 SHORT, MOST_PARTS = 8, 8
+#: Turns of all loops of a stage, at one point of the grid, from which the loops ask whether the call was abandoned.
+LONG_STAGE = 1 << 22
 #: What joins parts of a sum of products.
 PRODUCTS = Sum(())
 #: For each width of lanes, the states of the folds.
@@ -30,8 +33,10 @@ class StageEmission(StageValues):
     # -- loops --------------------------------------------------------------------------------------------------
 
     def emit(self) -> None:
+        self.code.asks = math.prod(self.kernel.axes[a] for a in self.stage.loops) > LONG_STAGE
         self._compute(0)
         self._keep(0)
+        self.code.asks = False
 
     def _keep(self, depth: int) -> None:
         """The loops over which results are kept apart."""

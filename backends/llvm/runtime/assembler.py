@@ -129,6 +129,10 @@ class Assembler:
         self.functions.append(function)
         self._emit(Op.TELL, slot, id(function))
 
+    def unchain(self) -> None:
+        """Let the next phase begin a chain of its own."""
+        self._chain = None
+
     def place(self, label: Label) -> None:
         """Put the label here."""
         label.word = len(self._words)

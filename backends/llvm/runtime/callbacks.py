@@ -23,6 +23,17 @@ declare void @Py_DecRef(ptr)
 declare ptr @PyErr_Occurred()
 declare void @PyErr_Fetch(ptr, ptr, ptr)
 declare void @PyErr_Restore(ptr, ptr, ptr)
+declare i32 @pthread_key_create(ptr, ptr)
+declare ptr @pthread_getspecific(i64)
+declare i32 @pthread_setspecific(i64, ptr)
+
+; Under this key each thread keeps what it knows of its call.
+@key = internal global i64 0
+
+define i32 @begin() nounwind {{
+  %r = call i32 @pthread_key_create(ptr @key, ptr null)
+  ret i32 %r
+}}
 
 ; Let Python's signal handlers run, now and then. False: one has raised, and the call was abandoned for it.
 ; The raised error stays with Python's thread until the call is back there.
@@ -52,6 +63,21 @@ leave:
   ret i1 false
 on:
   ret i1 true
+}}
+
+; Asked by kernels that take long: whether their call was abandoned, now or before. Outside of a call it was not.
+define i1 @leave() nounwind {{
+entry:
+  %key = load i64, ptr @key
+  %me = call ptr @pthread_getspecific(i64 %key)
+  %none = icmp eq ptr %me, null
+  br i1 %none, label %stay, label %ask
+ask:
+  %on = call i1 @listen(ptr %me)
+  %left = call i1 @abandoned(ptr %me)
+  ret i1 %left
+stay:
+  ret i1 false
 }}
 
 ; Abandon the call, unless it is committed: nobody gets another chunk, all waiting is over, and the caller leaves when the

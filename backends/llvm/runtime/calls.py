@@ -79,7 +79,11 @@ listening:
   store i64 %began, ptr %me->asked
   br label %run
 run:
+  %key = load i64, ptr @key
+  %outer = call ptr @pthread_getspecific(i64 %key)  ; a signal handler may call while a call is open
+  %k0 = call i32 @pthread_setspecific(i64 %key, ptr %me)
   %whole = call i1 @interpret(ptr %me)
+  %k1 = call i32 @pthread_setspecific(i64 %key, ptr %outer)
   br label %ended
 ended:                                     ; the program is at its end or abandoned, or this thread was late for a decision:
   %left = call i1 @abandoned(ptr %me)      ; then the others bring it to its end
@@ -166,7 +170,10 @@ copy:
   %still = call i1 @current(ptr %me)       ; else the record may have been another call's, half written
   br i1 %still, label %run, label %nothing
 run:
+  %key = load i64, ptr @key
+  %k0 = call i32 @pthread_setspecific(i64 %key, ptr %me)
   %whole = call i1 @interpret(ptr %me)
+  %k1 = call i32 @pthread_setspecific(i64 %key, ptr null)
   br label %out
 out:
   %busy1 = atomicrmw sub ptr %context->busy, i64 1 seq_cst

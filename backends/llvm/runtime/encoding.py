@@ -13,13 +13,15 @@ from nagraph.backends.llvm.runtime.program import Program
 CHUNK_NS = 15_000
 #: A launch is cut into no more chunks than this.
 MOST_CHUNKS = 256
+#: But into more where a chunk would take longer than this: between chunks, signals are listened to.
+LONGEST_NS = 20_000_000
 
 
 def grain(launch: Launch) -> int:
     """Units of a chunk: by the kernel alone, never by a number of threads."""
-    units, cost = launch.function.emitted.units, launch.function.emitted.unit_ns
-    wanted = max(1, round(CHUNK_NS / max(cost, 0.01)))
-    return min(units, max(wanted, -(-units // MOST_CHUNKS)))
+    units, cost = launch.function.emitted.units, max(launch.function.emitted.unit_ns, 0.01)
+    wanted, most = max(1, round(CHUNK_NS / cost)), max(1, round(LONGEST_NS / cost))
+    return min(units, max(wanted, min(most, -(-units // MOST_CHUNKS))))
 
 
 def encoded(program: Sequence[Instruction], slots: int, scratch_nbytes: int) -> Program:
@@ -33,12 +35,17 @@ def encode(program: Sequence[Instruction]) -> Assembler:
     a = Assembler()
     labels = {i.otherwise if isinstance(i, Decide) else i.target: Label() for i in program if isinstance(i, (Decide, Jump))}
     counters = {-1: 0}
+    chained = 0.0
     for n, i in enumerate(program):
         if n in labels:
             a.place(labels[n])
         match i:
             case Phase(launches=launches):
                 a.phase(*(assembler.Launch(x.function.address, x.function.emitted.units, grain(x), x.slots) for x in launches))
+                chained += sum(x.function.emitted.units * x.function.emitted.unit_ns for x in launches)
+                if chained > LONGEST_NS:
+                    a.unchain()
+                    chained = 0.0
             case Point():
                 a.point(i.target, i.source, i.offset, i.step, counters[i.loop], i.length, i.reverse)
             case Swap():

@@ -140,7 +140,10 @@ work:
   call void @launch(ptr %me, ptr %launch, i64 0, i64 %units)
   %i1 = add i64 %i, 1
   %following = getelementptr inbounds i64, ptr %launch, i64 {LAUNCH_WORDS}
-  %more = icmp slt i64 %i1, %count
+  %left = call i1 @abandoned(ptr %me)
+  %stays = xor i1 %left, true
+  %unfinished = icmp slt i64 %i1, %count
+  %more = and i1 %unfinished, %stays
   br i1 %more, label %work, label %report
 report:
   call void @report(ptr %me, i64 1)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.backends.llvm import cache
+from nagraph.backends.llvm.code import LEAVE
 from nagraph.backends.llvm.native import Library, object_code, publish
 from nagraph.backends.llvm.runtime.driver import driver_text
 from nagraph.backends.llvm.runtime.layout import CONTEXT, CONTEXT_WORDS
@@ -46,6 +47,9 @@ class Driver:
             publish(name, address)
         self._library = Library([cache.routine("driver", lambda: object_code(driver_text()))])
         at = self._library.address
+        if ctypes.CFUNCTYPE(ctypes.c_int)(at("begin"))():
+            raise OSError("this process has no key left for data of threads")
+        publish(LEAVE, at("leave"))
         # PYFUNCTYPE keeps Python's lock, which the driver itself lets go and takes, and raises what a signal handler or a function raised.
         self.call = ctypes.PYFUNCTYPE(None, _POINTER, _POINTER, _WORD)(at("call"))
         self.work = ctypes.CFUNCTYPE(None, _POINTER, _WORD)(at("work"))
