@@ -7,7 +7,8 @@ from nagraph.testing.rules.rule import Proposal, rule
 
 OF_A_FLOAT = (
     "np.tanh({0})", "np.sin({0})", "np.exp(-np.abs({0}))", "np.sqrt(np.abs({0}) + 1)", "np.log1p({0} * {0})", "np.square({0})",
-    "np.abs({0})", "-{0}", "np.floor({0})", "np.rint({0} * 4)", "np.expm1(np.minimum({0}, 1))", "np.arctan({0})", "np.cbrt(np.abs({0}) + 0.25)",
+    "np.abs({0})", "-{0}", "np.floor({0})", "np.rint({0} * 4)",
+    "np.expm1(np.minimum({0}, 1))", "np.arctan({0})", "np.cbrt(np.abs({0}) + 0.25)",
     "1 / (1 + {0} * {0})", "{0} ** 2", "{0} ** 3", "np.sign({0})", "{0} * 0.5", "{0} + 1", "2 - {0}", "np.log2(np.abs({0}) + 0.5)",
     "np.clip({0}, -1, 1.5)", "np.sinh(np.clip({0}, -2, 2))", "np.reciprocal({0} * {0} + 1)", "np.trunc({0})", "{0} % 3",
     "ng.numpy.sigmoid({0})", "ng.numpy.erf({0})", "ng.nn.functional.gelu({0})", "ng.nn.functional.silu({0})",
