@@ -189,7 +189,7 @@ def without(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize(("facts", "message"), [
     ({**FACTS, "model_type": "bert"}, "is for a model of type 'bert', not 'gpt2'"),
     (without("model_type"), "is for a model of type None, not 'gpt2'"),
-    ([1, 2], "holds no configuration but a list"),
+    ([1, 2], "config.json is damaged: it holds a list"),
     (without("n_layer"), "must name n_layer, a whole number of at least 1; it says None"),
     ({**FACTS, "n_embd": "6"}, "must name n_embd, a whole number of at least 1; it says '6'"),
     ({**FACTS, "n_head": 0}, "must name n_head, a whole number of at least 1; it says 0"),
@@ -210,8 +210,8 @@ def test_configurations_of_something_else(facts: Any, message: str, model: GPT2,
 
 BREAK: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
     "no configuration": (lambda f: (f / "config.json").unlink(), "holds no config.json"),
-    "configuration that is no JSON": (lambda f: (f / "config.json").write_text("{"), "config.json can't be read"),
-    "binary configuration": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\0"), "config.json can't be read"),
+    "configuration that is no JSON": (lambda f: (f / "config.json").write_text("{"), "config.json is damaged"),
+    "binary configuration": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\0"), "config.json is damaged"),
     "no tensors": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors does not exist"),
     "cut": (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-9]), "is damaged"),
     "foreign": (lambda f: (f / "model.safetensors").write_bytes(b"PK\3\4 a zip"), "is damaged, or no safetensors file"),
