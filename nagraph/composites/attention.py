@@ -80,7 +80,7 @@ def attention(q: Any, k: Any, v: Any, mask: Any = None, *, causal: bool = False,
     if min(q.ndim, k.ndim, v.ndim) < 3 or q.shape[-1] != k.shape[-1] or k.shape[-3:-1] != v.shape[-3:-1]:
         raise TypeRuleError("attention: q is [..., heads, n, d], k [..., groups, m, d] and v [..., groups, m, e]; "
                             f"got q {q.type}, k {k.type}, v {v.type}" + "; x[None] is one head" * (q.ndim == 2))
-    if not k.shape[-3] or q.shape[-3] % k.shape[-3]:
+    if q.shape[-3] != k.shape[-3] and (not k.shape[-3] or q.shape[-3] % k.shape[-3]):  # no heads at all are fine
         raise TypeRuleError(f"attention: the {q.shape[-3]} heads of q {q.type} must be a multiple of k's {k.shape[-3]} groups, {k.type}")
     return _attention_fwd(q, k, v, mask, causal=causal, scale=scale)[0]
 

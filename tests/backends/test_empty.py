@@ -53,3 +53,11 @@ def test_a_slice_of_nothing_times_nothing(backend):
 
     found = ng.jit(ng.grad(loss, argnums=(0, 1)), backend=backend)(x, w)
     assert [g.tolist() for g in found] == [[[0.0], [0.0]], []]
+
+
+@pytest.mark.parametrize("backend", ["llvm", "numpy"])
+def test_attention_without_heads(backend):
+    q, k = np.ones((5, 0, 4, 3)), np.ones((5, 0, 2, 3))
+    assert ng.jit(ng.nn.functional.attention, backend=backend)(q, k, k).shape == (5, 0, 4, 3)
+    found = ng.jit(ng.grad(lambda q: ng.nn.functional.attention(q, k, k).sum()), backend=backend)(q)
+    assert found.shape == q.shape
