@@ -48,7 +48,7 @@ class Fuse:
 
     def _reads_made(self, node: Node, everywhere: Made) -> bool:
         """Whether a node reads a large value that its kernel can make of indices: then it is a region with what makes it."""
-        return (node.results[0] not in everywhere and joins(node)
+        return (not any(v in everywhere for v in node.results) and joins(node)
                 and any(v in everywhere and v.type.nbytes > HOIST_NBYTES for v in node.operands))
 
     def _pays(self, graph: Graph, region: list[Node], everywhere: Made) -> bool:

@@ -264,7 +264,7 @@ WRONG = [
     (HEAD + "%0: f32[2,3] = call{label=\"c\", kind=\"checkpoint\", body=^^@f, fwd=none, bwd=none}(%x)\n  return %0\n}",
      "graph @f holds itself"),
     (HEAD + "%0: f32[2,3] = ^^call{label=\"c\", kind=\"sometimes\", body=@g, fwd=none, bwd=none}(%x)\n  return %0\n}\n"
-     "graph @g(%x: f32[2,3]) -> (f32[2,3]) { return %x }", "kind is one of composite, checkpoint, fused, got 'sometimes'"),
+     "graph @g(%x: f32[2,3]) -> (f32[2,3]) { return %x }", "kind is one of composite, custom, checkpoint, fused, got 'sometimes'"),
     (HEAD + "%0: f32[2,3] = ^^call{label=\"c\", kind=\"checkpoint\", body=@g, fwd=none, bwd=none}(%x)\n  return %0\n}\n"
      "graph @g(%x: f32[3,2]) -> (f32[3,2]) { return %x }", "the region g takes (f32[3,2]), got (f32[2,3])"),
     (HEAD + "%0: f32[2,3] = call{label=^^\"\\q\", kind=\"checkpoint\", body=@g, fwd=none, bwd=none}(%x)\n  return %0\n}", "unknown escape"),

@@ -354,8 +354,8 @@ def test_load_model_gives_the_average_and_its_task(saved: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(("facts", "message"), [
-    (..., "does not say what its data were like"), ({}, "does not say what its data were like: KeyError"),
-    ({"tokenizer": {"kind": "characters"}}, "does not say what its data were like: DataError"),
+    (..., "does not say what its data were like"), ({}, "does not say what its data were like$"),
+    ({"tokenizer": {"kind": "characters"}}, "does not say what its data were like: .* names its symbols"),
     ({"tokenizer": {"kind": "characters", "symbols": "abc"}}, "its tensors are not those of its recipe")])
 def test_checkpoints_without_their_symbols(facts: Any, message: str, saved: pathlib.Path) -> None:
     spoil(saved, facts=facts)
