@@ -227,7 +227,7 @@ class Lowering:
             if not isinstance(node.op, Folding):
                 self.depth.update(dict.fromkeys(node.results, depth))
                 own = getattr(node.op, "weight", 0)
-                self.weight[node.results[0]] = own + sum(self.weight.get(v, 0) for v in node.operands)
+                self.weight[node.results[0]] = own + sum(self.weight.get(v, 0) for v in node.operands if not self._once_a_row(v, node))
                 continue
             (result,) = node.results
             extents = node.op.fold_extents(*(v.type for v in node.operands))
@@ -245,6 +245,10 @@ class Lowering:
             self.group_of[result] = group
             self.depth[result] = depth + 1
             self.tile_of[result] = self._tile(result)
+
+    def _once_a_row(self, v: Value, node: Node) -> bool:
+        """Whether an operand is one number for a whole row of the node's results, computed before its loop."""
+        return v.type.size <= self.rows < node.results[0].type.size
 
     def _tile(self, v: Value) -> int:
         self.tiles.append(Tile(v.dtype, self.inner(v)))
