@@ -60,6 +60,17 @@ def test_softmax_is_two_folds_and_a_map_over_a_row():
     assert str(kernel).count("exp(") == 1 and [t.size for t in kernel.tiles].count(32) == 1
 
 
+def test_numbers_of_a_whole_row_do_not_make_a_tile_worth_its_memory():
+    """Cheap per element: x + y, less the row's sum. What follows from the sum alone is computed before the loop, however much it is."""
+    def fn(x, y):
+        total = np.sum(x + y, axis=1, keepdims=True)
+        deviation = x + y - np.tanh(np.exp(total) + np.log(total) * np.sqrt(total) + 1) / total
+        return deviation * np.sum(deviation, axis=1, keepdims=True)
+
+    arrays = [RNG.uniform(1, 2, (8, 32)).astype("f4") / 32 for _ in range(2)]
+    assert [t.size for t in check(traced(fn, (8, 32), (8, 32)), arrays).tiles] == [1, 1, 1]
+
+
 def test_layer_norm_reads_its_row_and_stores_it_once():
     def fn(x, g, b):
         return ng.nn.functional.layer_norm(x, g, b)
