@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from nagraph.testing.choice import Choice, NoChoice, is_float
+from nagraph.testing.draw import Array
 from nagraph.testing.rules.rule import Proposal, rule
 
+INNER, OUTER, SQUARE = "np.inner({0}, {1})", "np.outer({0}, {1})", "np.tensordot({0}, {0}, axes=([0], [0]))"
+PAIRS = "{0}[..., None] @ {1}[..., None, :]"
 BY_WEIGHTS = (
     "{0} @ {1}", "np.matmul({0}, {1}) * 0.25", "np.dot({0}, {1})", "np.tensordot({0}, {1}, 1)", "({0} @ {1}).sum(0)",
     "({0} @ {1}).mean(-1)", "({0} @ {1}).mean(-2)",
     "np.tanh({0} @ {1})", "np.einsum('...i,io->...o', {0}, {1})", "np.einsum('...i,io->o...', {0}, {1})",
 )
 OF_TWO = (
-    "{0} @ {1}", "{0} @ {0}.swapaxes(-1, -2)", "{0}.swapaxes(-1, -2) @ {0}", "{1} @ {0}", "np.inner({0}, {1})", "np.outer({0}, {1})",
-    "{0} @ {1}[..., None]", "{0}[..., None] @ {1}[..., None, :]", "np.tensordot({0}, {0}, axes=([0], [0]))",
+    "{0} @ {1}", "{0} @ {0}.swapaxes(-1, -2)", "{0}.swapaxes(-1, -2) @ {0}", "{1} @ {0}", INNER, OUTER,
+    "{0} @ {1}[..., None]", PAIRS, SQUARE,
 )
+#: What NumPy may be asked to make of two values, in elements: it has done so before the result is known to be too large.
+MOST_MADE = 20_000_000
 CONVOLUTION = "ng.nn.functional.conv({0}, {1}, stride=%s, padding=%s, dilation=%s%s)"
 
 
@@ -27,7 +32,28 @@ def product(c: Choice) -> Proposal:
 
 @rule(1.5)
 def product_of_two(c: Choice) -> Proposal:
-    return c.one(OF_TWO), (c.value(is_float, rank=2), c.value(is_float, rank=1))
+    text, operands = c.one(OF_TWO), (c.value(is_float, rank=2), c.value(is_float, rank=1))
+    if _made(text, *(c.scope[o] for o in operands)) > MOST_MADE:
+        raise NoChoice
+    return text, operands
+
+
+def _made(text: str, x: Array, y: Array) -> float:
+    """At most how many elements NumPy makes of x, of two axes or more, and y for an expression of OF_TWO."""
+    def rows(a: Array, axis: int) -> int:
+        return a.size // max(1, a.shape[axis])
+
+    if "swapaxes" in text:
+        return x.size // max(1, min(x.shape[-2:])) * max(x.shape[-2:])
+    if text == SQUARE:
+        return rows(x, 0) ** 2
+    if text == INNER:
+        return rows(x, -1) * rows(y, -1)
+    if text == OUTER:
+        return x.size * y.size
+    if text == PAIRS:
+        return x.size * (y.shape[-1] if x.shape[:-1] == y.shape[:-1] else y.size)
+    return max(rows(x, -1) * rows(y, max(-2, -y.ndim)), rows(y, -1) * rows(x, -2))
 
 
 @rule(1.5)
