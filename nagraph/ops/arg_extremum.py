@@ -11,7 +11,7 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import DTYPES, DType, TensorType, is_float
-from nagraph.ops.base import F32, NARROW_FLOATS, as_array, normalize_axes, shape_of
+from nagraph.ops.base import F32, NARROW_FLOATS, as_array, is_axis_of_scalar, normalize_axis, shape_of
 from nagraph.ops.folding import Folding
 from nagraph.ops.movement import reshape
 from nagraph.ops.reduction import highest, lowest, merged
@@ -98,10 +98,10 @@ class ArgMin(ArgExtremum):
 def _arg(kind: type[ArgExtremum], x: Any, axis: int | None, keepdims: bool) -> Any:
     x = x if isinstance(x, Value) else as_array(x)
     shape = shape_of(x)
-    if axis is None:
+    if axis is None or is_axis_of_scalar(axis, len(shape)):
         y = kind(0)(reshape(x, -1))  # type: ignore[call-arg]
         return reshape(y, (1,) * len(shape)) if keepdims else y
-    (place,) = normalize_axes(kind.name, axis, len(shape))
+    place = normalize_axis(kind.name, axis, len(shape))
     y = kind(place)(x)  # type: ignore[call-arg]
     return reshape(y, [1 if i == place else s for i, s in enumerate(shape)]) if keepdims else y
 

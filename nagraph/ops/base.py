@@ -13,7 +13,7 @@ from nagraph.errors import NagraphError, TypeRuleError
 from nagraph.ir.builder import active, current, located
 from nagraph.ir.conversion import converted, number
 from nagraph.ir.graph import Value
-from nagraph.ir.integers import integers
+from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.location import caller_location
 from nagraph.ir.op import Array, Box, Cost, Op, op
 from nagraph.ir.promotion import WEAK, floating, result_type, scalar_array
@@ -346,15 +346,25 @@ def full(type: TensorType, value: float) -> Value:
     return broadcast_to(current().constant(number(value, type.dtype)), type.shape)
 
 
+def normalize_axis(name: str, axis: Any, rank: int) -> int:
+    """One axis as a non-negative number. TypeRuleError for others, and for anything but one integer."""
+    a = integer(f"{name}: axis", axis)
+    if not -rank <= a < rank:
+        raise TypeRuleError(f"{name}: axis {a} is out of range for rank {rank}")
+    return a % rank
+
+
+def is_axis_of_scalar(axis: Any, rank: int) -> bool:
+    """Whether it is axis 0 or -1 of an array of rank 0, which some of NumPy's functions take for the place of its one element."""
+    return not rank and is_integer(axis) and axis in (0, -1)
+
+
 def normalize_axes(name: str, axis: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
     """Axes as sorted, non-negative, distinct numbers; None is all. TypeRuleError for others."""
     if axis is None:
         return tuple(range(rank))
     axes = integers(f"{name}: axis", axis)
-    for a in axes:
-        if not -rank <= a < rank:
-            raise TypeRuleError(f"{name}: axis {a} is out of range for rank {rank}")
-    found = sorted(a % rank for a in axes)
+    found = sorted(normalize_axis(name, a, rank) for a in axes)
     if len(set(found)) != len(found):
         raise TypeRuleError(f"{name}: axes {axes} name one axis twice")
     return tuple(found)

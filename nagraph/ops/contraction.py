@@ -24,7 +24,7 @@ from nagraph.ops.base import (
     convert,
     dtype_item,
     multiply,
-    normalize_axes,
+    normalize_axis,
     shape_of,
 )
 from nagraph.ops.folding import Folding
@@ -293,7 +293,7 @@ def tensordot(x: Operand, y: Operand, axes: int | tuple[Any, Any] = 2) -> Any:
         if len(pair) != 2:
             raise TypeRuleError(f"tensordot: axes is a number or a pair, one entry for each operand; got {axes!r}")
     contract = tuple(
-        tuple(normalize_axes("tensordot", i, rank)[0] for i in integers("tensordot: axes", p)) for p, rank in zip(pair, (a, b)))
+        tuple(normalize_axis("tensordot", i, rank) for i in integers("tensordot: axes", p)) for p, rank in zip(pair, (a, b)))
     return DotGeneral((contract[0], contract[1]), ((), ()))(x, y)
 
 

@@ -12,7 +12,7 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, Op, op
 from nagraph.ir.types import DType, TensorType, is_float
-from nagraph.ops.base import F32, NARROW_FLOATS, Maybe, as_array, cast, normalize_axes, shape_of
+from nagraph.ops.base import F32, NARROW_FLOATS, Maybe, as_array, cast, normalize_axis, shape_of
 from nagraph.ops.folding import Folding
 from nagraph.ops.reduction import Max, Min, Prod, Reduction, Sum, _wide
 
@@ -249,7 +249,7 @@ def _cumulative(kind: Any, x: Any, axis: int | None, reverse: bool, dtype: Any) 
         x = cast(x, dtype)
     if axis is None or not shape_of(x):  # rank 0 counts as one element on axis 0
         x, axis = reshape(x, -1), 0 if axis is None else axis
-    (place,) = normalize_axes(kind.name, axis, len(shape_of(x)))
+    place = normalize_axis(kind.name, axis, len(shape_of(x)))
     y = kind(place, reverse)(x)
     return y if dtype is None else cast(y, dtype)
 

@@ -13,7 +13,7 @@ from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, op
 from nagraph.ir.operators import FUNCTIONS
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SHORT_NAMES, DType, TensorType, as_dtype, is_float
-from nagraph.ops.base import ANY, NARROW_FLOATS, Elementwise, Maybe, broadcast_to, full, sum_to
+from nagraph.ops.base import ANY, NARROW_FLOATS, Elementwise, Maybe, broadcast_to, cast, full, sum_to
 
 if TYPE_CHECKING:
     from nagraph.ir.scalar import Scalar, ScalarBuilder
@@ -152,8 +152,10 @@ class Fmod(Binary):
 
 @op
 class Power(Binary):
-    """Power: z = x ** y. Integer powers of integers are integers; a negative one is an error, as in NumPy.
+    """Power: z = x ** y. Integer powers of integers are integers.
 
+    At a negative exponent that is known they are an error, as in NumPy; where the exponent is data, which can't be refused, the
+    result is the integer part: 1 of 1, ±1 of -1, 0 of all others, 0 too.
     dz/dx = y x^(y-1), zero where both are 0; dz/dy = z log x, zero where x is 0 and y is not negative.
     """
 
@@ -171,9 +173,11 @@ class Power(Binary):
                                 "cast it to a floating dtype, or make the exponent one")
 
     def reference(self, x: Array, y: Array) -> Array:
-        self._check_exponents(x.dtype, y)
-        result: Array = np.power(x, y)
-        return result
+        negative = y < 0
+        if x.dtype not in INTEGERS or not negative.any():
+            return np.asarray(np.power(x, y))
+        whole = np.power(x, np.where(negative, y & 1, y))  # of 1 and -1 only whether the exponent is odd counts
+        return np.where(negative & (np.abs(x) != 1), 0, whole)
 
     def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
         return np.power if results[0].dtype in (DTYPES["f32"], DTYPES["f64"]) else super().into(operands, results)
@@ -193,7 +197,6 @@ class Power(Binary):
         yield np.arange(1, 7), np.array(2)
 
     def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
-        """Compiled code raises no error: of an integer at a negative exponent it gives trunc(x ** y), and 0 of 0."""
         from nagraph.kernel.functions import integers, powers
 
         return powers.power(s, x, y) if is_float(x.dtype) else integers.power(s, x, y)
@@ -411,12 +414,17 @@ def where(condition: Any, x: Any, y: Any) -> Any:
 
 
 def raised(x: Any, exponent: Any) -> Any:
-    """x ** exponent: as for NumPy's operator, Python's 2, 0.5 and -1 stand for square, square root and reciprocal."""
+    """x ** exponent: as for NumPy's operator, Python's 2, 0.5 and -1 stand for square, square root and reciprocal.
+
+    NumPy squares bools as int8, though their other powers by Python's integers are int64.
+    """
     if is_float(x.dtype) and type(exponent) in (int, float) and exponent in (2, 0.5, -1):
         from nagraph.ops.special import sqrt
 
         return {2: square, 0.5: sqrt, -1: reciprocal}[exponent](x)
-    return square(x) if type(exponent) is int and exponent == 2 and x.dtype != BOOL else power(x, exponent)
+    if type(exponent) is int and exponent == 2:
+        return square(x if x.dtype != BOOL else cast(x, DTYPES["i8"]))
+    return power(x, exponent)
 
 
 def clip(x: Any, min: Any = None, max: Any = None) -> Any:  # noqa: A002 - NumPy's names

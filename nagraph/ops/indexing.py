@@ -27,7 +27,8 @@ from nagraph.ops.base import (
     broadcast_to,
     cast,
     full,
-    normalize_axes,
+    is_axis_of_scalar,
+    normalize_axis,
     zeros_like,
 )
 
@@ -341,18 +342,22 @@ def take(x: Operand, indices: Operand, axis: int | None = None) -> Any:
     from nagraph.ops.movement import reshape
 
     x = x if isinstance(x, Value) else as_array(x)
-    if axis is None:
+    if axis is None or is_axis_of_scalar(axis, len(x.shape)):
         x, axis = reshape(x, (-1,)), 0
-    return Gather(normalize_axes("take", axis, len(x.shape)))(x, indices)
+    return Gather((normalize_axis("take", axis, len(x.shape)),))(x, indices)
 
 
-def take_along_axis(x: Operand, indices: Operand, axis: int = -1) -> Any:
-    """y[i, j] = x[i, indices[i, j]] for the last axis of two, likewise for others; other axes broadcast.
+def take_along_axis(x: Operand, indices: Operand, axis: int | None = -1) -> Any:
+    """y[i, j] = x[i, indices[i, j]] for the last axis of two, likewise for others; other axes broadcast. None: of all elements in order.
 
     Indices out of range count from the end where they are negative, and are clipped.
     """
+    from nagraph.ops.movement import reshape
+
     x, indices = (o if isinstance(o, Value) else as_array(o) for o in (x, indices))
-    (axis,) = normalize_axes("take_along_axis", axis, len(x.shape))
+    if axis is None:
+        x, axis = reshape(x, (-1,)), 0
+    axis = normalize_axis("take_along_axis", axis, len(x.shape))
     if len(indices.shape) != len(x.shape):
         raise TypeRuleError(f"take_along_axis: ranks differ: x has shape {x.shape}, indices {indices.shape}")
     others = [

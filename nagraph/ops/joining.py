@@ -14,7 +14,7 @@ from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.op import Array, Box, Op, op
 from nagraph.ir.promotion import result_type
 from nagraph.ir.types import SHORT_NAMES, TensorType
-from nagraph.ops.base import Linear, Maybe, convert, dtype_item, normalize_axes, shape_of
+from nagraph.ops.base import Linear, Maybe, convert, dtype_item, normalize_axis, shape_of
 from nagraph.ops.movement import broadcast_to, expand_dims, reshape, slice_axis
 
 #: The most arrays that one is cut into: each is an object of Python.
@@ -104,7 +104,7 @@ def concatenate(arrays: Sequence[Any], axis: int | None = 0, dtype: Any = None) 
         arrays, axis = [reshape(a, -1) for a in arrays], 0
     if not arrays:
         raise TypeRuleError("concatenate: needs at least one array")
-    (place,) = normalize_axes("concatenate", axis, len(shape_of(arrays[0])))
+    place = normalize_axis("concatenate", axis, len(shape_of(arrays[0])))
     joined = arrays[0] if len(arrays) == 1 and isinstance(arrays[0], Value) else Concatenate(place)(*arrays)
     return joined if dtype is None else convert(joined, np.dtype(dtype))
 
@@ -117,7 +117,7 @@ def stack(arrays: Sequence[Any], axis: int = 0) -> Any:
     shapes = {tuple(shape_of(a)) for a in arrays}
     if len(shapes) != 1:
         raise TypeRuleError(f"stack: all arrays need one shape, got {sorted(shapes)}")
-    (place,) = normalize_axes("stack", axis, len(shapes.pop()) + 1)
+    place = normalize_axis("stack", axis, len(shapes.pop()) + 1)
     return concatenate([expand_dims(a, place) for a in arrays], axis=place)
 
 
@@ -128,12 +128,13 @@ def vstack(arrays: Sequence[Any]) -> Any:
 
 def hstack(arrays: Sequence[Any]) -> Any:
     """Columns beside one another."""
-    return concatenate(arrays, axis=0 if len(shape_of(arrays[0])) == 1 else 1)
+    rows = [a if shape_of(a) else reshape(a, (1,)) for a in arrays]
+    return concatenate(rows, axis=0 if len(shape_of(rows[0])) == 1 else 1)
 
 
 def array_split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list[Any]:
     """x cut on an axis into equal sections (the first ones one longer where needed), or at indices."""
-    (place,) = normalize_axes("split", axis, len(shape_of(x)))
+    place = normalize_axis("split", axis, len(shape_of(x)))
     n = shape_of(x)[place]
     if is_integer(sections):
         count = _sections(sections)
@@ -155,7 +156,7 @@ def _sections(sections: Any) -> int:
 
 def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list[Any]:
     """x cut on an axis into equal sections, or at indices."""
-    (place,) = normalize_axes("split", axis, len(shape_of(x)))
+    place = normalize_axis("split", axis, len(shape_of(x)))
     n = shape_of(x)[place]
     if is_integer(sections) and n % _sections(sections):
         raise TypeRuleError(f"split: axis {axis} of size {n} does not divide into {sections} equal sections; see array_split")
@@ -184,7 +185,7 @@ def repeat(x: Any, repeats: int, axis: int | None = None) -> Any:
         raise TypeRuleError(f"repeat: the count is at least 0, got {count}")
     if axis is None or not shape_of(x):  # rank 0 counts as one element on axis 0
         x, axis = reshape(x, -1), 0 if axis is None else axis
-    (place,) = normalize_axes("repeat", axis, len(shape_of(x)))
+    place = normalize_axis("repeat", axis, len(shape_of(x)))
     shape = list(shape_of(x))
     wide = broadcast_to(expand_dims(x, place + 1), [*shape[:place + 1], count, *shape[place + 1:]])
     return reshape(wide, [*shape[:place], shape[place] * count, *shape[place + 1:]])
@@ -198,9 +199,9 @@ def roll(x: Any, shift: int | Sequence[int], axis: int | Sequence[int] | None = 
     if len(shifts) != len(axes) and 1 not in (len(shifts), len(axes)):
         raise TypeRuleError(f"roll: {len(shifts)} shifts {shifts} do not go with {len(axes)} axes {axes}; give one of either, or as many")
     total: dict[int, int] = {}
-    for s, a in itertools.zip_longest(shifts, axes):
-        (place,) = normalize_axes("roll", axes[0] if a is None else a, len(shape_of(x)))
-        total[place] = total.get(place, 0) + (shifts[0] if s is None else s)
+    for s, a in zip(shifts * (len(axes) if len(shifts) == 1 else 1), axes * (len(shifts) if len(axes) == 1 else 1)):
+        place = normalize_axis("roll", a, len(shape_of(x)))
+        total[place] = total.get(place, 0) + s
     for place, s in total.items():
         n = shape_of(x)[place]
         if n and s % n:

@@ -15,7 +15,17 @@ from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer, integers
 from nagraph.ir.op import Array, Box, Op, op, whole
 from nagraph.ir.types import BOOL, DType, TensorType, as_dtype
-from nagraph.ops.base import Linear, Maybe, NotDifferentiable, aligned_box, as_array, normalize_axes, shape_of
+from nagraph.ops.base import (
+    Linear,
+    Maybe,
+    NotDifferentiable,
+    aligned_box,
+    as_array,
+    is_axis_of_scalar,
+    normalize_axes,
+    normalize_axis,
+    shape_of,
+)
 
 Shape = tuple[int, ...]
 
@@ -306,7 +316,7 @@ permute_dims = transpose
 def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
     """x with two axes exchanged."""
     rank = len(shape_of(x))
-    (a,), (b,) = normalize_axes("swapaxes", axis1, rank), normalize_axes("swapaxes", axis2, rank)
+    a, b = normalize_axis("swapaxes", axis1, rank), normalize_axis("swapaxes", axis2, rank)
     order = list(range(rank))
     order[a], order[b] = b, a
     return transpose(x, order)
@@ -315,7 +325,7 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
 def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Any:
     """x with axes moved to other places; the others keep their order."""
     rank = len(shape_of(x))
-    sources, targets = ([normalize_axes("moveaxis", a, rank)[0] for a in integers("moveaxis: axis", axes)]
+    sources, targets = ([normalize_axis("moveaxis", a, rank) for a in integers("moveaxis: axis", axes)]
                         for axes in (source, destination))
     if len(sources) != len(targets):
         raise TypeRuleError(f"moveaxis: {len(sources)} source axes but {len(targets)} destinations")
@@ -353,6 +363,8 @@ def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Any:
     shape = shape_of(x)
     if axis is None:
         return reshape(x, [s for s in shape if s != 1])
+    if is_axis_of_scalar(axis, len(shape)):
+        return reshape(x, ())
     places = normalize_axes("squeeze", axis, len(shape))
     for a in places:
         if shape[a] != 1:

@@ -11,7 +11,7 @@ from nagraph.errors import MissingRuleError, TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integers
 from nagraph.ir.types import is_float
-from nagraph.ops.base import F64, as_array, cast, normalize_axes, shape_of
+from nagraph.ops.base import F64, as_array, cast, normalize_axis, shape_of
 from nagraph.ops.comparison import not_equal
 from nagraph.ops.elementwise import abs, power, square
 from nagraph.ops.movement import expand_dims
@@ -32,8 +32,8 @@ def norm(x: Any, ord: Any = None, axis: int | Sequence[int] | None = None, keepd
     x = x if is_float(x.dtype) else cast(x, F64)
     ord = ord.item() if isinstance(ord, (np.ndarray, np.generic)) and not ord.shape else ord  # noqa: A001
     rank = len(shape_of(x))
-    axes = tuple(range(rank)) if axis is None else tuple(normalize_axes("norm", a, rank)[0] for a in integers("norm: axis", axis))
-    if ord is None and (axis is None or len(axes) <= 2):
+    axes = tuple(range(rank)) if axis is None else tuple(normalize_axis("norm", a, rank) for a in integers("norm: axis", axis))
+    if ord is None and (axis is None or 1 <= len(axes) <= 2):
         return root(sum(square(x), axis=axes, keepdims=keepdims))
     if len(axes) == 1:
         return _vector(x, ord, axes[0], keepdims)

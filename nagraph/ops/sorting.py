@@ -11,7 +11,7 @@ from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import DTYPES, TensorType, is_float
-from nagraph.ops.base import Maybe, Primitive, as_array, normalize_axes, shape_of
+from nagraph.ops.base import Maybe, Primitive, as_array, is_axis_of_scalar, normalize_axis, shape_of
 
 I64 = DTYPES["i64"]
 
@@ -86,7 +86,7 @@ def _axis(name: str, x: Any, axis: int | None) -> tuple[Any, int]:
     x = x if isinstance(x, Value) else as_array(x)
     if axis is None:
         return reshape(x, -1), 0
-    return x, normalize_axes(name, axis, len(shape_of(x)))[0]
+    return x, normalize_axis(name, axis, len(shape_of(x)))
 
 
 def sort(x: Any, axis: int | None = -1) -> Any:
@@ -97,7 +97,7 @@ def sort(x: Any, axis: int | None = -1) -> Any:
 
 def argsort(x: Any, axis: int | None = -1) -> Any:
     """The indices that sort x on an axis, stable."""
-    x, place = _axis("argsort", x, axis)
+    x, place = _axis("argsort", x, None if is_axis_of_scalar(axis, len(shape_of(x))) else axis)
     return Argsort(place)(x)
 
 

@@ -61,3 +61,24 @@ def test_attention_without_heads(backend):
     assert ng.jit(ng.nn.functional.attention, backend=backend)(q, k, k).shape == (5, 0, 4, 3)
     found = ng.jit(ng.grad(lambda q: ng.nn.functional.attention(q, k, k).sum()), backend=backend)(q)
     assert found.shape == q.shape
+
+
+NOTHING = np.zeros((2, 0))
+#: Functions of numbers [2, 3], in each of which a constant without elements meets other ops.
+WITH_CONSTANTS = {
+    "sum": lambda x: np.exp(x[:, :1] + NOTHING).sum(axis=1),
+    "running sum": lambda x: np.cumsum(x[:, :1] + NOTHING, axis=1).sum() + x,
+    "border": lambda x: np.pad(x[:, :1] * NOTHING, 1) + 1,
+    "joined": lambda x: np.concatenate([NOTHING, x, NOTHING + x[:, :1]], axis=1) * 2,
+    "product": lambda x: x.T @ NOTHING @ NOTHING.T,
+    "chosen": lambda x: np.pad(np.where(NOTHING > 0, x[:, :1], NOTHING), 1),
+    "indices": lambda x: np.pad(x[:, np.array([False] * 3)], 1),
+}
+
+
+@pytest.mark.parametrize("backend", ["llvm", "numpy"])
+@pytest.mark.parametrize("name", WITH_CONSTANTS)
+def test_a_constant_without_elements(name, backend):
+    f, x = WITH_CONSTANTS[name], np.arange(6.0).reshape(2, 3)
+    for passes in (None, ""):
+        np.testing.assert_allclose(ng.jit(f, backend=backend, passes=passes)(x), f(x), rtol=1e-12)

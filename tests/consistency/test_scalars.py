@@ -85,13 +85,15 @@ def test_functions(name, side):
 def test_operators_on_traced_values(name):
     """Python's operators on traced values give NumPy's dtypes; so do scalars that are arguments of the compiled function."""
     for dtype in DTYPES.values():
-        if dtype == ng.bfloat16 or dtype == np.bool_ and name == "**":  # of the latter NumPy's dtype depends on the exponent
+        if dtype == ng.bfloat16:
             continue
         x = array(dtype)
         for s in SCALARS[:-1]:
             for order in (lambda t, s: OPERATORS[name](t, s), lambda t, s: OPERATORS[name](s, t)):
                 expected = outcome(order, x, s)
-                for got in (outcome(type_of, beside(order, s, "right"), x), outcome(type_of, order, x, s)):
+                known, unknown = outcome(type_of, beside(order, s, "right"), x), outcome(type_of, order, x, s)
+                # NumPy squares bools as int8, of their other powers it depends on the exponent's dtype alone.
+                for got in (known,) if name == "**" and dtype == np.bool_ and type(s) is int else (known, unknown):
                     if not isinstance(expected, Exception) and not isinstance(got, Exception):
                         shown = f"{dtype} {name} {s!r} of {type(s).__name__}"
                         assert got.item().dtype == expected.dtype, f"{shown}: {got}, not {expected.dtype}"

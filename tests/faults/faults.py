@@ -1,7 +1,7 @@
 """Puts faults of the past back, one at a time, and shows that the test named for each fails.
 
     python tests/faults/faults.py              every fault; exit code 1 if a test does not see one
-    python tests/faults/faults.py sweep thin   those whose names contain one of the words
+    python tests/faults/faults.py sweep thin   those whose names, or the names of whose files, contain one of the words
 
 The faults are rows of the TOML files beside this one: in `file`, the text `right` becomes `wrong`, and `test` (what pytest takes,
 options included) must fail; without the change it must pass. Each runs in a copy of the checkout, so nothing here is touched.
@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 from typing import NamedTuple
 
@@ -25,20 +26,21 @@ PATIENCE = 600
 
 
 class Fault(NamedTuple):
-    """A fault that was there once: what it was, the line that brings it back, the test that sees it."""
+    """A fault that was there once: what it was, the line that brings it back, the test that sees it, the file of its row."""
 
     name: str
     file: str
     right: str
     wrong: str
     test: str
+    area: str
 
 
 def faults() -> list[Fault]:
     """All rows of all files."""
     found = []
     for path in sorted(pathlib.Path(__file__).parent.glob("*.toml")):
-        found += [Fault(**row) for row in tomllib.loads(path.read_text(encoding="utf-8"))["fault"]]
+        found += [Fault(**row, area=path.stem) for row in tomllib.loads(path.read_text(encoding="utf-8"))["fault"]]
     return found
 
 
@@ -66,16 +68,18 @@ def seen(fault: Fault, checkout: pathlib.Path) -> str:
 
 
 def main(words: list[str]) -> int:
-    chosen = [f for f in faults() if not words or any(w in f.name for w in words)]
-    missed = 0
+    chosen = [f for f in faults() if not words or any(w in f.name or w in f.area for w in words)]
+    missed, began = 0, time.monotonic()
     with tempfile.TemporaryDirectory(prefix="nagraph-faults-") as folder:
         checkout = pathlib.Path(folder) / "checkout"
         shutil.copytree(ROOT, checkout, symlinks=True, ignore=shutil.ignore_patterns(".git", "__pycache__", ".venv*", "runs", ".*_cache"))
         for fault in chosen:
+            start = time.monotonic()
             wrong = seen(fault, checkout)
             missed += bool(wrong)
-            print(f"{'MISSED' if wrong else 'seen  '}  {fault.name}{': ' + wrong if wrong else ''}", flush=True)
-    print(f"{len(chosen) - missed} of {len(chosen)} faults are seen by their tests")
+            seconds = time.monotonic() - start
+            print(f"{'MISSED' if wrong else 'seen  '} {seconds:5.0f} s  {fault.name}{': ' + wrong if wrong else ''}", flush=True)
+    print(f"{len(chosen) - missed} of {len(chosen)} faults are seen by their tests, in {time.monotonic() - began:.0f} s")
     return 1 if missed else 0
 
 

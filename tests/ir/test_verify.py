@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.errors import LabelError, NagraphError, TypeRuleError, VerifyError
+from nagraph.errors import LabelError, NagraphError, VerifyError
 from nagraph.ir import Constant, Graph, Node, Value, build, spec
 from nagraph.ir.verify import MAX_NESTING
 from nagraph.ops.control import fresh
@@ -58,9 +58,6 @@ def check_runs(graph: Graph) -> None:
         try:
             found = interpret(graph, arrays_for(graph))
         except LabelError:  # the numbers are no classes
-            return
-        except TypeRuleError as error:  # the other error that depends on numbers, as in NumPy
-            assert "power: an integer to the power of" in str(error), text
             return
     for array, t in zip(found, graph.output_types, strict=True):
         assert (array.dtype, array.shape) == (t.dtype, t.shape), text
