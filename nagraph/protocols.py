@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -43,8 +43,9 @@ def array_function(function: Callable[..., Any], args: Sequence[Any], kwargs: di
     shown = ".".join(filter(None, ("np", inside, name)))
     if found is None:
         refuse(f"{shown} is not traced", "see the NumPy page of the docs for what is")
-    positional, named = _as_numpy_binds(function, args, kwargs)
-    return _answer(shown, found, positional, named)
+    if kwargs or len(args) != 1:
+        args, kwargs = _as_numpy_binds(function, len(args), tuple(kwargs)).arguments((*args, *kwargs.values()))
+    return _answer(shown, found, args, kwargs)
 
 
 def array_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -60,9 +61,9 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: dic
                "use the returned value: x = x + y")
     if found is None:
         refuse(f"{shown} is not traced", "see the NumPy page of the docs for what is")
-    given = {k: v for k, v in kwargs.items() if k != "out" and k not in _HINTS}
+    given = {k: v for k, v in kwargs.items() if k != "out" and k not in _HINTS} if kwargs else kwargs
     if table is not None:
-        given.setdefault("axis", 0)
+        given = {"axis": 0, **given}
     elif method == "outer":
         x, y = inputs
         inputs = (namespace.reshape(x, (*namespace.shape(x), *(1,) * namespace.ndim(y))), y)
@@ -77,40 +78,67 @@ def _parameters(function: Callable[..., Any]) -> inspect.Signature | None:
         return None
 
 
-def _as_numpy_binds(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """The arguments that NumPy requires by position, all others that were given by name."""
+class _Binding(NamedTuple):
+    """How NumPy binds arguments: of those given, by their numbers, which it requires by position, and which others have a name.
+
+    named: name, number, and the default, with which it is as if it had not been given.
+    """
+
+    positional: tuple[int, ...]
+    named: tuple[tuple[str, int, Any], ...]
+
+    def arguments(self, given: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
+        return [given[i] for i in self.positional], {name: given[i] for name, i, default in self.named if given[i] is not default}
+
+
+@functools.lru_cache(1024)
+def _as_numpy_binds(function: Callable[..., Any], count: int, names: tuple[str, ...]) -> _Binding:
+    """How `count` arguments by position and others by name are bound."""
     signature = _parameters(function)
-    if signature is None or len(args) == 1 and not kwargs:
-        return list(args), kwargs
-    bound = signature.bind(*args, **kwargs)
-    positional: list[Any] = []
-    named: dict[str, Any] = {}
-    for name, value in bound.arguments.items():
+    if signature is None:
+        return _Binding(tuple(range(count)), tuple((name, i, _NOTHING) for i, name in enumerate(names, count)))
+    bound = signature.bind(*range(count), **{name: i for i, name in enumerate(names, count)})
+    positional: list[int] = []
+    named: list[tuple[str, int, Any]] = []
+    for name, i in bound.arguments.items():
         parameter = signature.parameters[name]
         if parameter.kind is parameter.VAR_POSITIONAL:
-            positional += value
+            positional += i
         elif parameter.kind is parameter.VAR_KEYWORD:
-            named.update(value)
+            named += [(k, n, _NOTHING) for k, n in i.items()]
         elif parameter.default is parameter.empty:
-            positional.append(value)
-        elif value is not parameter.default and name not in _HINTS:
-            named[_NAMES.get(name, name)] = value
-    return positional, named
+            positional.append(i)
+        elif name not in _HINTS:
+            named.append((_NAMES.get(name, name), i, parameter.default))
+    return _Binding(tuple(positional), tuple(named))
+
+
+#: The default of an argument that has none.
+_NOTHING = object()
 
 
 def _answer(shown: str, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """function(*args, **kwargs), or an error that names the arguments that it has not."""
-    if "out" in kwargs:
-        refuse(f"{shown} with out= writes in place", "use the returned value")
+    if wrong := _misfit(function, len(args), tuple(kwargs)):
+        what, cure = wrong
+        refuse(shown + what, cure)
+    return function(*args, **kwargs)
+
+
+@functools.lru_cache(1024)
+def _misfit(function: Callable[..., Any], count: int, names: tuple[str, ...]) -> tuple[str, str] | None:
+    """What is wrong with `count` arguments by position and others by name, and what to do; None if the function takes them."""
+    if "out" in names:
+        return " with out= writes in place", "use the returned value"
     signature = _parameters(function)
     known = {} if signature is None else signature.parameters
-    strange = [k for k in kwargs if k not in known]
+    strange = [k for k in names if k not in known]
     if strange:
-        refuse(f"{shown} is not traced with {', '.join(f'{k}=' for k in strange)}",
-               f"it takes {', '.join(known)}" if known else "give it the operands alone")
-    if signature is not None:
-        try:
-            signature.bind(*args, **kwargs)
-        except TypeError as error:
-            refuse(f"{shown}: {error}, which is how it is traced", f"it takes {', '.join(known)}")
-    return function(*args, **kwargs)
+        return (f" is not traced with {', '.join(f'{k}=' for k in strange)}",
+                f"it takes {', '.join(known)}" if known else "give it the operands alone")
+    try:
+        if signature is not None:
+            signature.bind(*range(count), **dict.fromkeys(names))
+    except TypeError as error:
+        return f": {error}, which is how it is traced", f"it takes {', '.join(known)}"
+    return None

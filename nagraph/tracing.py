@@ -32,9 +32,7 @@ class Tracer(Value):
     __array_priority__ = 1000
 
     def __init__(self, type: TensorType, trace: Trace, name: str = ""):
-        super().__init__(type, name)
-        self.maker = trace
-        self.weak = False
+        self.type, self.name, self.maker, self.weak = type, name, trace, False
 
     # -- NumPy's protocols ----------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.location import Location, caller_location
 from nagraph.ir.location import located as located
 from nagraph.ir.op import Op
-from nagraph.ir.types import TensorType
+from nagraph.ir.types import DType, TensorType
 
 LEAKED = ("is used outside the trace that made it; return it from the traced function, "
           "don't keep it in a global, an attribute or a list")
@@ -71,17 +71,23 @@ class Builder:
         """Append `op` on `operands` and return its results; a type error names the user's line."""
         location = self._location if self._fixed else caller_location()
         try:
-            node = Node.create(op, tuple(map(self.accept, operands)), location, self.make_value)
+            values = tuple([self.accept(v) for v in operands])
+            types = op.result_types(*[v.type for v in values])
         except NagraphError as error:
             raise located(error, location) from None
-        self.nodes.append(node)
-        return node.results
+        results = tuple([self.make_value(t) for t in types])
+        self.nodes.append(Node(op, values, results, location))
+        return results
 
     def append(self, node: Node) -> None:
         self.nodes.append(node)
 
     def constant(self, array: Any) -> Value:
         return self.emit(Constant.of(array), ())[0]
+
+    def number(self, value: bool | int | float, dtype: DType) -> Value:
+        """A Python number as a constant of a dtype."""
+        return self.emit(Constant.number(value, dtype), ())[0]
 
     @contextmanager
     def at(self, location: Location | None) -> Iterator[None]:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from nagraph.ir.cached import cached_property
-from nagraph.ir.op import Array, Cost, Op, op
-from nagraph.ir.types import TensorType, as_dtype, type_of
+from nagraph.ir.conversion import number
+from nagraph.ir.op import Array, Cost, Op, keep, op
+from nagraph.ir.types import DType, TensorType, as_dtype, type_of
 
 
 class Data:
@@ -55,6 +56,18 @@ class Constant(Op):
     def of(cls, array: Any) -> Constant:
         return cls(array if isinstance(array, Data) else Data(array))
 
+    @classmethod
+    def number(cls, value: bool | int | float, dtype: DType) -> Constant:
+        """A number in a dtype; Python's that are equal in type and bits are one op. TypeRuleError for an integer that does not fit."""
+        if type(value) not in (bool, int, float):
+            return cls.of(number(value, dtype))
+        key = type(value), value or str(value), dtype  # 0.0 is not -0.0
+        found = _NUMBERS.get(key)
+        if found is None:
+            found = cls.of(number(value, dtype))
+            keep(_NUMBERS, key, found)
+        return found
+
     @property
     def array(self) -> Array:
         return self.value.array
@@ -79,3 +92,6 @@ class Constant(Op):
 
     def samples(self, rng: np.random.Generator) -> Iterator[tuple[()]]:
         yield ()
+
+
+_NUMBERS: dict[tuple[type, Any, DType], Constant] = {}

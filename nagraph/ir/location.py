@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 import os
 import sys
-from dataclasses import dataclass
 from functools import cache
-from types import FrameType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -25,16 +25,48 @@ _HIDDEN = tuple(
 _SHOWN = tuple(os.path.join(folder, "models", "") for folder in (_PACKAGE, _ROOT))
 
 
-@dataclass(frozen=True, slots=True)
 class Location:
-    """A line of source; printed as `file.py:12`."""
+    """A line of source; printed as `file.py:12`. A place in code, whose line is looked up when it is asked for, or a file and a line."""
 
-    file: str
-    line: int
-    function: str = ""
+    __slots__ = ("_code", "_at")
+
+    def __init__(self, code: CodeType | str, at: int):
+        """A place in code and the offset of an instruction, or a file and a line of it."""
+        self._code, self._at = code, at
+
+    @property
+    def file(self) -> str:
+        return self._code if isinstance(self._code, str) else self._code.co_filename
+
+    @property
+    def line(self) -> int:
+        if isinstance(self._code, str):
+            return self._at
+        firsts, lines = _lines(self._code)
+        return lines[bisect.bisect_right(firsts, self._at) - 1] or self._code.co_firstlineno
+
+    @property
+    def function(self) -> str:
+        return "" if isinstance(self._code, str) else self._code.co_name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Location) and (self.file, self.line, self.function) == (other.file, other.line, other.function)
+
+    def __hash__(self) -> int:
+        return hash((self.file, self.line, self.function))
 
     def __str__(self) -> str:
         return f"{os.path.basename(self.file)}:{self.line}"
+
+    def __repr__(self) -> str:
+        return f"Location({self.file!r}, {self.line})"
+
+
+@functools.lru_cache(1024)
+def _lines(code: CodeType) -> tuple[list[int], list[int | None]]:
+    """The offsets from which on the instructions of a code belong to a line, in order, and these lines."""
+    spans = list(code.co_lines())
+    return [first for first, _, _ in spans], [line for _, _, line in spans]
 
 
 @cache
@@ -51,7 +83,7 @@ def caller_location() -> Location | None:
     while frame is not None:
         code = frame.f_code
         if not is_internal(code.co_filename):
-            return Location(code.co_filename, frame.f_lineno, code.co_name)
+            return Location(code, frame.f_lasti)
         frame = frame.f_back
     return None
 

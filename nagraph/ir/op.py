@@ -6,6 +6,7 @@ Every rule that an op does not define raises MissingRuleError naming the op: the
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
@@ -64,13 +65,22 @@ class Op:
         raise MissingRuleError(f"op {self.name} has no type rule")
 
     def result_types(self, *operands: TensorType) -> tuple[TensorType, ...]:
-        """What `infer` gives, as a tuple; TypeRuleError as well if there can be no array of such a type."""
-        found = self.infer(*operands)
-        types = (found,) if isinstance(found, TensorType) else found
-        for t in types:
-            if not t.possible:
-                raise TypeRuleError(f"{self.name}: {too_large(t)}")
+        """What `infer` gives, as a tuple, asked once for these types; TypeRuleError as well if there can be no array of such a type."""
+        known = self._inferred
+        types = known.get(operands)
+        if types is None:
+            found = self.infer(*operands)
+            types = (found,) if isinstance(found, TensorType) else found
+            for t in types:
+                if not t.possible:
+                    raise TypeRuleError(f"{self.name}: {too_large(t)}")
+            keep(known, operands, types)
         return types
+
+    @cached_property
+    def _inferred(self) -> dict[tuple[TensorType, ...], tuple[TensorType, ...]]:
+        """The results' types by those of operands."""
+        return {}
 
     #: reference(*operands): the results computed by NumPy, one array or a tuple of arrays. A method or a ufunc.
     reference: ClassVar[Any] = _no_reference
@@ -172,6 +182,7 @@ class Op:
         return {f: getattr(self, f) for f in self._fields()}
 
     @classmethod
+    @functools.cache
     def _fields(cls) -> tuple[str, ...]:
         return tuple(f.name for f in dataclasses.fields(cls))  # type: ignore[arg-type]
 
@@ -187,12 +198,11 @@ class Op:
 
     def key(self) -> tuple[Any, ...]:
         """The op's identity: its class and the bits of its attributes (0.0 is not -0.0, 1 is not True)."""
-        cached: tuple[Any, ...] | None = self.__dict__.get("_key")
-        if cached is None:
-            fields = type(self)._fields()
-            cached = (type(self), *(attribute_key(getattr(self, f)) for f in fields)) if fields else (type(self),)
-            self.__dict__["_key"] = cached
-        return cached
+        return self._key
+
+    @cached_property
+    def _key(self) -> tuple[Any, ...]:
+        return type(self), *[attribute_key(getattr(self, f)) for f in type(self)._fields()]
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Op) and self.key() == other.key())
@@ -211,8 +221,15 @@ def attribute_key(value: Any) -> Any:
     if isinstance(value, float):
         return (float, value.hex() if value == value else "nan")
     if isinstance(value, tuple):
-        return (tuple, *map(attribute_key, value))
+        return (tuple, *[attribute_key(v) for v in value])
     return (type(value), value)
+
+
+def keep(known: dict[Any, Any], key: Any, value: Any, most: int = 1024) -> None:
+    """Put what was found out into a dict of such things, which is emptied where it has grown large."""
+    if len(known) >= most:
+        known.clear()
+    known[key] = value
 
 
 REGISTRY: dict[str, type[Op]] = {}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import weakref
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from nagraph.errors import TypeRuleError
+from nagraph.forks import Lock
 from nagraph.ir.integers import integers
 
 DType = np.dtype[Any]
@@ -55,12 +56,28 @@ def is_float(dtype: DType) -> bool:
     return dtype in FLOATS
 
 
-@dataclass(frozen=True, slots=True)
 class TensorType:
-    """What is known of a tensor before it exists: `dtype` and `shape` (sizes per axis)."""
+    """What is known of a tensor before it exists: `dtype` and `shape` (sizes per axis).
 
+    One object for each dtype and shape as long as anybody has it, so that types are compared and hashed as objects are.
+    """
+
+    __slots__ = ("dtype", "shape", "__weakref__")
     dtype: DType
     shape: tuple[int, ...]
+
+    def __new__(cls, dtype: DType, shape: tuple[int, ...]) -> TensorType:
+        known = _KNOWN.get((dtype, shape))
+        return known and known() or _TYPES.make(dtype, shape)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"a type does not change: make another one with with_shape or with_dtype, in place of setting .{name}")
+
+    def __reduce__(self) -> Any:
+        return TensorType, (self.dtype, self.shape)
+
+    def __repr__(self) -> str:
+        return f"TensorType(dtype={self.dtype!r}, shape={self.shape!r})"
 
     @property
     def rank(self) -> int:
@@ -93,6 +110,35 @@ class TensorType:
 
     def with_dtype(self, dtype: Any) -> TensorType:
         return TensorType(as_dtype(dtype), self.shape)
+
+
+class _Types:
+    """The types that somebody has, by dtype and shape; those that nobody has any more are dropped whenever it has doubled."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[DType, tuple[int, ...]], weakref.ref[TensorType]] = {}
+        self._most, self._lock = 4096, Lock()
+
+    def make(self, dtype: DType, shape: tuple[int, ...]) -> TensorType:
+        """The type, made if nobody has it: of the dtype object that all graphs have, and Python's integers."""
+        dtype, shape = next((d for d in SHORT_NAMES if d == dtype), dtype), tuple(map(int, shape))
+        with self._lock:
+            known = self.known.get((dtype, shape))
+            found = None if known is None else known()
+            if found is None:
+                found = object.__new__(TensorType)
+                object.__setattr__(found, "dtype", dtype)
+                object.__setattr__(found, "shape", shape)
+                if len(self.known) >= self._most:
+                    for key in [key for key, held in self.known.items() if held() is None]:
+                        del self.known[key]
+                    self._most = max(4096, 2 * len(self.known))
+                self.known[dtype, shape] = weakref.ref(found)
+        return found
+
+
+_TYPES = _Types()
+_KNOWN = _TYPES.known
 
 
 def spec(shape: Any, dtype: Any = np.float32) -> TensorType:

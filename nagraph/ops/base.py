@@ -11,11 +11,12 @@ import numpy as np
 
 from nagraph.errors import NagraphError, TypeRuleError
 from nagraph.ir.builder import active, current, located
+from nagraph.ir.cached import cached_property
 from nagraph.ir.conversion import converted, number
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.location import caller_location
-from nagraph.ir.op import Array, Box, Cost, Op, op
+from nagraph.ir.op import Array, Box, Cost, Op, keep, op
 from nagraph.ir.promotion import WEAK, floating, result_type, scalar_array
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SHORT_NAMES, DType, TensorType, as_dtype, is_float, type_of
 from nagraph.ops.operands import F64 as F64
@@ -47,12 +48,14 @@ class Primitive(Op):
         return tuple(o if isinstance(o, Value) else as_array(o) for o in operands)
 
     def __call__(self, *operands: Operand) -> Any:
-        ready = self.prepare(operands)
-        if any(isinstance(o, Value) for o in ready) or active() is not None and not ready:
+        return self._apply(operands, self.prepare(operands))
+
+    def _apply(self, operands: tuple[Operand, ...], ready: tuple[Operand, ...]) -> Any:
+        """The results of operands that `prepare` has made ready."""
+        if any([isinstance(o, Value) for o in ready]) or active() is not None and not ready:
             builder = current()
-            values = tuple(o if isinstance(o, Value) else builder.constant(o) for o in ready)
-            results = builder.emit(self, values)
-            if all(is_weak(o) for o in operands) and operands:
+            results = builder.emit(self, [o if isinstance(o, Value) else builder.constant(o) for o in ready])
+            if all([is_weak(o) for o in operands]) and operands:
                 for r in results:
                     mark_weak(r)
             return results[0] if len(results) == 1 else results
@@ -112,7 +115,33 @@ class Elementwise(Primitive):
     #: Operations per element.
     per_element: ClassVar[Cost] = Cost(flops=1)
 
+    def __call__(self, *operands: Operand) -> Any:
+        """What is known of operands of these kinds, values of one floating dtype and Python numbers, is not found out again."""
+        kinds = tuple([o.type if isinstance(o, Value) and not o.weak else type(o) for o in operands])
+        dtype = self._unpromoted.get(kinds)
+        if dtype is None:
+            ready = self.prepare(operands)
+            self._learn(kinds, operands, ready)
+            return self._apply(operands, ready)
+        builder = current()
+        return builder.emit(self, [o if isinstance(o, Value) else builder.number(o, dtype) for o in operands])[0]
+
+    def _learn(self, kinds: tuple[Any, ...], operands: tuple[Operand, ...], ready: tuple[Operand, ...]) -> None:
+        """Keep the dtype if promotion leaves all values as they are, and makes of numbers what they meet."""
+        values = [isinstance(k, TensorType) for k in kinds]
+        if not any(values) or not all(v or k in WEAK and i not in self.separate for i, (v, k) in enumerate(zip(values, kinds))):
+            return
+        dtype = next(o.dtype for i, o in enumerate(ready) if i not in self.separate)
+        if dtype in FLOATS and all([r is o if v else r.dtype == dtype for v, o, r in zip(values, operands, ready)]):
+            keep(self._unpromoted, kinds, dtype)
+
+    @cached_property
+    def _unpromoted(self) -> dict[tuple[Any, ...], DType]:
+        """The dtype of operands of which none is promoted, by their kinds: types, or types of Python numbers."""
+        return {}
+
     def prepare(self, operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
+        """The operands after promotion. For values of floating dtypes and Python numbers it follows from these dtypes alone."""
         self._check_count(operands)
         together = [o for i, o in enumerate(operands) if i not in self.separate]
         items = [dtype_item(o) for o in together]
@@ -343,7 +372,7 @@ def zeros_like(x: Value) -> Value:
 
 def full(type: TensorType, value: float) -> Value:
     """A tensor filled with one number."""
-    return broadcast_to(current().constant(number(value, type.dtype)), type.shape)
+    return broadcast_to(current().number(value, type.dtype), type.shape)
 
 
 def normalize_axis(name: str, axis: Any, rank: int) -> int:

@@ -401,6 +401,7 @@ add, subtract, multiply, divide = Add(), Subtract(), Multiply(), Divide()
 floor_divide, remainder, fmod, power = FloorDivide(), Remainder(), Fmod(), Power()
 maximum, minimum, negative, square, reciprocal = Maximum(), Minimum(), Negative(), Square(), Reciprocal()
 abs = Abs()  # noqa: A001 - NumPy's name
+_select, _clip = Select(), Clip()
 mod, true_divide, absolute, pow = remainder, divide, abs, power  # noqa: A001 - NumPy's names
 
 
@@ -410,7 +411,7 @@ def where(condition: Any, x: Any, y: Any) -> Any:
         from nagraph.ops.comparison import not_equal
 
         condition = not_equal(condition, 0)
-    return Select()(condition, x, y)
+    return _select(condition, x, y)
 
 
 def raised(x: Any, exponent: Any) -> Any:
@@ -431,7 +432,7 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Any:  # noqa: A002 - NumPy
     """min(max(x, min), max); a limit of None is no limit."""
     if min is None or max is None:
         return x if min is max else minimum(x, max) if min is None else maximum(x, min)
-    return Clip()(x, min, max)
+    return _clip(x, min, max)
 
 
 def full_like(x: Any, value: Any, dtype: Any = None) -> Any:
