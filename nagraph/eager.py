@@ -19,11 +19,12 @@ from nagraph import choices, tree
 from nagraph.errors import LabelError
 from nagraph.forks import Lock
 from nagraph.ir.builder import current
+from nagraph.ir.cached import cached_property
 from nagraph.ir.graph import Graph, Value
 from nagraph.ir.location import user_frames_only
 from nagraph.ops.labels import failure
 from nagraph.signature import Call, Form, Roles
-from nagraph.tracing import Trace, as_value, function_name, signature_of, trace_leaves
+from nagraph.tracing import Trace, as_value, function_name, recorded, signature_of
 
 Fn = Callable[..., Any]
 #: The part of a call's arguments that the transformed function takes: (args, kwargs) -> (args, kwargs); leaves may be types.
@@ -32,36 +33,37 @@ Inner = Callable[[tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[
 MOST, MOST_NBYTES = 256, 1 << 30
 
 
-class Traced(NamedTuple):
-    """A function as it was when it was traced. `lifted`: the arrays that it captured, which are the last inputs of the graph."""
+class Traced:
+    """A function as it was when it was traced: fn(*args, **kwargs), which `arguments` makes of leaves.
 
-    graph: Graph
-    lifted: list[np.ndarray[Any, Any]]
-    structure: tree.Structure
-    mask: list[bool]
+    lifted: the arrays that it captured, which are the last inputs of the graph. structure, mask: how its outputs make the result.
+    """
 
-    @classmethod
-    def of(cls, fn: Fn, leaves: Sequence[Any], arguments: Callable[[Sequence[Any]], tuple[tuple[Any, ...], dict[str, Any]]]) -> Traced:
-        """fn(*args, **kwargs), which `arguments` makes of leaves."""
-        lifted: list[np.ndarray[Any, Any]] = []
+    def __init__(self, fn: Fn, leaves: Sequence[Any], arguments: Callable[[Sequence[Any]], tuple[tuple[Any, ...], dict[str, Any]]]):
+        self.fn = fn
+        self.lifted: list[np.ndarray[Any, Any]] = []
 
         def on_leaves(*xs: Any) -> Any:
             args, kwargs = arguments(xs)
             return fn(*args, **kwargs)
 
-        graph, _, structure, mask = trace_leaves(on_leaves, leaves, function_name(fn), lifted=lifted)
-        return cls(graph, lifted, structure, mask)
+        self._record, self.structure, self.mask = recorded(on_leaves, leaves, lifted=self.lifted)
 
     @classmethod
     def on(cls, fn: Fn, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
         """fn(*args, **kwargs)."""
         leaves, structure = tree.flatten((args, kwargs))
-        return cls.of(fn, leaves, lambda xs: tree.unflatten(structure, xs))
+        return cls(fn, leaves, lambda xs: tree.unflatten(structure, xs))
+
+    @cached_property
+    def graph(self) -> Graph:
+        """Made when it is asked for, since calls like one before need the key alone."""
+        return self._record.graph(function_name(self.fn))
 
     @property
     def key(self) -> Hashable:
         """What its results follow from, beside its arguments and the captured arrays' numbers."""
-        return self.graph.structure[1:], self.structure, tuple(self.mask)
+        return self._record.structure, self.structure, tuple(self.mask)
 
     def again(self, like: Fn, lifted: list[Any]) -> Fn:
         """The function inside a trace, as it was: it emits the graph. `lifted`: values for the captured arrays, or these arrays."""
@@ -81,6 +83,12 @@ class Entry(NamedTuple):
     executable: Any
     structure: tree.Structure
     mask: list[bool]
+
+    def outputs(self, arrays: list[Any]) -> Sequence[Any]:
+        """The executable's results, the short way if it has one for these arrays."""
+        plain = getattr(self.executable, "plain", None)
+        found: Sequence[Any] | None = None if plain is None else plain(arrays)
+        return self.executable.run(arrays, {}) if found is None else found  # type: ignore[no-any-return]
 
 
 class _Key:
@@ -150,7 +158,7 @@ class Eager:
                 KEPT.keep(key, entry)
             arrays += traced.lifted
             try:
-                found = iter(entry.executable.run(arrays, {}))
+                found = iter(entry.outputs(arrays))
             except LabelError:  # the executable may have been made for another function, whose lines it would name
                 raise failure(self._finished(call, traced)[0], arrays) from None
             return tree.unflatten(entry.structure, [next(found) if m else None for m in entry.mask])
@@ -166,7 +174,7 @@ class Eager:
         """What the key follows from: fn on what it takes, or all of it."""
         fn = self.emitted if self.fn is None else self.fn
         if self.inner is None:
-            return Traced.of(fn, call.leaves, call.arguments)
+            return Traced(fn, call.leaves, call.arguments)
         return Traced.on(fn, *self.inner(*call.arguments(call.leaves)))
 
     def _compiled(self, call: Call, traced: Traced) -> Entry:

@@ -35,12 +35,7 @@ def refuse(what: str, cure: str, value: Any = None) -> NoReturn:
 
 def array_function(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """np.function(*args, **kwargs) with a traced value among them."""
-    from nagraph import numpy as namespace
-
-    name = function.__name__
-    inside = next((m for m in ("linalg", "fft") if m in function.__module__), "")
-    found = getattr(getattr(namespace, inside, None) if inside else namespace, name, None)
-    shown = ".".join(filter(None, ("np", inside, name)))
+    shown, found = _namesake(function)
     if found is None:
         refuse(f"{shown} is not traced", "see the NumPy page of the docs for what is")
     if kwargs or len(args) != 1:
@@ -50,24 +45,43 @@ def array_function(function: Callable[..., Any], args: Sequence[Any], kwargs: di
 
 def array_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """ufunc.method(*inputs, **kwargs) with a traced value among them."""
-    from nagraph import numpy as namespace
-
-    table = {"reduce": _REDUCES, "accumulate": _ACCUMULATES}.get(method)
-    name = ufunc.__name__ if table is None else table.get(ufunc.__name__, "")
-    found = getattr(namespace, name, None) if name and method in ("__call__", "outer", "reduce", "accumulate") else None
-    shown = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
+    shown, found = _namesake_of_ufunc(ufunc, method)
     if kwargs.get("out") is not None:
         refuse(f"{shown} with out= (or an in-place operator such as x += y) writes in place",
                "use the returned value: x = x + y")
     if found is None:
         refuse(f"{shown} is not traced", "see the NumPy page of the docs for what is")
-    given = {k: v for k, v in kwargs.items() if k != "out" and k not in _HINTS} if kwargs else kwargs
-    if table is not None:
-        given = {"axis": 0, **given}
+    if kwargs:
+        kwargs = {k: v for k, v in kwargs.items() if k != "out" and k not in _HINTS}
+    if method in ("reduce", "accumulate"):
+        kwargs = {"axis": 0, **kwargs}
     elif method == "outer":
+        from nagraph import numpy as namespace
+
         x, y = inputs
         inputs = (namespace.reshape(x, (*namespace.shape(x), *(1,) * namespace.ndim(y))), y)
-    return _answer(shown, found, inputs, given)
+    return _answer(shown, found, inputs, kwargs)
+
+
+@functools.lru_cache(1024)
+def _namesake(function: Callable[..., Any]) -> tuple[str, Callable[..., Any] | None]:
+    """How NumPy's function is called in messages, and what answers it."""
+    from nagraph import numpy as namespace
+
+    inside = next((m for m in ("linalg", "fft") if m in function.__module__), "")
+    found = getattr(getattr(namespace, inside, None) if inside else namespace, function.__name__, None)
+    return ".".join(filter(None, ("np", inside, function.__name__))), found
+
+
+@functools.lru_cache(1024)
+def _namesake_of_ufunc(ufunc: np.ufunc, method: str) -> tuple[str, Callable[..., Any] | None]:
+    """The same for a method of a ufunc."""
+    from nagraph import numpy as namespace
+
+    table = {"reduce": _REDUCES, "accumulate": _ACCUMULATES}.get(method)
+    name = ufunc.__name__ if table is None else table.get(ufunc.__name__, "")
+    found = getattr(namespace, name, None) if name and method in ("__call__", "outer", "reduce", "accumulate") else None
+    return f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}"), found
 
 
 @functools.cache

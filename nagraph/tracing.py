@@ -5,16 +5,17 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 import nagraph.ops  # noqa: F401 - fills the operators that tracers use
+from nagraph import numpy as namespace
 from nagraph import tree
 from nagraph.errors import LeakedTracerError, SignatureError
 from nagraph.ir.builder import LEAKED, Builder, active, active_stack, located
 from nagraph.ir.constant import Constant
-from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ir.graph import Graph, Node, Value, structure_of
 from nagraph.ir.location import caller_location, show_user_frames_only, user_frames_only
 from nagraph.ir.promotion import WEAK, default_dtype
 from nagraph.ir.types import TensorType, type_of
@@ -94,13 +95,9 @@ class Tracer(Value):
         return (self[i] for i in range(self.shape[0]))
 
     def __eq__(self, other: object) -> Any:
-        from nagraph import numpy as namespace
-
         return namespace.equal(self, other)
 
     def __ne__(self, other: object) -> Any:
-        from nagraph import numpy as namespace
-
         return namespace.not_equal(self, other)
 
     __hash__ = object.__hash__
@@ -118,14 +115,10 @@ class Tracer(Value):
 
     @property
     def T(self) -> Any:
-        from nagraph import numpy as namespace
-
         return namespace.transpose(self)
 
     @property
     def mT(self) -> Any:
-        from nagraph import numpy as namespace
-
         return namespace.swapaxes(self, -1, -2)
 
     @property
@@ -138,13 +131,9 @@ class Tracer(Value):
         return cast(self, dtype)
 
     def reshape(self, *shape: Any) -> Any:
-        from nagraph import numpy as namespace
-
         return namespace.reshape(self, shape[0] if len(shape) == 1 else shape)
 
     def transpose(self, *axes: Any) -> Any:
-        from nagraph import numpy as namespace
-
         return namespace.transpose(self, (axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes) or None)
 
     def flatten(self) -> Any:
@@ -215,6 +204,9 @@ class Trace(Builder):
         self.captured[value] = inner
         return inner
 
+    def accept_all(self, values: Sequence[Value]) -> tuple[Value, ...]:
+        return tuple([v if isinstance(v, Tracer) and v.maker is self else self.accept(v) for v in values])
+
     def constant(self, array: Any, expected: bool = False) -> Value:
         """A captured array as it is now: copied, again only if it was written since, with a warning if large and not `expected`."""
         if not isinstance(array, np.ndarray) or array.size <= (16 if self._lifting is None else 1):
@@ -248,19 +240,43 @@ class Trace(Builder):
 
     def finish(self, name: str, outputs: Sequence[Value]) -> tuple[Graph, list[Value]]:
         """The graph, of plain values, and the captured outer values that its last inputs stand for."""
-        outputs = [self.accept(v) for v in outputs]
+        record = self.record(outputs)
+        return record.graph(name), record.captured
+
+    def record(self, outputs: Sequence[Value]) -> Record:
+        """What was recorded. The trace lets go of it, so that tracers and trace do not keep one another."""
+        made = Record([*self.inputs, *self.captured.values()], self.nodes, [self.accept(v) for v in outputs], list(self.captured))
+        self.inputs, self.nodes, self.captured, self._constants = [], [], {}, {}
+        return made
+
+
+class Record(NamedTuple):
+    """A graph of tracers, as a trace recorded it. captured: the outer values that its last inputs stand for."""
+
+    inputs: list[Value]
+    nodes: list[Node]
+    outputs: list[Value]
+    captured: list[Value]
+
+    @property
+    def structure(self) -> tuple[Any, ...]:
+        """That of the graph, but for its name: a hashable that is equal for graphs equal up to names and source locations."""
+        return structure_of(self.inputs, self.nodes, self.outputs)
+
+    def graph(self, name: str) -> Graph:
+        """The graph, of plain values."""
         plain: dict[Value, Value] = {}
 
         def settle(v: Value) -> Value:
             made = plain[v] = Value(v.type, v.name)
             return made
 
-        inputs = [settle(v) for v in (*self.inputs, *self.captured.values())]
+        inputs = list(map(settle, self.inputs))
         nodes = []
         for node in self.nodes:
-            operands = tuple(plain[v] for v in node.operands)
+            operands = tuple([plain[v] for v in node.operands])
             nodes.append(Node(node.op, operands, tuple(map(settle, node.results)), node.location))
-        return Graph(name, inputs, nodes, [plain[v] for v in outputs]), list(self.captured)
+        return Graph(name, inputs, nodes, [plain[v] for v in self.outputs])
 
 
 def leaf_type(leaf: Any) -> tuple[TensorType, bool]:
@@ -282,13 +298,20 @@ def leaf_type(leaf: Any) -> tuple[TensorType, bool]:
     )
 
 
-def trace_leaves(fn: Callable[..., Any], leaves: Sequence[Any], name: str, names: Sequence[str] = (), *, closed: bool = False,
-                 lifted: list[Any] | None = None) -> tuple[Graph, list[Value], tree.Structure, list[bool]]:
-    """Trace fn(*leaves) (None leaves stay None). `closed`, `lifted`: as of a `Trace`.
+def trace_leaves(fn: Callable[..., Any], leaves: Sequence[Any], name: str, names: Sequence[str] = (), *,
+                 closed: bool = False) -> tuple[Graph, list[Value], tree.Structure, list[bool]]:
+    """Trace fn(*leaves) (None leaves stay None). `closed`: as of a `Trace`.
 
     Returns the graph, the captured outer values, the structure of the result, and for each leaf of
     the result whether it is an output (True) or None.
     """
+    record, structure, mask = recorded(fn, leaves, names, closed=closed)
+    return record.graph(name), record.captured, structure, mask
+
+
+def recorded(fn: Callable[..., Any], leaves: Sequence[Any], names: Sequence[str] = (), *, closed: bool = False,
+             lifted: list[Any] | None = None) -> tuple[Record, tree.Structure, list[bool]]:
+    """The same without making a graph. `closed`, `lifted`: as of a `Trace`."""
     with Trace(closed, lifted) as trace:
         arguments: list[Any] = []
         for i, leaf in enumerate(leaves):
@@ -301,9 +324,8 @@ def trace_leaves(fn: Callable[..., Any], leaves: Sequence[Any], name: str, names
             arguments.append(tracer)
         result = fn(*arguments)
         found, structure = tree.flatten(result)
-        outputs = [as_value(x) for x in found if x is not None]
-        graph, captured = trace.finish(name, outputs)
-    return graph, captured, structure, [x is not None for x in found]
+        record = trace.record([as_value(x) for x in found if x is not None])
+    return record, structure, [x is not None for x in found]
 
 
 def as_value(x: Any) -> Value:

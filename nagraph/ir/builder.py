@@ -67,15 +67,18 @@ class Builder:
         """The value as this builder knows it; tracing builders capture or refuse foreign ones."""
         return value
 
+    def accept_all(self, values: Sequence[Value]) -> tuple[Value, ...]:
+        return tuple(values)
+
     def emit(self, op: Op, operands: Sequence[Value]) -> tuple[Value, ...]:
         """Append `op` on `operands` and return its results; a type error names the user's line."""
         location = self._location if self._fixed else caller_location()
         try:
-            values = tuple([self.accept(v) for v in operands])
+            values = self.accept_all(operands)
             types = op.result_types(*[v.type for v in values])
         except NagraphError as error:
             raise located(error, location) from None
-        results = tuple([self.make_value(t) for t in types])
+        results = (self.make_value(types[0]),) if len(types) == 1 else tuple(map(self.make_value, types))
         self.nodes.append(Node(op, values, results, location))
         return results
 
@@ -119,7 +122,8 @@ class Builder:
 
 def active() -> Builder | None:
     """The innermost builder of this thread, or None outside all of them."""
-    return _active.stack[-1] if _active.stack else None
+    stack = _active.stack
+    return stack[-1] if stack else None
 
 
 def active_stack() -> tuple[Builder, ...]:
@@ -129,10 +133,10 @@ def active_stack() -> tuple[Builder, ...]:
 
 def current() -> Builder:
     """The innermost builder of this thread; an error outside all of them."""
-    builder = active()
-    if builder is None:
+    stack = _active.stack
+    if not stack:
         raise located(LeakedTracerError(f"no graph is being built here, so a traced value {LEAKED}"), caller_location())
-    return builder
+    return stack[-1]
 
 
 def emit(op: Op, *operands: Value) -> tuple[Value, ...]:

@@ -50,6 +50,7 @@ class Constant(Op):
     """A constant tensor: y = value. Shape and dtype are those of the array."""
 
     name = "const"
+    small = False
     value: Data
 
     @classmethod

@@ -142,13 +142,7 @@ class Graph:
     @cached_property
     def structure(self) -> tuple[Any, ...]:
         """A hashable that is equal for graphs equal up to names of values and source locations."""
-        number: dict[Value, int] = {v: i for i, v in enumerate(self.inputs)}
-        rows = []
-        for node in self.nodes:
-            rows.append((node.op.key(), tuple(number[v] for v in node.operands), tuple(r.type for r in node.results)))
-            for r in node.results:
-                number[r] = len(number)
-        return (self.name, self.input_types, tuple(rows), tuple(number[v] for v in self.outputs))
+        return self.name, structure_of(self.inputs, self.nodes, self.outputs)
 
     @cached_property
     def _hash(self) -> int:
@@ -255,6 +249,19 @@ class Graph:
 
     def __repr__(self) -> str:
         return f"<Graph {self.name}: {len(self.inputs)} inputs, {len(self.nodes)} nodes, {len(self.outputs)} outputs>"
+
+
+def structure_of(inputs: Sequence[Value], nodes: Sequence[Node], outputs: Sequence[Value]) -> tuple[Any, ...]:
+    """The structure of a graph of these, but for its name."""
+    number: dict[Value, int] = {v: i for i, v in enumerate(inputs)}
+    numbered = number.__getitem__
+    rows: list[Any] = []
+    for node in nodes:
+        rows += (node.op.key(), tuple(map(numbered, node.operands)))
+        for r in node.results:
+            rows.append(r.type)
+            number[r] = len(number)
+    return tuple([v.type for v in inputs]), tuple(rows), tuple(map(numbered, outputs))
 
 
 class _Token:

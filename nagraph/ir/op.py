@@ -57,6 +57,8 @@ class Op:
     can_fail: ClassVar[bool] = False
     #: True where the results may be views of the first operand.
     view: ClassVar[bool] = False
+    #: False for ops whose attributes may be large, so that comparing them costs more than inferring their results' types.
+    small: ClassVar[bool] = True
     #: True where an element of the result combines many of the operands': see `nagraph.ops.folding`.
     folds: ClassVar[bool] = False
 
@@ -79,8 +81,14 @@ class Op:
 
     @cached_property
     def _inferred(self) -> dict[tuple[TensorType, ...], tuple[TensorType, ...]]:
-        """The results' types by those of operands."""
-        return {}
+        """The results' types by those of operands; one dict for all equal ops, but for those that hold graphs or arrays."""
+        if not self.small:
+            return {}
+        found = _INFERRED.get(self._key)
+        if found is None:
+            found = {}
+            keep(_INFERRED, self._key, found)
+        return found
 
     #: reference(*operands): the results computed by NumPy, one array or a tuple of arrays. A method or a ufunc.
     reference: ClassVar[Any] = _no_reference
@@ -233,6 +241,7 @@ def keep(known: dict[Any, Any], key: Any, value: Any, most: int = 1024) -> None:
 
 
 REGISTRY: dict[str, type[Op]] = {}
+_INFERRED: dict[tuple[Any, ...], dict[tuple[TensorType, ...], tuple[TensorType, ...]]] = {}
 
 T = TypeVar("T", bound=type[Op])
 

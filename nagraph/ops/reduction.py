@@ -345,8 +345,7 @@ def _count(shape: Sequence[int], axis: Axis) -> int:
 def mean(x: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Any:
     """Mean over axes (None: all). Integers give float64; 16-bit floats sum in float32."""
     wide, target = _widths(x, dtype)
-    n = np.asarray(_count(wide.shape, axis)).astype(wide.dtype)
-    return cast(sum(wide, axis, keepdims=keepdims) / n, target)
+    return cast(sum(wide, axis, keepdims=keepdims) / float(_count(wide.shape, axis)), target)
 
 
 def var(x: Any, axis: Axis = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
@@ -387,7 +386,7 @@ def _widths(x: Any, dtype: Any) -> tuple[Any, DType]:
 
 
 def _mean_square(x: Any, axis: Axis, ddof: float, keepdims: bool) -> Any:
-    n = np.asarray(np.maximum(_count(x.shape, axis) - number(ddof, F64), 0)).astype(x.dtype)
+    n = float(np.maximum(_count(x.shape, axis) - number(ddof, F64), 0))
     return sum(x * x, axis, keepdims=keepdims) / n
 
 

@@ -70,6 +70,7 @@ class ResidualForm:
 class Region(Primitive):
     """Base of the ops that hold graphs."""
 
+    small = False
     flops_known: ClassVar[bool] = True
 
     def residual_form(self, operands: tuple[TensorType, ...]) -> ResidualForm | None:
