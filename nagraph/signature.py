@@ -15,12 +15,8 @@ from nagraph.ir.builder import LEAKED, current
 from nagraph.ir.cached import cached_property
 from nagraph.ir.graph import Value
 from nagraph.ir.promotion import WEAK
-from nagraph.ir.types import TensorType
+from nagraph.ir.types import SHORT_NAMES, TensorType
 from nagraph.tracing import Trace, function_name, leaf_type, positional_labels
-
-#: The types of arrays met so far, by dtype and shape: calls meet the same ones again and again.
-_ARRAY_TYPES: dict[tuple[Any, tuple[int, ...]], TensorType] = {}
-MOST_ARRAY_TYPES = 4096
 
 
 class Roles(NamedTuple):
@@ -113,10 +109,8 @@ class Call:
         leaf = self.leaves[i]
         if leaf is None:
             return None
-        if type(leaf) is np.ndarray:
-            known = _ARRAY_TYPES.get((leaf.dtype, leaf.shape))
-            if known is not None:
-                return known
+        if type(leaf) is np.ndarray and leaf.dtype in SHORT_NAMES:
+            return TensorType(leaf.dtype, leaf.shape)
         where = f"{function_name(self.fn)}: argument"
         if isinstance(leaf, Value):
             raise LeakedTracerError(f"{where} {self.leaf_names[i]}: a traced value {LEAKED}")
@@ -124,8 +118,6 @@ class Call:
             found, weak = leaf_type(leaf)
         except NagraphError as error:
             raise SignatureError(f"{where} {self.leaf_names[i]}: {error}") from None
-        if type(leaf) is np.ndarray and len(_ARRAY_TYPES) < MOST_ARRAY_TYPES:
-            _ARRAY_TYPES[leaf.dtype, leaf.shape] = found
         return Weak(found) if weak else found
 
     @cached_property
@@ -176,9 +168,11 @@ class Call:
 
     def arguments(self, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The function's positional arguments and keywords, with other leaves in the place of these."""
-        values = dict(zip(self._dynamic, tree.unflatten(self.structure, leaves))) | self.static
-        values |= {i: tree.map(_expected, v) for i, v in self.bound.items()}
-        ordered = [values[i] for i in range(len(values))]
+        ordered = tree.unflatten(self.structure, leaves)
+        if self.static or self.bound:
+            values = dict(zip(self._dynamic, ordered)) | self.static
+            values |= {i: tree.map(_expected, v) for i, v in self.bound.items()}
+            ordered = [values[i] for i in range(len(values))]
         return tuple(ordered[:self.positional]), dict(zip(self.kwnames, ordered[self.positional:]))
 
     def differences(self, before: Call) -> str:

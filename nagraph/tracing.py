@@ -18,7 +18,7 @@ from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value, structure_of
 from nagraph.ir.location import caller_location, show_user_frames_only, user_frames_only
 from nagraph.ir.promotion import WEAK, default_dtype
-from nagraph.ir.types import TensorType, type_of
+from nagraph.ir.types import SHORT_NAMES, TensorType, type_of
 from nagraph.protocols import METHODS, array_function, array_ufunc, refuse
 
 #: Captured arrays above this size draw a warning: they belong among the arguments.
@@ -149,8 +149,6 @@ class Tracer(Value):
         return self
 
     def __getattr__(self, name: str) -> Any:
-        if name in METHODS:
-            return lambda *args, **kwargs: array_function(getattr(np, name), (self, *args), kwargs)
         if name in _WRITE:
             self._refuse(f".{name}() writes in place", _WRITE[name])
         raise AttributeError(f"a traced value of type {self.type} has no attribute {name!r}")
@@ -158,6 +156,14 @@ class Tracer(Value):
     def __repr__(self) -> str:
         return f"Tracer<{self.type}>"
 
+
+def _method(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The method of tracers that calls NumPy's function."""
+    return lambda self, *args, **kwargs: array_function(function, (self, *args), kwargs)
+
+
+for _name in METHODS:
+    setattr(Tracer, _name, _method(getattr(np, _name)))
 
 #: Methods that change an array, and what to write instead.
 _WRITE = {"sort": "write x = np.sort(x)", "fill": "write x = np.full_like(x, value)", "put": "write x = ng.numpy.set_at(x, index, value)",
@@ -205,7 +211,10 @@ class Trace(Builder):
         return inner
 
     def accept_all(self, values: Sequence[Value]) -> tuple[Value, ...]:
-        return tuple([v if isinstance(v, Tracer) and v.maker is self else self.accept(v) for v in values])
+        for v in values:
+            if type(v) is not Tracer or v.maker is not self:
+                return tuple(map(self.accept, values))
+        return tuple(values)
 
     def constant(self, array: Any, expected: bool = False) -> Value:
         """A captured array as it is now: copied, again only if it was written since, with a warning if large and not `expected`."""
@@ -281,6 +290,8 @@ class Record(NamedTuple):
 
 def leaf_type(leaf: Any) -> tuple[TensorType, bool]:
     """The type that a leaf is traced with, and whether it is weak. SignatureError if it is no array."""
+    if type(leaf) is np.ndarray and leaf.dtype in SHORT_NAMES:
+        return TensorType(leaf.dtype, leaf.shape), False
     if isinstance(leaf, (Value, TensorType)):
         return (leaf, False) if isinstance(leaf, TensorType) else (leaf.type, leaf.weak)
     if type(leaf) in WEAK:

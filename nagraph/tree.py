@@ -79,15 +79,18 @@ def _flatten(tree: Any, leaves: list[Any], depth: int) -> Structure:
     if depth > MOST_NESTED:
         raise TreeError(_TOO_DEEP)
     kind = type(tree)
+    if kind is np.ndarray or isinstance(tree, Value):
+        leaves.append(tree)
+        return LEAF
     depth += 1
     if kind is dict:
         try:
             keys = tuple(sorted(tree))
         except TypeError:
             raise TreeError(f"dict keys must be sortable to make a pytree, got {list(tree)}") from None
-        return Structure(dict, keys, tuple(_flatten(tree[k], leaves, depth) for k in keys))
+        return Structure(dict, keys, tuple([_flatten(tree[k], leaves, depth) for k in keys]))
     if kind is list or kind is tuple:
-        return Structure(kind, tuple(range(len(tree))), tuple(_flatten(x, leaves, depth) for x in tree))
+        return Structure(kind, tuple(range(len(tree))), tuple([_flatten(x, leaves, depth) for x in tree]))
     if isinstance(tree, tuple) and hasattr(kind, "_fields"):
         return Structure(kind, kind._fields, tuple(_flatten(x, leaves, depth) for x in tree))
     if dataclasses.is_dataclass(tree) and not is_array(tree) and not isinstance(tree, type):

@@ -70,12 +70,19 @@ class Builder:
     def accept_all(self, values: Sequence[Value]) -> tuple[Value, ...]:
         return tuple(values)
 
-    def emit(self, op: Op, operands: Sequence[Value]) -> tuple[Value, ...]:
-        """Append `op` on `operands` and return its results; a type error names the user's line."""
+    def emit(self, op: Op, operands: Sequence[Any], types: tuple[TensorType, ...] | None = None,
+             numbers: DType | None = None) -> tuple[Value, ...]:
+        """Append `op` on `operands` and return its results; a type error names the user's line.
+
+        types: those of the results, if they are known. numbers: the dtype of operands that are Python numbers.
+        """
         location = self._location if self._fixed else caller_location()
         try:
+            if numbers is not None:
+                operands = [o if isinstance(o, Value) else self._number(o, numbers, location) for o in operands]
             values = self.accept_all(operands)
-            types = op.result_types(*[v.type for v in values])
+            if types is None:
+                types = op.result_types(*[v.type for v in values])
         except NagraphError as error:
             raise located(error, location) from None
         results = (self.make_value(types[0]),) if len(types) == 1 else tuple(map(self.make_value, types))
@@ -89,8 +96,13 @@ class Builder:
         return self.emit(Constant.of(array), ())[0]
 
     def number(self, value: bool | int | float, dtype: DType) -> Value:
-        """A Python number as a constant of a dtype."""
+        """A number as a constant of a dtype."""
         return self.emit(Constant.number(value, dtype), ())[0]
+
+    def _number(self, value: bool | int | float, dtype: DType, location: Location | None) -> Value:
+        made = self.make_value(TensorType(dtype, ()))
+        self.nodes.append(Node(Constant.number(value, dtype), (), (made,), location))
+        return made
 
     @contextmanager
     def at(self, location: Location | None) -> Iterator[None]:

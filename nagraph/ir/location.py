@@ -6,7 +6,6 @@ import bisect
 import functools
 import os
 import sys
-from functools import cache
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
@@ -69,7 +68,7 @@ def _lines(code: CodeType) -> tuple[list[int], list[int | None]]:
     return [first for first, _, _ in spans], [line for _, _, line in spans]
 
 
-@cache
+@functools.cache
 def is_internal(filename: str) -> bool:
     """Whether a file belongs to nagraph or NumPy rather than to the user."""
     if filename.startswith(_SHOWN):
@@ -79,7 +78,7 @@ def is_internal(filename: str) -> bool:
 
 def caller_location() -> Location | None:
     """The innermost line on the stack that is the user's own."""
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(2)  # whoever asks is nagraph's own
     while frame is not None:
         code = frame.f_code
         if not is_internal(code.co_filename):

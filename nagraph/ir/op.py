@@ -233,6 +233,12 @@ def attribute_key(value: Any) -> Any:
     return (type(value), value)
 
 
+@functools.lru_cache(4096)
+def shared(kind: Any, *attributes: Any) -> Any:
+    """The op of these attributes (Python's integers, dtypes, tuples of them), made once: what is found out of it is kept with it."""
+    return kind(*attributes)
+
+
 def keep(known: dict[Any, Any], key: Any, value: Any, most: int = 1024) -> None:
     """Put what was found out into a dict of such things, which is emptied where it has grown large."""
     if len(known) >= most:

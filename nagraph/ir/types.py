@@ -43,6 +43,8 @@ def as_dtype(like: Any) -> DType:
 
     Raises TypeRuleError for dtypes that a graph cannot hold (complex, strings, objects, structures).
     """
+    if isinstance(like, np.dtype) and like in SHORT_NAMES:
+        return like
     dtype = DTYPES[like] if isinstance(like, str) and like in DTYPES else np.dtype(like)
     if not dtype.isnative:
         dtype = dtype.newbyteorder("=")
@@ -59,7 +61,8 @@ def is_float(dtype: DType) -> bool:
 class TensorType:
     """What is known of a tensor before it exists: `dtype` and `shape` (sizes per axis).
 
-    One object for each dtype and shape as long as anybody has it, so that types are compared and hashed as objects are.
+    One object for each dtype and shape as long as anybody has it, so that types are compared and hashed as objects are. What is no
+    type that a graph can hold (`verify` says so) is an object of its own.
     """
 
     __slots__ = ("dtype", "shape", "__weakref__")
@@ -67,7 +70,10 @@ class TensorType:
     shape: tuple[int, ...]
 
     def __new__(cls, dtype: DType, shape: tuple[int, ...]) -> TensorType:
-        known = _KNOWN.get((dtype, shape))
+        try:
+            known = _KNOWN.get((dtype, shape))
+        except TypeError:
+            known = None
         return known and known() or _TYPES.make(dtype, shape)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -121,20 +127,38 @@ class _Types:
 
     def make(self, dtype: DType, shape: tuple[int, ...]) -> TensorType:
         """The type, made if nobody has it: of the dtype object that all graphs have, and Python's integers."""
-        dtype, shape = next((d for d in SHORT_NAMES if d == dtype), dtype), tuple(map(int, shape))
+        canonical = next((d for d in SHORT_NAMES if d == dtype), None) if isinstance(dtype, np.dtype) else None
+        sizes = _sizes(shape)
+        if canonical is None or sizes is None:
+            return _new(dtype, shape)
+        dtype, shape = canonical, sizes
         with self._lock:
             known = self.known.get((dtype, shape))
             found = None if known is None else known()
             if found is None:
-                found = object.__new__(TensorType)
-                object.__setattr__(found, "dtype", dtype)
-                object.__setattr__(found, "shape", shape)
+                found = _new(dtype, shape)
                 if len(self.known) >= self._most:
                     for key in [key for key, held in self.known.items() if held() is None]:
                         del self.known[key]
                     self._most = max(4096, 2 * len(self.known))
                 self.known[dtype, shape] = weakref.ref(found)
         return found
+
+
+def _new(dtype: DType, shape: tuple[int, ...]) -> TensorType:
+    made = object.__new__(TensorType)
+    object.__setattr__(made, "dtype", dtype)
+    object.__setattr__(made, "shape", shape)
+    return made
+
+
+def _sizes(shape: Any) -> tuple[int, ...] | None:
+    """A tuple of Python's integers that is equal to the shape, if there is one."""
+    try:
+        found = tuple([int(s) for s in shape])
+        return found if isinstance(shape, tuple) and shape == found else None
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 _TYPES = _Types()

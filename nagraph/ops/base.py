@@ -12,7 +12,7 @@ import numpy as np
 from nagraph.errors import NagraphError, TypeRuleError
 from nagraph.ir.builder import active, current, located
 from nagraph.ir.cached import cached_property
-from nagraph.ir.conversion import converted, number
+from nagraph.ir.conversion import converted
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.location import caller_location
@@ -45,7 +45,7 @@ class Primitive(Op):
 
     def prepare(self, operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
         """The operands after promotion: each a value or an array of its final dtype."""
-        return tuple(o if isinstance(o, Value) else as_array(o) for o in operands)
+        return tuple([o if isinstance(o, Value) else as_array(o) for o in operands])
 
     def __call__(self, *operands: Operand) -> Any:
         return self._apply(operands, self.prepare(operands))
@@ -118,26 +118,26 @@ class Elementwise(Primitive):
     def __call__(self, *operands: Operand) -> Any:
         """What is known of operands of these kinds, values of one floating dtype and Python numbers, is not found out again."""
         kinds = tuple([o.type if isinstance(o, Value) and not o.weak else type(o) for o in operands])
-        dtype = self._unpromoted.get(kinds)
-        if dtype is None:
+        known = self._unpromoted.get(kinds)
+        if known is None:
             ready = self.prepare(operands)
-            self._learn(kinds, operands, ready)
-            return self._apply(operands, ready)
-        builder = current()
-        return builder.emit(self, [o if isinstance(o, Value) else builder.number(o, dtype) for o in operands])[0]
+            result = self._apply(operands, ready)
+            self._learn(kinds, operands, ready, result)
+            return result
+        return current().emit(self, operands, *known)[0]
 
-    def _learn(self, kinds: tuple[Any, ...], operands: tuple[Operand, ...], ready: tuple[Operand, ...]) -> None:
-        """Keep the dtype if promotion leaves all values as they are, and makes of numbers what they meet."""
+    def _learn(self, kinds: tuple[Any, ...], operands: tuple[Operand, ...], ready: tuple[Operand, ...], result: Any) -> None:
+        """Keep what follows if promotion leaves all values as they are, and makes of numbers what they meet."""
         values = [isinstance(k, TensorType) for k in kinds]
         if not any(values) or not all(v or k in WEAK and i not in self.separate for i, (v, k) in enumerate(zip(values, kinds))):
             return
         dtype = next(o.dtype for i, o in enumerate(ready) if i not in self.separate)
         if dtype in FLOATS and all([r is o if v else r.dtype == dtype for v, o, r in zip(values, operands, ready)]):
-            keep(self._unpromoted, kinds, dtype)
+            keep(self._unpromoted, kinds, ((result.type,), None if all(values) else dtype))
 
     @cached_property
-    def _unpromoted(self) -> dict[tuple[Any, ...], DType]:
-        """The dtype of operands of which none is promoted, by their kinds: types, or types of Python numbers."""
+    def _unpromoted(self) -> dict[tuple[Any, ...], tuple[tuple[TensorType, ...], DType | None]]:
+        """By kinds (types, or types of Python numbers) of operands of which none is promoted: what `Builder.emit` takes beside them."""
         return {}
 
     def prepare(self, operands: tuple[Operand, ...]) -> tuple[Operand, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer, integers, is_integer
-from nagraph.ir.op import Array, Box, Cost, Op, op, whole
+from nagraph.ir.op import Array, Box, Cost, Op, op, shared, whole
 from nagraph.ir.operators import FUNCTIONS
 from nagraph.ir.promotion import result_type
 from nagraph.ir.types import TensorType
@@ -34,8 +35,11 @@ Axes = tuple[int, ...]
 
 def promoted(operands: Sequence[Operand]) -> tuple[Operand, ...]:
     """The operands in their common dtype."""
+    dtypes = {o.dtype if isinstance(o, Value) and not o.weak else None for o in operands}
+    if len(dtypes) == 1 and None not in dtypes:
+        return tuple(operands)
     dtype = result_type(*map(dtype_item, operands))
-    return tuple(convert(o, dtype) for o in operands)
+    return tuple([convert(o, dtype) for o in operands])
 
 
 def free_axes(rank: int, *taken: Axes) -> Axes:
@@ -204,9 +208,14 @@ def _transpose(x: Any, order: Axes) -> Any:
     return result
 
 
+def _order(labels: Sequence[int]) -> Axes:
+    """The order that puts the axes of a value, of which axis i belongs at place labels[i], in their places."""
+    return tuple(sorted(range(len(labels)), key=labels.__getitem__))
+
+
 def _arrange(x: Any, labels: Sequence[int]) -> Any:
     """x, whose axis i belongs at place labels[i], with its axes in their places."""
-    return _transpose(x, tuple(sorted(range(len(labels)), key=labels.__getitem__)))
+    return _transpose(x, _order(labels))
 
 
 def dot_general(x: Operand, y: Operand, contract: tuple[Axes, Axes], batch: tuple[Axes, Axes] = ((), ())) -> Any:
@@ -222,7 +231,14 @@ def matmul(x: Operand, y: Operand) -> Any:
     Raises TypeRuleError for rank-0 operands and for sizes that do not fit.
     """
     x, y = promoted((x, y))
-    a, b = shape_of(x), shape_of(y)
+    drop_x, drop_y, contract, batch, order = _matmul(shape_of(x), shape_of(y))
+    return _transpose(shared(DotGeneral, contract, batch)(_without(x, drop_x), _without(y, drop_y)), order)
+
+
+@functools.lru_cache(4096)
+def _matmul(a: Axes, b: Axes) -> tuple[Axes, Axes, tuple[Axes, Axes], tuple[Axes, Axes], Axes]:
+    """How operands of these shapes are multiplied: axes of x and of y that are dropped, pairs of axes of what is left of them that are
+    contracted, pairs of batch axes, and the order of the axes of that product in the result."""
     if not a or not b:
         raise TypeRuleError(f"matmul: operands have at least 1 axis, got shapes {a} and {b}; use multiply for scalars")
     lead_x, lead_y = a[:-2], b[:-2]
@@ -248,26 +264,23 @@ def matmul(x: Operand, y: Operand) -> Any:
         else:
             raise TypeRuleError(f"matmul: shapes {a} and {b} do not broadcast: axis {place - rank - 2} is {a[i]} and {b[j]}")
     # Axes of size 1 that broadcast are dropped: they would only stand beside the other operand's axis.
-    x, kept_x = _without(x, drop_x)
-    y, kept_y = _without(y, drop_y)
+    kept_x, kept_y = ({old: new for new, old in enumerate(i for i in range(len(shape)) if i not in drop)}
+                      for shape, drop in ((a, drop_x), (b, drop_y)))
     contract = ((kept_x[len(a) - 1],), (kept_y[max(len(b) - 2, 0)],))
     batch = (tuple(kept_x[i] for i, _ in shared), tuple(kept_y[j] for _, j in shared))
-    z = DotGeneral(contract, batch)(x, y)
     labels = [rank - len(lead_x) + i for i, _ in shared]
     labels += [places_x[i] for i in range(len(lead_x)) if i in places_x] + [rank] * (len(a) > 1)
     labels += [places_y[j] for j in range(len(lead_y)) if j in places_y] + [rank + 1] * (len(b) > 1)
-    return _arrange(z, labels)
+    return tuple(drop_x), tuple(drop_y), contract, batch, _order(labels)
 
 
-def _without(x: Any, axes: list[int]) -> tuple[Any, dict[int, int]]:
-    """x without these axes of size 1, and where each axis that stays has gone."""
-    shape = shape_of(x)
-    kept = [i for i in range(len(shape)) if i not in axes]
-    if axes:
-        from nagraph.ops.movement import reshape
+def _without(x: Any, axes: Axes) -> Any:
+    """x without these axes of size 1."""
+    if not axes:
+        return x
+    from nagraph.ops.movement import reshape
 
-        x = reshape(x, tuple(shape[i] for i in kept))
-    return x, {old: new for new, old in enumerate(kept)}
+    return reshape(x, tuple(n for i, n in enumerate(shape_of(x)) if i not in axes))
 
 
 def dot(x: Operand, y: Operand) -> Any:

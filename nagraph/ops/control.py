@@ -56,7 +56,7 @@ class Cond(Region):
     def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         given = [i for i, t in enumerate(tangents[1:]) if t is not None]
         true, false = (jvp_graph(g, given) for g in (self.true, self.false))
-        moved = current().emit(Cond(true, false), (*operands, *(tangents[i + 1] for i in given)))  # type: ignore[arg-type]
+        moved = current().emit(Cond(true, false), (*operands, *(tangents[i + 1] for i in given)))
         return _spread(moved[len(results):], results)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:

@@ -13,7 +13,7 @@ from nagraph.ir.builder import current
 from nagraph.ir.conversion import converted
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer, integers
-from nagraph.ir.op import Array, Box, Op, op, whole
+from nagraph.ir.op import Array, Box, Op, op, shared, whole
 from nagraph.ir.types import BOOL, DType, TensorType, as_dtype
 from nagraph.ops.base import (
     Linear,
@@ -299,7 +299,7 @@ def reshape(x: Any, shape: int | Sequence[int]) -> Any:
         sizes[sizes.index(-1)] = total // known if known else 0
     if min(sizes, default=0) < 0:
         raise TypeRuleError(f"reshape: at most one size is -1, the others at least 0; got {sizes}")
-    return x if isinstance(x, Value) and x.shape == tuple(sizes) else Reshape(tuple(sizes))(x)
+    return x if isinstance(x, Value) and x.shape == tuple(sizes) else shared(Reshape, tuple(sizes))(x)
 
 
 def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
@@ -307,7 +307,7 @@ def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
     rank = len(shape_of(x))
     order = tuple(range(rank))[::-1] if axes is None else tuple(
         a % rank if -rank <= a < rank else a for a in integers("transpose: axes", axes))
-    return x if isinstance(x, Value) and order == tuple(range(rank)) else Transpose(order)(x)
+    return x if isinstance(x, Value) and order == tuple(range(rank)) else shared(Transpose, order)(x)
 
 
 permute_dims = transpose
@@ -338,7 +338,7 @@ def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[in
 def broadcast_to(x: Any, shape: int | Sequence[int]) -> Any:
     """x repeated to a shape, by NumPy's rule."""
     sizes = integers("broadcast_to: shape", shape)
-    return x if isinstance(x, Value) and x.shape == sizes else Broadcast(sizes)(x)
+    return x if isinstance(x, Value) and x.shape == sizes else shared(Broadcast, sizes)(x)
 
 
 def broadcast_arrays(*xs: Any) -> list[Any]:

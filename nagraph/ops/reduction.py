@@ -11,7 +11,7 @@ import numpy as np
 from nagraph.errors import TypeRuleError
 from nagraph.ir.conversion import number
 from nagraph.ir.graph import Value
-from nagraph.ir.op import Array, Box, Cost, Op, op
+from nagraph.ir.op import Array, Box, Cost, Op, op, shared
 from nagraph.ir.types import BOOL, DTYPES, INTEGERS, SIGNED, DType, TensorType, as_dtype, is_float
 from nagraph.ops.base import F32, NARROW_FLOATS, Maybe, as_array, cast, is_axis_of_scalar, normalize_axes, shape_of
 from nagraph.ops.folding import Folding
@@ -282,7 +282,7 @@ def _reduce(kind: type[Reduction], x: Any, axis: Axis, keepdims: bool) -> Any:
 
     shape = shape_of(x)
     axes = () if is_axis_of_scalar(axis, len(shape)) else normalize_axes(kind.name, axis, len(shape))
-    y = kind(axes)(x)  # type: ignore[call-arg]
+    y = shared(kind, axes)(x)  # type: ignore[arg-type]
     return reshape(y, [1 if i in axes else s for i, s in enumerate(shape)]) if keepdims else y
 
 

@@ -1,0 +1,107 @@
+"""What tracing costs, in calls of Python functions: they are the same on every machine. And what is kept to save some is right."""
+
+import itertools
+import random
+import sys
+
+import numpy as np
+import pytest
+
+import nagraph as ng
+from nagraph.errors import NagraphError
+from nagraph.ir import location
+from nagraph.ir.builder import Builder
+from nagraph.ir.location import Location
+from nagraph.ir.op import REGISTRY
+from nagraph.ir.types import TensorType
+from nagraph.ops.base import Elementwise
+from nagraph.tracing import Tracer, trace_leaves
+
+X = np.linspace(-1, 1, 16, dtype=np.float32).reshape(4, 4)
+
+
+def calls(run):
+    """How many Python functions a second run calls."""
+    run()
+    count = 0
+
+    def note(frame, event, arg):
+        nonlocal count
+        count += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        run()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+#: A function, and how many calls tracing it may take; comprehensions are calls in Python 3.11.
+FUNCTIONS = {
+    "x * x": (lambda x: x * x, 18),
+    "-x": (lambda x: -x, 18),
+    "x + 0.5": (lambda x: x + 0.5, 30),
+    "np.tanh(x)": (np.tanh, 22),
+    "np.maximum(x, 0)": (lambda x: np.maximum(x, 0), 35),
+    "np.where(x > 0, x, 0)": (lambda x: np.where(x > 0, x, 0), 75),
+    "x.reshape(2, 8).reshape(4, 4)": (lambda x: x.reshape(2, 8).reshape(4, 4), 75),
+    "x @ x": (lambda x: x @ x, 50),
+    "x - x.mean(axis=-1, keepdims=True)": (lambda x: x - x.mean(axis=-1, keepdims=True), 150),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_node_takes_few_calls(name):
+    f, most = FUNCTIONS[name]
+
+    def chain(count):
+        def run(x):
+            for _ in range(count):
+                x = f(x)
+            return x
+        return lambda: trace_leaves(run, [X], "f")
+
+    assert (calls(chain(24)) - calls(chain(4))) / 20 <= most
+
+
+def test_an_eager_gradient_takes_few_calls_beside_those_of_its_nodes():
+    few, more = (ng.grad(f) for f in (lambda x: (np.sin(x) * x).sum(), lambda x: (np.sin(x) * x * x * x).sum()))
+    assert calls(lambda: few(X)) <= 175 and calls(lambda: more(X)) - calls(lambda: few(X)) <= 2 * 15
+
+
+def results(op, operands):
+    """What an op makes of operands in a graph of its own: nodes and types, or what is wrong."""
+    def made(*leaves):
+        given = iter(leaves)
+        return op(*[next(given) if isinstance(o, TensorType) else o for o in operands])
+
+    try:
+        return trace_leaves(made, [o for o in operands if isinstance(o, TensorType)], "f")[0]
+    except NagraphError as error:
+        return str(error).partition(" (test_")[0]
+
+
+KINDS = [*(ng.spec(shape, dtype) for dtype in ("f16", "bf16", "f32", "f64", "i8", "u64", "bool") for shape in ((), (3,))),
+         True, 0, -1, 300, 0.0, -0.0, 0.5, np.float32(2), np.int8(3)]
+OPS = [cls for cls in REGISTRY.values() if issubclass(cls, Elementwise) and not cls._fields() and cls.__module__.startswith("nagraph.")]
+
+
+@pytest.mark.parametrize("cls", OPS, ids=lambda cls: cls.name)
+@pytest.mark.filterwarnings("ignore:.*float64 scalar")
+def test_an_op_that_knows_its_operands_does_as_a_new_one(cls):
+    """Whatever it has met before: other dtypes, other numbers of the same Python type."""
+    rng, known = random.Random(cls.name), cls()
+    rows = [row for row in itertools.product(KINDS, repeat=cls.count()) if any(isinstance(k, TensorType) for k in row)]
+    for row in rng.sample(rows, min(len(rows), 60)):
+        for again in (row, tuple(rng.choice((7, -7)) if type(k) is int else rng.choice((0.0, -0.0, 1e39)) if type(k) is float else k
+                                 for k in row)):
+            assert results(known, again) == results(cls(), again), again
+
+
+def test_lines_are_those_of_python():
+    for code in (location.user_frames.__code__, FUNCTIONS["x * x"][0].__code__, test_lines_are_those_of_python.__code__,
+                 results.__code__, Builder.emit.__code__, Tracer.__init__.__code__, random.Random.sample.__code__):
+        for i, (line, *_) in enumerate(code.co_positions()):
+            assert Location(code, 2 * i).line == (line or code.co_firstlineno)
