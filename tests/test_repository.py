@@ -35,7 +35,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "files": (),
     "forks": (),
     "sanitizing": (),
-    "ir": (),
+    "ir": ("forks",),  # for a lock
     "ops": ("ir",),
     "composites": ("ir", "ops"),
     "tree": ("ir",),
@@ -47,7 +47,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "autodiff": ("ir", "ops", "narrowing"),
     "batching": ("ir",),
     "protocols": ("ir",),
-    "tracing": ("ir", "ops", "tree", "protocols"),
+    "tracing": ("ir", "ops", "tree", "protocols", "numpy"),
     "eager": ("ir", "ops", "tree", "tracing", "signature", "choices", "forks"),
     "transforms": ("ir", "ops", "tree", "tracing", "autodiff", "batching", "eager"),
     "flow": ("ir", "ops", "tree", "tracing", "transforms"),
@@ -84,7 +84,6 @@ LATE: dict[str, tuple[str, ...]] = {
     # Derivative and batching of an op with regions are those of its regions; scalar rules call elementary functions.
     "ops": ("autodiff", "batching", "kernel.functions"),
     "protocols": ("numpy",),  # NumPy's functions, on traced values
-    "tracing": ("numpy",),
     "transforms": ("numpy",),
     "eager": ("compiler",),  # outside of traces a transform is compiled
     "batching": ("ops",),  # what is not batched is broadcast
