@@ -14,18 +14,21 @@ from nagraph.ir.builder import active, current, located
 from nagraph.ir.cached import cached_property
 from nagraph.ir.conversion import converted
 from nagraph.ir.graph import Value
-from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.location import caller_location
 from nagraph.ir.op import Array, Box, Cost, Op, keep, op
 from nagraph.ir.promotion import WEAK, floating, result_type, scalar_array
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SHORT_NAMES, DType, TensorType, as_dtype, is_float, type_of
 from nagraph.ops.operands import F64 as F64
 from nagraph.ops.operands import Operand as Operand
+from nagraph.ops.operands import aligned_box as aligned_box
 from nagraph.ops.operands import as_array as as_array
 from nagraph.ops.operands import broadcast_shapes as broadcast_shapes
 from nagraph.ops.operands import dtype_item as dtype_item
+from nagraph.ops.operands import is_axis_of_scalar as is_axis_of_scalar
 from nagraph.ops.operands import is_weak as is_weak
 from nagraph.ops.operands import mark_weak as mark_weak
+from nagraph.ops.operands import normalize_axes as normalize_axes
+from nagraph.ops.operands import normalize_axis as normalize_axis
 from nagraph.ops.operands import shape_of as shape_of
 from nagraph.ops.operands import warn_of_float64 as warn_of_float64
 
@@ -237,11 +240,6 @@ class Elementwise(Primitive):
         return Cost(*(c * size for c in self.per_element))
 
 
-def aligned_box(box: Box, shape: Sequence[int]) -> Box:
-    """The part of an operand of this shape that meets a part of the result, by NumPy's rule of broadcasting."""
-    return tuple((0, 1) if n == 1 else part for n, part in zip(shape, box[len(box) - len(shape):]))
-
-
 class Linear(Primitive):
     """Linear in operand 0 (or in the operands `linear`) and in nothing else: the transpose gives both derivatives."""
 
@@ -373,30 +371,6 @@ def zeros_like(x: Value) -> Value:
 def full(type: TensorType, value: float) -> Value:
     """A tensor filled with one number."""
     return broadcast_to(current().number(value, type.dtype), type.shape)
-
-
-def normalize_axis(name: str, axis: Any, rank: int) -> int:
-    """One axis as a non-negative number. TypeRuleError for others, and for anything but one integer."""
-    a = integer(f"{name}: axis", axis)
-    if not -rank <= a < rank:
-        raise TypeRuleError(f"{name}: axis {a} is out of range for rank {rank}")
-    return a % rank
-
-
-def is_axis_of_scalar(axis: Any, rank: int) -> bool:
-    """Whether it is axis 0 or -1 of an array of rank 0, which some of NumPy's functions take for the place of its one element."""
-    return not rank and is_integer(axis) and axis in (0, -1)
-
-
-def normalize_axes(name: str, axis: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
-    """Axes as sorted, non-negative, distinct numbers; None is all. TypeRuleError for others."""
-    if axis is None:
-        return tuple(range(rank))
-    axes = integers(f"{name}: axis", axis)
-    found = sorted(normalize_axis(name, a, rank) for a in axes)
-    if len(set(found)) != len(found):
-        raise TypeRuleError(f"{name}: axes {axes} name one axis twice")
-    return tuple(found)
 
 
 # -- the ops that the rules need themselves ---------------------------------------------------------

@@ -1,15 +1,17 @@
-"""What ops take: arrays, Python scalars and values of a graph; what promotion and broadcasting see of them."""
+"""What ops take: arrays, Python scalars and values of a graph, and axes; what promotion and broadcasting see of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
+from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.location import caller_location
-from nagraph.ir.op import Array
+from nagraph.ir.op import Array, Box
 from nagraph.ir.promotion import WEAK
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, DType, TensorType, as_dtype
 
@@ -67,6 +69,35 @@ def broadcast_shapes(name: str, *types: TensorType) -> tuple[int, ...]:
             )
         out.append(sizes.pop() if sizes else 1)
     return tuple(out)
+
+
+def aligned_box(box: Box, shape: Sequence[int]) -> Box:
+    """The part of an operand of this shape that meets a part of the result, by NumPy's rule of broadcasting."""
+    return tuple((0, 1) if n == 1 else part for n, part in zip(shape, box[len(box) - len(shape):]))
+
+
+def normalize_axis(name: str, axis: Any, rank: int) -> int:
+    """One axis as a non-negative number. TypeRuleError for others, and for anything but one integer."""
+    a = integer(f"{name}: axis", axis)
+    if not -rank <= a < rank:
+        raise TypeRuleError(f"{name}: axis {a} is out of range for rank {rank}")
+    return a % rank
+
+
+def is_axis_of_scalar(axis: Any, rank: int) -> bool:
+    """Whether it is axis 0 or -1 of an array of rank 0, which some of NumPy's functions take for the place of its one element."""
+    return not rank and is_integer(axis) and axis in (0, -1)
+
+
+def normalize_axes(name: str, axis: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
+    """Axes as sorted, non-negative, distinct numbers; None is all. TypeRuleError for others."""
+    if axis is None:
+        return tuple(range(rank))
+    axes = integers(f"{name}: axis", axis)
+    found = sorted(normalize_axis(name, a, rank) for a in axes)
+    if len(set(found)) != len(found):
+        raise TypeRuleError(f"{name}: axes {axes} name one axis twice")
+    return tuple(found)
 
 
 _warned: set[tuple[str, int]] = set()
