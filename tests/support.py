@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import signal
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 
 from nagraph.autodiff import pullback, pushforward, vjp_graph
 from nagraph.ir.builder import build
@@ -118,3 +121,15 @@ def check_batching(op: Op, operands: Sequence[Any], size: int = 3, seed: int = 0
 def _variants(x: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     """`size` operands like x: the same numbers in other orders."""
     return np.stack([x, *(rng.permutation(x.ravel()).reshape(x.shape) for _ in range(size - 1))])
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """A failure in place of waiting without an end, as for what never comes out of a pipe."""
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail(f"it took more than {seconds} s"))
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,9 +1,11 @@
 """Forks at any moment of a compilation in another thread: the child compiles and runs, and so does the parent."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -82,12 +84,13 @@ def test_a_lock_of_another_thread_is_free_in_the_child_and_an_own_one_is_kept():
             taken.set()
             end.wait()
 
-    thread = threading.Thread(target=hold)
+    thread = threading.Thread(target=hold, daemon=True)
     thread.start()
     taken.wait()
     with own:
         child = os.fork()
         if not child:
+            signal.alarm(5)  # in place of waiting for a lock that nobody has
             with others, own:
                 pass
             os._exit(0 if not os.read(os.open("/dev/null", os.O_RDONLY), 1) else 1)
@@ -97,18 +100,20 @@ def test_a_lock_of_another_thread_is_free_in_the_child_and_an_own_one_is_kept():
 
 
 def test_a_fork_waits_for_what_must_not_be_in_the_middle_of_something(monkeypatch):
-    busy, taken = threading.RLock(), threading.Event()
+    busy, taken, end = threading.RLock(), threading.Event(), threading.Event()
     state = [0, 0]
     monkeypatch.setattr(forks, "_HELD", [busy])
 
     def work():
-        for _ in range(2000):
+        while not end.is_set():
             with busy:
                 state[0] += 1
                 taken.set()
+                time.sleep(0.001)
                 state[1] += 1
+            time.sleep(0.001)
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     taken.wait()
     for _ in range(20):
@@ -116,4 +121,5 @@ def test_a_fork_waits_for_what_must_not_be_in_the_middle_of_something(monkeypatc
         if not child:
             os._exit(state[0] != state[1])
         assert os.waitpid(child, 0)[1] == 0
+    end.set()
     thread.join()

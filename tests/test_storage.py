@@ -16,7 +16,9 @@ import pytest
 import nagraph as ng
 from nagraph import storage
 from nagraph.errors import CheckpointError
+from nagraph.files import locked
 from nagraph.ir.types import DTYPES
+from tests.support import within
 
 
 class Pair(ng.nn.Module):
@@ -160,6 +162,11 @@ def test_missing_files_and_folders(tmp_path: pathlib.Path) -> None:
         ng.load(tmp_path / "none", {})
     with pytest.raises(CheckpointError, match="is a folder"):
         ng.load(tmp_path, {})
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        with within(5), pytest.raises(CheckpointError, match="can't be read: it is a device, a pipe or a socket"):
+            ng.load(tmp_path / "pipe", {})
+        (tmp_path / "pipe").unlink()
     with pytest.raises(CheckpointError, match="can't be written: Is a directory"):
         ng.save(tmp_path, {"x": np.zeros(1)})
     (tmp_path / "file").write_text("here")
@@ -194,3 +201,13 @@ def test_files_have_the_permissions_of_any_new_file(tmp_path: pathlib.Path) -> N
     ng.save(tmp_path / "a", {"x": np.ones(3)})
     (tmp_path / "b").write_bytes(b"")
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_a_folder_is_locked_once(tmp_path: pathlib.Path) -> None:
+    """By whoever opened it first, until they let go."""
+    for _ in range(2):
+        with locked(tmp_path / "run", CheckpointError):
+            with pytest.raises(CheckpointError, match="another process is training in"), locked(tmp_path / "run", CheckpointError):
+                pass
+            (tmp_path / "run" / "a").touch()
+    assert listing(tmp_path) == ["a", "run"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import signal
 import sys
 from typing import Any
 
@@ -48,6 +50,8 @@ def main(args: list[str] | None = None) -> Any:
     try:
         code = cli.main(args, prog_name="nagraph", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
+        with contextlib.suppress(ValueError):  # in another thread than the main one
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # pressed again, it ends the process without a traceback of its last steps
         sys.exit(INTERRUPTED)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()

@@ -11,7 +11,6 @@ import os
 import pathlib
 import random
 import shutil
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.cli.running import COMMAND, TEXT, TINY, Result, contents, environment, run
+from tests.support import within
 
 STEPS = 4
 
@@ -38,9 +38,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def place(original: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pathlib.Path]:
     shutil.copytree(original, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    signal.alarm(100)  # nothing waits for a pipe
-    yield tmp_path / "run"
-    signal.alarm(0)
+    with within(100):
+        yield tmp_path / "run"
 
 
 def resume(steps: int = STEPS) -> Result:

@@ -197,14 +197,19 @@ def test_ctrl_c_saves_and_says_how_to_go_on(data: pathlib.Path, tmp_path: pathli
     assert checkpoint(folder) == checkpoint(tmp_path / "straight")
 
 
-def test_ctrl_c_in_generation(trained: tuple[pathlib.Path, Result]) -> None:
-    command = [*COMMAND, "generate", str(trained[0]), "--prompt", "the ", "--length", "1000000"]
+#: The command line in a process that is interrupted once more while it ends.
+AGAIN = (sys.executable, "-c", "import atexit, os, signal, sys; atexit.register(os.kill, os.getpid(), signal.SIGINT); "
+         "from nagraph.cli import main; main(sys.argv[1:])")
+
+
+def test_ctrl_c_in_generation_and_once_more(trained: tuple[pathlib.Path, Result]) -> None:
+    command = [*AGAIN, "generate", str(trained[0]), "--prompt", "the ", "--length", "1000000"]
     env = {**environment(), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as process:
         assert process.stdout is not None and process.stdout.read(30).startswith(b"the ")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and b"Traceback" not in err
+    assert process.returncode == -signal.SIGINT and b"Traceback" not in err
 
 
 # -- where the output goes --------------------------------------------------------------------------------

@@ -92,6 +92,17 @@ def test_declared_under_vmap_is_that_of_each_example(name):
             np.testing.assert_allclose(got, np.stack(parts) if f else sum(parts), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", "softmax log_softmax logsumexp layer_norm rms_norm gelu gelu_tanh silu elu attention".split())
+def test_integers_and_bools_count_as_float64(name):
+    fn = getattr(F, name)
+    for whole in (np.arange(24).reshape(2, 3, 4) % 5 - 2, np.arange(24).reshape(2, 3, 4) % 3 == 0):
+        given = [whole] * (3 if name == "attention" else 1)
+        expected = fn(*(x.astype(np.float64) for x in given))
+        for found in (fn(*given), ng.jit(fn, backend="numpy")(*given)):
+            assert found.dtype == np.float64
+            np.testing.assert_array_equal(found, expected)
+
+
 def test_rows_that_are_masked_throughout_are_zeros_and_send_nothing_back():
     q, k, v = Q[:, :2], KV, KV + 1
     assert not F.attention(q, k, v, MASK)[..., 1, :].any()

@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import random
-import signal
 import struct
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,13 +18,13 @@ from nagraph.models import hugging_face
 from nagraph.models.data import files, flickr, idx, tokens
 from nagraph.models.data.subwords import BytePairs, WordPieces
 from nagraph.storage import map_safetensors, read_safetensors, write_safetensors
+from tests.support import within
 
 
 @pytest.fixture(autouse=True)
 def _nobody_waits() -> Iterator[None]:
-    signal.alarm(100)
-    yield
-    signal.alarm(0)
+    with within(100):
+        yield
 
 
 def damaged(content: bytes, rng: random.Random) -> bytes:

@@ -3,7 +3,6 @@
 import os
 import pathlib
 import random
-import signal
 import subprocess
 import sys
 
@@ -12,6 +11,7 @@ import pytest
 
 import nagraph as ng
 from nagraph.backends.llvm import cache, functions
+from tests.support import within
 
 X = np.linspace(-1, 1, 60, dtype=np.float32).reshape(5, 12)
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the folder is set as Linux has it")
@@ -30,9 +30,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "folder", lambda: tmp_path / "compiled")
     for known in ("_KNOWN", "_ADDRESSES"):
         monkeypatch.setattr(functions, known, {})
-    signal.alarm(100)
-    yield tmp_path / "compiled"
-    signal.alarm(0)
+    with within(100):
+        yield tmp_path / "compiled"
 
 
 def loop(file):
