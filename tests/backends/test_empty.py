@@ -82,3 +82,24 @@ def test_a_constant_without_elements(name, backend):
     f, x = WITH_CONSTANTS[name], np.arange(6.0).reshape(2, 3)
     for passes in (None, ""):
         np.testing.assert_allclose(ng.jit(f, backend=backend, passes=passes)(x), f(x), rtol=1e-12)
+
+
+F = ng.nn.functional
+#: Composites over an axis without elements, at an operand, and what they give.
+OVER_NOTHING = {
+    "softmax": (F.softmax, np.ones((2, 0)), np.ones((2, 0))),
+    "softmax over rows": (lambda x: F.softmax(x, axis=0), np.ones((0, 3)), np.ones((0, 3))),
+    "log_softmax": (F.log_softmax, np.ones((2, 0)), np.ones((2, 0))),
+    "logsumexp": (lambda x: F.logsumexp(x, axis=-1), np.ones((2, 0)), np.full(2, -np.inf)),
+    "layer_norm": (F.layer_norm, np.ones((2, 0)), np.ones((2, 0))),
+    "attention without keys": (lambda k: F.attention(np.ones((1, 2, 3)), k, k), np.ones((1, 0, 3)), np.zeros((1, 2, 3))),
+}
+
+
+@pytest.mark.parametrize("name", OVER_NOTHING)
+def test_composites_over_nothing(name):
+    f, x, expected = OVER_NOTHING[name]
+    for run in (f, ng.jit(f, backend="llvm"), ng.jit(f, backend="numpy")):
+        np.testing.assert_array_equal(run(x), expected)
+    for backend in ("llvm", "numpy"):
+        assert ng.jit(ng.grad(lambda x: f(x).sum()), backend=backend)(x).shape == x.shape

@@ -34,7 +34,7 @@ def places(indices, size):
 def indices(dtype, shape, size):
     """Numbers of a dtype: in range, just outside, far outside, and the extremes."""
     limits = np.iinfo(dtype)
-    numbers = (0, 1, size - 1, size, size + 1, -1, -size, -size - 1, -size - 7, 255, 2**31, -2**31, 2**32, 2**40, -2**40,
+    numbers = (0, 1, size - 1, size, size + 1, -1, -2, 1 - size, -size, -size - 1, -size - 7, 255, 2**31, -2**31, 2**32, 2**40, -2**40,
                limits.min, limits.max)
     some = [n for n in numbers if limits.min <= n <= limits.max]
     return RNG.choice(np.array(some, object), shape).astype(dtype)
