@@ -23,7 +23,7 @@ from nagraph.ir.cached import cached_property
 from nagraph.ir.graph import Graph, Value
 from nagraph.ir.location import user_frames_only
 from nagraph.ops.labels import failure
-from nagraph.signature import Call, Form, Roles
+from nagraph.signature import Call, Form, Roles, Weak
 from nagraph.tracing import Trace, as_value, function_name, recorded, signature_of
 
 Fn = Callable[..., Any]
@@ -61,9 +61,14 @@ class Traced:
         return self._record.graph(function_name(self.fn))
 
     @property
-    def key(self) -> Hashable:
-        """What its results follow from, beside its arguments and the captured arrays' numbers."""
-        return self._record.structure, self.structure, tuple(self.mask)
+    def graph_key(self) -> Hashable:
+        """What the outputs follow from, beside arguments and the captured arrays' numbers."""
+        return self._record.structure
+
+    @property
+    def result_key(self) -> Hashable:
+        """How the outputs make the result."""
+        return self.structure, tuple(self.mask)
 
     def again(self, like: Fn, lifted: list[Any]) -> Fn:
         """The function inside a trace, as it was: it emits the graph. `lifted`: values for the captured arrays, or these arrays."""
@@ -80,6 +85,7 @@ class Traced:
 class Entry(NamedTuple):
     """What is kept for a key: the executable, and how its outputs make the result."""
 
+    key: Hashable
     executable: Any
     structure: tree.Structure
     mask: list[bool]
@@ -92,12 +98,12 @@ class Entry(NamedTuple):
 
 
 class _Key:
-    """A key whose hash is computed once."""
+    """A key whose hash is computed once, of what tells most keys apart; all parts are compared."""
 
     __slots__ = ("parts", "hash")
 
-    def __init__(self, *parts: Hashable):
-        self.parts, self.hash = parts, hash(parts)
+    def __init__(self, telling: Hashable, *others: Any):
+        self.parts, self.hash = (telling, *others), hash(telling)
 
     def __hash__(self) -> int:
         return self.hash
@@ -117,13 +123,13 @@ class _Kept:
         with self.lock:
             entry = self.entries.get(key)
             if entry is not None:
-                self.entries.move_to_end(key)
+                self.entries.move_to_end(entry.key)
             return entry
 
-    def keep(self, key: Hashable, entry: Entry) -> None:
+    def keep(self, entry: Entry) -> None:
         with self.lock:
-            self.entries[key] = entry
-            self.entries.move_to_end(key)
+            self.entries.pop(entry.key, None)  # with the key of another thread's entry
+            self.entries[entry.key] = entry
             while len(self.entries) > MOST or len(self.entries) > 1 and self._nbytes() > MOST_NBYTES:
                 self.entries.popitem(last=False)
 
@@ -151,11 +157,11 @@ class Eager:
             call = Call(self._form(args, kwargs), args, kwargs)
             arrays = call.row_major()
             traced = self._traced(call)
-            key = _Key(self.key, call.key, traced.key, choices.current())
+            key = _Key(traced.graph_key, traced.result_key, self.key, call.key, choices.current())
             entry = KEPT.find(key)
             if entry is None:
-                entry = self._compiled(call, traced)
-                KEPT.keep(key, entry)
+                entry = self._compiled(key, call, traced)
+                KEPT.keep(entry)
             arrays += traced.lifted
             try:
                 found = iter(entry.outputs(arrays))
@@ -174,14 +180,14 @@ class Eager:
         """What the key follows from: fn on what it takes, or all of it."""
         fn = self.emitted if self.fn is None else self.fn
         if self.inner is None:
-            return Traced(fn, call.leaves, call.arguments)
+            return Traced(fn, [x if type(t) is Weak else t for x, t in zip(call.leaves, call.types)], call.arguments)
         return Traced.on(fn, *self.inner(*call.arguments(call.leaves)))
 
-    def _compiled(self, call: Call, traced: Traced) -> Entry:
+    def _compiled(self, key: Hashable, call: Call, traced: Traced) -> Entry:
         from nagraph.compiler import compile as compiled
 
         graph, structure, mask = self._finished(call, traced)
-        return Entry(compiled(graph), structure, mask)
+        return Entry(key, compiled(graph), structure, mask)
 
     def _finished(self, call: Call, traced: Traced) -> tuple[Graph, tree.Structure, list[bool]]:
         """The graph of the transform, whose inputs are the call's leaves and what fn has captured."""

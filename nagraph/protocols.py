@@ -45,6 +45,8 @@ def array_function(function: Callable[..., Any], args: Sequence[Any], kwargs: di
 
 def array_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """ufunc.method(*inputs, **kwargs) with a traced value among them."""
+    if method == "__call__" and not kwargs and (plain := _called(ufunc, len(inputs))):
+        return plain(*inputs)
     shown, found = _namesake_of_ufunc(ufunc, method)
     if kwargs.get("out") is not None:
         refuse(f"{shown} with out= (or an in-place operator such as x += y) writes in place",
@@ -90,6 +92,13 @@ def _parameters(function: Callable[..., Any]) -> inspect.Signature | None:
         return inspect.signature(function)
     except (TypeError, ValueError):
         return None
+
+
+@functools.lru_cache(1024)
+def _called(ufunc: np.ufunc, count: int) -> Callable[..., Any] | None:
+    """What answers a ufunc that is called with `count` operands and nothing else, if it takes them."""
+    found = _namesake_of_ufunc(ufunc, "__call__")[1]
+    return None if found is None or _misfit(found, count, ()) else found
 
 
 class _Binding(NamedTuple):

@@ -96,11 +96,13 @@ class Call:
         self._labels, self._dynamic, self._donate = form.labels, form.dynamic, form.donate
         self.leaves, self.structure = tree.flatten([values[i] for i in self._dynamic])
         #: One for each leaf: a type, Weak, or None.
-        self.types = tuple(map(self._type, range(len(self.leaves))))
+        self.types = tuple([TensorType(x.dtype, x.shape) if type(x) is np.ndarray and x.dtype in SHORT_NAMES else self._type(i)
+                            for i, x in enumerate(self.leaves)])
         self.key: Hashable = (self.structure, self.types, self.kwnames, tuple(self.bound),
                               tuple((i, tree.exact(v)) for i, v in self.static.items()))
         try:
-            hash(self.key)
+            if self.static:
+                hash(self.key)
         except TypeError:
             shown = ", ".join(f"{self._labels[i]}={v!r}" for i, v in self.static.items())
             raise SignatureError(f"{function_name(self.fn)}: static arguments must be hashable: {shown}") from None
@@ -109,8 +111,6 @@ class Call:
         leaf = self.leaves[i]
         if leaf is None:
             return None
-        if type(leaf) is np.ndarray and leaf.dtype in SHORT_NAMES:
-            return TensorType(leaf.dtype, leaf.shape)
         where = f"{function_name(self.fn)}: argument"
         if isinstance(leaf, Value):
             raise LeakedTracerError(f"{where} {self.leaf_names[i]}: a traced value {LEAKED}")

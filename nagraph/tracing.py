@@ -13,12 +13,14 @@ import nagraph.ops  # noqa: F401 - fills the operators that tracers use
 from nagraph import numpy as namespace
 from nagraph import tree
 from nagraph.errors import LeakedTracerError, SignatureError
-from nagraph.ir.builder import LEAKED, Builder, active, active_stack, located
+from nagraph.ir.builder import LEAKED, Builder, active, active_stack, current, located
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value, structure_of
 from nagraph.ir.location import caller_location, show_user_frames_only, user_frames_only
 from nagraph.ir.promotion import WEAK, default_dtype
-from nagraph.ir.types import SHORT_NAMES, TensorType, type_of
+from nagraph.ir.types import TensorType, type_of
+from nagraph.ops.base import cast
+from nagraph.ops.operands import as_array, mark_weak
 from nagraph.protocols import METHODS, array_function, array_ufunc, refuse
 
 #: Captured arrays above this size draw a warning: they belong among the arguments.
@@ -126,8 +128,6 @@ class Tracer(Value):
         return self.type.nbytes
 
     def astype(self, dtype: Any, copy: bool = True) -> Any:
-        from nagraph.ops.base import cast
-
         return cast(self, dtype)
 
     def reshape(self, *shape: Any) -> Any:
@@ -253,9 +253,9 @@ class Trace(Builder):
         return record.graph(name), record.captured
 
     def record(self, outputs: Sequence[Value]) -> Record:
-        """What was recorded. The trace lets go of it, so that tracers and trace do not keep one another."""
-        made = Record([*self.inputs, *self.captured.values()], self.nodes, [self.accept(v) for v in outputs], list(self.captured))
-        self.inputs, self.nodes, self.captured, self._constants = [], [], {}, {}
+        """What was recorded. The trace lets go of it and of itself, so that all is gone when nobody has it any more."""
+        made = Record([*self.inputs, *self.captured.values()], self.nodes, self.accept_all(outputs), list(self.captured))
+        self.inputs, self.nodes, self.captured, self._constants, self._lifting = [], [], {}, {}, None
         return made
 
 
@@ -264,7 +264,7 @@ class Record(NamedTuple):
 
     inputs: list[Value]
     nodes: list[Node]
-    outputs: list[Value]
+    outputs: tuple[Value, ...]
     captured: list[Value]
 
     @property
@@ -290,10 +290,10 @@ class Record(NamedTuple):
 
 def leaf_type(leaf: Any) -> tuple[TensorType, bool]:
     """The type that a leaf is traced with, and whether it is weak. SignatureError if it is no array."""
-    if type(leaf) is np.ndarray and leaf.dtype in SHORT_NAMES:
-        return TensorType(leaf.dtype, leaf.shape), False
-    if isinstance(leaf, (Value, TensorType)):
-        return (leaf, False) if isinstance(leaf, TensorType) else (leaf.type, leaf.weak)
+    if isinstance(leaf, TensorType):
+        return leaf, False
+    if isinstance(leaf, Value):
+        return leaf.type, leaf.weak
     if type(leaf) in WEAK:
         return TensorType(default_dtype(type(leaf)), ()), True
     if isinstance(leaf, (np.ndarray, np.generic)):
@@ -341,9 +341,6 @@ def recorded(fn: Callable[..., Any], leaves: Sequence[Any], names: Sequence[str]
 
 def as_value(x: Any) -> Value:
     """A result of a traced function as a value: arrays and numbers become constants."""
-    from nagraph.ir.builder import current
-    from nagraph.ops.base import as_array, mark_weak
-
     if isinstance(x, Value):
         return current().accept(x)
     _, weak = leaf_type(x)

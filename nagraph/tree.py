@@ -7,6 +7,7 @@ None is a leaf. A dataclass's fields that hold no array are static: hashable, co
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -31,7 +32,7 @@ class Structure:
 
     @property
     def leaf_count(self) -> int:
-        return 1 if self.kind is LEAF.kind else sum(c.leaf_count for c in self.children)
+        return 1 if self.kind is None else sum([c.leaf_count for c in self.children])
 
     def __str__(self) -> str:
         if self.kind is None:
@@ -90,13 +91,20 @@ def _flatten(tree: Any, leaves: list[Any], depth: int) -> Structure:
             raise TreeError(f"dict keys must be sortable to make a pytree, got {list(tree)}") from None
         return Structure(dict, keys, tuple([_flatten(tree[k], leaves, depth) for k in keys]))
     if kind is list or kind is tuple:
-        return Structure(kind, tuple(range(len(tree))), tuple([_flatten(x, leaves, depth) for x in tree]))
+        children = tuple([_flatten(x, leaves, depth) for x in tree])
+        return _row(kind, len(tree)) if children == (LEAF,) * len(tree) else Structure(kind, tuple(range(len(tree))), children)
     if isinstance(tree, tuple) and hasattr(kind, "_fields"):
         return Structure(kind, kind._fields, tuple(_flatten(x, leaves, depth) for x in tree))
     if dataclasses.is_dataclass(tree) and not is_array(tree) and not isinstance(tree, type):
         return _flatten_dataclass(tree, leaves, depth)
     leaves.append(tree)
     return LEAF
+
+
+@functools.lru_cache(256)
+def _row(kind: type, count: int) -> Structure:
+    """A list or tuple of leaves alone."""
+    return Structure(kind, tuple(range(count)), (LEAF,) * count)
 
 
 def _flatten_dataclass(tree: Any, leaves: list[Any], depth: int) -> Structure:
@@ -163,6 +171,11 @@ class Exact:
 
 def unflatten(structure: Structure, leaves: Sequence[Any]) -> Any:
     """The tree of this structure with these leaves."""
+    kind = structure.kind
+    if kind is None and len(leaves) == 1:
+        return leaves[0]
+    if (kind is list or kind is tuple) and structure.children == (LEAF,) * len(leaves):
+        return kind(leaves)
     if structure.leaf_count != len(leaves):
         raise TreeError(f"the structure {structure} has {structure.leaf_count} leaves, got {len(leaves)}")
     return builder(structure)(iter(leaves))

@@ -55,10 +55,12 @@ class Primitive(Op):
 
     def _apply(self, operands: tuple[Operand, ...], ready: tuple[Operand, ...]) -> Any:
         """The results of operands that `prepare` has made ready."""
-        if any([isinstance(o, Value) for o in ready]) or active() is not None and not ready:
+        traced = [isinstance(o, Value) for o in ready]
+        if any(traced) or active() is not None and not ready:
             builder = current()
-            results = builder.emit(self, [o if isinstance(o, Value) else builder.constant(o) for o in ready])
-            if all([is_weak(o) for o in operands]) and operands:
+            values = ready if all(traced) else [o if isinstance(o, Value) else builder.constant(o) for o in ready]
+            results = builder.emit(self, values)
+            if operands and is_weak(operands[0]) and all([is_weak(o) for o in operands]):
                 for r in results:
                     mark_weak(r)
             return results[0] if len(results) == 1 else results

@@ -278,12 +278,14 @@ def _operand(x: Any) -> Any:
 
 
 def _reduce(kind: type[Reduction], x: Any, axis: Axis, keepdims: bool) -> Any:
-    from nagraph.ops.movement import reshape
-
     shape = shape_of(x)
     axes = () if is_axis_of_scalar(axis, len(shape)) else normalize_axes(kind.name, axis, len(shape))
     y = shared(kind, axes)(x)  # type: ignore[arg-type]
-    return reshape(y, [1 if i in axes else s for i, s in enumerate(shape)]) if keepdims else y
+    if not keepdims:
+        return y
+    from nagraph.ops.movement import reshape
+
+    return reshape(y, [1 if i in axes else s for i, s in enumerate(shape)])
 
 
 def sum(x: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Any:  # noqa: A001

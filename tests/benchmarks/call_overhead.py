@@ -3,9 +3,10 @@
 The functions do next to nothing: they add small arrays, or add one to each leaf of a tree, or use one leaf of many. The time
 of the native program alone is measured as well and taken off; what is left is Python's: taking arguments apart, looking at
 them, making results. Medians in microseconds, on one thread. Exits with 1 above 5 µs for up to four flat arrays, or above
-0.7 µs for each leaf more.
+0.7 µs for each leaf more. Then what gradients cost outside of traces, where each call traces the function, and under `jit`.
 """
 
+import functools
 import statistics
 import sys
 import time
@@ -82,6 +83,17 @@ def read(count, bind):
     return measured(jitted, (lambda: bound(x)) if bind else (lambda: jitted(tree, x)), tree, x)
 
 
+def few(x):
+    return (np.sin(x) * x).sum()
+
+
+def many(x):
+    for _ in range(2):
+        x = np.tanh(x * x + 0.5)
+        x = np.exp(-x) / (1 + np.abs(x))
+    return np.mean(np.sqrt(x * x))
+
+
 #: Name, leaves of the call for each leaf of the tree, function of the number of leaves.
 TREES = (("tree in, tree out", 2, lambda n: updated(n, False)), ("the same, donated", 2, lambda n: updated(n, True)),
          ("tree in", 1, lambda n: read(n, False)), ("tree bound", 1, lambda n: read(n, True)))
@@ -104,6 +116,12 @@ def main():
             shown = f"{slope:.3f}" if before[0] else ""
             table.add_row(f"{title}, {count} leaves", f"{whole:.2f}", f"{alone:.2f}", f"{whole - alone:.2f}", shown)
             before = now
+    Console().print(table)
+    table = Table("gradient", "nodes of the function", "outside of traces", "jitted", box=None)
+    for f in (few, many):
+        x, eager, jitted = np.linspace(-1, 1, 64, dtype=np.float32), ng.grad(f), ng.jit(ng.grad(f), threads=1)
+        seconds = (microseconds(functools.partial(g, x)) for g in (eager, jitted))
+        table.add_row(f.__name__, str(len(ng.trace(f, x).nodes)), *(f"{s:.1f}" for s in seconds))
     Console().print(table)
     return int(late)
 
