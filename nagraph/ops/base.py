@@ -58,8 +58,7 @@ class Primitive(Op):
         traced = [isinstance(o, Value) for o in ready]
         if any(traced) or active() is not None and not ready:
             builder = current()
-            values = ready if all(traced) else [o if isinstance(o, Value) else builder.constant(o) for o in ready]
-            results = builder.emit(self, values)
+            results = builder.emit(self, ready if all(traced) else [o if isinstance(o, Value) else builder.constant(o) for o in ready])
             if operands and is_weak(operands[0]) and all([is_weak(o) for o in operands]):
                 for r in results:
                     mark_weak(r)
