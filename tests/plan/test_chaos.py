@@ -103,13 +103,13 @@ def agree(got, expected, atol):
             np.testing.assert_array_equal(a, b)
 
 
-SEEDS = [f"chaos={seed}" for seed in range(8)]
+SEEDS = [f"chaos={seed}" for seed in range(4)]
 MODES = [*(f"{how}={name}" for name in DECISIONS for how in ("force", "forbid")), *SEEDS]
 #: How many of the programs each mode runs, another selection for each; NAGRAPH_CHAOS_PROGRAMS=7 runs all of them.
-SHARE = int(os.environ.get("NAGRAPH_CHAOS_PROGRAMS", "3"))
+SHARE = int(os.environ.get("NAGRAPH_CHAOS_PROGRAMS", "2"))
 
 
-@pytest.mark.parametrize("mode,backend", [*((m, "llvm") for m in MODES), *((m, "numpy") for m in SEEDS[:4])])
+@pytest.mark.parametrize("mode,backend", [*((m, "llvm") for m in MODES), *((m, "numpy") for m in SEEDS)])
 def test_small_programs(mode, backend):
     first = MODES.index(mode)
     for name in [[*PROGRAMS][(first + 2 * i) % len(PROGRAMS)] for i in range(SHARE)]:

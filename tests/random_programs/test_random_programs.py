@@ -35,7 +35,7 @@ from nagraph.testing.oracle import mismatch, run
 from nagraph.testing.workers import check_seeds, smallest
 
 #: Seeds checked here; each test takes a few.
-PROGRAMS, AT_ONCE = 60, 5
+PROGRAMS, AT_ONCE = 300, 5
 
 
 @pytest.mark.parametrize("first", range(0, PROGRAMS, AT_ONCE))
