@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from nagraph import choices, sanitizing
@@ -11,21 +11,10 @@ from nagraph.backends.llvm.code import LEAVE, Module
 from nagraph.backends.llvm.emit import Emitted
 from nagraph.backends.llvm.gemm import gemm_module
 from nagraph.backends.llvm.native import Library, object_code, publish
-from nagraph.backends.llvm.program import Function, Writer
 from nagraph.backends.llvm.runtime.pool import driver
 from nagraph.forks import Lock
 from nagraph.ir.types import DTYPES, DType
 from nagraph.thresholds import changed
-
-#: Functions by their key, and addresses of loaded kernels by their digest.
-_KNOWN: dict[str, Function] = {}
-_ADDRESSES: dict[str, int] = {}
-#: Code stays where it is up to the end of the process: programs hold its addresses.
-_LIBRARIES: list[Library] = []
-_LOCK = Lock()
-#: The matrix products that kernels call, and whether they are there.
-ROUTINES = {"gemm_f32": DTYPES["f32"], "gemm_f64": DTYPES["f64"]}
-_LOADED: set[str] = set()
 
 
 class Entry(NamedTuple):
@@ -36,6 +25,39 @@ class Entry(NamedTuple):
     code: bytes
 
 
+#: Writes a function of the given name into a module.
+Writer = Callable[[Module, str], Emitted]
+
+
+class Function(NamedTuple):
+    """A kernel's machine code: its key, the name of its file in the cache, how to launch it, its LLVM text."""
+
+    key: str
+    digest: str
+    emitted: Emitted
+    text: str
+
+    @property
+    def address(self) -> int:
+        """Where the code stands. Whoever asks first loads all that has been compiled up to then."""
+        with _LOCK:
+            if self.digest not in _ADDRESSES:
+                _load()
+            return _ADDRESSES[self.digest]
+
+
+#: Functions by their key, addresses of loaded kernels by their digest, and those that wait to be loaded.
+_KNOWN: dict[str, Function] = {}
+_ADDRESSES: dict[str, int] = {}
+_WAITING: dict[str, Entry] = {}
+#: Code stays where it is up to the end of the process: programs hold its addresses.
+_LIBRARIES: list[Library] = []
+_LOCK = Lock()
+#: The matrix products that kernels call, and whether they are there.
+ROUTINES = {"gemm_f32": DTYPES["f32"], "gemm_f64": DTYPES["f64"]}
+_LOADED: set[str] = set()
+
+
 def compiled(key: str, write: Writer, keep: bool = True) -> Function:
     """The machine code of what `write` emits, which must follow from the key and the choices alone; it is kept on disk if `keep`."""
     chosen = f"{choices.current()} {changed()} {'sanitized' if sanitizing.is_on() else ''}".strip()
@@ -44,22 +66,21 @@ def compiled(key: str, write: Writer, keep: bool = True) -> Function:
         if key not in _KNOWN:
             digest = cache.digest("kernel", key)
             entry = (_kept(digest) if keep else None) or _compile(digest, write, keep)
-            _load({digest: entry})
-            _KNOWN[key] = Function(key, digest, _ADDRESSES[digest], entry.emitted, entry.text)
+            _WAITING[digest] = entry
+            _KNOWN[key] = Function(key, digest, entry.emitted, entry.text)
         return _KNOWN[key]
 
 
 def addresses(digests: Sequence[str]) -> list[int] | None:
     """Where the kernels of these digests stand, loaded from the cache where need be; None if one is not there."""
     with _LOCK:
-        found: dict[str, Entry] = {}
         for digest in digests:
-            if digest not in _ADDRESSES:
+            if digest not in _ADDRESSES and digest not in _WAITING:
                 entry = _kept(digest)
                 if entry is None:
                     return None
-                found[digest] = entry
-        _load(found)
+                _WAITING[digest] = entry
+        _load()
         return [_ADDRESSES[d] for d in digests]
 
 
@@ -84,9 +105,9 @@ def _symbol(digest: str) -> str:
     return f"k{digest[:16]}"
 
 
-def _load(entries: dict[str, Entry]) -> None:
-    """Load those kernels that are not there yet, all in one library: one library each takes thrice as long."""
-    new = {digest: entry for digest, entry in entries.items() if digest not in _ADDRESSES}
+def _load() -> None:
+    """Load what waits, all in one library: one library each takes thrice as long."""
+    new = {digest: entry for digest, entry in _WAITING.items() if digest not in _ADDRESSES}
     if not new:
         return
     for entry in new.values():
@@ -98,6 +119,7 @@ def _load(entries: dict[str, Entry]) -> None:
     library = Library(entry.code for entry in new.values())
     _LIBRARIES.append(library)
     _ADDRESSES.update(zip(new, library.addresses(map(_symbol, new))))
+    _WAITING.clear()
 
 
 def _load_routine(name: str, dtype: DType) -> None:

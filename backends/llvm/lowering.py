@@ -10,8 +10,8 @@ import numpy as np
 from nagraph.backends.llvm import cache
 from nagraph.backends.llvm.addresses import array_at
 from nagraph.backends.llvm.emit import emit
-from nagraph.backends.llvm.functions import compiled
-from nagraph.backends.llvm.program import Commit, Decide, End, Function, Instruction, Jump, Launch, Loop, Phase, Point, Swap, Tell
+from nagraph.backends.llvm.functions import Function, compiled
+from nagraph.backends.llvm.program import Commit, Decide, End, Instruction, Jump, Launch, Loop, Phase, Point, Swap, Tell
 from nagraph.backends.llvm.sorting import emit_sort
 from nagraph.errors import MissingRuleError
 from nagraph.ir.builder import Builder

@@ -61,13 +61,18 @@ def _machine() -> llvm.TargetMachine:
     return _target().create_target_machine(cpu=name, features=features, opt=2, jit=True)
 
 
+@functools.cache
+def _generator() -> llvm.TargetMachine:
+    """The machine that generates all code: what it works out of the CPU's features takes longer than a small kernel."""
+    return _machine()
+
+
 def object_code(text: str) -> bytes:
     """LLVM text as object code for this CPU, by code generation alone."""
     with _LOCK:
         module = llvm.parse_assembly(text)
         module.verify()
-        machine = _machine()
-        made: bytes = machine.emit_object(module)
+        made: bytes = _generator().emit_object(module)
         return made
 
 
@@ -75,7 +80,7 @@ def assembly(text: str) -> str:
     """LLVM text as assembly for this CPU."""
     with _LOCK:
         module = llvm.parse_assembly(text)
-        shown: str = _machine().emit_assembly(module)
+        shown: str = _generator().emit_assembly(module)
         return shown
 
 

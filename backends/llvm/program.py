@@ -5,20 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from nagraph.backends.llvm.code import Module
-from nagraph.backends.llvm.emit import Emitted
+from nagraph.backends.llvm.functions import Function
 from nagraph.ir.graph import Node
 from nagraph.kernel.form import Kernel
-
-
-class Function(NamedTuple):
-    """A kernel's machine code: its key, the name of its file in the cache, its address, how to launch it, its LLVM text."""
-
-    key: str
-    digest: str
-    address: int
-    emitted: Emitted
-    text: str
 
 
 class Launch(NamedTuple):
@@ -94,6 +83,3 @@ class Tell(NamedTuple):
 
 
 Instruction = Phase | Point | Swap | Loop | End | Decide | Jump | Commit | Tell
-
-#: Writes a function of the given name into a module.
-Writer = Callable[[Module, str], Emitted]

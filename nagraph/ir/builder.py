@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from nagraph.errors import LeakedTracerError, NagraphError, TracerError
@@ -104,15 +103,9 @@ class Builder:
         self.nodes.append(Node(Constant.number(value, dtype), (), (made,), location))
         return made
 
-    @contextmanager
-    def at(self, location: Location | None) -> Iterator[None]:
-        """Nodes emitted inside carry `location` rather than the caller's line."""
-        before = self._location, self._fixed
-        self._location, self._fixed = location, True
-        try:
-            yield
-        finally:
-            self._location, self._fixed = before
+    def at(self, location: Location | None) -> _At:
+        """A context in which nodes carry `location` rather than the caller's line."""
+        return _At(self, location)
 
     def inline(self, graph: Graph, operands: Sequence[Value]) -> list[Value]:
         """Emit the nodes of `graph` on `operands`; the values of its outputs. Nodes without a line of their own get that of `at`."""
@@ -130,6 +123,22 @@ class Builder:
 
     def graph(self, name: str, outputs: Sequence[Value]) -> Graph:
         return Graph(name, self.inputs, self.nodes, [self.accept(v) for v in outputs])
+
+
+class _At:
+    """A builder's place for the nodes to come; a class, since passes enter one for every node."""
+
+    __slots__ = ("builder", "location", "before")
+
+    def __init__(self, builder: Builder, location: Location | None):
+        self.builder, self.location = builder, location
+
+    def __enter__(self) -> None:
+        self.before = self.builder._location, self.builder._fixed
+        self.builder._location, self.builder._fixed = self.location, True
+
+    def __exit__(self, *exc: object) -> None:
+        self.builder._location, self.builder._fixed = self.before
 
 
 def active() -> Builder | None:
