@@ -84,7 +84,11 @@ class Op:
         """The results' types by those of operands; one dict for all equal ops, but for those that hold graphs or arrays."""
         if not self.small:
             return {}
-        found = _INFERRED.get(self._key)
+        try:
+            found = _INFERRED.get(self._key)
+        except TypeError:
+            shown = ", ".join(f"{name}={value!r:.60}" for name, value in self.attributes().items())
+            raise TypeRuleError(f"{self.name}: attributes must be hashable (tuples in place of lists), got {shown}") from None
         if found is None:
             found = {}
             keep(_INFERRED, self._key, found)

@@ -133,7 +133,7 @@ class Elementwise(Primitive):
     def _learn(self, kinds: tuple[Any, ...], operands: tuple[Operand, ...], ready: tuple[Operand, ...], result: Any) -> None:
         """Keep what follows if promotion leaves all values as they are, and makes of numbers what they meet."""
         values = [isinstance(k, TensorType) for k in kinds]
-        if not any(values) or not all(v or k in WEAK and i not in self.separate for i, (v, k) in enumerate(zip(values, kinds))):
+        if not any(values) or not all(v or k in WEAK for v, k in zip(values, kinds)):
             return
         dtype = next(o.dtype for i, o in enumerate(ready) if i not in self.separate)
         if dtype in FLOATS and all([r is o if v else r.dtype == dtype for v, o, r in zip(values, operands, ready)]):
