@@ -194,6 +194,7 @@ class Power(Binary):
 
     def samples(self, rng: np.random.Generator) -> Any:
         yield rng.uniform(0.5, 2.0, size=(3, 4)), rng.normal(size=(4,))
+        yield rng.uniform(0.5, 2.0, size=(3, 1)), np.array([0.0, 1.0, 2.0])
         yield np.arange(1, 7), np.array(2)
 
     def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
