@@ -57,15 +57,14 @@ def vmap(fn: Fn, in_axes: Any = 0, out_axes: int = 0) -> Fn:
 def grad(fn: Fn) -> Fn:
     """The derivative of a sum of analytic functions of single elements, by a step along the imaginary axis.
 
-    A step for all elements at once: so each element of the result must follow from the element at its place alone.
+    A step for all elements at once: so each element of the result must follow from the element at its place alone. In float32 the
+    steps between are rounded to that width, as in whatever is held against it.
     """
 
     def derivative(x: Array) -> Array:
-        wide = np.asarray(x, np.float64)
-        step = 1e-150
-        total = [fn_element for fn_element in np.ravel(np.vectorize(lambda v: np.imag(fn(np.asarray(v + 1j * step))) / step,
-                                                                    otypes=[np.float64])(wide))]
-        return np.reshape(np.asarray(total), np.shape(x)).astype(np.asarray(x).dtype)
+        width, step = (np.complex64, 1e-20) if x.dtype == np.float32 else (np.complex128, 1e-150)
+        found = [np.imag(fn(np.full_like(x, v + 1j * step, dtype=width, shape=()))) / step for v in np.ravel(np.asarray(x, np.float64))]
+        return np.asarray(found, np.float64).reshape(x.shape).astype(x.dtype)
 
     return derivative
 
