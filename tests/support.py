@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import signal
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -133,3 +135,9 @@ def within(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def forget_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Know of no compiled kernels for the length of a test, as another process would not."""
+    monkeypatch.setattr("nagraph.backends.llvm.functions._KNOWN", collections.OrderedDict())
+    monkeypatch.setattr("nagraph.backends.llvm.functions._CODES", weakref.WeakValueDictionary())

@@ -13,6 +13,7 @@ from nagraph.kernel.lower import NotRowLocal
 from nagraph.ops.base import Elementwise
 from nagraph.ops.control import Scan
 from nagraph.pipeline import KERNELS, MODULES, Pipeline, load
+from tests.support import forget_kernels
 
 X = np.linspace(-1, 1, 12, dtype="f").reshape(3, 4)
 
@@ -32,7 +33,7 @@ def lenient(monkeypatch, tmp_path):
     monkeypatch.setenv("NAGRAPH_STRICT", "0")
     monkeypatch.setenv("NAGRAPH_CACHE", "off")
     monkeypatch.setattr("nagraph.retreat.tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("nagraph.backends.llvm.functions._KNOWN", {})
+    forget_kernels(monkeypatch)
 
 
 def broken(*_, **__):

@@ -136,7 +136,7 @@ class Executable:
             return "\n\n".join(dict.fromkeys(map(str, self.kernels)))
         if form not in ("llvm", "asm"):
             raise SignatureError(f"there is no source {form!r}; there is kernel, llvm and asm")
-        texts = (f.text for f in self.program.functions.values())
+        texts = (f.code.text for f in self.program.functions.values())
         return "\n\n".join(texts if form == "llvm" else map(assembly, texts))
 
     def profile(self, *arrays: Any, repeats: int = 5) -> Profile:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.backends.llvm import cache
-from nagraph.backends.llvm.functions import addresses
+from nagraph.backends.llvm.functions import codes
 from nagraph.backends.llvm.lowering import Lowered, Place
 from nagraph.backends.llvm.program import Tell
 from nagraph.backends.llvm.runtime.assembler import launch_words
@@ -67,7 +67,7 @@ def store(key: str, image: Image, lowered: Lowered) -> None:
     if any(isinstance(i, Tell) for i in lowered.instructions):
         return
     functions = list(lowered.functions.values())
-    numbers = {f.address: n for n, f in enumerate(functions)}
+    numbers = {f.code.address: n for n, f in enumerate(functions)}
     words = image.program.code.copy()
     at = launch_words(words)
     words[at] = [numbers[int(w)] for w in words[at]]
@@ -83,13 +83,13 @@ def load(key: str) -> Image | None:
     if found is None:
         return None
     about, data = found
-    kernels = addresses(about["kernels"])
+    kernels = codes(about["kernels"])
     if kernels is None:
         return None
     words = np.frombuffer(data, np.int64, about["words"]).copy()
     at = launch_words(words)
-    words[at] = [kernels[n] for n in words[at]]
-    program = Program(words, len(about["table"]), about["scratch"])
+    words[at] = [kernels[n].address for n in words[at]]
+    program = Program(words, len(about["table"]), about["scratch"], kernels)
     constants = _arrays(data, words.nbytes, about["constants"])
     return Image(program, tuple(Place(*p) for p in about["table"]), constants, about["arena"])
 

@@ -101,9 +101,6 @@ class Library:
             raise KeyError(name)
         return found
 
-    def addresses(self, names: Iterable[str]) -> list[int]:
-        return [self.address(n) for n in names]
-
 
 def publish(name: str, address: int) -> None:
     """Let code that is loaded from now on call a function by its name."""

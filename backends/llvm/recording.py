@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from nagraph.backends.llvm.native import Library, object_code
+from nagraph.backends.llvm.loading import Code
+from nagraph.backends.llvm.native import object_code
 from nagraph.backends.llvm.program import Instruction, Launch, Phase
 from nagraph.backends.llvm.runtime.encoding import encoded
 from nagraph.backends.llvm.runtime.layout import expand
@@ -66,9 +67,9 @@ out:
 
 
 @functools.cache
-def _recorder() -> tuple[Library, int]:
-    library = Library([object_code(expand(NOW + RECORDER))])
-    return library, library.address("recorder")
+def _recorder() -> Code:
+    text = expand(NOW + RECORDER)
+    return Code("recorder", text, object_code(text))
 
 
 @dataclass(frozen=True)
@@ -130,15 +131,15 @@ def _names() -> dict[int, str]:
 
 def _recorded(program: Sequence[Instruction], log: int) -> list[Instruction]:
     """The program with the recorder in the place of each kernel."""
-    _, address = _recorder()
+    recorder = _recorder()
     found: list[Instruction] = []
     count = 0
 
     def recorded(launch: Launch) -> Launch:
         nonlocal count
-        slots = (log, count, launch.function.address, *launch.slots)
+        slots = (log, count, launch.function.code.address, *launch.slots)
         count += 1
-        return launch._replace(function=launch.function._replace(address=address), slots=slots)
+        return launch._replace(function=launch.function._replace(code=recorder), slots=slots)
 
     for i in program:
         found.append(Phase(tuple(map(recorded, i.launches))) if isinstance(i, Phase) else i)

@@ -27,7 +27,8 @@ def grain(launch: Launch) -> int:
 def encoded(program: Sequence[Instruction], slots: int, scratch_nbytes: int) -> Program:
     """The program, ready to run on a table of so many slots."""
     a = encode(program)
-    return Program(a.code(), slots, scratch_nbytes, a.functions)
+    kernels = [launch.function.code for i in program if isinstance(i, Phase) for launch in i.launches]
+    return Program(a.code(), slots, scratch_nbytes, (a.functions, kernels))
 
 
 def encode(program: Sequence[Instruction]) -> Assembler:
@@ -41,7 +42,7 @@ def encode(program: Sequence[Instruction]) -> Assembler:
             a.place(labels[n])
         match i:
             case Phase(launches=launches):
-                a.phase(*(assembler.Launch(x.function.address, x.function.emitted.units, grain(x), x.slots) for x in launches))
+                a.phase(*(assembler.Launch(x.function.code.address, x.function.emitted.units, grain(x), x.slots) for x in launches))
                 chained += sum(x.function.emitted.units * x.function.emitted.unit_ns for x in launches)
                 if chained > LONGEST_NS:
                     a.unchain()

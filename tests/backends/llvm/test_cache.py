@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from nagraph.backends.llvm import cache, functions
+from tests.support import forget_kernels
 
 ABOUT, DATA = {"units": 3, "text": "define void @f() { ret void }"}, bytes(range(256)) * 5
 NAME = "0123"
@@ -108,10 +109,8 @@ def test_kernels_of_another_program_are_not_compiled_again(folder, monkeypatch):
 
     graph = ng.trace(lambda x: np.exp(x) * 3.25, ng.spec((5, 7), "f8"))
     x = np.linspace(0, 1, 35).reshape(5, 7)
-    for known in ("_KNOWN", "_ADDRESSES"):
-        monkeypatch.setattr(functions, known, {})
+    forget_kernels(monkeypatch)
     first = compile(graph)(x)
-    for known in ("_KNOWN", "_ADDRESSES"):
-        monkeypatch.setattr(functions, known, {})
+    forget_kernels(monkeypatch)
     monkeypatch.setattr(functions, "object_code", lambda text: pytest.fail("compiled again"))
     np.testing.assert_array_equal(compile(graph)(x)[0], first[0])

@@ -11,7 +11,7 @@ import pytest
 
 import nagraph as ng
 from nagraph.backends.llvm import cache, functions
-from tests.support import within
+from tests.support import forget_kernels, within
 
 X = np.linspace(-1, 1, 60, dtype=np.float32).reshape(5, 12)
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the folder is set as Linux has it")
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the folder is s
 def made(count: int = 1):
     """Executables of programs that share some kernels; nothing of them is known to this process."""
     functions._KNOWN.clear()
-    functions._ADDRESSES.clear()
+    functions._CODES.clear()
     return [ng.jit(lambda x, c=c: np.tanh(x @ x.T) * c + np.exp(x).sum(), backend="llvm").lower(X).executable for c in range(1, count + 1)]
 
 
@@ -28,8 +28,7 @@ def made(count: int = 1):
 def folder(tmp_path, monkeypatch):
     """An own folder, in which nobody waits for long, and an own memory of what is compiled."""
     monkeypatch.setattr(cache, "folder", lambda: tmp_path / "compiled")
-    for known in ("_KNOWN", "_ADDRESSES"):
-        monkeypatch.setattr(functions, known, {})
+    forget_kernels(monkeypatch)
     with within(100):
         yield tmp_path / "compiled"
 

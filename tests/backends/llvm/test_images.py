@@ -12,6 +12,7 @@ from nagraph.backends.llvm import cache, functions
 from nagraph.ir.op import op
 from nagraph.ir.types import FLOATS
 from nagraph.ops.base import Elementwise
+from tests.support import forget_kernels
 
 X = np.linspace(-1, 1, 60, dtype=np.float32).reshape(5, 12)
 TABLE = np.arange(144, dtype=np.float32).reshape(12, 12) / 100
@@ -35,8 +36,7 @@ def forget(monkeypatch):
     """Forget what this process knows of compiled kernels, as another process would not know it."""
 
     def forgotten():
-        for known in ("_KNOWN", "_ADDRESSES"):
-            monkeypatch.setattr(functions, known, {})
+        forget_kernels(monkeypatch)
 
     forgotten()
     return forgotten
