@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -342,14 +343,29 @@ class Erfc(_InBlocks):
         return (exp(-square(x)) * (-2 / math.sqrt(math.pi)),)
 
 
-@op
-class Sigmoid(Transcendental):
-    """y = 1 / (1 + e⁻ˣ)."""
+class InSteps(Transcendental):
+    """A function that NumPy computes in several steps, with one array beside the result: y may be x itself."""
+
+    @staticmethod
+    @abstractmethod
+    def _compute(x: Array, y: Array, aside: Array) -> None:
+        """y = f(x)."""
 
     def reference(self, x: Array) -> Array:
-        y, total = np.empty_like(x), np.empty_like(x)
-        self._compute(x, y, total)
+        y, aside = np.empty_like(x), np.empty_like(x)
+        self._compute(x, y, aside)
         return y
+
+    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
+        return super().into(operands, results) if results[0].dtype in NARROW_FLOATS else self._compute
+
+    def scratch(self, *operands: TensorType) -> tuple[TensorType, ...]:
+        return () if operands[0].dtype in NARROW_FLOATS else operands
+
+
+@op
+class Sigmoid(InSteps):
+    """y = 1 / (1 + e⁻ˣ)."""
 
     @staticmethod
     def _compute(x: Array, y: Array, total: Array) -> None:
@@ -363,27 +379,16 @@ class Sigmoid(Transcendental):
         np.add(total, 1, total)
         np.divide(y, total, y)
 
-    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
-        return super().into(operands, results) if results[0].dtype in NARROW_FLOATS else self._compute
-
-    def scratch(self, *operands: TensorType) -> tuple[TensorType, ...]:
-        return () if operands[0].dtype in NARROW_FLOATS else operands
-
     def partials(self, y: Value, x: Value) -> tuple[Any]:
         return (y * (1 - y),)
 
 
 @op
-class Softplus(Transcendental):
+class Softplus(InSteps):
     """y = ln(1 + eˣ), without overflow: max(x, 0) + ln(1 + e^-|x|). Its slope is the sigmoid, smooth at 0 as well."""
 
     per_element = Cost(flops=1, transcendental=2)
     weight = 20
-
-    def reference(self, x: Array) -> Array:
-        y, small = np.empty_like(x), np.empty_like(x)
-        self._compute(x, y, small)
-        return y
 
     @staticmethod
     def _compute(x: Array, y: Array, small: Array) -> None:
@@ -394,12 +399,6 @@ class Softplus(Transcendental):
         np.log1p(small, small)
         np.maximum(x, 0, out=y)
         np.add(y, small, y)
-
-    def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
-        return super().into(operands, results) if results[0].dtype in NARROW_FLOATS else self._compute
-
-    def scratch(self, *operands: TensorType) -> tuple[TensorType, ...]:
-        return () if operands[0].dtype in NARROW_FLOATS else operands
 
     def partials(self, y: Value, x: Value) -> tuple[Any]:
         return (sigmoid(x),)
