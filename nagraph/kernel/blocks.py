@@ -69,8 +69,10 @@ def _blocks(kernel: Kernel, classes: Classes, place: Place, held: Triangle) -> B
     row_tiles, sums, when = {}, set(), []
     late: set[int] = set()  # tiles that are whole when all blocks are done
     for tile in range(len(kernel.tiles)):
-        step = classes.step(tile, place)
-        if step is not None:
+        steps = classes.steps(tile, place)
+        if len(steps) > 1:  # what a block reads of it another one makes
+            return None
+        for step in steps:
             if step * extent != kernel.tiles[tile].size:
                 return None
             row_tiles[tile] = step

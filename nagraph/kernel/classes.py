@@ -62,10 +62,10 @@ class Classes:
             found.append(axes[0] if axes else None)
         return found
 
-    def step(self, tile: int, place: Place) -> int | None:
-        """The step of the tile's dimension that belongs to the class of a place; None if it has none."""
-        steps = {s for a in self.accesses if a.tile == tile for _, s in a.index.terms if self._find(("tile", tile, s)) == self._find(place)}
-        return steps.pop() if len(steps) == 1 else None
+    def steps(self, tile: int, place: Place) -> set[int]:
+        """The steps at which a tile is walked along the class of a place: none if it does not depend on it, several if it is
+        read at one place and written at another, as a tile is of which one reader goes backwards."""
+        return {s for a in self.accesses if a.tile == tile for _, s in a.index.terms if self._find(("tile", tile, s)) == self._find(place)}
 
 
 def reach(kernel: Kernel, body: tuple[Instruction, ...], access: Access, without: int) -> tuple[int, int] | None:
