@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Callable
 
-from tests.oracles.record import Oracle
+from tests.oracles.record import Oracle, Outcome
 
 
 def _torch() -> Oracle:
@@ -26,3 +28,15 @@ def _array_api() -> Oracle:
 
 
 ORACLES: dict[str, Callable[[], Oracle]] = {"torch": _torch, "jax": _jax, "array-api": _array_api}
+
+
+@functools.cache
+def oracle_of(name: str) -> Oracle:
+    """The oracle of this process."""
+    return ORACLES[name]()
+
+
+def ask(name: str, entry: str, what: str, cut: bool) -> tuple[Outcome, float]:
+    """The outcome of a check, and how many seconds it took."""
+    start = time.perf_counter()
+    return oracle_of(name).check(entry, what, cut=cut), time.perf_counter() - start
