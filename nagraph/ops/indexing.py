@@ -15,7 +15,7 @@ import numpy as np
 from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, op
-from nagraph.ir.types import DTYPES, INTEGERS, TensorType
+from nagraph.ir.types import DTYPES, INTEGERS, TensorType, type_of
 from nagraph.ops.base import (
     NARROW_FLOATS,
     Linear,
@@ -56,14 +56,14 @@ def gathered_shape(name: str, axes: Axes, x: TensorType, indices: Sequence[Tenso
         raise TypeRuleError(f"{name}: axes {axes} must be increasing and within x {x}")
     if len(indices) != len(axes):
         raise TypeRuleError(f"{name}: {len(axes)} axes {axes} take as many index operands, got {len(indices)}")
+    rest = tuple(x.shape[a] for a in range(x.rank) if a not in axes)
     for axis, i in zip(axes, indices):
         if i.dtype not in INTEGERS:
             raise TypeRuleError(f"{name}: index of axis {axis} is {i}; indices have an integer dtype")
         if i.shape != indices[0].shape:
             raise TypeRuleError(f"{name}: indices differ in shape: {indices[0]} and {i}; broadcast them first")
-        if not x.shape[axis] and i.size:
+        if not x.shape[axis] and i.size and all(rest):
             raise TypeRuleError(f"{name}: axis {axis} of x {x} is empty, so it has no element for indices {i}")
-    rest = tuple(x.shape[a] for a in range(x.rank) if a not in axes)
     return rest[: axes[0]] + indices[0].shape + rest[axes[0]:]
 
 
@@ -108,9 +108,11 @@ class Gather(Linear):
     def reference(self, *operands: Array) -> Array:
         x, *indices = operands
         found = [position(i, x.shape[a]) for i, a in zip(indices, self.axes)]
+        rest = tuple(a for a in range(x.ndim) if a not in self.axes)
+        if not all(x.shape[a] for a in rest):  # no element is asked for, be there places or not
+            return np.empty(gathered_shape(self.name, self.axes, type_of(x), [type_of(i) for i in indices]), x.dtype)
         if len(found) == 1:
             return np.take(x, found[0], axis=self.axes[0])
-        rest = tuple(a for a in range(x.ndim) if a not in self.axes)
         y = x.transpose(self.axes + rest)[tuple(found)]
         return y.transpose(to_front(y.ndim, self.axes, 0, found[0].ndim))
 
@@ -205,6 +207,8 @@ class Scatter(Primitive):
         for i, n in zip(indices, sizes):
             places = places * n + position(i, n)
         width = math.prod(y.shape[len(self.axes):])
+        if not width:
+            return
         rows = y.reshape(math.prod(sizes), width)
         new, ordered, reduced = (a.reshape(places.size, width) for a in (updates, ordered, reduced))
         _combine(rows, new, ordered, reduced, places.reshape(-1), self.mode)

@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+#: The step along the imaginary axis by which derivatives are taken: the imaginary part of a value is its slope times that.
+STEP = 1e-150
+
 
 class Noisy(np.ndarray[Any, Any]):
     """An array whose universal functions, and theirs in turn, give results off by up to `width` of their size, at random."""
@@ -37,5 +40,8 @@ class Noisy(np.ndarray[Any, Any]):
         if self.rng is None:
             return found
         if found.dtype.kind in "fc":
-            found = np.asarray(found * (1 + self.width * self.rng.uniform(-1, 1, found.shape)))
+            exact = found
+            found = np.asarray(exact * (1 + self.width * self.rng.uniform(-1, 1, exact.shape)))
+            if exact.dtype.kind == "c":  # slopes are made of values that are rounded, as that of tanh is, 1 - y²
+                found = np.asarray(found + 1j * STEP * self.width * self.rng.uniform(-1, 1, exact.shape) * np.abs(exact.real))
         return Noisy.of(found, self.width, self.rng)

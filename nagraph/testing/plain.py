@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from nagraph.testing.noise import STEP
+
 Array = Any
 Fn = Callable[..., Any]
 
@@ -62,7 +64,7 @@ def grad(fn: Fn) -> Fn:
     """
 
     def derivative(x: Array) -> Array:
-        width, step = (np.complex64, 1e-20) if x.dtype == np.float32 else (np.complex128, 1e-150)
+        width, step = (np.complex64, 1e-20) if x.dtype == np.float32 else (np.complex128, STEP)
         found = [np.imag(fn(np.full_like(x, v + 1j * step, dtype=width, shape=()))) / step for v in np.ravel(np.asarray(x, np.float64))]
         return np.asarray(found, np.float64).reshape(x.shape).astype(x.dtype)
 

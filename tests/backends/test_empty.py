@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import nagraph as ng
+from nagraph.errors import TypeRuleError
 
 
 def programs():
@@ -103,3 +104,25 @@ def test_composites_over_nothing(name):
         np.testing.assert_array_equal(run(x), expected)
     for backend in ("llvm", "numpy"):
         assert ng.jit(ng.grad(lambda x: f(x).sum()), backend=backend)(x).shape == x.shape
+
+
+@pytest.mark.parametrize("backend", ["numpy", "llvm"])
+@pytest.mark.parametrize("shape, axis", [((1, 0, 0), -1), ((0, 3, 0), 2), ((0, 3), 1), ((0,), 0), ((2, 0), 1), ((0, 2), 0),
+                                         ((3, 0), 0)])
+def test_elements_of_an_empty_axis(shape, axis, backend):
+    """Allowed where the result has no elements, as in NumPy; so are their derivatives."""
+    x, i = np.zeros(shape), np.array([0, 1])
+
+    def fn(x, i):
+        return np.take(x, i, axis=axis) * 2
+
+    try:
+        expected = fn(x, i)
+    except IndexError:
+        with pytest.raises(TypeRuleError, match="is empty"):
+            ng.jit(fn, backend=backend)(x, i)
+        return
+    assert ng.jit(fn, backend=backend)(x, i).shape == expected.shape
+    gradient = ng.jit(ng.grad(lambda x, i: fn(x, i).sum()), backend=backend)(x, i)
+    assert gradient.shape == shape
+    assert ng.jit(ng.vmap(fn, in_axes=(0, None)), backend=backend)(np.zeros((2, *shape)), i).shape == (2, *expected.shape)
