@@ -8,7 +8,7 @@
         print(failure)
 
 For an op, a pass or a backend of your own: `random_program(seed, rules=[*RULES, mine])` makes programs with its statements,
-`check(program, [jitted("with my pass", passes="simplify,mine,dce")])` runs them through it. `python -m nagraph.testing` checks
+`check(program, [jitted("with my pass", passes="simplify,mine,dce")])` runs them through it. `nagraph fuzz` checks
 thousands, and goes on where it stopped.
 """
 
