@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from typing import NamedTuple
 
 from nagraph.backends.llvm import cache
 from nagraph.backends.llvm.code import LEAVE
@@ -24,22 +25,27 @@ class Code:
     Whoever calls the address holds the code: its library goes with the last of those that were loaded together.
     """
 
-    __slots__ = ("symbol", "text", "_content", "_library", "_address", "__weakref__")
+    __slots__ = ("symbol", "text", "_at", "__weakref__")
 
     def __init__(self, symbol: str, text: str, content: bytes):
-        self.symbol, self.text, self._content = symbol, text, content
-        self._library: Library | None = None
-        self._address = 0
+        self.symbol, self.text = symbol, text
+        # One attribute, so that it is either waiting or loaded: a fork or Ctrl-C may come between any two steps.
+        self._at: bytes | _Loaded = content
         with _LOCK:
             _WAITING.append(weakref.ref(self))
 
     @property
     def address(self) -> int:
-        if self._library is None:
+        if isinstance(self._at, bytes):
             with _LOCK:
-                if self._library is None:
-                    _load()
-        return self._address
+                _load()
+        assert isinstance(self._at, _Loaded)
+        return self._at.address
+
+
+class _Loaded(NamedTuple):
+    library: Library
+    address: int
 
 
 _WAITING: list[weakref.ref[Code]] = []
@@ -47,16 +53,17 @@ _WAITING: list[weakref.ref[Code]] = []
 
 def _load() -> None:
     """Load what waits, all in one library: one library each takes thrice as long, and a process may not have that many."""
-    new = [code for one in _WAITING if (code := one()) is not None]
+    new = {code: code._at for one in _WAITING if (code := one()) is not None and isinstance(code._at, bytes)}
     for code in new:
         if f"@{LEAVE}(" in code.text:
             driver()  # which defines it
         for routine, dtype in ROUTINES.items():
             if routine not in _STANDING and f"@{routine}(" in code.text:
                 _load_routine(routine, dtype)
-    library = Library({code.symbol: code._content for code in new}.values())
-    for code in new:
-        code._address, code._content, code._library = library.address(code.symbol), b"", library
+    if new:
+        library = Library({code.symbol: content for code, content in new.items()}.values())
+        for code in new:
+            code._at = _Loaded(library, library.address(code.symbol))
     _WAITING.clear()
 
 

@@ -1,6 +1,8 @@
 """Machine code in memory: loaded together, and given back with the last program that calls it."""
 
+import ctypes
 import gc
+import sys
 import threading
 
 import numpy as np
@@ -75,3 +77,48 @@ def test_programs_come_and_go_in_threads(libraries):
     for t in threads:
         t.join()
     assert not wrong
+
+
+CODE = """
+define i64 @answer() {
+  ret i64 42
+}
+"""
+
+
+def interrupted(step: int, call):
+    """The call, ended by Ctrl-C at that step of Python's within loading.py. Gives whether it had that many."""
+    left = step
+
+    def trace(frame, event, argument):
+        nonlocal left
+        if frame.f_code.co_filename != loading.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def test_loading_ends_at_any_step():
+    """By Ctrl-C, or for a forked child since another thread was loading: what is asked for afterwards is there."""
+    content, step = native.object_code(CODE), 0
+    answered = 0
+    while step == answered:
+        step += 1
+        codes = [loading.Code("answer", CODE, content) for _ in range(2)]
+        answered += interrupted(step, lambda codes=codes: codes[0].address)
+        assert [ctypes.CFUNCTYPE(ctypes.c_int64)(code.address)() for code in reversed(codes)] == [42, 42]
+    assert step > 50
