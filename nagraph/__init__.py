@@ -17,11 +17,11 @@ __version__ = "0.1.0"
 
 #: Each public name and the module that defines it.
 _NAMES = {
-    **dict.fromkeys(("jit", "compile", "Executable"), "compiler"),
-    **dict.fromkeys(("trace", "Tracer"), "tracing"),
+    **dict.fromkeys(("jit", "compile", "Executable"), "compiler.jitted"),
+    **dict.fromkeys(("trace", "Tracer"), "tracing.tracer"),
     **dict.fromkeys(("grad", "value_and_grad", "vjp", "jvp", "hvp", "jacobian", "hessian", "vmap", "stop_gradient",
-                     "custom_vjp", "checkpoint", "composite", "eval_shape"), "transforms"),
-    **dict.fromkeys(("cond", "scan", "while_loop"), "flow"),
+                     "custom_vjp", "checkpoint", "composite", "eval_shape"), "transforms.api"),
+    **dict.fromkeys(("cond", "scan", "while_loop"), "transforms.flow"),
     **dict.fromkeys(("Graph", "Node", "Value"), "ir.graph"),
     **dict.fromkeys(("spec", "TensorType", "bfloat16"), "ir.types"),
     "Array": "ir.op",

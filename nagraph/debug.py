@@ -13,7 +13,7 @@ from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.location import Location
 from nagraph.ops.region import Call, DebugPrint, interpret
-from nagraph.tracing import trace
+from nagraph.tracing.tracer import trace
 
 
 def print(text: str, x: Any) -> Any:  # noqa: A001 - the contract's name

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nagraph.autodiff import pullback, pushforward, vjp_graph
 from nagraph.ir.builder import build
 from nagraph.ir.graph import Graph
 from nagraph.ir.op import Op
 from nagraph.ir.types import is_float, type_of
 from nagraph.ops.base import as_array
 from nagraph.ops.region import interpret
+from nagraph.transforms.reverse import pullback, pushforward, vjp_graph
 
 
 def evaluate(graph: Graph, *arrays: Any) -> tuple[np.ndarray, ...]:
@@ -103,7 +103,7 @@ def check_graph_derivatives(graph: Graph, arrays: Sequence[np.ndarray], rtol: fl
 
 def check_batching(op: Op, operands: Sequence[Any], size: int = 3, seed: int = 0, rtol: float = 1e-12) -> None:
     """The batching rule against a loop, for every choice of batched operands (up to 3 operands, else all batched)."""
-    from nagraph.batching import batch_graph
+    from nagraph.transforms.batching import batch_graph
 
     rng = np.random.default_rng(seed)
     arrays = [as_array(x) for x in operands]

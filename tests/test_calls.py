@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import nagraph as ng
 from nagraph import tree
-from nagraph.compiler import BACKENDS
+from nagraph.compiler.flattening import taker
+from nagraph.compiler.jitted import BACKENDS
 from nagraph.errors import SignatureError, TreeError
-from nagraph.flattening import taker
 
 
 class Pair(NamedTuple):

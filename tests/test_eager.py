@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph import eager
 from nagraph.errors import LabelError
+from nagraph.transforms import eager
 
 X = np.linspace(-1, 1, 40)
 OLD, NEW = np.linspace(1, 2, 40), np.cos(np.arange(40.0))

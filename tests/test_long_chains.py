@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.autodiff import grad_graph, vjp_graph
-from nagraph.batching import batch_graph
 from nagraph.ir import Graph, build, spec
 from nagraph.ops.control import Scan, jvp_graph
 from nagraph.ops.region import Call, interpret
 from nagraph.pipeline import default
+from nagraph.transforms.batching import batch_graph
+from nagraph.transforms.reverse import grad_graph, vjp_graph
 
 NODES = 40_000
 X = np.array([-0.5, 0.25, 1.0])

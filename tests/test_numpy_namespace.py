@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.protocols import _NAMES, _parameters
+from nagraph.tracing.protocols import _NAMES, _parameters
 
 RNG = np.random.default_rng(0)
 F64 = RNG.normal(size=(3, 4))

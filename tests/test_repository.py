@@ -41,36 +41,39 @@ RULES: dict[str, tuple[str, ...]] = {
     "tree": ("ir",),
     "numpy": ("ir", "ops"),
     "random": ("ops",),
-    "debug": ("ir", "ops", "tree", "tracing"),
+    "debug": ("ir", "ops", "tree", "tracing.tracer"),
     "storage": ("ir", "tree", "files"),
-    "narrowing": ("ir", "ops"),
-    "autodiff": ("ir", "ops", "narrowing"),
-    "batching": ("ir",),
-    "protocols": ("ir",),
-    "tracing": ("ir", "ops", "tree", "protocols", "numpy"),
-    "eager": ("ir", "ops", "tree", "tracing", "signature", "choices", "forks"),
-    "transforms": ("ir", "ops", "tree", "tracing", "autodiff", "batching", "eager"),
-    "flow": ("ir", "ops", "tree", "tracing", "transforms"),
+    "transforms.narrowing": ("ir", "ops"),
+    "transforms.reverse": ("ir", "ops", "transforms.narrowing"),
+    "transforms.batching": ("ir",),
+    "tracing": (),
+    "transforms": (),
+    "compiler": (),
+    "tracing.protocols": ("ir",),
+    "tracing.tracer": ("ir", "ops", "tree", "tracing.protocols", "numpy"),
+    "transforms.eager": ("ir", "ops", "tree", "tracing.tracer", "compiler.signature", "choices", "forks"),
+    "transforms.api": ("ir", "ops", "tree", "tracing.tracer", "transforms.reverse", "transforms.batching", "transforms.eager"),
+    "transforms.flow": ("ir", "ops", "tree", "tracing.tracer", "transforms.api"),
     "rewrite": ("ir", "ops"),
     "pipeline": ("ir",),
     "thresholds": (),
     "kernel": ("ir", "ops"),
     "kernel.functions": ("ir",),
     "plan": ("ir", "ops", "kernel"),
-    "passes": ("ir", "ops", "narrowing", "rewrite", "kernel", "plan", "pipeline"),
+    "passes": ("ir", "ops", "transforms.narrowing", "rewrite", "kernel", "plan", "pipeline"),
     "backends": ("ir", "ops", "kernel", "plan", "thresholds", "files", "forks"),
-    "signature": ("ir", "tree", "tracing"),
-    "flattening": ("tree",),
-    "shortcut": ("tree", "signature", "flattening"),
-    "donation": ("ir", "tree", "signature"),
-    "retreat": ("ir",),
-    "compiler": ("ir", "tree", "tracing", "signature", "shortcut", "donation", "backends", "forks"),
+    "compiler.signature": ("ir", "tree", "tracing.tracer"),
+    "compiler.flattening": ("tree",),
+    "compiler.fast_path": ("tree", "compiler.signature", "compiler.flattening"),
+    "compiler.donation": ("ir", "tree", "compiler.signature"),
+    "compiler.retreat": ("ir",),
+    "compiler.jitted": ("ir", "tree", "tracing.tracer", "backends", "forks"),
     "cli": ("", "backends", "files"),
     "cli.peers": ("models", "storage"),  # the models, written once more
     "testing": ("ir",),
     "__main__": ("cli",),
     "nn": ("", "tree"),
-    "nn.functional": ("composites", "ops", "transforms"),  # it is the public door to these
+    "nn.functional": ("composites", "ops", "transforms.api"),  # it is the public door to these
     "nn.losses": ("", "composites", "ir.types", "ops.width"),  # its losses are means of composites
     "nn.layers": ("", "ops.width"),  # in which width dropout scales
     "nn.norms": ("ops.width",),  # the running statistics are rounded once
@@ -82,14 +85,14 @@ RULES: dict[str, tuple[str, ...]] = {
 #: What is imported inside functions beyond that: to break a circle, or so that it loads when it is used.
 LATE: dict[str, tuple[str, ...]] = {
     # Derivative and batching of an op with regions are those of its regions; scalar rules call elementary functions.
-    "ops": ("autodiff", "batching", "kernel.functions"),
-    "protocols": ("numpy",),  # NumPy's functions, on traced values
-    "transforms": ("numpy",),
-    "eager": ("compiler",),  # outside of traces a transform is compiled
-    "batching": ("ops",),  # what is not batched is broadcast
+    "ops": ("transforms.reverse", "transforms.batching", "kernel.functions"),
+    "tracing.protocols": ("numpy",),  # NumPy's functions, on traced values
+    "transforms.api": ("numpy",),
+    "transforms.eager": ("compiler.jitted",),  # outside of traces a transform is compiled
+    "transforms.batching": ("ops",),  # what is not batched is broadcast
     "pipeline": ("ops",),  # its differential observer interprets graphs
-    "compiler": ("pipeline", "retreat"),
-    "retreat": ("pipeline", ""),  # the version
+    "compiler.jitted": ("pipeline", "compiler.retreat"),
+    "compiler.retreat": ("pipeline", ""),  # the version
     "nn.module": ("ir.types",),
     "testing": ("",),
     "cli": ("pipeline", "models", "ir", "storage", "plan", "testing", "backends.host", "backends.llvm.cache",
@@ -310,8 +313,8 @@ def test_layers() -> None:
     ("from nagraph.passes import cse", "nagraph.backends.numpy.program", False),
     ("def f():\n  from nagraph.passes import cse", "nagraph.backends.numpy.program", False),
     ("from nagraph.backends.numpy import compile", "nagraph.passes.fuse", False),
-    ("from nagraph.autodiff import pullback", "nagraph.ops.region", False),
-    ("def f():\n  from nagraph.autodiff import pullback", "nagraph.ops.region", True),
+    ("from nagraph.transforms.reverse import pullback", "nagraph.ops.region", False),
+    ("def f():\n  from nagraph.transforms.reverse import pullback", "nagraph.ops.region", True),
     ("from nagraph.ir.graph import Graph", "nagraph.models.gpt2", False),
     ("from nagraph.ir.graph import Graph", "nagraph.nn.layers", False),
     ("from nagraph.composites.softmax import softmax", "nagraph.nn.functional", True),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph import retreat
+from nagraph.compiler import retreat
 from nagraph.errors import InternalError, MissingRuleError, PassError, RetreatWarning
 from nagraph.ir.op import op
 from nagraph.kernel.lower import NotRowLocal
@@ -32,7 +32,7 @@ EXPECTED = ng.jit(program, backend="numpy")(X)
 def lenient(monkeypatch, tmp_path):
     monkeypatch.setenv("NAGRAPH_STRICT", "0")
     monkeypatch.setenv("NAGRAPH_CACHE", "off")
-    monkeypatch.setattr("nagraph.retreat.tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("nagraph.compiler.retreat.tempfile.tempdir", str(tmp_path))
     forget_kernels(monkeypatch)
 
 

@@ -4,12 +4,9 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.autodiff import vjp_graph
-from nagraph.batching import batch_graph
 from nagraph.ir.builder import build, current
 from nagraph.ir.graph import Graph
 from nagraph.ir.types import DTYPES, TensorType
-from nagraph.narrowing import narrowed
 from nagraph.ops.arg_extremum import ArgExtremum, argmax
 from nagraph.ops.base import broadcast_to
 from nagraph.ops.control import Cond, jvp_graph
@@ -20,6 +17,9 @@ from nagraph.pipeline import DEFAULT, KERNELS, MODULES, WHOLE, Pipeline, apply
 from nagraph.plan import lower
 from nagraph.plan.constants import MOST_NBYTES
 from nagraph.plan.kernels import kernel_plan
+from nagraph.transforms.batching import batch_graph
+from nagraph.transforms.narrowing import narrowed
+from nagraph.transforms.reverse import vjp_graph
 
 TYPE = TensorType(DTYPES["f32"], (4,))
 

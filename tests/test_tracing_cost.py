@@ -17,7 +17,7 @@ from nagraph.ir.op import REGISTRY, op
 from nagraph.ir.types import TensorType
 from nagraph.ops.base import Elementwise
 from nagraph.ops.elementwise import Unary
-from nagraph.tracing import Tracer, trace_leaves
+from nagraph.tracing.tracer import Tracer, trace_leaves
 
 X = np.linspace(-1, 1, 16, dtype=np.float32).reshape(4, 4)
 

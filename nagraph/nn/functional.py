@@ -25,4 +25,4 @@ from nagraph.ops.pooling import max_pool as max_pool
 from nagraph.ops.special import sigmoid as sigmoid
 from nagraph.ops.special import softplus as softplus
 from nagraph.ops.special import tanh as tanh
-from nagraph.transforms import stop_gradient as stop_gradient
+from nagraph.transforms.api import stop_gradient as stop_gradient

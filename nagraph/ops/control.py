@@ -44,7 +44,7 @@ class Cond(Region):
 
     def vjp(self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         """A cond of the branches' pullbacks; each recomputes its forward pass, so nothing is saved."""
-        from nagraph.autodiff import vjp_graph
+        from nagraph.transforms.reverse import vjp_graph
 
         which = [i for i, x in enumerate(operands[1:]) if is_float(x.dtype)]
         given = [i for i, c in enumerate(cotangents) if c is not None]
@@ -61,10 +61,10 @@ class Cond(Region):
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         """With a predicate for each example both branches run, each for the examples that take it, and results are selected."""
-        from nagraph.batching import batch_graph
         from nagraph.ops.base import align_batched
         from nagraph.ops.bits import invert
         from nagraph.ops.elementwise import where
+        from nagraph.transforms.batching import batch_graph
 
         if not batched[0]:
             true, false = (batch_graph(g, size, batched[1:]) for g in (self.true, self.false))
@@ -75,7 +75,7 @@ class Cond(Region):
         return tuple(where(align_batched(taken, x.ndim - 1), x, y) for x, y in zip(chosen, others))
 
     def harmless(self, condition: Value, operands: tuple[Value, ...]) -> tuple[Op, tuple[Value, ...]]:
-        from nagraph.batching import harmless
+        from nagraph.transforms.batching import harmless
 
         return Cond(harmless(self.true), harmless(self.false)), (operands[0], condition, *operands[1:])
 
@@ -189,8 +189,8 @@ class Scan(Region):
         return tuple(position[m + outs_float.index(i)] if i in outs_float else None for i in range(m))
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
-        from nagraph.batching import batch_graph, with_batch_axis
         from nagraph.ops.movement import moveaxis
+        from nagraph.transforms.batching import batch_graph, with_batch_axis
 
         consts, carries, xs = self._split(operands)
         const_b, _, xs_b = self._split(batched)
@@ -202,7 +202,7 @@ class Scan(Region):
         return (*found[:self.carries], *(moveaxis(y, 0, 1) for y in found[self.carries:]))
 
     def harmless(self, condition: Value, operands: tuple[Value, ...]) -> tuple[Op, tuple[Value, ...]]:
-        from nagraph.batching import harmless
+        from nagraph.transforms.batching import harmless
 
         return Scan(harmless(self.body), self.consts + 1, self.carries, self.length, self.reverse), (condition, *operands)
 
@@ -293,10 +293,10 @@ class WhileLoop(Region):
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         """All examples step together until none wants to; those that are done keep their carry."""
-        from nagraph.batching import batched_call, batched_call_where, with_batch_axis
         from nagraph.ops.base import align_batched
         from nagraph.ops.elementwise import where
         from nagraph.ops.reduction import any as any_of
+        from nagraph.transforms.batching import batched_call, batched_call_where, with_batch_axis
 
         carries = [with_batch_axis(x, b, size) for x, b in zip(operands[self.consts:], batched[self.consts:])]
         values = (*operands[:self.consts], *carries)
@@ -318,7 +318,7 @@ class WhileLoop(Region):
         return current().emit(WhileLoop(condition, body, self.consts, self.max_steps), values)
 
     def harmless(self, condition: Value, operands: tuple[Value, ...]) -> tuple[Op, tuple[Value, ...]]:
-        from nagraph.batching import harmless
+        from nagraph.transforms.batching import harmless
 
         return WhileLoop(harmless(self.condition), harmless(self.body), self.consts + 1, self.max_steps), (condition, *operands)
 
@@ -333,8 +333,8 @@ class WhileLoop(Region):
 
 def _side(graph: Graph, size: int, taken: Value, operands: Sequence[Value], batched: Sequence[bool]) -> Sequence[Value]:
     """A branch for the examples that take it. One that may not end runs only if there are any."""
-    from nagraph.batching import batched_call_where
     from nagraph.ops.reduction import any as any_of
+    from nagraph.transforms.batching import batched_call_where
 
     if not _may_not_end(graph):
         return batched_call_where(taken, graph, size, operands, batched)
@@ -369,7 +369,7 @@ def _spread(tangents: Sequence[Value], results: Sequence[Value]) -> tuple[Maybe,
 @kept
 def jvp_graph(graph: Graph, moving: Sequence[int]) -> Graph:
     """The graph (inputs, tangents of the inputs `moving`) -> (outputs, tangents of the floating outputs)."""
-    from nagraph.autodiff import pushforward
+    from nagraph.transforms.reverse import pushforward
 
     with Builder() as builder:
         inputs = [builder.input(v.type, v.name) for v in graph.inputs]
@@ -389,7 +389,7 @@ def split_body(body: Graph, consts: int, carries: int) -> tuple[Graph, Graph, li
     running sums for the consts, cotangents of the ys, residuals) -> (cotangents of the carries,
     sums, cotangents of the xs). Third, which consts the backward half reads: they need no stacking.
     """
-    from nagraph.autodiff import pullback
+    from nagraph.transforms.reverse import pullback
 
     with Builder() as builder:
         inputs = [builder.input(v.type, v.name) for v in body.inputs]

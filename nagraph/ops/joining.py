@@ -89,7 +89,7 @@ class Concatenate(Linear):
         return tuple(out)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
-        from nagraph.batching import with_batch_axis
+        from nagraph.transforms.batching import with_batch_axis
 
         return (Concatenate(self.axis + 1)(*(with_batch_axis(x, b, size) for x, b in zip(operands, batched))),)
 

@@ -141,7 +141,7 @@ class Call(Region):
         return ResidualForm(Call(f"{label}.fwd", "composite", self.fwd), backward)
 
     def vjp(self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
-        from nagraph.autodiff import pullback, vjp_graph
+        from nagraph.transforms.reverse import pullback, vjp_graph
 
         if self.kind == "checkpoint" or self.body.total_nodes > LARGE:
             which = [i for i, x in enumerate(operands) if is_float(x.dtype)]
@@ -158,8 +158,8 @@ class Call(Region):
 
     def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         """The body's; a declared derivative is linear in the cotangents, so that its transpose is the forward mode."""
-        from nagraph.autodiff import pullback, pushforward
         from nagraph.ops.control import jvp_graph
+        from nagraph.transforms.reverse import pullback, pushforward
 
         if self.fwd is not None and self.bwd is not None:
             count = len(self.body.outputs)
@@ -178,13 +178,13 @@ class Call(Region):
         return tuple(next(found) if is_float(r.dtype) else None for r in results)
 
     def harmless(self, condition: Value, operands: tuple[Value, ...]) -> tuple[Op, tuple[Value, ...]]:
-        from nagraph.batching import harmless
+        from nagraph.transforms.batching import harmless
 
         fwd = None if self.fwd is None else harmless(self.fwd)
         return Call(self.label, self.kind, harmless(self.body), fwd, self.bwd), (condition, *operands)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
-        from nagraph.batching import batch_derivative, batch_graph
+        from nagraph.transforms.batching import batch_derivative, batch_graph
 
         fwd, bwd = self.fwd, self.bwd
         if fwd is not None and bwd is not None:

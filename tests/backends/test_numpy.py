@@ -14,7 +14,6 @@ import pytest
 import nagraph as ng
 from nagraph.backends.numpy import Executable
 from nagraph.backends.numpy import compile as compile_graph
-from nagraph.batching import batch_graph
 from nagraph.errors import SignatureError
 from nagraph.ir.graph import Graph
 from nagraph.models.gpt2 import GPT2, GPT2Config
@@ -31,6 +30,7 @@ from nagraph.ops.reduction import Max, Sum
 from nagraph.ops.region import interpret
 from nagraph.ops.special import BLOCK, Erf, Exp, Tanh
 from nagraph.plan.plan import ALIGNMENT
+from nagraph.transforms.batching import batch_graph
 from tests.ops.test_every_op import ALL
 from tests.support import graph_of
 

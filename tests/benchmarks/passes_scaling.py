@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 import nagraph as ng
-from nagraph.autodiff import grad_graph
 from nagraph.ir import Graph, spec
 from nagraph.pipeline import apply, default, format_pass
 from nagraph.plan import check
+from nagraph.transforms.reverse import grad_graph
 
 SIZES = (1_000, 10_000, 100_000)
 #: Large enough that fusion has something to gain.

@@ -10,7 +10,7 @@ import pytest
 
 import nagraph as ng
 from nagraph.cli import COMMANDS
-from nagraph.compiler import BACKENDS
+from nagraph.compiler.jitted import BACKENDS
 from nagraph.pipeline import DEFAULT, Pipeline
 from tests.cli.running import TEXT, TINY, run, spawn
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.autodiff import vjp_graph
-from nagraph.batching import batch_graph
 from nagraph.nn import functional as F
 from nagraph.ops.control import jvp_graph
 from nagraph.ops.region import Call, interpret
 from nagraph.passes.expand import expand
+from nagraph.transforms.batching import batch_graph
+from nagraph.transforms.reverse import vjp_graph
 
 rng = np.random.default_rng(11)
 X, W, B = rng.normal(size=(3, 5)), rng.normal(size=5), rng.normal(size=5)

@@ -3,9 +3,9 @@
 import numpy as np
 
 import nagraph as ng
-from nagraph.autodiff import grad_graph, vjp_graph
 from nagraph.ir import build, spec
 from nagraph.ops.region import interpret
+from nagraph.transforms.reverse import grad_graph, vjp_graph
 
 
 def square_plus(n):

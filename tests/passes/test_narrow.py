@@ -5,7 +5,6 @@ import pytest
 
 import nagraph as ng
 from nagraph.ir.types import type_of
-from nagraph.narrowing import narrowed
 from nagraph.nn import functional as F
 from nagraph.ops.base import Cast, Elementwise, as_array
 from nagraph.ops.contraction import DotGeneral
@@ -13,6 +12,7 @@ from nagraph.ops.joining import Concatenate
 from nagraph.ops.movement import Broadcast, Reshape, Slice, Transpose
 from nagraph.ops.reduction import Reduction
 from nagraph.ops.region import interpret, region_cost
+from nagraph.transforms.narrowing import narrowed
 from tests.ops.test_every_op import ALL, samples
 
 PRODUCTS = [DotGeneral(((1,), (0,))), DotGeneral(((2,), (2,)), ((0,), (0,))), DotGeneral(((0,), (1,)), ((2, 1), (0, 2))), DotGeneral()]

@@ -6,7 +6,7 @@ import pytest
 import nagraph as ng
 from nagraph import choices
 from nagraph.choices import DECISIONS, PROFIT, Choices
-from nagraph.compiler import BACKENDS
+from nagraph.compiler.jitted import BACKENDS
 from nagraph.errors import SignatureError
 from tests.plan.test_every_graph_compiles import PROGRAMS, agree
 

@@ -1,6 +1,6 @@
 """The transforms that people call: grad, vjp, jvp, vmap, jacobian, hessian, checkpoint, custom_vjp, composite.
 
-Inside a trace each emits into it. Outside, it traces and runs at once: see `nagraph.eager`.
+Inside a trace each emits into it. Outside, it traces and runs at once: see `nagraph.transforms.eager`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ from typing import Any
 import numpy as np
 
 from nagraph import tree
-from nagraph.autodiff import grad_graph, one_of, pullback, pushforward
-from nagraph.batching import batched_call, with_batch_axis
-from nagraph.eager import Eager, Inner, frozen
 from nagraph.errors import SignatureError, TracerError, TreeError
 from nagraph.ir.builder import active, current
 from nagraph.ir.graph import Graph, Value
@@ -22,7 +19,10 @@ from nagraph.ir.integers import integer, integer_or_integers, is_integer
 from nagraph.ir.types import TensorType, is_float
 from nagraph.ops.region import Call, zeros_of
 from nagraph.ops.region import stop_gradient as _stop
-from nagraph.tracing import argument_names, as_value, function_name, leaf_type, trace_leaves
+from nagraph.tracing.tracer import argument_names, as_value, function_name, leaf_type, trace_leaves
+from nagraph.transforms.batching import batched_call, with_batch_axis
+from nagraph.transforms.eager import Eager, Inner, frozen
+from nagraph.transforms.reverse import grad_graph, one_of, pullback, pushforward
 
 Fn = Callable[..., Any]
 

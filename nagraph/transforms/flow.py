@@ -13,8 +13,8 @@ from nagraph.ir.integers import integer
 from nagraph.ir.types import TensorType
 from nagraph.ops.base import cast
 from nagraph.ops.control import Cond, Scan, WhileLoop
-from nagraph.tracing import as_value, function_name, trace_leaves
-from nagraph.transforms import directly
+from nagraph.tracing.tracer import as_value, function_name, trace_leaves
+from nagraph.transforms.api import directly
 
 Fn = Callable[..., Any]
 

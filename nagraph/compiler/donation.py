@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from nagraph import tree
+from nagraph.compiler.signature import Call
 from nagraph.ir.graph import Graph
-from nagraph.signature import Call
 
 
 def paired(call: Call, graph: Graph, structure: tree.Structure, mask: Sequence[bool]) -> dict[int, int]:

@@ -13,17 +13,18 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from nagraph import choices, donation, tree
+from nagraph import choices, tree
 from nagraph.backends import BACKENDS as BACKENDS
+from nagraph.compiler import donation
+from nagraph.compiler.fast_path import MOST as MOST_SHORTCUTS
+from nagraph.compiler.fast_path import Shortcut
+from nagraph.compiler.signature import Call, Form, Roles
 from nagraph.errors import SignatureError
 from nagraph.forks import Lock
 from nagraph.ir.builder import active
 from nagraph.ir.graph import Graph, Value
 from nagraph.ir.location import caller_location, user_frames_only
-from nagraph.shortcut import MOST as MOST_SHORTCUTS
-from nagraph.shortcut import Shortcut
-from nagraph.signature import Call, Form, Roles
-from nagraph.tracing import function_name, positional_labels, signature_of, trace_leaves
+from nagraph.tracing.tracer import function_name, positional_labels, signature_of, trace_leaves
 
 #: The number of signatures after which a warning names the argument that keeps changing.
 MANY_SIGNATURES = 8
@@ -83,7 +84,7 @@ def _compile(graph: Graph, backend: str | None, threads: int | None, passes: Any
             return module.kept(graph, passes, optimise, donations, threads)
         return module.compile(optimise(), donations, threads)
     except Exception as error:  # noqa: BLE001 - this is where nagraph's own faults are caught
-        from nagraph.retreat import retreat
+        from nagraph.compiler.retreat import retreat
 
         return retreat(error, graph, passes, lambda plainer: _optimised(graph, plainer, donations),
                        lambda optimised: module.compile(optimised, donations, threads))

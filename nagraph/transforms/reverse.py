@@ -13,10 +13,10 @@ from nagraph.errors import MissingRuleError
 from nagraph.ir.builder import Builder, current, located
 from nagraph.ir.graph import Graph, Node, Value, kept
 from nagraph.ir.types import TensorType, is_float
-from nagraph.narrowing import narrowed
 from nagraph.ops.base import add_tangents
 from nagraph.ops.region import Region, zeros_of
 from nagraph.ops.width import derivative
+from nagraph.transforms.narrowing import narrowed
 
 Maybe: TypeAlias = Value | None
 Pull = Callable[[Sequence[Maybe]], list[Maybe]]

@@ -16,7 +16,7 @@ from nagraph.ir.cached import cached_property
 from nagraph.ir.graph import Value
 from nagraph.ir.promotion import WEAK
 from nagraph.ir.types import SHORT_NAMES, TensorType
-from nagraph.tracing import Trace, function_name, leaf_type, positional_labels
+from nagraph.tracing.tracer import Trace, function_name, leaf_type, positional_labels
 
 
 class Roles(NamedTuple):

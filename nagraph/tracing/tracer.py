@@ -21,7 +21,7 @@ from nagraph.ir.promotion import WEAK, default_dtype
 from nagraph.ir.types import TensorType, type_of
 from nagraph.ops.base import cast
 from nagraph.ops.operands import as_array, mark_weak
-from nagraph.protocols import METHODS, array_function, array_ufunc, refuse
+from nagraph.tracing.protocols import METHODS, array_function, array_ufunc, refuse
 
 #: Captured arrays above this size draw a warning: they belong among the arguments.
 LARGE_CAPTURE_NBYTES = 1 << 20

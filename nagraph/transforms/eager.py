@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nagraph import choices, tree
+from nagraph.compiler.signature import Call, Form, Roles, Weak
 from nagraph.errors import LabelError
 from nagraph.forks import Lock
 from nagraph.ir.builder import current
@@ -23,8 +24,7 @@ from nagraph.ir.cached import cached_property
 from nagraph.ir.graph import Graph, Value
 from nagraph.ir.location import user_frames_only
 from nagraph.ops.labels import failure
-from nagraph.signature import Call, Form, Roles, Weak
-from nagraph.tracing import Trace, as_value, function_name, recorded, signature_of
+from nagraph.tracing.tracer import Trace, as_value, function_name, recorded, signature_of
 
 Fn = Callable[..., Any]
 #: The part of a call's arguments that the transformed function takes: (args, kwargs) -> (args, kwargs); leaves may be types.
@@ -184,7 +184,7 @@ class Eager:
         return Traced.on(fn, *self.inner(*call.arguments(call.leaves)))
 
     def _compiled(self, key: Hashable, call: Call, traced: Traced) -> Entry:
-        from nagraph.compiler import compile as compiled
+        from nagraph.compiler.jitted import compile as compiled
 
         graph, structure, mask = self._finished(call, traced)
         return Entry(key, compiled(graph), structure, mask)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nagraph.flattening import Taker, taker
-from nagraph.signature import Call
+from nagraph.compiler.flattening import Taker, taker
+from nagraph.compiler.signature import Call
 from nagraph.tree import LEAF, Exact, Structure, builder
 
 #: How many are tried, the last used first.
