@@ -25,79 +25,6 @@ LINKS = ("passes", "backends", "models")
 TOP = {"pyproject.toml", "README.md", "LICENSE", "nagraph", "passes", "backends", "models", "tests", "docs"}
 MOST_LINES = 450
 
-#: Who may import whom at module level (names below `nagraph`, each with all that is inside it; the longest name counts).
-#: Everybody may import itself, its package, `errors`, `choices` and `sanitizing`.
-#: "" is the public face, `import nagraph as ng`: public names alone.
-RULES: dict[str, tuple[str, ...]] = {
-    "": ("forks",),  # its hooks come before everything else
-    "errors": (),
-    "choices": ("thresholds",),
-    "files": (),
-    "forks": (),
-    "sanitizing": (),
-    "ir": ("forks",),  # for a lock
-    "ops": ("ir",),
-    "composites": ("ir", "ops"),
-    "tree": ("ir",),
-    "numpy": ("ir", "ops"),
-    "random": ("ops",),
-    "debug": ("ir", "ops", "tree", "tracing.tracer"),
-    "storage": ("ir", "tree", "files"),
-    "transforms.narrowing": ("ir", "ops"),
-    "transforms.reverse": ("ir", "ops", "transforms.narrowing"),
-    "transforms.batching": ("ir",),
-    "tracing": (),
-    "transforms": (),
-    "compiler": (),
-    "tracing.protocols": ("ir",),
-    "tracing.tracer": ("ir", "ops", "tree", "tracing.protocols", "numpy"),
-    "transforms.eager": ("ir", "ops", "tree", "tracing.tracer", "compiler.signature", "choices", "forks"),
-    "transforms.api": ("ir", "ops", "tree", "tracing.tracer", "transforms.reverse", "transforms.batching", "transforms.eager"),
-    "transforms.flow": ("ir", "ops", "tree", "tracing.tracer", "transforms.api"),
-    "rewrite": ("ir", "ops"),
-    "pipeline": ("ir",),
-    "thresholds": (),
-    "kernel": ("ir", "ops"),
-    "kernel.functions": ("ir",),
-    "plan": ("ir", "ops", "kernel"),
-    "passes": ("ir", "ops", "transforms.narrowing", "rewrite", "kernel", "plan", "pipeline"),
-    "backends": ("ir", "ops", "kernel", "plan", "thresholds", "files", "forks"),
-    "compiler.signature": ("ir", "tree", "tracing.tracer"),
-    "compiler.flattening": ("tree",),
-    "compiler.fast_path": ("tree", "compiler.signature", "compiler.flattening"),
-    "compiler.donation": ("ir", "tree", "compiler.signature"),
-    "compiler.retreat": ("ir",),
-    "compiler.jitted": ("ir", "tree", "tracing.tracer", "backends", "forks"),
-    "cli": ("", "backends", "files"),
-    "cli.peers": ("models", "storage"),  # the models, written once more
-    "testing": ("ir",),
-    "__main__": ("cli",),
-    "nn": ("", "tree"),
-    "nn.functional": ("composites", "ops", "transforms.api"),  # it is the public door to these
-    "nn.losses": ("", "composites", "ir.types", "ops.width"),  # its losses are means of composites
-    "nn.layers": ("", "ops.width"),  # in which width dropout scales
-    "nn.norms": ("ops.width",),  # the running statistics are rounded once
-    "nn.conv": ("", "ops.convolution"),  # one meaning of stride=2 and stride=(2, 2) in both
-    "nn.pooling": ("", "ops.convolution"),
-    "optim": ("", "tree", "ir.types"),  # which dtypes are floating
-    "models": ("", "nn", "storage", "files"),  # checkpoints are files of arrays with a JSON beside them
-}
-#: What is imported inside functions beyond that: to break a circle, or so that it loads when it is used.
-LATE: dict[str, tuple[str, ...]] = {
-    # Derivative and batching of an op with regions are those of its regions; scalar rules call elementary functions.
-    "ops": ("transforms.reverse", "transforms.batching", "kernel.functions"),
-    "tracing.protocols": ("numpy",),  # NumPy's functions, on traced values
-    "transforms.api": ("numpy",),
-    "transforms.eager": ("compiler.jitted",),  # outside of traces a transform is compiled
-    "transforms.batching": ("ops",),  # what is not batched is broadcast
-    "pipeline": ("ops",),  # its differential observer interprets graphs
-    "compiler.jitted": ("pipeline", "compiler.retreat"),
-    "compiler.retreat": ("pipeline", ""),  # the version
-    "nn.module": ("ir.types",),
-    "testing": ("",),
-    "cli": ("pipeline", "models", "ir", "storage", "plan", "testing", "backends.host", "backends.llvm.cache",
-            "backends.llvm.profile"),
-}
 #: Who imports modules by names that only the run knows, and from which package.
 BY_NAME = {"": "", "thresholds": "", "compiler": "backends", "pipeline": "passes", "models": "models", "cli": "cli"}
 #: Packages of others at module level, and inside functions, and who may import them.
@@ -113,6 +40,18 @@ PICKLES = {"pickle", "_pickle", "cPickle", "marshal", "shelve", "dbm", "dill", "
 #: What `import nagraph` must not load.
 HEAVY = ("llvmlite", "networkx", "click", "rich", "matplotlib", "safetensors", "torch", "jax", "nagraph.models", "nagraph.nn",
          "nagraph.optim", "nagraph.rewrite", "nagraph.cli", "nagraph.passes", "nagraph.backends", "nagraph.pipeline")
+
+
+def tables() -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
+    """What docs/architecture.md says of who may import whom, at module level and inside functions as well; `ng` is "", the public face."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:4] for line in text.partition("| who | imports |")[2].partition("\n\n")[0].splitlines()[2:]]
+    named = [[tuple("" if name == "ng" else name for name in re.findall(r"`([\w.]+)`", cell)) for cell in row] for row in rows]
+    return {who: early for (who,), early, _ in named}, {who: late for (who,), _, late in named if late}
+
+
+#: Names below `nagraph`, each with all that is inside it; the longest name counts.
+RULES, LATE = tables()
 
 
 class Import(NamedTuple):
