@@ -21,7 +21,7 @@ def cpu_name() -> str:
                         return line.partition(":")[2].strip()
         except OSError:
             pass
-    from nagraph.backends.llvm.native import cpu
+    from nagraph.backends.llvm.text.target import cpu
 
     name, _ = cpu()
     return name if name != "generic" else platform.processor() or platform.machine()

@@ -99,7 +99,7 @@ def install() -> None:
         return found
 
     kernels.kernel_plan = plan_and_prove
-    import nagraph.backends.llvm.emit as emission
+    import nagraph.backends.llvm.emission.emit as emission
 
     in_panels, blocks = emission.in_panels, emission.blocks
 

@@ -139,5 +139,5 @@ def within(seconds: float) -> Iterator[None]:
 
 def forget_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Know of no compiled kernels for the length of a test, as another process would not."""
-    monkeypatch.setattr("nagraph.backends.llvm.functions._KNOWN", collections.OrderedDict())
-    monkeypatch.setattr("nagraph.backends.llvm.functions._CODES", weakref.WeakValueDictionary())
+    monkeypatch.setattr("nagraph.backends.llvm.program.functions._KNOWN", collections.OrderedDict())
+    monkeypatch.setattr("nagraph.backends.llvm.program.functions._CODES", weakref.WeakValueDictionary())

@@ -80,7 +80,7 @@ def test_what_no_attempt_mends_is_an_error_with_a_file(what, monkeypatch, tmp_pa
 @pytest.mark.parametrize("what", ["lower", "emit"])
 def test_a_region_that_fails_is_taken_apart_alone(what, monkeypatch, tmp_path):
     """Lowering, and the writing of code, fail for kernels of more than one output or op; the first of them is the culprit alone."""
-    from nagraph.backends.llvm import lowering
+    from nagraph.backends.llvm.program import lowering
     from nagraph.plan import kernels
 
     if what == "lower":

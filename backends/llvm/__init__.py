@@ -1,5 +1,17 @@
-"""The LLVM backend: a graph as one native program for this CPU, every kernel written by the project's own generator."""
+"""The LLVM backend: a graph as one native program for this CPU, every kernel written by the project's own generator.
 
-from nagraph.backends.llvm.executable import Executable as Executable
-from nagraph.backends.llvm.executable import compile as compile
-from nagraph.backends.llvm.executable import kept as kept
+Its rooms, in the order in which they build on one another:
+
+    text        LLVM text: instructions, lanes, the target
+    gemm        the routine behind all matrix products
+    emission    a kernel as the text of a function
+    native      machine code in memory and on disk
+    runtime     the interpreter of programs, on all threads at once
+    program     a plan as instructions, their kernels, the image that is kept on disk
+    measuring   recorded calls, the machine's peaks, profiles
+    execution   executables: programs with an arena, called with arrays
+"""
+
+from nagraph.backends.llvm.execution.executable import Executable as Executable
+from nagraph.backends.llvm.execution.executable import compile as compile
+from nagraph.backends.llvm.execution.executable import kept as kept

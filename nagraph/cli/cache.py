@@ -12,7 +12,7 @@ def command(clear: bool) -> None:
 
     NAGRAPH_CACHE=off in the environment does without the cache.
     """
-    from nagraph.backends.llvm import cache
+    from nagraph.backends.llvm.native import cache
 
     place = cache.folder()
     if place is None:

@@ -62,7 +62,7 @@ def command(model: str, task: str, steps: int, threads: int | None, place: pathl
 
 def time_table(profile: Any, rows: int) -> Table:
     """A profile's rows as a table for the terminal; where that is narrow, names and lines are cut, numbers are not."""
-    from nagraph.backends.llvm.profile import COLUMNS
+    from nagraph.backends.llvm.measuring.profile import COLUMNS
 
     table = Table(box=None, pad_edge=False)
     shown = profile.cells(rows)

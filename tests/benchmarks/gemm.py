@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from nagraph.backends.llvm import native
-from nagraph.backends.llvm.code import Module, constant, i64
 from nagraph.backends.llvm.gemm import gemm_module, scratch_nbytes
 from nagraph.backends.llvm.gemm.tile import Tile
-from nagraph.backends.llvm.gemm.vectors import fma
+from nagraph.backends.llvm.native import machine_code
+from nagraph.backends.llvm.text import target
+from nagraph.backends.llvm.text.builder import Module, constant, i64
+from nagraph.backends.llvm.text.vectors import fma
 from nagraph.ir.types import DTYPES, DType
 
 SIZES = [(64, 64, 64), (128, 384, 128), (128, 128, 32), (128, 32, 128), (256, 256, 256), (2048, 384, 128), (2048, 128, 128),
@@ -76,14 +77,14 @@ class Bench:
 
     def __init__(self, short: str):
         self.dtype = DTYPES[short]
-        self.tile = Tile(self.dtype, native.vector_nbytes(), native.vector_registers())
+        self.tile = Tile(self.dtype, target.vector_nbytes(), target.vector_registers())
         start = time.process_time()
         text = gemm_module(self.dtype)
         middle = time.process_time()
-        code = native.object_code(text)
+        code = machine_code.object_code(text)
         times = middle - start, time.process_time() - middle
         print(f"{short}: text {1e3 * times[0]:.0f} ms, code {1e3 * times[1]:.0f} ms, {len(code)} bytes")
-        self.library, self.loops = native.Library([code]), native.Library([native.object_code(driver(self.tile))])
+        self.library, self.loops = machine_code.Library([code]), machine_code.Library([machine_code.object_code(driver(self.tile))])
         self.routine = self.library.address(f"gemm_{self.tile.suffix}")
         self.blas = openblas("sgemm" if short == "f32" else "dgemm")
         self.scratch = np.zeros(scratch_nbytes(self.dtype), np.uint8)

@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from nagraph.backends.llvm.native import object_code
+from nagraph.backends.llvm.native.machine_code import object_code
 from nagraph.backends.llvm.runtime.driver import driver_text
 from tests.backends.llvm.runtime_kernels import launch, program, table
 

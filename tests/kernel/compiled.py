@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from nagraph.backends.llvm.code import Module, i64, vector
-from nagraph.backends.llvm.lanes import Lanes, memory_type
-from nagraph.backends.llvm.native import Library, assembly, object_code
+from nagraph.backends.llvm.native.machine_code import Library, assembly, object_code
+from nagraph.backends.llvm.text.builder import Module, i64, vector
+from nagraph.backends.llvm.text.lanes import Lanes, memory_type
 from nagraph.ir.scalar import Scalar
 from nagraph.ir.types import DType
 

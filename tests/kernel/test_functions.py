@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from nagraph.backends.llvm.lanes import Lanes
+from nagraph.backends.llvm.text.lanes import Lanes
 from nagraph.kernel import functions
 from nagraph.ops import special
 from tests.kernel.compiled import compiled, text

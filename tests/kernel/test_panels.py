@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.backends.llvm.contraction import as_contraction, in_panels
+from nagraph.backends.llvm.emission.contraction import as_contraction, in_panels
 from nagraph.kernel.interpret import interpret_kernel
 from nagraph.kernel.lower import lower
 from nagraph.kernel.panels import columns, cut, with_row

@@ -23,9 +23,9 @@ High-Performance Deep Learning via a Single Building Block (2019).
 
 from __future__ import annotations
 
-from nagraph.backends.llvm import native
 from nagraph.backends.llvm.gemm.routine import emit_routine, scratch_size
 from nagraph.backends.llvm.gemm.tile import Tile
+from nagraph.backends.llvm.text import target
 from nagraph.ir.types import DType
 
 
@@ -44,4 +44,4 @@ def scratch_nbytes(dtype: DType, vector_nbytes: int | None = None, vector_regist
 
 def machine_tile(dtype: DType, nbytes: int | None = None, registers: int | None = None) -> Tile:
     """The register tile of a dtype: this machine's, unless another's registers are given."""
-    return Tile(dtype, nbytes or native.vector_nbytes(), registers or native.vector_registers())
+    return Tile(dtype, nbytes or target.vector_nbytes(), registers or target.vector_registers())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nagraph.backends.llvm.code import Code, Module, Reg, constant, i64, vector
 from nagraph.backends.llvm.gemm.tile import Tile
-from nagraph.backends.llvm.gemm.vectors import first_lanes, fma, load, minimum, prefetch, splat, store
+from nagraph.backends.llvm.text.builder import Code, Module, Reg, constant, i64, vector
+from nagraph.backends.llvm.text.vectors import first_lanes, fma, load, minimum, prefetch, splat, store
 
 #: a, a_row, a_col, a_offsets, b, b_row, b_offsets, c, c_row, blocks, columns, k, batches, add, ahead, ahead_row, soon
 ARGUMENTS = ("ptr noalias", "i64", "i64", "ptr noalias", "ptr noalias", "i64", "ptr noalias", "ptr noalias", "i64",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nagraph.backends.llvm.code import Code, Module, Reg, i64
 from nagraph.backends.llvm.gemm.tile import Tile
-from nagraph.backends.llvm.gemm.vectors import first_lanes, load, minimum
-from nagraph.backends.llvm.turning import turned_square
+from nagraph.backends.llvm.text.builder import Code, Module, Reg, i64
+from nagraph.backends.llvm.text.register_transpose import turned_square
+from nagraph.backends.llvm.text.vectors import first_lanes, load, minimum
 
 #: to, to_row, source, source_row, source_col, rows, columns
 ARGUMENTS = ("ptr noalias", "i64", "ptr noalias", "i64", "i64", "i64", "i64")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from nagraph.backends.llvm.code import Code, Module, Reg, constant, i64
-from nagraph.backends.llvm.gemm.block import ARGUMENTS, blocked, kernel_name, kernel_table, scratch_layout
+from nagraph.backends.llvm.gemm.loop_nest import ARGUMENTS, blocked, kernel_name, kernel_table, scratch_layout
 from nagraph.backends.llvm.gemm.microkernel import microkernel
 from nagraph.backends.llvm.gemm.packing import emit_copies
 from nagraph.backends.llvm.gemm.stream import LARGE_NBYTES, streamed
 from nagraph.backends.llvm.gemm.tile import Tile
-from nagraph.backends.llvm.gemm.vectors import minimum
+from nagraph.backends.llvm.text.builder import Code, Module, Reg, constant, i64
+from nagraph.backends.llvm.text.vectors import minimum
 
 #: Columns of Cᵀ that are computed at a time.
 TURNED_COLUMNS = 512

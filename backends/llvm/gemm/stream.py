@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nagraph.backends.llvm.code import Code, Module, Reg, constant, i64
-from nagraph.backends.llvm.gemm.block import ARGUMENTS, chain_depth, scratch_layout
+from nagraph.backends.llvm.gemm.loop_nest import ARGUMENTS, chain_depth, scratch_layout
 from nagraph.backends.llvm.gemm.tile import Tile
-from nagraph.backends.llvm.gemm.vectors import first_lanes, fma, load, minimum, splat, store
+from nagraph.backends.llvm.text.builder import Code, Module, Reg, constant, i64
+from nagraph.backends.llvm.text.vectors import first_lanes, fma, load, minimum, splat, store
 
 #: Rows of B that are read at a time, vectors of each at a time, and columns of a panel: their sums fill a part of the first cache.
 ROWS, VECTORS, PANEL = 8, 4, 2048

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nagraph.backends.llvm.code import vector
+from nagraph.backends.llvm.text.builder import vector
 from nagraph.ir.types import DTYPES, DType
 
 F32, F64 = DTYPES["f32"], DTYPES["f64"]

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nagraph.backends.llvm.runtime.layout import LAUNCH_WORDS, Op
+from nagraph.backends.llvm.runtime.records import LAUNCH_WORDS, Op
 
 Words = np.ndarray[Any, np.dtype[np.int64]]
 

@@ -5,7 +5,7 @@ What they raise ends the call, up to the program's COMMIT; after it the call com
 
 from __future__ import annotations
 
-from nagraph.backends.llvm.runtime.layout import ABANDONED, BEYOND, COMMITTED
+from nagraph.backends.llvm.runtime.records import ABANDONED, BEYOND, COMMITTED
 from nagraph.backends.llvm.runtime.waiting import QUICK_CLOCK
 
 #: Nanoseconds from one time to the next.

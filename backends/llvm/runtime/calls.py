@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nagraph.backends.llvm.runtime.layout import THREAD
+from nagraph.backends.llvm.runtime.records import THREAD
 from nagraph.backends.llvm.runtime.waiting import CLOCK, QUICK_CLOCK
 
 #: How long a worker looks for the next call before it sleeps.

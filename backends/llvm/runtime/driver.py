@@ -10,7 +10,7 @@ finds no chunk there, sees that the generation is another, and leaves.
                          ^ next = 6: 5 is taken, 6 is free
     done = 5: the first two phases are over, nobody waits there any more
 
-`%p->field` is a word of memory: see `nagraph.backends.llvm.runtime.layout`.
+`%p->field` is a word of memory: see `nagraph.backends.llvm.runtime.records`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from __future__ import annotations
 from nagraph.backends.llvm.runtime.callbacks import CALLBACKS
 from nagraph.backends.llvm.runtime.calls import CALLS
 from nagraph.backends.llvm.runtime.interpreter import INTERPRETER
-from nagraph.backends.llvm.runtime.layout import expand
 from nagraph.backends.llvm.runtime.phases import PHASES
+from nagraph.backends.llvm.runtime.records import expand
 from nagraph.backends.llvm.runtime.waiting import NOW, WAITING, pause
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nagraph.backends.llvm.runtime.layout import Op
+from nagraph.backends.llvm.runtime.records import Op
 
 INTERPRETER = f"""
 ; table[target] = table[source] + offset + step * counter

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nagraph.backends.llvm.runtime.layout import DECISIONS, LAUNCH_WORDS
+from nagraph.backends.llvm.runtime.records import DECISIONS, LAUNCH_WORDS
 
 PHASES = f"""
 ; Units [start, stop) of a launch.

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from nagraph.backends.llvm import cache
-from nagraph.backends.llvm.code import LEAVE
-from nagraph.backends.llvm.native import Library, object_code, publish
+from nagraph.backends.llvm.native import cache
+from nagraph.backends.llvm.native.machine_code import Library, object_code, publish
 from nagraph.backends.llvm.runtime.driver import driver_text
-from nagraph.backends.llvm.runtime.layout import CONTEXT, CONTEXT_WORDS
+from nagraph.backends.llvm.runtime.records import CONTEXT, CONTEXT_WORDS
+from nagraph.backends.llvm.text.builder import LEAVE
 
 ALIGNMENT = 64
 #: What the driver calls of Python's.

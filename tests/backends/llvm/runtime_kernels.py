@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from nagraph.backends.llvm.native import Library, object_code
+from nagraph.backends.llvm.native.machine_code import Library, object_code
 from nagraph.backends.llvm.runtime.assembler import Assembler, Launch
 from nagraph.backends.llvm.runtime.program import Program
 

@@ -9,7 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from nagraph.backends.llvm import cache, functions
+from nagraph.backends.llvm.native import cache
+from nagraph.backends.llvm.program import functions
 from tests.support import forget_kernels
 
 ABOUT, DATA = {"units": 3, "text": "define void @f() { ret void }"}, bytes(range(256)) * 5

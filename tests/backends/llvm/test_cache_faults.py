@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.backends.llvm import cache, functions
+from nagraph.backends.llvm.native import cache
+from nagraph.backends.llvm.program import functions
 from tests.support import forget_kernels, within
 
 X = np.linspace(-1, 1, 60, dtype=np.float32).reshape(5, 12)

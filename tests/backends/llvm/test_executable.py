@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 
 import nagraph as ng
 from nagraph.backends.llvm import compile
-from nagraph.backends.llvm.program import Decide, Loop, Phase
-from nagraph.backends.llvm.squares import turned_loads
+from nagraph.backends.llvm.emission.tiled_transpose import turned_loads
+from nagraph.backends.llvm.program.instructions import Decide, Loop, Phase
 from nagraph.ir import REGISTRY
 from nagraph.ops.region import interpret
 from nagraph.pipeline import KERNELS, Pipeline

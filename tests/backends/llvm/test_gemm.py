@@ -13,7 +13,7 @@ import pytest
 from nagraph.backends.llvm.gemm import gemm_module, scratch_nbytes
 from nagraph.backends.llvm.gemm.stream import LARGE_NBYTES, PANEL, VECTORS
 from nagraph.backends.llvm.gemm.tile import CHAIN
-from nagraph.backends.llvm.native import Library, object_code
+from nagraph.backends.llvm.native.machine_code import Library, object_code
 from nagraph.ir.types import DTYPES
 
 P, N = ctypes.c_void_p, ctypes.c_int64

@@ -11,9 +11,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from nagraph.backends.llvm.code import Module, i64, vector
-from nagraph.backends.llvm.lanes import NARROW, Lanes, memory_type
-from nagraph.backends.llvm.native import Library, object_code
+from nagraph.backends.llvm.native.machine_code import Library, object_code
+from nagraph.backends.llvm.text.builder import Module, i64, vector
+from nagraph.backends.llvm.text.lanes import NARROW, Lanes, memory_type
 from nagraph.errors import MissingRuleError
 from nagraph.ir import REGISTRY
 from nagraph.ir.conversion import converted

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.backends.llvm import functions, loading, native
+from nagraph.backends.llvm.native import machine_code
+from nagraph.backends.llvm.program import functions, loading
 from tests.support import forget_kernels
 
 
@@ -18,7 +19,7 @@ def libraries(monkeypatch):
     """Those that are loaded now, counted where they come and go; only the functions asked for last stay without a program."""
     alive = set()
 
-    class Counted(native.Library):
+    class Counted(machine_code.Library):
         def __init__(self, codes):
             super().__init__(codes)
             alive.add(id(self))
@@ -114,7 +115,7 @@ def interrupted(step: int, call):
 
 def test_loading_ends_at_any_step():
     """By Ctrl-C, or for a forked child since another thread was loading: what is asked for afterwards is there."""
-    content, step = native.object_code(CODE), 0
+    content, step = machine_code.object_code(CODE), 0
     answered = 0
     while step == answered:
         step += 1

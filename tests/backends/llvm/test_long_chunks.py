@@ -8,7 +8,7 @@ import pytest
 
 import nagraph as ng
 from nagraph import numpy as np_
-from nagraph.backends.llvm.code import LEAVE
+from nagraph.backends.llvm.text.builder import LEAVE
 from tests.backends.llvm.test_runtime_process import Interruption, handler, interrupt
 
 KEYS, X = (np.linspace(0, 1, n).astype(np.float32) for n in (1_000_000, 12_000_000))

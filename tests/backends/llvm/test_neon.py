@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.backends.llvm import emit, frame
-from nagraph.backends.llvm.code import Module
+from nagraph.backends.llvm.emission import context, emit
 from nagraph.backends.llvm.gemm import gemm_module
-from nagraph.backends.llvm.lanes import Lanes
-from nagraph.backends.llvm.native import Library, object_code
+from nagraph.backends.llvm.native.machine_code import Library, object_code
+from nagraph.backends.llvm.text.builder import Module
+from nagraph.backends.llvm.text.lanes import Lanes
 from nagraph.ir.types import DTYPES
 from nagraph.kernel import functions
 from tests.kernel.compiled import text
@@ -48,7 +48,7 @@ def functions_of(written):
 
 @pytest.fixture
 def short(monkeypatch):
-    monkeypatch.setattr(frame, "vector_nbytes", lambda: NBYTES)
+    monkeypatch.setattr(context, "vector_nbytes", lambda: NBYTES)
     monkeypatch.setattr(emit, "masks_memory", lambda: False)
     monkeypatch.setattr(Lanes, "scales", False)
 

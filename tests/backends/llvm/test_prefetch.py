@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nagraph as ng
-from nagraph.backends.llvm.prefetch import REQUEST_NBYTES, Access, pieces
+from nagraph.backends.llvm.emission.prefetch import REQUEST_NBYTES, Access, pieces
 from nagraph.kernel.affine import Affine, atom, total
 from tests.backends.llvm.test_gemm import Routine
 

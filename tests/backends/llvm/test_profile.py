@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.backends.llvm import recording
-from nagraph.backends.llvm.machine import Machine, last_cache_nbytes, machine
-from nagraph.backends.llvm.profile import _shares
-from nagraph.backends.llvm.runtime.encoding import grain
+from nagraph.backends.llvm.measuring import recording
+from nagraph.backends.llvm.measuring.machine import Machine, last_cache_nbytes, machine
+from nagraph.backends.llvm.measuring.profile import _shares
+from nagraph.backends.llvm.program.encoding import grain
 from nagraph.errors import NagraphError
 from nagraph.ir.types import DTYPES
 

@@ -10,9 +10,9 @@ import pytest
 
 from nagraph.backends.llvm.runtime import pool as pools
 from nagraph.backends.llvm.runtime.assembler import Assembler, Label, Launch, listing
-from nagraph.backends.llvm.runtime.layout import CONTEXT, DECISIONS
 from nagraph.backends.llvm.runtime.pool import Pool, default_threads, pool
 from nagraph.backends.llvm.runtime.program import Program
+from nagraph.backends.llvm.runtime.records import CONTEXT, DECISIONS
 from tests.backends.llvm.random_programs import SEEN, SIZE, Model, arrays, mixed
 from tests.backends.llvm.runtime_kernels import kernels, launch, program, table
 

@@ -7,8 +7,8 @@ import pytest
 
 import nagraph as ng
 from nagraph import sanitizing
-from nagraph.backends.llvm import lowering
-from nagraph.backends.llvm.sanitizer import Guarded, Sanitized
+from nagraph.backends.llvm.execution.sanitizer import Guarded, Sanitized
+from nagraph.backends.llvm.program import lowering
 from nagraph.errors import SanitizerError
 from nagraph.kernel.form import Load, Read
 from nagraph.nn import functional as F

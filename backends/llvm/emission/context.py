@@ -1,0 +1,106 @@
+"""The frame of a kernel function: its pointers, where each axis stands, the memory and registers of its tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from nagraph.backends.llvm.text.builder import Code, Reg, i64
+from nagraph.backends.llvm.text.lanes import Lanes
+from nagraph.backends.llvm.text.target import vector_nbytes
+from nagraph.ir.scalar import I64, Scalar
+from nagraph.kernel.affine import Affine
+from nagraph.kernel.form import Apply, Kernel, Load, Stage, Store
+from nagraph.ops.base import Elementwise
+from nagraph.plan.plan import aligned
+
+
+class Range(NamedTuple):
+    """Where an axis goes in a block: from `start` to `stop`, multiples of `step` but for the axis's own end.
+
+    edge: of the columns of a triangle, where the block's diagonal begins: all rows see what is before it.
+    """
+
+    start: Reg
+    stop: Reg
+    step: int
+    edge: Reg | None = None
+
+
+class Frame:
+    """What the stages of a kernel share while it is emitted.
+
+    lane: the grid axis along which the lanes run, None if each stage chooses one of its own loops.
+    """
+
+    def __init__(self, kernel: Kernel, code: Code):
+        self.kernel, self.code = kernel, code
+        self.one = Lanes(code, 1)
+        self.lane: int | None = None
+        #: Lanes along that axis, and which of them are active (None: all).
+        self.lanes, self.mask = self.one, None
+        self.pointers: list[Reg] = []
+        #: Where each axis stands: the scalar index; of the lane axis, that of the first lane.
+        self.at: dict[int, Reg] = {}
+        #: Memory of tiles for the point in hand; values of tiles of one element; which of these need memory as well.
+        self.tiles: dict[int, Reg] = {}
+        self.tile_nbytes = 0
+        self.registers: dict[int, Scalar] = {}
+        self.kept: set[int] = set()
+        #: Memory of tiles for the first row of a block.
+        self.bases: dict[int, Reg] = {}
+        #: The stage that asks for memory while it computes, and for which accesses (`prefetch.row_requests`).
+        self.requests: tuple[Stage, list[Load | Store]] | None = None
+        #: Of the stage in hand: axes that go through a part of their extent, and conditions that hold before a triangle's edge.
+        self.ranges: dict[int, Range] = {}
+        self.conditions: frozenset[int] = frozenset()
+        self._itemsize = max((d.itemsize for d in kernel.operands if d.itemsize >= 4), default=4)
+
+    def place(self, unit: Reg, extents: list[int]) -> None:
+        """Where the grid axes stand at a unit."""
+        rest = unit
+        for axis in range(len(extents) - 1, -1, -1):
+            if axis == 0:
+                self.at[axis] = rest
+            else:
+                self.at[axis] = self.code.emit("i64", f"urem {rest}, {extents[axis]}")
+                rest = self.code.emit("i64", f"udiv {rest}, {extents[axis]}")
+
+    def tile_memory(self, sizes: Mapping[int, int]) -> int:
+        """Give tiles of so many elements their places in scratch; the bytes that they take."""
+        nbytes = 0
+        for i, size in sizes.items():
+            self.tiles[i] = self.code.offset(self.code.arguments[4], "i8", i64(nbytes))
+            nbytes += aligned(size * self.kernel.tiles[i].dtype.itemsize)
+        self.tile_nbytes = nbytes
+        return nbytes
+
+    def vector(self) -> int:
+        """Lanes of one vector register."""
+        return vector_nbytes() // self._itemsize
+
+    def unroll(self, stages: Sequence[Stage]) -> int:
+        """Vectors side by side: for short bodies, whose operations wait for each other or for memory."""
+        heavy = sum(i.op.weight for s in stages for i in s.body if isinstance(i, Apply) and isinstance(i.op, Elementwise))
+        size = heavy + sum(len(s.body) for s in stages)
+        return 4 if size < 8 else 2 if size < 24 else 1
+
+    def places(self, lanes: Lanes, first: Reg, step: int) -> Scalar:
+        """first, first + step, ... in the lanes, as i64."""
+        base = lanes.splat(Scalar(self.one, I64, first))
+        if lanes.width == 1 or step == 0:
+            return base
+        offsets = ", ".join(f"i64 {i * step}" for i in range(lanes.width))
+        return Scalar(lanes, I64, self.code.binary("add", base.raw, Reg(base.raw.type, f"<{offsets}>")))
+
+
+def liking(index: Affine, axis: int) -> int:
+    """How an access likes to be walked along an axis: 2 for unit stride, 1 for none at all, 0 otherwise."""
+    c = index.coefficient(axis)
+    varies = any(a < 0 for a, _ in index.terms)
+    return 0 if varies else 2 if c == 1 else 1 if c == 0 else 0
+
+
+def power_of_two(n: int) -> int:
+    """The least power of two that is not less than n."""
+    return 1 << max(0, n - 1).bit_length()

@@ -1,0 +1,152 @@
+"""Prefetching: while a stage or a matrix product is computed, memory is asked for what comes next.
+
+In a kernel that goes through each row several times, the stage with the most work asks for the next row and for where this
+one is stored: a row read for the first time would otherwise be waited for.
+
+The routine takes a table of pieces: each tile of C that it computes asks for one of them, a row of it at every step of k.
+So requests are spread evenly over the time of the product, and what stages and products read next is in the second cache.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from nagraph.backends.llvm.emission.context import Frame
+from nagraph.backends.llvm.emission.cost import stage_ns
+from nagraph.backends.llvm.text.builder import Reg, i64
+from nagraph.backends.llvm.text.lanes import memory_type
+from nagraph.kernel.affine import Affine
+from nagraph.kernel.form import Kernel, Load, Stage, Store
+
+#: What one request brings: two cache lines.
+REQUEST_NBYTES = 128
+#: How many times as far as a piece reaches requests may go: what lies beyond it may be wanted, or not.
+FAR = 4
+#: From so many bytes on, the rows of an operand are not expected to be near.
+ROWS_NBYTES = 1 << 20
+
+
+class Piece(NamedTuple):
+    """Requests at offset, offset + step, ... in elements: as many as `rows`."""
+
+    offset: int
+    step: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Access:
+    """An index of an operand, and the axes along which it moves, each with its extent."""
+
+    operand: int
+    index: Affine
+    axes: tuple[tuple[int, int], ...]
+
+
+def accesses(kernel: Kernel, stages: Iterable[Stage], rows: int = 1) -> list[Access]:
+    """What stages load and store for `rows` rows along the last axis of the grid, but for what is the same at all of its points."""
+    found: dict[Access, None] = {}
+    for stage in stages:
+        for i in (*stage.body, *stage.stores):
+            if isinstance(i, (Load, Store)) and (a := access(kernel, i, stage.loops, rows)) is not None:
+                found[a] = None
+    return list(found)
+
+
+def access(kernel: Kernel, x: Load | Store, loops: Sequence[int], rows: int = 1) -> Access | None:
+    """The access of one instruction; None if its places are data, or the same at all points of the grid."""
+    axes = [(a, kernel.axes[a]) for a in loops] + [(kernel.grid - 1, rows)]
+    terms = [a for a, _ in x.index.terms]
+    return Access(x.operand, x.index, tuple(axes)) if min(terms, default=0) >= 0 and any(a < kernel.grid for a in terms) else None
+
+
+def pieces(found: Access, itemsize: int, most: int) -> list[Piece]:
+    """The memory that an access reaches, from where its axes start, as pieces of at most so many rows."""
+    steps = [(c, extent) for a, extent in found.axes if (c := found.index.coefficient(a)) and extent > 1]
+    lowest = sum(c * (extent - 1) for c, extent in steps if c < 0)
+    axes = sorted((abs(c), extent) for c, extent in steps)
+    run = 1
+    while axes and axes[0][0] <= run:  # what lies side by side, or overlaps
+        step, extent = axes.pop(0)
+        run = step * (extent - 1) + run
+    request = REQUEST_NBYTES // itemsize
+    axes.append((request, -(-run // request)))
+    step, rows = axes.pop(max(range(len(axes)), key=lambda i: axes[i][1]))
+    others = [[c * i for i in range(extent)] for c, extent in axes]
+    return [Piece(lowest + sum(offsets) + first * step, step, min(most, rows - first))
+            for offsets in itertools.product(*others) for first in range(0, rows, most)]
+
+
+def row_requests(kernel: Kernel, lanes: int) -> tuple[Stage, list[Load | Store]] | None:
+    """The stage that computes longest at a point of the grid, and the accesses of all stages that it asks for meanwhile.
+
+    Those along its own loops, to operands of ROWS_NBYTES or more: smaller ones are in cache.
+    """
+    loops = [s for s in kernel.stages if s.loops]
+    if len(loops) < 2 or not kernel.grid:
+        return None
+    busiest = max(loops, key=lambda s: stage_ns(kernel, s, lanes, False))
+    known = {*range(kernel.grid), *busiest.loops}
+    found: dict[tuple[int, Affine], Load | Store] = {}
+    for i in (i for s in kernel.stages for i in (*s.body, *s.stores) if isinstance(i, (Load, Store))):
+        axes = {a for a, _ in i.index.terms}
+        if axes <= known and math.prod(kernel.axes[a] for a in axes) * kernel.operands[i.operand].itemsize >= ROWS_NBYTES:
+            found.setdefault((i.operand, i.index), i)
+    return (busiest, list(found.values())) if found else None
+
+
+class Requests:
+    """What matrix products can still ask for: accesses, and where the grid stands when they are made."""
+
+    def __init__(self, frame: Frame):
+        self.frame = frame
+        self.waiting: list[tuple[Access, dict[int, Reg]]] = []
+
+    def add(self, found: Iterable[Access], at: dict[int, Reg]) -> None:
+        self.waiting += [(a, dict(at)) for a in found]
+
+    def table(self, tiles: int, depth: int, size: int) -> Reg:
+        """A table for a product of so many tiles, `depth` steps each, its elements of `size` bytes; null if nothing is waiting."""
+        code = self.frame.code
+        entries: list[tuple[Reg, int]] = []
+        while self.waiting and depth:
+            found, at = self.waiting[0]
+            dtype = self.frame.kernel.operands[found.operand]
+            wanted = pieces(found, dtype.itemsize, depth)
+            if len(entries) + len(wanted) > tiles:
+                break
+            self.waiting.pop(0)
+            start = code.offset(self.frame.pointers[found.operand], memory_type(dtype), address(self.frame, found.index, at))
+            entries += [(code.offset(start, memory_type(dtype), i64(p.offset)), _step(p, dtype.itemsize, depth) // size) for p in wanted]
+        if not entries:
+            return Reg("ptr", "null")
+        table = code.reserve("i64", 2 * len(entries) + 4)
+        entries.append((table, 0))
+        for n, word in enumerate((i64(0), i64(len(entries) - 1))):
+            code.store(word, code.offset(table, "i64", i64(n)), 8)
+        for n, (place, step) in enumerate(entries):
+            code.store(code.convert("ptrtoint", place, "i64"), code.offset(table, "i64", i64(2 * n + 2)), 8)
+            code.store(i64(step), code.offset(table, "i64", i64(2 * n + 3)), 8)
+        return table
+
+
+def _step(piece: Piece, itemsize: int, depth: int) -> int:
+    """The step of a piece's requests in bytes. A tile makes `depth` of them: where memory is contiguous they don't go far beyond."""
+    nbytes = piece.step * itemsize
+    far = nbytes == REQUEST_NBYTES and piece.rows * FAR < depth
+    return -(-piece.rows * nbytes // depth // itemsize) * itemsize if far else nbytes
+
+
+def address(frame: Frame, index: Affine, at: dict[int, Reg] | None = None) -> Reg:
+    """An index where the grid stands, or at another place of it; loops of the stage at their start."""
+    code, place = frame.code, i64(index.offset)
+    for axis, c in index.terms:
+        if axis < frame.kernel.grid:
+            place = code.add(place, code.mul((at or frame.at)[axis], i64(c)))
+        elif axis in frame.ranges:
+            place = code.add(place, code.mul(frame.ranges[axis].start, i64(c)))
+    return place

@@ -1,0 +1,124 @@
+"""Kernels that go through the rows of each grid point block by block, and triangles, of which only a part is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nagraph.backends.llvm.emission.context import Frame, Range
+from nagraph.backends.llvm.emission.contraction import Contraction, as_contraction, direct_output, tiles_in_memory
+from nagraph.backends.llvm.emission.cost import stage_ns
+from nagraph.backends.llvm.emission.stage import StageEmission
+from nagraph.backends.llvm.text.builder import Reg, i64
+from nagraph.backends.llvm.text.lanes import memory_type
+from nagraph.kernel.blocks import Blocks
+from nagraph.kernel.classes import Classes
+from nagraph.kernel.form import Kernel, Stage
+from nagraph.kernel.triangle import Triangle, triangle
+
+#: Rows of a block, whole registers of lanes: of short sequences, and of long ones, where sums are read and written less often.
+FEW, MANY = 32, 64
+
+Part = Contraction | Stage
+
+
+def block_rows(extent: int) -> int:
+    return FEW if extent <= 8 * FEW else MANY
+
+
+def parts_of(kernel: Kernel) -> list[Part]:
+    """The stages, those that are products of whole matrices as contractions."""
+    found = [as_contraction(kernel, s) or s for s in kernel.stages]
+    return [p if isinstance(p, Stage) or p.rows else p.stage for p in found]
+
+
+def fit(blocks: Blocks) -> bool:
+    """Whether all products of the kernel can be held to a block's rows and columns, and nothing else adds up over blocks."""
+    for part, rows, columns, when in zip(parts_of(blocks.kernel), blocks.rows, blocks.columns, blocks.when):
+        held = [a for a in (rows, columns) if a is not None] if when == "block" else []
+        if isinstance(part, Contraction):
+            if not part.fits(held):
+                return False
+        elif rows is not None and rows not in part.kept:
+            return False
+    return True
+
+
+class BlockEmission:
+    """The stages of a kernel at one point of its grid. `nbytes`: the scratch that its tiles take."""
+
+    def __init__(self, frame: Frame, blocks: Blocks):
+        self.frame, self.blocks = frame, blocks
+        self.size = block_rows(blocks.extent)
+        stages, (parts, self.outputs) = blocks.kernel.stages, direct_output(blocks.kernel, parts_of(blocks.kernel), blocks.sums)
+        number = {id(s): n for n, s in enumerate(stages)}
+        self.parts = [(p, number[id(p.stage if isinstance(p, Contraction) else p)]) for p in parts]
+        memory, tiles = sorted(tiles_in_memory(blocks.kernel, parts) - self.outputs.keys()), blocks.kernel.tiles
+        frame.kept = {i for i in memory if tiles[i].size == 1}
+        self.nbytes = frame.tile_memory({i: blocks.row_tiles[i] * self.size if i in blocks.row_tiles else tiles[i].size for i in memory})
+        frame.bases = frame.tiles
+
+    @property
+    def scratch(self) -> int:
+        return self.nbytes + max((p.scratch for p, _ in self.parts if isinstance(p, Contraction)), default=0)
+
+    def unit_ns(self) -> float:
+        """Roughly the time of a point: of a triangle half."""
+        total = 0.0
+        for part, n in self.parts:
+            product = isinstance(part, Contraction)
+            ns = stage_ns(self.blocks.kernel, part.stage if product else part, 1 if product else self.frame.vector(), product)
+            total += ns / 2 if self.blocks.columns[n] is not None and self.blocks.when[n] == "block" else ns
+        return total
+
+    def emit(self) -> None:
+        frame, code, blocks = self.frame, self.frame.code, self.blocks
+        whole = frame.tiles
+        self._emit("before", i64(0))
+        count = -(-blocks.extent // self.size)
+        with code.loop(i64(0), i64(count)) as loop:
+            start = code.mul(code.sub(i64(count - 1), loop.index), i64(self.size))
+            stop = code.add(start, i64(self.size))
+            if blocks.extent % self.size:
+                stop = code.emit("i64", f"call i64 @llvm.smin.i64({stop}, i64 {blocks.extent})")
+            frame.tiles = frame.bases = dict(whole)
+            for tile in blocks.row_tiles.keys() & whole.keys():  # so that a row's number is its place
+                back = code.mul(code.sub(i64(0), start), i64(blocks.row_tiles[tile]))
+                frame.tiles[tile] = code.offset(whole[tile], memory_type(blocks.kernel.tiles[tile].dtype), back)
+            self._emit("block", code.convert("zext", code.compare("icmp ne", loop.index, i64(0)), "i64"), start, stop)
+        frame.tiles = frame.bases = whole
+        frame.registers.clear()
+        frame.ranges, frame.conditions = {}, frozenset()
+        self._emit("after", i64(0))
+
+    def _emit(self, when: str, again: Reg, start: Reg | None = None, stop: Reg | None = None) -> None:
+        """The parts of one kind; again: 0 in the first block, which begins the sums, else 1."""
+        frame, blocks = self.frame, self.blocks
+        for part, n in self.parts:
+            if blocks.when[n] != when:
+                continue
+            if start is not None and stop is not None:
+                frame.ranges, frame.conditions = ranges(blocks.rows[n], blocks.columns[n], start, stop, self.size), blocks.conditions[n]
+            if isinstance(part, Contraction):
+                accumulate = again if part.tile in blocks.sums else i64(0)
+                part.emit(frame, frame.bases.get(part.tile), self.outputs.get(part.tile), part.held_rows(frame), i64(0),
+                          part.held_columns(frame), self.nbytes, accumulate=accumulate)
+            else:
+                StageEmission(frame, part).emit()
+
+
+def ranges(rows: int | None, columns: int | None, start: Reg, stop: Reg, size: int) -> dict[int, Range]:
+    """Rows from start to stop; of a triangle the columns that one of them sees."""
+    found = {} if rows is None else {rows: Range(start, stop, size)}
+    return found if columns is None else found | {columns: Range(i64(0), stop, size, edge=start)}
+
+
+def triangle_of_rows(kernel: Kernel, parts: Sequence[Part]) -> Triangle | None:
+    """The triangle of a kernel whose rows are the last axis of its grid."""
+    last = kernel.grid - 1
+    if not kernel.grid or kernel.axes[last] < 2 * FEW:
+        return None
+    held = triangle(kernel, Classes(kernel))
+    if held is None or any(r != last for r in held.rows):
+        return None
+    fitting = all(c is None or p.fits([c]) for p, c in zip(parts, held.columns) if isinstance(p, Contraction))
+    return held if fitting else None

@@ -1,0 +1,147 @@
+"""The sanitizer: executables whose calls run in guarded memory, full of a pattern, and look afterwards what was done to it."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nagraph.backends.llvm.execution.executable import Executable, Explanation, _Arena
+from nagraph.backends.llvm.program.images import Image
+from nagraph.backends.llvm.runtime.pool import aligned_bytes
+from nagraph.errors import SanitizerError
+from nagraph.ir.graph import Graph
+from nagraph.ir.printer import value_names
+from nagraph.plan.origin import label_of
+from nagraph.plan.plan import Plan, aligned
+from nagraph.sanitizing import NAN, RED_NBYTES, pattern, unwritten
+
+Array = np.ndarray[Any, Any]
+
+
+class Guarded:
+    """Memory like an array's between red zones. `array` is in it; `fresh`: with the pattern in place of the array's elements."""
+
+    def __init__(self, like: Array, fresh: bool = False):
+        nbytes = like.nbytes
+        self._raw, address = aligned_bytes(nbytes + 2 * RED_NBYTES)
+        start = address - self._raw.ctypes.data
+        whole = self._raw[start:start + nbytes + 2 * RED_NBYTES]
+        whole[:] = NAN
+        inside = whole[RED_NBYTES:RED_NBYTES + nbytes]
+        inside[:] = pattern(like.dtype)
+        self.array: Array = inside.view(like.dtype).reshape(like.shape)
+        if not fresh:
+            self.array[...] = like
+        self._zones = whole[:RED_NBYTES], whole[RED_NBYTES + nbytes:]
+
+    def check(self, what: str) -> None:
+        for zone, where in zip(self._zones, ("before", "behind")):
+            if (zone != NAN).any():
+                raise SanitizerError(f"memory {where} {what} was written")
+
+
+class Watched(NamedTuple):
+    """A buffer of the arena: bytes [start, stop), up to `end` its red zone; what it holds, and which kernels write it."""
+
+    start: int
+    stop: int
+    dtype: np.dtype[Any]
+    what: str
+
+    @property
+    def end(self) -> int:
+        return aligned(self.stop) + RED_NBYTES
+
+
+def watched(plan: Plan, base: int = 0) -> Iterator[Watched]:
+    """The buffers of a plan whose arena begins at `base`, and of the one plan inside a step, behind the step's own."""
+    names = value_names(plan.graph)
+    held: dict[int, list[str]] = {}
+    dtypes: dict[int, np.dtype[Any]] = {}
+    for step in plan.steps:
+        values = [] if step.view else [(s, f"%{names[v]}") for v, s in zip(step.node.results, step.results)]
+        for slot, name in (*values, *((s, "scratch") for s in step.scratch)):
+            buffer = plan.slots[slot].buffer
+            held.setdefault(buffer, []).append(f"{name}: {plan.slots[slot].type}, written by {label_of(step.node)}")
+            dtypes.setdefault(buffer, plan.slots[slot].type.dtype)
+    for i, lines in held.items():
+        b = plan.buffers[i]
+        if b.kind == "arena":
+            yield Watched(base + b.offset, base + b.offset + b.nbytes, dtypes[i], "; then ".join(lines))
+    for step in plan.steps:
+        if len(step.nested) == 1:  # the plans of several regions have the same bytes
+            yield from watched(step.nested[0], base + plan.buffers[plan.slots[step.scratch[0]].buffer].offset)
+
+
+class Sanitized(Executable):
+    """An executable that computes in guarded copies of its arguments and results."""
+
+    def __init__(self, signature: Graph, made: Explanation, donations: Mapping[int, int], threads: int | None = None):
+        image = Image.of(made.program, made.plan.arena_bytes)
+        self._constants = [Guarded(a) for a in image.constants]
+        image = dataclasses.replace(image, constants=tuple(g.array for g in self._constants))
+        super().__init__(signature, image, lambda: made, donations, threads)
+        self._watched = tuple(watched(made.plan))
+
+    def plain(self, arrays: list[Any]) -> None:
+        """There is no short way."""
+
+    def run(self, arrays: list[Array], donated: Mapping[int, Array]) -> tuple[Array, ...]:
+        inputs = [Guarded(a) for a in arrays]
+        places = {id(a): g for a, g in zip(arrays, inputs)}
+        outputs = {j: places[id(donated[j])] if j in donated and id(donated[j]) in places else Guarded(np.empty(*result), fresh=True)
+                   for j, result in enumerate(self._results)}
+        super().run([g.array for g in inputs], {j: g.array for j, g in outputs.items()})
+        written = {id(g) for g in outputs.values()}
+        for i, (a, g, v) in enumerate(zip(arrays, inputs, self.inputs)):
+            g.check(f"input {i} of {self.name}, {v.name or v.type}")
+            if id(g) not in written and a.tobytes() != g.array.tobytes():
+                raise SanitizerError(f"{self.name} has written into its input {i}, {v.name or v.type}, which is not donated")
+        known = any(unwritten(a).any() for a in (*arrays, *self._image.constants))
+        results = []
+        for j, g in outputs.items():
+            what = f"output {j} of {self.name}, {self._results[j][1]}{list(self._results[j][0])}, {self._writers(j)}"
+            g.check(what)
+            if not known and (gap := unwritten(g.array)).any():
+                at = tuple(map(int, np.unravel_index(int(np.argmax(gap)), gap.shape)))
+                raise SanitizerError(f"{what}: its element {at} was never written, or follows from memory that was never written")
+            results.append(donated.get(j, np.empty(*self._results[j])))
+            results[-1][...] = g.array
+        return tuple(results)
+
+    def _writers(self, output: int) -> str:
+        """Which kernels write an output."""
+        plan = self.plan
+        found = [label_of(step.node) for step in plan.steps for slot in step.results
+                 if (b := plan.buffers[plan.slots[slot].buffer]).kind == "output" and b.index == output]
+        return f"written by {', '.join(found) or 'a copy'}"
+
+    # -- the arena ----------------------------------------------------------------------------------------------------
+
+    def _taken(self) -> _Arena:
+        arena = super()._taken()
+        memory = self._memory(arena)
+        memory[:] = NAN
+        for w in self._watched:
+            memory[w.start - RED_NBYTES:w.end] = NAN
+            memory[w.start:w.stop] = pattern(w.dtype)
+        return arena
+
+    def _left(self, arena: _Arena) -> bool:
+        failed = super()._left(arena)
+        memory = self._memory(arena)
+        for g in self._constants:
+            g.check(f"a constant of {self.name}")
+        for w in self._watched:
+            if (memory[w.stop:w.end] != NAN).any() or (memory[w.start - RED_NBYTES:w.start] != NAN).any():
+                where = "behind" if (memory[w.stop:w.end] != NAN).any() else "before"
+                raise SanitizerError(f"memory {where} a buffer of {self.name} was written: {w.what}")
+        return failed
+
+    def _memory(self, arena: _Arena) -> Array:
+        nbytes = self._image.arena_nbytes
+        return np.frombuffer((ctypes.c_uint8 * nbytes).from_address(arena.base), np.uint8) if nbytes else np.empty(0, np.uint8)

@@ -1,0 +1,142 @@
+"""The machine: what it can do at most, measured by code of our own, for rooflines.
+
+Peaks are measured once in a process and for each number of threads: multiply-adds in registers; and a sum of two arrays,
+once so large that it goes through main memory, once so small that it stays in the last cache. Main memory is what threads
+share; vector units, and a way to the last cache, each core has of its own: there the peak is that of one thread, times
+the threads, and a machine that is busy with something else does not lower it.
+
+Source of the model: Williams, Waterman and Patterson, Roofline: An Insightful Visual Performance Model, 2009.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from nagraph.backends.host import cpu_name, last_cache_nbytes
+from nagraph.backends.llvm.native.machine_code import Library, object_code
+from nagraph.backends.llvm.runtime.assembler import Assembler, Launch
+from nagraph.backends.llvm.runtime.pool import default_threads
+from nagraph.backends.llvm.runtime.program import Program
+from nagraph.backends.llvm.text.target import vector_nbytes, vector_registers
+from nagraph.ir.builder import Builder
+from nagraph.ir.types import DTYPES, DType, TensorType
+from nagraph.ops.elementwise import add
+
+#: The largest array of a measurement.
+MOST_NBYTES = 256 << 20
+#: Turns of the loop that multiplies and adds in a unit; units.
+TURNS, UNITS = 4000, 16
+REPEATS = 20
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Peaks of the machine on so many threads: FLOP/s in float32 and float64, bytes/s of main memory and of the last cache."""
+
+    cpu: str
+    threads: int
+    float32: float
+    float64: float
+    memory: float
+    cache: float
+    cache_nbytes: int
+
+    def bound(self, flops: float, nbytes: float, dtype: DType) -> tuple[str, float]:
+        """What holds a kernel back, and the least seconds it takes: "compute", "cache" or "memory".
+
+        Bytes that fill less than half of the last cache are taken to be there, left by the kernel before.
+        """
+        place, speed = ("cache", self.cache) if nbytes < self.cache_nbytes / 2 else ("memory", self.memory)
+        computing = flops / (self.float64 if dtype == DTYPES["f64"] else self.float32)
+        return ("compute", computing) if computing > nbytes / speed else (place, nbytes / speed)
+
+    def __str__(self) -> str:
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return (f"{self.cpu}, {threads}, measured: {self.float32 / 1e9:.0f} GFLOP/s in float32, "
+                f"memory {self.memory / 1e9:.0f} GB/s, cache of {self.cache_nbytes / 2**20:.0f} MB {self.cache / 1e9:.0f} GB/s")
+
+
+@functools.cache
+def machine(threads: int | None = None) -> Machine:
+    """The machine on `threads` threads (None: as many as there are cores), measured now."""
+    count = threads or default_threads()
+    cache = last_cache_nbytes()
+    memory = _bandwidth(min(2 * cache, MOST_NBYTES), count)
+    return Machine(cpu_name(), count, count * _flops(DTYPES["f32"]), count * _flops(DTYPES["f64"]), memory,
+                   max(memory, count * _bandwidth(cache // 8, 1)), cache)
+
+
+def _best(run: Callable[[], object], repeats: int) -> float:
+    """Seconds of the fastest of some runs."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def _flops(dtype: DType) -> float:
+    """Multiplications and additions a second, of numbers that stay in registers, on one thread."""
+    # Sums of products side by side, enough for the latency of any CPU: four units of four cycles want sixteen.
+    lanes, chains = vector_nbytes() // dtype.itemsize, 3 * vector_registers() // 4
+    library = Library([object_code(_multiply_adds(dtype, lanes, chains))])
+    a = Assembler()
+    a.phase(Launch(library.address("multiply_adds"), UNITS, 1))
+    program = Program(a.code(), 1, chains * vector_nbytes(), keepalive=library)
+    table = np.zeros(1, np.int64)
+    return 2.0 * UNITS * TURNS * chains * lanes / _best(lambda: program.run(table, 1), REPEATS)
+
+
+def _multiply_adds(dtype: DType, lanes: int, chains: int) -> str:
+    """A kernel that computes x = x * x + x in so many registers, turn after turn, and stores them at the end."""
+    kind = "double" if dtype == DTYPES["f64"] else "float"
+    v, name = f"<{lanes} x {kind}>", f"llvm.fmuladd.v{lanes}f{8 * dtype.itemsize}"
+    each = range(chains)
+    phis = "\n".join(f"  %x{i} = phi {v} [ zeroinitializer, %entry ], [ %y{i}, %loop ]" for i in each)
+    sums = "\n".join(f"  %y{i} = call {v} @{name}({v} %x{i}, {v} %x{i}, {v} %x{i})" for i in each)
+    stores = "\n".join(f"  %p{i} = getelementptr {v}, ptr %scratch, i64 {i}\n  store {v} %y{i}, ptr %p{i}" for i in each)
+    return f"""
+declare {v} @{name}({v}, {v}, {v})
+define void @multiply_adds(ptr %table, ptr %arguments, i64 %start, i64 %stop, ptr %scratch) {{
+entry:
+  %units = sub i64 %stop, %start
+  %turns = mul i64 %units, {TURNS}
+  br label %loop
+loop:
+  %turn = phi i64 [ 0, %entry ], [ %turn1, %loop ]
+{phis}
+{sums}
+  %turn1 = add i64 %turn, 1
+  %more = icmp slt i64 %turn1, %turns
+  br i1 %more, label %loop, label %out
+out:
+{stores}
+  ret void
+}}
+"""
+
+
+def _bandwidth(nbytes: int, threads: int) -> float:
+    """Bytes a second of x += y, for arrays of so many bytes each: two are read, one is written."""
+    from nagraph.backends.llvm.execution.executable import compile
+
+    type = TensorType(DTYPES["f32"], (nbytes // 4,))
+    with Builder() as builder:
+        x, y = builder.input(type), builder.input(type)
+        graph = builder.graph("stream", [add(x, y)])
+    executable = compile(graph, {0: 0}, threads)
+    a, b = np.zeros(type.shape, np.float32), np.ones(type.shape, np.float32)
+    turns = max(1, (16 << 20) // nbytes)
+
+    def run() -> None:
+        for _ in range(turns):
+            executable.run([a, b], {0: a})
+
+    run()
+    return 3.0 * turns * nbytes / _best(run, REPEATS if turns > 1 else REPEATS // 4)

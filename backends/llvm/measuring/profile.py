@@ -1,0 +1,211 @@
+"""Profiles: where the time of a call goes, kernel by kernel, beside what the machine could do."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nagraph.backends.llvm.measuring.machine import Machine, machine
+from nagraph.backends.llvm.measuring.recording import Recorded, Recording
+from nagraph.backends.llvm.program.instructions import Launch
+from nagraph.ir.types import DTYPES, DType
+from nagraph.kernel.traffic import traffic
+from nagraph.plan.origin import label_of, lines_of
+
+Array = np.ndarray[Any, Any]
+#: Columns of the table, and whether they hold numbers.
+COLUMNS = {"ms": True, "share": True, "calls": True, "threads": True, "GFLOP/s": True, "GB/s": True, "roof": True, "bound": False,
+           "kernel": False, "lines": False}
+#: Kernels that the table shows, and source lines of each.
+ROWS, LINES = 25, 3
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a launch is and does: its name, units, operations, the least bytes it moves, its widest float, the user's lines."""
+
+    name: str
+    units: int
+    flops: float
+    nbytes: int
+    dtype: DType
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kernel, all its launches of the call together.
+
+    seconds: time of the call; where several kernels run at once, each has its share of that time.
+    busy_seconds: the same summed over threads. least_seconds: what the machine needs at least, and `bound` why.
+    """
+
+    name: str
+    calls: int
+    seconds: float
+    busy_seconds: float
+    flops: float
+    nbytes: int
+    least_seconds: float
+    bound: str
+    lines: tuple[str, ...]
+
+    @property
+    def threads(self) -> float:
+        """Threads at work on it, on average."""
+        return self.busy_seconds / self.seconds if self.seconds else 0.0
+
+    @property
+    def roof(self) -> float:
+        """The share of the roofline that it reaches: 1 where the machine can't do it faster."""
+        return self.least_seconds / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A call: its kernels by time, and the time in which none ran. All rows together are the time of the call.
+
+    between_seconds: from the first kernel's begin to the last one's end, while no thread was in a kernel: handing out,
+    waiting. outside_seconds: before and after, in Python and in waking threads.
+    """
+
+    rows: tuple[Row, ...]
+    between_seconds: float
+    outside_seconds: float
+    machine: Machine
+    recording: Recording
+    works: tuple[Work, ...]
+
+    @property
+    def seconds(self) -> float:
+        """The time of the call."""
+        return self.recording.seconds
+
+    @property
+    def flops(self) -> float:
+        return sum(r.flops for r in self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def cells(self, most: int | None = ROWS) -> list[tuple[str, ...]]:
+        """The table's rows as texts, one for each of COLUMNS: so many kernels (None: all), the others together, and the sums."""
+        total = self.seconds or 1.0
+
+        def line(seconds: float, name: str, *rest: str, lines: str = "") -> tuple[str, ...]:
+            return (f"{seconds * 1e3:.3f}", f"{seconds / total:.1%}", *(rest or [""] * 6), name, lines)
+
+        found = []
+        for r in self.rows[:most]:
+            rates = (f"{n / r.seconds / 1e9:.1f}" if n and r.seconds else "" for n in (r.flops, r.nbytes))
+            lines = ", ".join(r.lines[:LINES]) + (", ..." if len(r.lines) > LINES else "")
+            found.append(line(r.seconds, r.name, f"{r.calls}", f"{r.threads:.1f}", *rates, f"{r.roof:.0%}", r.bound, lines=lines))
+        rest = self.rows[len(found):]
+        if rest:
+            calls = f"{sum(r.calls for r in rest)}"
+            found.append(line(sum(r.seconds for r in rest), f"{len(rest)} more kernels", calls, *[""] * 5))
+        found.append(line(self.between_seconds, "between kernels: handing out, waiting"))
+        found.append(line(self.outside_seconds, "outside of them: Python, waking threads"))
+        rate = f"{self.flops / total / 1e9:.1f}"
+        found.append(line(self.seconds, "the call", f"{sum(r.calls for r in self.rows)}", "", rate, "", "", ""))
+        return found
+
+    def table(self, most: int | None = ROWS) -> str:
+        """The table as text, with the machine's peaks below."""
+        table = [tuple(COLUMNS), *self.cells(most)]
+        widths = [max(map(len, column)) for column in zip(*table)]
+        sides = [">" if right else "<" for right in COLUMNS.values()]
+        lines = ["  ".join(f"{c:{side}{w}}" for c, w, side in zip(row, widths, sides)) for row in table]
+        return "\n".join([*(line.rstrip() for line in lines), str(self.machine)])
+
+    def timeline(self, name: str = "call") -> dict[str, Any]:
+        """The call as Chrome trace events, to be written as JSON: one track a thread (`nagraph.backends.llvm.measuring.timeline`)."""
+        from nagraph.backends.llvm.measuring.timeline import trace_events
+
+        return trace_events(self, name)
+
+    def __str__(self) -> str:
+        return self.table()
+
+
+def profile(executable: Any, given: Sequence[Array], repeats: int) -> Profile:
+    """A recorded call of the executable on row-major arrays: of `repeats` ones, after one to warm up, the median by time.
+
+    Donated arguments are copied once and then updated from call to call, as a training loop does; the given arrays stay.
+    """
+    program = executable.program
+    twin = copy.copy(executable)
+    recorded = Recorded(program.instructions, len(program.table), program.scratch_nbytes)
+    twin._native, twin._idle = recorded, []
+    arrays = list(given)
+    donated: dict[int, Array] = {}
+    for j, i in executable.plan.donations.items():
+        donated[j] = arrays[i] = arrays[i].copy()
+    calls = [recorded.record(lambda: twin.run(arrays, donated)) for _ in range(repeats + 1)][1:]
+    chosen = sorted(calls, key=lambda r: r.seconds)[(len(calls) - 1) // 2]
+    return summary(chosen, executable.launches, [p.nbytes or None for p in program.table], machine(executable.threads))
+
+
+def summary(recording: Recording, launches: Sequence[Launch], sizes: Sequence[int | None], machine: Machine) -> Profile:
+    """The recording by kernels. `sizes`: bytes behind each pointer of the program's table, None where not known."""
+    works = tuple(work_of(x, sizes) for x in launches)
+    events = recording.events
+    shared, between = _shares(events["begin"], events["end"])
+    count = len(launches)
+    number = events["launch"]
+    seconds, busy, units = (np.bincount(number, weights=w, minlength=count) for w in (
+        shared / 1e9, (events["end"] - events["begin"]) / 1e9, events["stop"] - events["start"]))
+    groups: dict[tuple[str, str], list[int]] = {}
+    for n, (launch, work) in enumerate(zip(launches, works)):
+        groups.setdefault((launch.function.key, work.name), []).append(n)
+    rows = []
+    for members in groups.values():
+        calls = [round(units[n] / works[n].units) for n in members]
+        bounds = [machine.bound(works[n].flops, works[n].nbytes, works[n].dtype) for n in members]
+        flops, nbytes, least = (sum(c * x for c, x in zip(calls, of)) for of in (
+            [works[n].flops for n in members], [works[n].nbytes for n in members], [b[1] for b in bounds]))
+        lines = dict.fromkeys(itertools.chain.from_iterable(works[n].lines for n in members))
+        if sum(calls):
+            rows.append(Row(works[members[0]].name, sum(calls), float(sum(seconds[n] for n in members)),
+                            float(sum(busy[n] for n in members)), flops, int(nbytes), least, bounds[0][0], tuple(lines)))
+    ordered = tuple(sorted(rows, key=lambda r: -r.seconds))
+    inside = sum(r.seconds for r in ordered)
+    return Profile(ordered, between, recording.seconds - inside - between, machine, recording, works)
+
+
+def _shares(begins: Array, ends: Array) -> tuple[Array, float]:
+    """For each chunk its share of the time, in ns: a moment in which k chunks run is divided by k. And the seconds of gaps."""
+    if not len(begins):
+        return np.zeros(0), 0.0
+    times = np.concatenate([begins, ends])
+    order = np.argsort(times, kind="stable")
+    running = np.cumsum(np.concatenate([np.ones(len(begins)), -np.ones(len(ends))])[order])[:-1]
+    steps = np.diff(times[order])
+    passed = np.concatenate([[0.0], np.cumsum(np.where(running > 0, steps / np.maximum(running, 1), 0))])
+    at = np.empty(len(times))
+    at[order] = passed
+    return at[len(begins):] - at[:len(begins)], float(steps[running == 0].sum()) / 1e9
+
+
+def work_of(launch: Launch, sizes: Sequence[int | None]) -> Work:
+    """Operations by the ops' costs, bytes by the kernel's loads and stores."""
+    node, units = launch.node, launch.function.emitted.units
+    if launch.kernel is not None:
+        nbytes = sum(traffic(launch.kernel, launch.slots, sizes))
+        floats = [d for d in launch.kernel.operands if d in (DTYPES["f32"], DTYPES["f64"])]
+    else:
+        nbytes, floats = sum(sizes[s] or 0 for s in launch.slots), []
+    wide = DTYPES["f64"] if DTYPES["f64"] in floats else DTYPES["f32"]
+    if node is None:
+        return Work("copy", units, 0.0, nbytes, wide, ())
+    results = ", ".join(str(r.type) for r in node.results[:2]) + (", ..." if len(node.results) > 2 else "")
+    flops = node.op.cost(*(v.type for v in node.operands)).flops
+    return Work(f"{label_of(node)} -> {results}", units, float(flops), nbytes, wide, lines_of(node))

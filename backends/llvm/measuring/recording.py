@@ -1,0 +1,146 @@
+"""Recording: a call of a program whose launches write down when each chunk begins and ends, and on which thread.
+
+The program that people run stays as it is. A second one is made of it, with the same chunks, in which every launch calls
+one function, the recorder; this calls the kernel and writes an event of eight words into a log that all threads share.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nagraph.backends.llvm.native.machine_code import object_code
+from nagraph.backends.llvm.program.encoding import encoded
+from nagraph.backends.llvm.program.instructions import Instruction, Launch, Phase
+from nagraph.backends.llvm.program.loading import Code
+from nagraph.backends.llvm.runtime.pool import aligned_words, pool
+from nagraph.backends.llvm.runtime.records import expand
+from nagraph.backends.llvm.runtime.waiting import CLOCK, NOW
+from nagraph.errors import NagraphError
+
+#: Words of an event, and of the log's head: how many events there were, and how many have space.
+EVENT = np.dtype([(name, np.int64) for name in ("launch", "begin", "end", "start", "stop", "thread", "unused1", "unused2")])
+WORDS = EVENT.itemsize // 8
+#: Events that a log has space for at first, and at most.
+SPACE, MOST = 1 << 14, 1 << 21
+#: Argument numbers that the recorder takes for itself: the log, the launch, the kernel.
+OWN = 3
+
+RECORDER = f"""
+declare i64 @pthread_self()
+
+define void @recorder(ptr %table, ptr %arguments, i64 %start, i64 %stop, ptr %scratch) nounwind {{
+entry:
+  %log = load ptr, ptr %arguments->0
+  %launch = load i64, ptr %arguments->1
+  %kernel = load ptr, ptr %arguments->2
+  %its = getelementptr inbounds i64, ptr %arguments, i64 {OWN}
+  %began = call i64 @now(i32 {CLOCK})
+  call void %kernel(ptr %table, ptr %its, i64 %start, i64 %stop, ptr %scratch)
+  %ended = call i64 @now(i32 {CLOCK})
+  %number = atomicrmw add ptr %log, i64 1 monotonic
+  %space = load i64, ptr %log->1
+  %fits = icmp slt i64 %number, %space
+  br i1 %fits, label %write, label %out
+write:
+  %behind = mul i64 %number, {WORDS}
+  %at = add i64 %behind, {WORDS}
+  %event = getelementptr inbounds i64, ptr %log, i64 %at
+  %thread = call i64 @pthread_self()
+  store i64 %launch, ptr %event->0
+  store i64 %began, ptr %event->1
+  store i64 %ended, ptr %event->2
+  store i64 %start, ptr %event->3
+  store i64 %stop, ptr %event->4
+  store i64 %thread, ptr %event->5
+  br label %out
+out:
+  ret void
+}}
+"""
+
+
+@functools.cache
+def _recorder() -> Code:
+    text = expand(NOW + RECORDER)
+    return Code("recorder", text, object_code(text))
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One call: when it began and ended (nanoseconds), its chunks, and the names of the threads that did them.
+
+    events: `launch` is a number in the list of the program's launches, `start` and `stop` are its units.
+    """
+
+    begin: int
+    end: int
+    events: np.ndarray[Any, Any]
+    threads: dict[int, str]
+
+    @property
+    def seconds(self) -> float:
+        return (self.end - self.begin) / 1e9
+
+
+class Recorded:
+    """The second program. `run` is that of a `Program`; `record` takes down a call that ends up in it."""
+
+    def __init__(self, program: Sequence[Instruction], slots: int, scratch_nbytes: int):
+        self._make = lambda log: encoded(_recorded(program, log), slots, scratch_nbytes)
+        self._log = self._new(SPACE)
+
+    def _new(self, space: int) -> Any:
+        log = aligned_words(WORDS * (space + 1))
+        log[1] = space
+        self._native = self._make(log.ctypes.data)
+        return log
+
+    def run(self, table: Any, threads: int | None) -> None:
+        self._native.run(table, threads)
+
+    def record(self, call: Callable[[], Any]) -> Recording:
+        """Calls, again with a larger log if there was no space. NagraphError if the largest is too small."""
+        while True:
+            self._log[0] = 0
+            begin = time.clock_gettime_ns(CLOCK)
+            call()
+            end = time.clock_gettime_ns(CLOCK)
+            count, space = int(self._log[0]), int(self._log[1])
+            if count <= space:
+                break
+            if count > MOST:
+                raise NagraphError(f"a profile has space for {MOST:,} chunks, this call has {count:,}; "
+                                   "profile one with fewer turns of its loops")
+            self._log = self._new(count * 5 // 4)
+        events = self._log[WORDS:WORDS * (count + 1)].copy().view(EVENT)
+        return Recording(begin, end, events[np.argsort(events["begin"], kind="stable")], _names())
+
+
+def _names() -> dict[int, str]:
+    """The threads that may take part in a call, by their idents: who calls, and the workers."""
+    names = {w.ident: f"worker {n}" for n, w in enumerate(pool().workers, 1) if w.ident is not None}
+    return {threading.get_ident(): "caller", **names}
+
+
+def _recorded(program: Sequence[Instruction], log: int) -> list[Instruction]:
+    """The program with the recorder in the place of each kernel."""
+    recorder = _recorder()
+    found: list[Instruction] = []
+    count = 0
+
+    def recorded(launch: Launch) -> Launch:
+        nonlocal count
+        slots = (log, count, launch.function.code.address, *launch.slots)
+        count += 1
+        return launch._replace(function=launch.function._replace(code=recorder), slots=slots)
+
+    for i in program:
+        found.append(Phase(tuple(map(recorded, i.launches))) if isinstance(i, Phase) else i)
+    return found

@@ -1,0 +1,68 @@
+"""Encoding: a plan's program as the words that the driver reads; kernels are cut into chunks here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nagraph.backends.llvm.program.instructions import Commit, Decide, End, Instruction, Jump, Launch, Loop, Phase, Point, Swap, Tell
+from nagraph.backends.llvm.runtime import assembler
+from nagraph.backends.llvm.runtime.assembler import Assembler, Label
+from nagraph.backends.llvm.runtime.program import Program
+
+#: The work of a chunk, in nanoseconds: long beside the cost of handing it out, short beside what a call takes.
+CHUNK_NS = 15_000
+#: A launch is cut into no more chunks than this.
+MOST_CHUNKS = 256
+#: But into more where a chunk would take longer than this: between chunks, signals are listened to.
+LONGEST_NS = 20_000_000
+
+
+def grain(launch: Launch) -> int:
+    """Units of a chunk: by the kernel alone, never by a number of threads."""
+    units, cost = launch.function.emitted.units, max(launch.function.emitted.unit_ns, 0.01)
+    wanted, most = max(1, round(CHUNK_NS / cost)), max(1, round(LONGEST_NS / cost))
+    return min(units, max(wanted, min(most, -(-units // MOST_CHUNKS))))
+
+
+def encoded(program: Sequence[Instruction], slots: int, scratch_nbytes: int) -> Program:
+    """The program, ready to run on a table of so many slots."""
+    a = encode(program)
+    kernels = [launch.function.code for i in program if isinstance(i, Phase) for launch in i.launches]
+    return Program(a.code(), slots, scratch_nbytes, (a.functions, kernels))
+
+
+def encode(program: Sequence[Instruction]) -> Assembler:
+    """The program, whose jumps lead to numbers of instructions, in an assembler, whose jumps lead to labels."""
+    a = Assembler()
+    labels = {i.otherwise if isinstance(i, Decide) else i.target: Label() for i in program if isinstance(i, (Decide, Jump))}
+    counters = {-1: 0}
+    chained = 0.0
+    for n, i in enumerate(program):
+        if n in labels:
+            a.place(labels[n])
+        match i:
+            case Phase(launches=launches):
+                a.phase(*(assembler.Launch(x.function.code.address, x.function.emitted.units, grain(x), x.slots) for x in launches))
+                chained += sum(x.function.emitted.units * x.function.emitted.unit_ns for x in launches)
+                if chained > LONGEST_NS:
+                    a.unchain()
+                    chained = 0.0
+            case Point():
+                a.point(i.target, i.source, i.offset, i.step, counters[i.loop], i.length, i.reverse)
+            case Swap():
+                a.swap(i.a, i.b)
+            case Loop():
+                counters[i.loop] = a.begin(i.turns)
+            case End():
+                a.end(counters[i.loop])
+            case Decide():
+                a.decide(i.slot, labels[i.otherwise])
+            case Jump():
+                a.jump(labels[i.target])
+            case Commit():
+                a.commit()
+            case Tell():
+                a.tell(i.slot, i.function)
+    if len(program) in labels:
+        a.place(labels[len(program)])
+    return a

@@ -1,0 +1,102 @@
+"""Compiled functions, shared by all executables: equal kernels are compiled once, and kept on disk."""
+
+from __future__ import annotations
+
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from nagraph import choices, sanitizing
+from nagraph.backends.llvm.emission.emit import Emitted
+from nagraph.backends.llvm.native import cache
+from nagraph.backends.llvm.native.machine_code import object_code
+from nagraph.backends.llvm.program.loading import Code
+from nagraph.backends.llvm.text.builder import Module
+from nagraph.forks import Lock
+from nagraph.thresholds import changed
+
+#: Writes a function of the given name into a module.
+Writer = Callable[[Module, str], Emitted]
+
+
+class Function(NamedTuple):
+    """A kernel's machine code: its key, the name of its file in the cache, how to launch it, the code, which has its LLVM text."""
+
+    key: str
+    digest: str
+    emitted: Emitted
+    code: Code
+
+
+#: Functions that stay although nobody uses them: those that were asked for last, by their key.
+MOST = 4096
+_KNOWN: OrderedDict[str, Function] = OrderedDict()
+#: Code that somebody holds, by digest.
+_CODES: weakref.WeakValueDictionary[str, Code] = weakref.WeakValueDictionary()
+_LOCK = Lock()
+
+
+class Entry(NamedTuple):
+    """What is kept of a kernel."""
+
+    emitted: Emitted
+    text: str
+    code: bytes
+
+
+def compiled(key: str, write: Writer, keep: bool = True) -> Function:
+    """The machine code of what `write` emits, which must follow from the key and the choices alone; it is kept on disk if `keep`."""
+    chosen = f"{choices.current()} {changed()} {'sanitized' if sanitizing.is_on() else ''}".strip()
+    key = f"{key}\n{chosen}" if chosen else key
+    with _LOCK:
+        found = _KNOWN.get(key)
+        if found is None:
+            digest = cache.digest("kernel", key)
+            entry = (_kept(digest) if keep else None) or _compile(digest, write, keep)
+            found = _KNOWN[key] = Function(key, digest, entry.emitted, _CODES.get(digest) or _held(digest, entry))
+        _KNOWN.move_to_end(key)
+        while len(_KNOWN) > MOST:
+            _KNOWN.popitem(last=False)
+        return found
+
+
+def codes(digests: Sequence[str]) -> list[Code] | None:
+    """The kernels of these digests, from the cache where need be; None if one is not there."""
+    with _LOCK:
+        found = []
+        for digest in digests:
+            code = _CODES.get(digest)
+            if code is None:
+                entry = _kept(digest)
+                if entry is None:
+                    return None
+                code = _held(digest, entry)
+            found.append(code)
+        return found
+
+
+def _held(digest: str, entry: Entry) -> Code:
+    code = _CODES[digest] = Code(_symbol(digest), entry.text, entry.code)
+    return code
+
+
+def _compile(digest: str, write: Writer, keep: bool) -> Entry:
+    module = Module()
+    emitted = write(module, _symbol(digest))
+    text = str(module)
+    entry = Entry(emitted, text, object_code(text))
+    if keep:
+        cache.store("kernel", digest, {"emitted": emitted, "text": text}, [entry.code])
+    return entry
+
+
+def _kept(digest: str) -> Entry | None:
+    """The kernel as it is on disk."""
+    found = cache.load("kernel", digest)
+    return found and Entry(Emitted(*found[0]["emitted"]), found[0]["text"], found[1])
+
+
+def _symbol(digest: str) -> str:
+    """The name of a kernel's function."""
+    return f"k{digest[:16]}"

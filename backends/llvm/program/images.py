@@ -1,0 +1,103 @@
+"""The image of a program: all that calls need of it, and nothing that explains it. The cache keeps images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nagraph.backends.llvm.native import cache
+from nagraph.backends.llvm.program.encoding import encoded
+from nagraph.backends.llvm.program.functions import codes
+from nagraph.backends.llvm.program.instructions import Tell
+from nagraph.backends.llvm.program.lowering import Lowered, Place
+from nagraph.backends.llvm.runtime.assembler import launch_words
+from nagraph.backends.llvm.runtime.program import Program
+from nagraph.ir.graph import Graph
+from nagraph.ir.op import Op
+from nagraph.ir.types import DTYPES
+from nagraph.thresholds import changed
+
+Array = np.ndarray[Any, Any]
+_NAMED = {d.name: d for d in DTYPES.values()}
+
+
+@dataclass(frozen=True)
+class Image:
+    """A program that runs, where the pointers of its table come from, its constants, and the bytes of its arena."""
+
+    program: Program
+    table: tuple[Place, ...]
+    constants: tuple[Array, ...]
+    arena_nbytes: int
+
+    @classmethod
+    def of(cls, lowered: Lowered, arena_nbytes: int) -> Image:
+        program = encoded(lowered.instructions, len(lowered.table), lowered.scratch_nbytes)
+        return cls(program, tuple(lowered.table), tuple(lowered.constants), arena_nbytes)
+
+
+def key_of(graph: Graph, options: str, donations: Mapping[int, int]) -> str | None:
+    """What a program follows from beside its maker; None if that can't be told, since an op of the graph is the user's own."""
+    if not all(map(cache.knows, _ops(graph))):
+        return None
+    from nagraph.ir.printer import format_graph
+
+    return json.dumps([options, changed(), sorted(donations.items()), format_graph(graph, blobs=False, locations=False)])
+
+
+def _ops(graph: Graph) -> set[Op]:
+    """The ops of a graph and its regions, each of which is visited once."""
+    found: set[Op] = set()
+    waiting, seen = [graph], {id(graph)}
+    while waiting:
+        ops = {n.op for n in waiting.pop().nodes}
+        regions = [r for op in ops - found for r in op.regions.values() if id(r) not in seen]
+        seen.update(map(id, regions))
+        waiting += regions
+        found |= ops
+    return found
+
+
+def store(key: str, image: Image, lowered: Lowered) -> None:
+    """Keep an image, unless it calls functions of Python. Its kernels are kept already, each on its own."""
+    if any(isinstance(i, Tell) for i in lowered.instructions):
+        return
+    functions = list(lowered.functions.values())
+    numbers = {f.code.address: n for n, f in enumerate(functions)}
+    words = image.program.code.copy()
+    at = launch_words(words)
+    words[at] = [numbers[int(w)] for w in words[at]]
+    about = {"kernels": [f.digest for f in functions], "words": len(words), "table": image.table,
+             "constants": [(a.dtype.name, a.shape) for a in image.constants],
+             "scratch": image.program.scratch_nbytes, "arena": image.arena_nbytes}
+    cache.store("program", cache.digest("program", key), about, [words.tobytes(), *(a.tobytes() for a in image.constants)])
+
+
+def load(key: str) -> Image | None:
+    """The image stored under a key, ready to run; None if it, or a kernel of it, is not there whole."""
+    found = cache.load("program", cache.digest("program", key))
+    if found is None:
+        return None
+    about, data = found
+    kernels = codes(about["kernels"])
+    if kernels is None:
+        return None
+    words = np.frombuffer(data, np.int64, about["words"]).copy()
+    at = launch_words(words)
+    words[at] = [kernels[n].address for n in words[at]]
+    program = Program(words, len(about["table"]), about["scratch"], kernels)
+    constants = _arrays(data, words.nbytes, about["constants"])
+    return Image(program, tuple(Place(*p) for p in about["table"]), constants, about["arena"])
+
+
+def _arrays(data: bytes, start: int, described: Sequence[tuple[str, Sequence[int]]]) -> tuple[Array, ...]:
+    found = []
+    for name, shape in described:
+        array = np.frombuffer(data, _NAMED[name], int(np.prod(shape, dtype=np.int64)), start).reshape(shape).copy()
+        start += array.nbytes
+        found.append(array)
+    return tuple(found)

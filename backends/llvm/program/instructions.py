@@ -1,0 +1,85 @@
+"""The program of an executable: what every thread does, instruction after instruction, over a table of pointers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from nagraph.backends.llvm.program.functions import Function
+from nagraph.ir.graph import Node
+from nagraph.kernel.form import Kernel
+
+
+class Launch(NamedTuple):
+    """A function on pointers: the numbers of its operands in the table. `reads` and `writes` tell which of them are which."""
+
+    function: Function
+    slots: tuple[int, ...]
+    outputs: int
+    kernel: Kernel | None
+    node: Node | None
+
+
+class Phase(NamedTuple):
+    """Launches that don't depend on one another; the next instruction waits for all of them."""
+
+    launches: tuple[Launch, ...]
+
+
+class Point(NamedTuple):
+    """table[target] = table[source] + offset + step * turn of the loop `loop`, counted from the end if `reverse`."""
+
+    target: int
+    source: int
+    offset: int = 0
+    step: int = 0
+    loop: int = -1
+    length: int = 0
+    reverse: bool = False
+
+
+class Swap(NamedTuple):
+    """Exchange two pointers."""
+
+    a: int
+    b: int
+
+
+class Loop(NamedTuple):
+    """Begin loop number `loop`: as many turns up to its `End`, none if `turns` is 0."""
+
+    loop: int
+    turns: int
+
+
+class End(NamedTuple):
+    """The end of loop number `loop`."""
+
+    loop: int
+
+
+class Decide(NamedTuple):
+    """Go on if the bool at table[slot] is true, else at instruction `otherwise`."""
+
+    slot: int
+    otherwise: int
+
+
+class Jump(NamedTuple):
+    """Go on at instruction `target`."""
+
+    target: int
+
+
+class Commit(NamedTuple):
+    """From here on donated arrays are written: the call may not be abandoned any more."""
+
+
+class Tell(NamedTuple):
+    """Call a function of Python with the address at table[slot], on one thread; the others wait. What it raises ends the call."""
+
+    slot: int
+    function: Callable[[int], object]
+
+
+Instruction = Phase | Point | Swap | Loop | End | Decide | Jump | Commit | Tell

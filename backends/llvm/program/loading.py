@@ -1,0 +1,73 @@
+"""Machine code in memory: loaded many functions at a time, and given back when nobody holds one of them any more."""
+
+from __future__ import annotations
+
+import weakref
+from typing import NamedTuple
+
+from nagraph.backends.llvm.gemm import gemm_module
+from nagraph.backends.llvm.native import cache
+from nagraph.backends.llvm.native.machine_code import Library, object_code, publish
+from nagraph.backends.llvm.runtime.pool import driver
+from nagraph.backends.llvm.text.builder import LEAVE
+from nagraph.forks import Lock
+from nagraph.ir.types import DTYPES, DType
+
+_LOCK = Lock()
+#: The matrix products that kernels call, and the libraries of those that are there: other code calls them by name, so they stay.
+ROUTINES = {"gemm_f32": DTYPES["f32"], "gemm_f64": DTYPES["f64"]}
+_STANDING: dict[str, Library] = {}
+
+
+class Code:
+    """One function's object code; it is loaded when its address is asked for, along with all that waits for that by then.
+
+    Whoever calls the address holds the code: its library goes with the last of those that were loaded together.
+    """
+
+    __slots__ = ("symbol", "text", "_at", "__weakref__")
+
+    def __init__(self, symbol: str, text: str, content: bytes):
+        self.symbol, self.text = symbol, text
+        # One attribute, so that it is either waiting or loaded: a fork or Ctrl-C may come between any two steps.
+        self._at: bytes | _Loaded = content
+        with _LOCK:
+            _WAITING.append(weakref.ref(self))
+
+    @property
+    def address(self) -> int:
+        if isinstance(self._at, bytes):
+            with _LOCK:
+                _load()
+        assert isinstance(self._at, _Loaded)
+        return self._at.address
+
+
+class _Loaded(NamedTuple):
+    library: Library
+    address: int
+
+
+_WAITING: list[weakref.ref[Code]] = []
+
+
+def _load() -> None:
+    """Load what waits, all in one library: one library each takes thrice as long, and a process may not have that many."""
+    new = {code: code._at for one in _WAITING if (code := one()) is not None and isinstance(code._at, bytes)}
+    for code in new:
+        if f"@{LEAVE}(" in code.text:
+            driver()  # which defines it
+        for routine, dtype in ROUTINES.items():
+            if routine not in _STANDING and f"@{routine}(" in code.text:
+                _load_routine(routine, dtype)
+    if new:
+        library = Library({code.symbol: content for code, content in new.items()}.values())
+        for code in new:
+            code._at = _Loaded(library, library.address(code.symbol))
+    _WAITING.clear()
+
+
+def _load_routine(name: str, dtype: DType) -> None:
+    library = Library([cache.routine(name, lambda: object_code(gemm_module(dtype)))])
+    publish(name, library.address(name))
+    _STANDING[name] = library

@@ -1,0 +1,412 @@
+"""From a plan to a program: kernels in phases, loops and branches as instructions, every pointer a number in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nagraph.backends.llvm.emission.emit import emit
+from nagraph.backends.llvm.emission.sorting import emit_sort
+from nagraph.backends.llvm.native import cache
+from nagraph.backends.llvm.native.addresses import array_at
+from nagraph.backends.llvm.program.functions import Function, compiled
+from nagraph.backends.llvm.program.instructions import Commit, Decide, End, Instruction, Jump, Launch, Loop, Phase, Point, Swap, Tell
+from nagraph.errors import MissingRuleError
+from nagraph.ir.builder import Builder
+from nagraph.ir.graph import Node, Value
+from nagraph.ir.types import BOOL, TensorType
+from nagraph.kernel.form import Apply, Kernel
+from nagraph.kernel.lower import Layout, row_major
+from nagraph.kernel.lower import lower as lower_kernel
+from nagraph.ops.control import Cond, Scan, WhileLoop
+from nagraph.ops.labels import CheckLabels
+from nagraph.ops.reduction import all as all_of
+from nagraph.ops.region import Call, DebugPrint
+from nagraph.ops.sorting import Argsort, Sort
+from nagraph.plan.kernels import KernelLowering
+from nagraph.plan.plan import Plan, Step
+
+Array = np.ndarray[Any, Any]
+
+
+class Place(NamedTuple):
+    """Where a pointer of the table comes from: the arena (number is an offset), an input, an output, a constant, or Points.
+
+    "donated": the array that takes an output whose value can't be written there before all is read. "verdict": the call's bool that
+    begins as true, and is made false by whatever finds that the call ends with an error.
+    """
+
+    kind: str
+    number: int
+    nbytes: int
+
+
+#: Launches of a phase: each new one is compared with all of them.
+MOST_LAUNCHES = 64
+
+
+class Lowered:
+    """The instructions of a plan, the table's places, constant arrays, and the pairs of places that a phase may not mix."""
+
+    def __init__(self, lowering: KernelLowering, plan: Plan):
+        self.instructions: list[Instruction] = []
+        self.table: list[Place] = []
+        self.constants: list[Array] = []
+        self.functions: dict[str, Function] = {}
+        self._numbers: dict[Place, int] = {}
+        self._compiled: dict[int, tuple[Kernel, Function]] = {}
+        self._loops = 0
+        self._donates = bool(plan.donations)
+        self._rejected: int | None = None
+        self._open: list[Launch] = []
+        inputs = [self._number(Place("input", i, v.type.nbytes)) for i, v in enumerate(plan.graph.inputs)]
+        outputs = [self._number(Place("output", j, v.type.nbytes)) for j, v in enumerate(plan.graph.outputs)]
+        top = _PlanLowering(self, lowering, plan, 0, inputs, outputs)
+        top.lower()
+        self._donate(top, [j for j in plan.donations if plan.results[j][1]])
+
+    def _donate(self, top: _PlanLowering, late: Sequence[int]) -> None:
+        """Copy outputs into the donated arrays, now that all is read: the program does it, since nothing can interrupt that."""
+        if late:
+            self.commit()
+        self.flush()
+        for j in late:
+            v = top.plan.graph.outputs[j]
+            top.copy(v, top.outputs[j], row_major(v.shape), self._number(Place("donated", j, v.type.nbytes)))
+        if self._rejected is not None:
+            self.patch(self._rejected, self.here())
+        self.flush()
+
+    def function_of(self, kernel: Kernel) -> Function:
+        """The compiled kernel. A region that is run often has one kernel object for all its launches."""
+        if id(kernel) not in self._compiled:
+            known = all(cache.knows(i.op) for s in kernel.stages for i in s.body if isinstance(i, Apply))
+            self._compiled[id(kernel)] = kernel, compiled(str(kernel), lambda module, name: emit(module, kernel, name), keep=known)
+        return self._compiled[id(kernel)][1]
+
+    @property
+    def scratch_nbytes(self) -> int:
+        return max((f.emitted.scratch_nbytes for f in self.functions.values()), default=0)
+
+    def _number(self, place: Place) -> int:
+        if place not in self._numbers:
+            self._numbers[place] = len(self.table)
+            self.table.append(place)
+        return self._numbers[place]
+
+    def arena(self, offset: int, nbytes: int) -> int:
+        return self._number(Place("arena", offset, nbytes))
+
+    def verdict(self) -> int:
+        return self._number(Place("verdict", 0, 1))
+
+    def commit(self) -> None:
+        """From here on donated arrays are written, unless the call ends with an error: then it ends here. Once in a program."""
+        if not any(isinstance(i, Commit) for i in self.instructions):
+            if Place("verdict", 0, 1) in self._numbers:
+                self._rejected = self.add(Decide(self.verdict(), -1))
+            self.add(Commit())
+
+    def constant(self, array: Array) -> int:
+        self.constants.append(np.ascontiguousarray(array))
+        return self._number(Place("constant", len(self.constants) - 1, array.nbytes))
+
+    def moving(self) -> int:
+        """A new pointer that instructions set."""
+        self.table.append(Place("moving", len(self.table), 0))
+        return len(self.table) - 1
+
+    def loop(self) -> int:
+        self._loops += 1
+        return self._loops - 1
+
+    # -- instructions -----------------------------------------------------------------------------------------
+
+    def add(self, instruction: Instruction) -> int:
+        self.flush()
+        self.instructions.append(instruction)
+        return len(self.instructions) - 1
+
+    def flush(self) -> None:
+        """End the phase in the making."""
+        if self._open:
+            self.instructions.append(Phase(tuple(self._open)))
+            self._open = []
+
+    def launch(self, launch: Launch) -> None:
+        """One more launch: in the phase in the making, unless it needs to wait for a launch there."""
+        self.functions[launch.function.key] = launch.function
+        if len(self._open) == MOST_LAUNCHES or any(self._conflict(launch, other) for other in self._open):
+            self.flush()
+        self._open.append(launch)
+
+    def _conflict(self, a: Launch, b: Launch) -> bool:
+        """Whether one writes what the other reads or writes."""
+        for x, y in ((a, b), (b, a)):
+            written = x.slots[len(x.slots) - x.outputs:]
+            if any(self._meet(w, s) for w in written for s in y.slots):
+                return True
+        return False
+
+    def _meet(self, a: int, b: int) -> bool:
+        p, q = self.table[a], self.table[b]
+        if a == b or "moving" in (p.kind, q.kind):
+            return True
+        if p.kind == q.kind == "arena":
+            return p.number < q.number + q.nbytes and q.number < p.number + p.nbytes
+        # A donated input may be the array of an output.
+        return self._donates and {p.kind, q.kind} == {"input", "output"}
+
+    def patch(self, at: int, target: int) -> None:
+        """Let the jump at an instruction lead to another."""
+        old = self.instructions[at]
+        assert isinstance(old, (Decide, Jump))
+        self.instructions[at] = Decide(old.slot, target) if isinstance(old, Decide) else Jump(target)
+
+    def here(self) -> int:
+        self.flush()
+        return len(self.instructions)
+
+
+class _PlanLowering:
+    """One plan, possibly that of a region: `base` is where its arena begins, `inputs` and `outputs` are its pointers."""
+
+    def __init__(self, program: Lowered, lowering: KernelLowering, plan: Plan, base: int, inputs: Sequence[int], outputs: Sequence[int]):
+        self.program, self.lowering, self.plan, self.base = program, lowering, plan, base
+        self.inputs, self.outputs = inputs, outputs
+        self._constants: dict[int, int] = {}
+
+    def lower(self) -> None:
+        donated = set(self.plan.donations)
+        committed = not donated
+        for step in self.plan.steps:
+            if step.view:
+                if isinstance(step.node.op, CheckLabels):
+                    self._check(step, step.node.op)
+                continue
+            if not committed and any(self._kind(s) == "output" and self._buffer(s).index in donated for s in step.results):
+                committed = True
+                self.program.commit()
+            self._step(step)
+        for j, (slot, copied) in enumerate(self.plan.results):
+            if copied:
+                self._copy_out(j, slot)
+
+    def _buffer(self, slot: int) -> Any:
+        return self.plan.buffers[self.plan.slots[slot].buffer]
+
+    def _kind(self, slot: int) -> str:
+        kind: str = self._buffer(slot).kind
+        return kind
+
+    def pointer(self, slot: int) -> int:
+        """The pointer of a whole value's slot."""
+        b = self._buffer(slot)
+        if b.kind == "input":
+            return self.inputs[b.index]
+        if b.kind == "output":
+            return self.outputs[b.index]
+        if b.kind == "arena":
+            return self.program.arena(self.base + b.offset, b.nbytes)
+        if slot not in self._constants:
+            self._constants[slot] = self.program.constant(self.plan.constants[slot])
+        return self._constants[slot]
+
+    def whole(self, v: Value) -> int:
+        return self.pointer(self.lowering.slot_of[self.lowering.roots[v] if v not in self.lowering.constants else v])
+
+    # -- steps ----------------------------------------------------------------------------------------------------
+
+    def _step(self, step: Step) -> None:
+        try:
+            self._lower_step(step)
+        except Exception as error:
+            if not hasattr(error, "node"):  # so that whoever catches it knows what to take apart
+                error.node = step.node  # type: ignore[attr-defined]
+            raise
+
+    def _lower_step(self, step: Step) -> None:
+        op = step.node.op
+        if step.nested:
+            self._region(step)
+        elif isinstance(op, (Sort, Argsort)):
+            self._sort(step, op)
+        elif isinstance(op, DebugPrint):
+            self._print(step, op)
+        else:
+            found = self.lowering.step_of(step.node)
+            if found is None and step.joined:
+                return
+            if found is None:
+                raise MissingRuleError(f"op {op.name} has no native code")
+            update = self.lowering.update_of(step.node)
+            if update is not None:  # what stands there already stays, be it found here or, of a donated array, at the call
+                x, target = step.node.operands[0], self.pointer(step.results[0])
+                here, there = self._layout(x), self._layout(step.node.result)
+                if (self.whole(x), here) != (target, there):  # two parts of one joined value have one pointer
+                    self.copy(x, self.whole(x), here, target, there)
+                found = update
+            slots = [self.whole(v) for v in found.reads]
+            slots += [self.program.constant(c) for c in found.constants]
+            slots += [self.pointer(s) for s in step.results]
+            self._launch(found.kernel, slots, step.node)
+
+    def _launch(self, kernel: Kernel, slots: Sequence[int], node: Node | None) -> None:
+        function = self.program.function_of(kernel)
+        if function.emitted.units:
+            self.program.launch(Launch(function, tuple(slots), kernel.outputs, kernel, node))
+
+    def _sort(self, step: Step, op: Sort | Argsort) -> None:
+        (x,) = step.node.operands
+        if not x.type.size:
+            return
+        layout = self._layout(x)
+        key = f"{op} {x.type} {layout}"
+        indices = isinstance(op, Argsort)
+        function = compiled(key, lambda module, name: emit_sort(module, name, x.dtype, x.shape, layout, op.axis, indices))
+        self.program.launch(Launch(function, (self.whole(x), self.pointer(step.results[0])), 1, None, step.node))
+
+    def _print(self, step: Step, op: DebugPrint) -> None:
+        """The result is a copy of the operand; it is what Python is told of."""
+        (x,) = step.node.operands
+        result = self.pointer(step.results[0])
+        self.copy(x, self.whole(x), self._layout(x), result)
+        self.program.add(Tell(result, lambda address: op.reference(array_at(address, x.type))))
+
+    def _check(self, step: Step, op: CheckLabels) -> None:
+        """verdict = verdict and all labels are fine."""
+        (x,) = step.node.operands
+        if not x.type.size:
+            return
+        with Builder() as builder:
+            labels, verdict = builder.input(x.type), builder.input(TensorType(BOOL, ()))
+            graph = builder.graph("check", [verdict & all_of(op.fine(labels))])
+        kernel = lower_kernel(graph, [self._layout(x), row_major(())])
+        self._launch(kernel, (self.whole(x), self.program.verdict(), self.program.verdict()), step.node)
+
+    def _layout(self, v: Value) -> Layout:
+        return self.lowering.layouts.get(v, row_major(v.shape)) if v not in self.lowering.constants else row_major(v.shape)
+
+    def copy(self, v: Value, source: int, layout: Layout, target: int, written: Layout | None = None) -> None:
+        """A value, as it stands at a pointer, to another: row-major there, or as `written`."""
+        with Builder() as builder:
+            graph = builder.graph("copy", [builder.input(v.type)])
+        self._launch(lower_kernel(graph, [layout], None if written is None else [written]), (source, target), None)
+
+    def _copy_out(self, output: int, slot: int) -> None:
+        v = self.plan.graph.outputs[output]
+        self.copy(v, self.whole(v), self._layout(v), self.outputs[output])
+
+    # -- regions ----------------------------------------------------------------------------------------------------
+
+    def _region(self, step: Step) -> None:
+        op = step.node.op
+        arena, *spare = step.scratch
+        base = self.base + self._buffer(arena).offset
+        extra = spare[self.lowering.spare_count(step.node):]
+        spare = spare[:len(spare) - len(extra)]
+        operands = self._row_major_operands(step, list(extra))
+        results = [self.pointer(s) for s in step.results]
+        bodies = [_Body(self, base, plan, graph) for plan, graph in zip(step.nested, op.regions.values())]
+        others = [self.pointer(s) for s in spare]
+        if isinstance(op, Scan):
+            self._scan(op, bodies[0], step.node, operands, results, others)
+        elif isinstance(op, WhileLoop):
+            self._while(op, bodies, step.node, operands, results, others)
+        elif isinstance(op, Cond):
+            self._cond(bodies, operands, results)
+        elif isinstance(op, Call):
+            bodies[0].lower(operands, results)
+        else:
+            raise MissingRuleError(f"op {op.name} has no native code")
+
+    def _row_major_operands(self, step: Step, extra: list[int]) -> list[int]:
+        """Pointers to the operands as regions take them: views that are not row-major are copied."""
+        found = []
+        for v in step.node.operands:
+            source, layout = self.whole(v), self._layout(v)
+            if layout == row_major(v.shape):
+                found.append(source)
+            elif layout.strides == row_major(v.shape).strides:
+                found.append(self.program.moving())
+                self.program.add(Point(found[-1], source, layout.offset * v.dtype.itemsize))
+            else:
+                found.append(self.pointer(extra.pop(0)))
+                self.copy(v, source, layout, found[-1])
+        return found
+
+    def _scan(self, op: Scan, body: _Body, node: Node, operands: list[int], results: list[int], others: list[int]) -> None:
+        """The carries go back and forth between the results' memory and another, and end in the results'."""
+        program = self.program
+        consts, start, xs = op._split(operands)
+        final, ys = results[:op.carries], results[op.carries:]
+        if not op.length:
+            for v, a, b in zip(node.operands[op.consts:], start, final):
+                self.copy(v, a, row_major(v.shape), b)
+            return
+        loop = program.loop()
+        even = op.length % 2 == 0
+        moves = [self._rotation(*three) for three in zip(start, others if even else final, final if even else others)]
+        x_at, y_at = ([program.moving() for _ in pointers] for pointers in (xs, ys))
+        program.add(Loop(loop, op.length))
+        for at, pointer, v in zip((*x_at, *y_at), (*xs, *ys), (*node.operands[len(operands) - len(xs):], *node.results[op.carries:])):
+            nbytes = v.type.nbytes // op.length
+            program.add(Point(at, pointer, 0, nbytes, loop, op.length, op.reverse))
+        body.lower([*consts, *(m[0] for m in moves), *x_at], [*(m[1] for m in moves), *y_at])
+        self._rotate(moves)
+        program.add(End(loop))
+
+    def _while(self, op: WhileLoop, bodies: list[_Body], node: Node, operands: list[int], results: list[int], spare: list[int]) -> None:
+        program = self.program
+        *others, flag = spare
+        consts, start = operands[:op.consts], operands[op.consts:]
+        moves = [self._rotation(*three) for three in zip(start, results, others)]
+        loop = program.loop()
+        limit = op.max_steps if op.max_steps is not None else 1 << 62
+        program.add(Loop(loop, limit))
+        sources = [m[0] for m in moves]
+        bodies[0].lower([*consts, *sources], [flag])
+        leave = program.add(Decide(flag, -1))
+        bodies[1].lower([*consts, *sources], [m[1] for m in moves])
+        self._rotate(moves)
+        program.add(End(loop))
+        program.patch(leave, program.here())
+        for v, source, result in zip(node.results, sources, results):
+            self.copy(v, source, row_major(v.shape), result)
+
+    def _rotation(self, start: int, first: int, second: int) -> tuple[int, int, int]:
+        """Pointers (read, written, third) of a carry that is read at `start`, then written to two places by turns."""
+        read, written, third = (self.program.moving() for _ in range(3))
+        for target, source in ((read, start), (written, first), (third, second)):
+            self.program.add(Point(target, source))
+        return read, written, third
+
+    def _rotate(self, moves: list[tuple[int, int, int]]) -> None:
+        for read, written, third in moves:
+            self.program.add(Point(read, written))
+            self.program.add(Swap(written, third))
+
+    def _cond(self, bodies: list[_Body], operands: list[int], results: list[int]) -> None:
+        program = self.program
+        predicate, *rest = operands
+        otherwise = program.add(Decide(predicate, -1))
+        bodies[0].lower(rest, results)
+        done = program.add(Jump(-1))
+        program.patch(otherwise, program.here())
+        bodies[1].lower(rest, results)
+        program.patch(done, program.here())
+
+
+class _Body(NamedTuple):
+    """A region's plan, to be written once its pointers are known."""
+
+    outer: _PlanLowering
+    base: int
+    plan: Plan
+    graph: Any
+
+    def lower(self, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+        inner, _ = self.outer.lowering.inner[id(self.graph)]
+        _PlanLowering(self.outer.program, inner, self.plan, self.base, inputs, outputs).lower()
