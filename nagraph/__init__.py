@@ -17,7 +17,8 @@ __version__ = "0.1.0"
 
 #: Each public name and the module that defines it.
 _NAMES = {
-    **dict.fromkeys(("jit", "compile", "Executable"), "compiler.jitted"),
+    "jit": "compiler.jitted",
+    **dict.fromkeys(("compile", "Executable"), "compiler.compilation"),
     **dict.fromkeys(("trace", "Tracer"), "tracing.tracer"),
     **dict.fromkeys(("grad", "value_and_grad", "vjp", "jvp", "hvp", "jacobian", "hessian", "vmap", "stop_gradient",
                      "custom_vjp", "checkpoint", "composite", "eval_shape"), "transforms.api"),

@@ -1,4 +1,4 @@
-"""Calls like one before: the short way gives what the long one gives, and is left where anything differs."""
+"""Calls like one before: the fast path gives what the full one gives, and is left where anything differs."""
 
 import threading
 from dataclasses import dataclass, field
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import nagraph as ng
 from nagraph import tree
+from nagraph.backends import BACKENDS
 from nagraph.compiler.flattening import taker
-from nagraph.compiler.jitted import BACKENDS
 from nagraph.errors import SignatureError, TreeError
 
 
@@ -161,11 +161,11 @@ def test_a_call_that_differs_in_one_leaf_is_not_taken_for_one_before(backend, da
         t = tree.map(lambda a: None if a is None else np.array(a), t)
 
 
-# -- the short way is gone -----------------------------------------------------------------------------
+# -- the fast path is gone -----------------------------------------------------------------------------
 
 
 def long_ways(jitted, monkeypatch):
-    """Counts the calls that were taken apart the long way."""
+    """Counts the calls that were taken apart in full."""
     count = []
     bind = type(jitted)._bind
     monkeypatch.setattr(type(jitted), "_bind", lambda self, *a: (count.append(1), bind(self, *a))[1])

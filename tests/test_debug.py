@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.compiler.jitted import BACKENDS
+from nagraph.backends import BACKENDS
 from nagraph.ops.region import DebugPrint
 
 backends = pytest.mark.parametrize("backend", BACKENDS)

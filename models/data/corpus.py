@@ -14,7 +14,8 @@ import numpy as np
 
 from nagraph.errors import DataError
 from nagraph.models.data.files import Document, decode, read
-from nagraph.models.data.tokens import Tokenizer, encode_long, train_tokenizer
+from nagraph.models.data.tokenization import train_tokenizer
+from nagraph.models.data.tokens import Tokenizer, encode_long
 
 Ids = np.ndarray[Any, Any]
 #: Folders of the standard library that are left out: tests, data, and what was installed beside it.

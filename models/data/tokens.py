@@ -1,22 +1,19 @@
-"""Text as tokens: what a tokenizer is, the two that need no library, and how one is trained, stored and found.
+"""Text as tokens: what a tokenizer is, and the two that need no library, characters and bytes.
 
-Characters and bytes are here; `subwords` has byte pairs and word pieces.
+`subwords` has byte pairs and word pieces; `tokenization` trains and reads a tokenizer of any of these kinds.
 """
 
 from __future__ import annotations
 
-import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
 from nagraph.errors import DataError
-from nagraph.files import read_json, short
 
 Ids = np.ndarray[Any, Any]
-KINDS = ("characters", "bytes", "byte-pairs", "word-pieces")
 #: Characters that are looked at together, so that what a long text takes is the text and its tokens.
 BLOCK = 1 << 18
 
@@ -126,67 +123,3 @@ def encode_long(tokenizer: Tokenizer, text: str) -> Ids:
     for first in range(0, len(text), BLOCK):
         ids[first:first + BLOCK] = tokenizer.encode(text[first:first + BLOCK])
     return ids
-
-
-def train_tokenizer(kind: str, texts: Sequence[str], size: int = 8192, lowercase: bool = False) -> Tokenizer:
-    """A tokenizer of one of the KINDS for these texts: a function of its arguments alone.
-
-    Byte pairs and word pieces have at most `size` tokens; only word pieces know `lowercase`.
-    """
-    from nagraph.models.data.subwords import BytePairs, WordPieces
-
-    if kind == "characters":
-        return Characters.of(texts)
-    if kind == "bytes":
-        return Bytes()
-    if kind == "byte-pairs":
-        return BytePairs.train(texts, size)
-    if kind == "word-pieces":
-        return WordPieces.train(texts, size, lowercase)
-    raise DataError(f"unknown kind of tokens {kind!r}; there is {', '.join(KINDS)}")
-
-
-def tokenizer_from_json(found: Any) -> Tokenizer:
-    """The tokenizer that a `to_json` describes. DataError for anything else."""
-    from nagraph.models.data.subwords import BytePairs, WordPieces
-
-    kind = found.get("kind") if isinstance(found, dict) else None
-    for known in (Characters, Bytes, BytePairs, WordPieces):
-        if kind == known.kind:
-            made: Tokenizer = known.from_json(found)
-            return made
-    raise DataError(f"a tokenizer of kind {short(kind)!r} is not known; there is {', '.join(KINDS)}")
-
-
-def load_tokenizer(folder: str | pathlib.Path) -> Tokenizer:
-    """The tokenizer of a Hugging Face folder: tokenizer.json (byte pairs or word pieces) or, without it, vocab.txt (word pieces)."""
-    from nagraph.models.data.subwords import BytePairs, WordPieces
-
-    root = pathlib.Path(folder)
-    path = root / "tokenizer.json"
-    if path.exists():
-        kind = model_of(path)
-        if kind not in ("BPE", "WordPiece"):
-            raise DataError(f"{path} is a tokenizer of type {kind!r}; BPE and WordPiece can be read")
-        return BytePairs.load(root) if kind == "BPE" else WordPieces.load(root)
-    if (root / "vocab.txt").exists():
-        return WordPieces.load(root)
-    raise DataError(f"{folder} holds no tokenizer: neither tokenizer.json nor vocab.txt")
-
-
-def model_of(path: pathlib.Path) -> Any:
-    """The type of model that a tokenizer.json names."""
-    model = read_json(path, DataError).get("model")
-    if not isinstance(model, dict):
-        raise DataError(f"{path} is no tokenizer.json: it describes no model")
-    return model.get("type")
-
-
-def check_fits(tokenizer: Tokenizer, vocabulary_size: int, where: str | pathlib.Path, kind: str | None = None) -> None:
-    """DataError unless the tokenizer has as many tokens as the model at `where`, and is of that kind where one is given."""
-    if kind is not None and tokenizer.kind != kind:
-        raise DataError(f"{where} was trained on {kind}, but the tokenizer is one of {tokenizer.kind}; "
-                        "use the one that it was trained with")
-    if tokenizer.size != vocabulary_size:
-        raise DataError(f"{where} has a vocabulary of {vocabulary_size:,}, but the tokenizer ({tokenizer.kind}) has {tokenizer.size:,} "
-                        "tokens; use the one that it was trained with")

@@ -13,7 +13,8 @@ import numpy as np
 import nagraph as ng
 from nagraph.errors import CheckpointError, DataError
 from nagraph.models.data.text import batch
-from nagraph.models.data.tokens import Tokenizer, tokenizer_from_json
+from nagraph.models.data.tokenization import tokenizer_from_json
+from nagraph.models.data.tokens import Tokenizer
 from nagraph.models.generation import generate, stream
 from nagraph.models.gpt2 import next_token_loss
 from nagraph.models.training.fields import share, whole

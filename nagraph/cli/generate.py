@@ -54,7 +54,7 @@ def _trained(folder: pathlib.Path) -> tuple[Any, Any]:
 def _pretrained(folder: pathlib.Path) -> tuple[Any, Any]:
     """The model of a Hugging Face folder, and the tokenizer beside it."""
     from nagraph.models import GPT2, Transformer, hugging_face
-    from nagraph.models.data.tokens import check_fits, load_tokenizer
+    from nagraph.models.data.tokenization import check_fits, load_tokenizer
 
     kinds = {"gpt2": GPT2, "llama": Transformer}
     found = hugging_face.read_type(folder)

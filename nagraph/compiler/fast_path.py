@@ -1,4 +1,4 @@
-"""The short way for calls like one before: their arrays are taken out by functions made for their structure, and run."""
+"""Fast paths: calls like one before have their arrays taken out by functions made for their structure, and run."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from nagraph.compiler.flattening import Taker, taker
 from nagraph.compiler.signature import Call
 from nagraph.tree import LEAF, Exact, Structure, builder
 
-#: How many are tried, the last used first.
+#: How many fast paths of a function are tried, the last used first.
 MOST = 8
 
 
-class Shortcut:
-    """For calls of the same form, structures and static values as one call.
+class FastPath:
+    """A fast path runs the calls that have the form, structures and static values of one call.
 
-    plain: an executable's way for arrays just as it wants them. structure, mask: what is made of the results, and which of
-    its leaves are results, the others being None. entry: what the shortcut stands for.
+    plain: the executable on arrays just as it wants them. structure, mask: what is made of the results, and which of
+    its leaves are results, the others being None. entry: the compiled signature that is run.
     """
 
     def __init__(self, call: Call, plain: Callable[[list[Any]], list[Any] | None], structure: Structure, mask: Sequence[bool],
@@ -40,7 +40,7 @@ class Shortcut:
 
     @staticmethod
     def serves(call: Call, executable: Any) -> bool:
-        """Whether calls like this one may go the short way: executables that have one, leaves that are arrays or None."""
+        """Whether calls like this one may go a fast path: the executable takes arrays as they are, and leaves are arrays or None."""
         return hasattr(executable, "plain") and all(x is None or type(x) is np.ndarray for x in call.leaves)
 
     def arrays(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any] | None:

@@ -1,104 +1,41 @@
-"""jit and compile: from a function or a graph to something that runs."""
+"""Jitted functions: each is traced, compiled once for each signature of its arguments, and then run."""
 
 from __future__ import annotations
 
 import functools
-import importlib
 import operator
 import time
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from nagraph import choices, tree
-from nagraph.backends import BACKENDS as BACKENDS
 from nagraph.compiler import donation
-from nagraph.compiler.fast_path import MOST as MOST_SHORTCUTS
-from nagraph.compiler.fast_path import Shortcut
+from nagraph.compiler.bound import Bound
+from nagraph.compiler.compilation import check_threads, compile_graph
+from nagraph.compiler.fast_path import MOST as MOST_FAST_PATHS
+from nagraph.compiler.fast_path import FastPath
 from nagraph.compiler.signature import Call, Form, Roles
 from nagraph.errors import SignatureError
 from nagraph.forks import Lock
 from nagraph.ir.builder import active
-from nagraph.ir.graph import Graph, Value
+from nagraph.ir.graph import Graph
 from nagraph.ir.location import caller_location, user_frames_only
-from nagraph.tracing.tracer import function_name, positional_labels, signature_of, trace_leaves
+from nagraph.tracing.tracer import function_name, signature_of, trace_leaves
 
 #: The number of signatures after which a warning names the argument that keeps changing.
 MANY_SIGNATURES = 8
-#: The most threads that a call can be given.
-MOST_THREADS = 1024
 
 
-class Executable(Protocol):
-    """What a backend makes of a graph: call it with the graph's inputs, in order. `graph` is the optimised one."""
+class Lowered(NamedTuple):
+    """A function's graph as traced, and the executable made from it."""
 
-    inputs: tuple[Value, ...]
-    arena_nbytes: int
+    graph: Graph
+    executable: Any
 
-    @property
-    def graph(self) -> Graph: ...
-
-    def __call__(self, *arrays: Any) -> tuple[Any, ...]: ...
-
-
-def backend_module(name: str | None) -> Any:
-    """The backend of this name; None is the default one."""
-    chosen = name or BACKENDS[0]
-    if chosen not in BACKENDS:
-        raise SignatureError(f"unknown backend {chosen!r}; there is {', '.join(BACKENDS)}")
-    return importlib.import_module(f"nagraph.backends.{chosen}")
-
-
-def check_threads(threads: Any) -> None:
-    """SignatureError unless it is a number of threads, or None: as many as there are cores."""
-    if threads is None:
-        return
-    if not isinstance(threads, (int, np.integer)) or isinstance(threads, bool) or not 1 <= threads <= MOST_THREADS:
-        raise SignatureError(f"threads is a whole number from 1 to {MOST_THREADS}, or None for as many as there are cores; "
-                             f"got {threads!r}")
-
-
-def compile(graph: Graph, *, backend: str | None = None, threads: int | None = None, passes: Any = None) -> Any:
-    """An executable of `graph`: passes, plan, backend. exe(*arrays) gives the tuple of outputs.
-
-    passes: a pipeline, or its text such as "simplify,fold,cse,dce,fuse,schedule"; None is the default.
-    """
-    with choices.using(None):
-        return _compile(graph, backend, threads, passes, {})
-
-
-def _compile(graph: Graph, backend: str | None, threads: int | None, passes: Any, donations: dict[int, int]) -> Any:
-    """`donations`: output number -> number of the input whose array it may take."""
-    from nagraph.pipeline import DEFAULT, KERNELS
-
-    module = backend_module(backend)
-    check_threads(threads)
-    if passes is None:
-        passes = KERNELS if (backend or BACKENDS[0]) == "llvm" else DEFAULT
-    optimise = functools.partial(_optimised, graph, passes, donations)
-    try:
-        if isinstance(passes, str) and hasattr(module, "kept"):
-            return module.kept(graph, passes, optimise, donations, threads)
-        return module.compile(optimise(), donations, threads)
-    except Exception as error:  # noqa: BLE001 - this is where nagraph's own faults are caught
-        from nagraph.compiler.retreat import retreat
-
-        return retreat(error, graph, passes, lambda plainer: _optimised(graph, plainer, donations),
-                       lambda optimised: module.compile(optimised, donations, threads))
-
-
-def _optimised(graph: Graph, passes: Any, donations: dict[int, int]) -> Graph:
-    from nagraph.ir.verify import verify
-    from nagraph.pipeline import Pipeline
-
-    pipeline = Pipeline.parse(passes) if isinstance(passes, str) else passes
-    planned = pipeline.replace("memory", donations=tuple(sorted(donations.items()))) if donations else pipeline
-    optimised = planned(graph)
-    verify(optimised)  # once, at the end: whatever a pass did wrong must not reach the backend
-    return optimised
+    def __str__(self) -> str:
+        return str(self.graph)
 
 
 class CacheInfo(NamedTuple):
@@ -111,7 +48,7 @@ class CacheInfo(NamedTuple):
 
 @dataclass
 class Entry:
-    """One compiled signature."""
+    """An entry is one compiled signature."""
 
     executable: Any
     call: Call
@@ -148,7 +85,7 @@ def _names(names: str | Sequence[str]) -> tuple[str, ...]:
 
 
 class Jitted:
-    """What `jit` returns."""
+    """A jitted function compiles itself once for each signature, and runs what was compiled: what `jit` returns."""
 
     def __init__(self, fn: Callable[..., Any], backend: str | None, threads: int | None, static: tuple[str, ...],
                  donate: tuple[str, ...], constant: tuple[str, ...], passes: Any):
@@ -162,13 +99,13 @@ class Jitted:
         self._entries: dict[Hashable, Entry] = {}
         self._forms: dict[tuple[Any, ...], Form] = {}
         #: The last used first; replaced as a whole, since other threads may be looking.
-        self._shortcuts: tuple[Shortcut, ...] = ()
+        self.fast_paths: tuple[FastPath, ...] = ()
         self._hits = self._misses = 0
         self._warned = False
         self._lock = Lock()
-        self._signature = signature_of(fn)
-        if self._signature is not None:
-            known = self._signature.parameters
+        self.signature = signature_of(fn)
+        if self.signature is not None:
+            known = self.signature.parameters
             open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
             for n in (*static, *donate, *constant):
                 if n not in known and not open_ended:
@@ -181,10 +118,10 @@ class Jitted:
         if active() is not None:
             return self.fn(*args, **kwargs)
         with user_frames_only():
-            for shortcut in self._shortcuts:
-                arrays = shortcut.arrays(args, kwargs)
-                if arrays is not None and (results := shortcut.plain(arrays)) is not None:
-                    return self._hit(shortcut, results)
+            for path in self.fast_paths:
+                arrays = path.arrays(args, kwargs)
+                if arrays is not None and (results := path.plain(arrays)) is not None:
+                    return self.hit(path, results)
             return self._run(args, kwargs)
 
     def bind(self, *bound: Any) -> Bound:
@@ -203,13 +140,13 @@ class Jitted:
 
     # -- one call -----------------------------------------------------------------------------------
 
-    def _hit(self, shortcut: Shortcut, results: list[Any]) -> Any:
+    def hit(self, path: FastPath, results: list[Any]) -> Any:
         self._hits += 1
-        shortcut.entry.calls += 1
-        shortcuts = self._shortcuts
-        if shortcuts and shortcuts[0] is not shortcut:
-            self._shortcuts = (shortcut, *(s for s in shortcuts if s is not shortcut))
-        return shortcut.results(results)
+        path.entry.calls += 1
+        paths = self.fast_paths
+        if paths and paths[0] is not path:
+            self.fast_paths = (path, *(p for p in paths if p is not path))
+        return path.results(results)
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         call = self._bind(args, kwargs)
@@ -217,9 +154,9 @@ class Jitted:
         entry = self._entry(call)
         donated = donation.arrays(call, entry.donations, entry.notes) if entry.donations else {}
         entry.calls += 1
-        if Shortcut.serves(call, entry.executable) and not any(s.entry is entry and s.form is call.form for s in self._shortcuts):
-            made = Shortcut(call, entry.executable.plain, entry.out_structure, entry.out_mask, entry)
-            self._shortcuts = (made, *self._shortcuts[:MOST_SHORTCUTS - 1])
+        if FastPath.serves(call, entry.executable) and not any(p.entry is entry and p.form is call.form for p in self.fast_paths):
+            made = FastPath(call, entry.executable.plain, entry.out_structure, entry.out_mask, entry)
+            self.fast_paths = (made, *self.fast_paths[:MOST_FAST_PATHS - 1])
         found = iter(entry.executable.run(arrays, donated))
         return tree.unflatten(entry.out_structure, [next(found) if m else None for m in entry.out_mask])
 
@@ -227,7 +164,7 @@ class Jitted:
         key = (len(args), *kwargs)
         form = self._forms.get(key)
         if form is None:
-            form = self._forms[key] = Form(self.fn, self._signature, self.roles, len(args), tuple(kwargs))
+            form = self._forms[key] = Form(self.fn, self.signature, self.roles, len(args), tuple(kwargs))
         return Call(form, args, kwargs)
 
     def _entry(self, call: Call) -> Entry:
@@ -239,7 +176,7 @@ class Jitted:
             self._misses += 1
             made = self._compile(call)
             self._entries[call.key] = made
-            self._shortcuts = ()  # one of them may stand for the entry that was replaced
+            self.fast_paths = ()  # one of them may stand for the entry that was replaced
             self._warn_if_many()
             return made
 
@@ -254,7 +191,7 @@ class Jitted:
             graph, structure, mask = self._trace(call)
             traced = time.perf_counter()
             donations = donation.paired(call, graph, structure, mask)
-            executable = _compile(graph, self.backend, self.threads, self.passes, donations)
+            executable = compile_graph(graph, self.backend, self.threads, self.passes, donations)
         reason = self._reason(call)
         self._last = call.without_arrays()
         return Entry(executable, self._last, structure, mask, donations, traced - start, time.perf_counter() - traced, reason)
@@ -267,7 +204,7 @@ class Jitted:
     def cache_clear(self) -> None:
         with self._lock:
             self._entries.clear()
-            self._shortcuts = ()
+            self.fast_paths = ()
             self._hits = self._misses = 0
 
     def explain(self) -> str:
@@ -301,40 +238,3 @@ class Jitted:
         warnings.warn(
             f"{function_name(self.fn)} was compiled for {len(self._entries)} signatures: {what}; pad it to one shape, "
             f"or pass a number as an array ({caller_location()})", stacklevel=2)
-
-
-class Bound:
-    """What `Jitted.bind` returns."""
-
-    def __init__(self, jitted: Jitted, bound: tuple[Any, ...]):
-        roots = [label.partition("[")[0] for label in positional_labels(jitted._signature, len(bound))]
-        for root in roots:
-            if root in jitted.roles.donate:
-                raise SignatureError(f"{function_name(jitted.fn)}.bind: argument {root!r} is donated, so the first call would use it up; "
-                                     "pass it to each call")
-        kept = {*jitted.roles.static, *jitted.roles.constant}
-        self.jitted = jitted
-        self.bound = tuple(x if root in kept else tree.map(lambda leaf: leaf, x) for root, x in zip(roots, bound, strict=True))
-        #: The arrays of the bound arguments, by the shortcut that takes them; None where it stands for other ones.
-        self._known: dict[Shortcut, list[Any] | None] = {}
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        jitted = self.jitted
-        if active() is None:
-            for shortcut in jitted._shortcuts:
-                known = self._known.get(shortcut)
-                arrays = None if known is None else shortcut.more(known, len(self.bound), args, kwargs)
-                if arrays is not None and (results := shortcut.plain(arrays)) is not None:
-                    return jitted._hit(shortcut, results)
-            self._known = {s: s.first(self.bound) for s in jitted._shortcuts}
-        return jitted(*self.bound, *args, **kwargs)
-
-
-class Lowered(NamedTuple):
-    """A function's graph as traced, and the executable made from it."""
-
-    graph: Graph
-    executable: Any
-
-    def __str__(self) -> str:
-        return str(self.graph)

@@ -14,11 +14,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nagraph import choices
+from nagraph import __version__, choices
 from nagraph.errors import InternalError, NagraphError, RetreatWarning, SignatureError
 from nagraph.ir.builder import current
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.location import caller_location
+from nagraph.ir.printer import format_graph
+from nagraph.ir.verify import verify
+from nagraph.pipeline import Pipeline, format_pass
 
 #: Constants of more bytes are left out of a report.
 MOST_REPORTED = 64 << 20
@@ -50,9 +53,6 @@ def retreat(error: Exception, graph: Graph, passes: Any, optimised: Callable[[An
 
 def _is_internal(error: Exception, graph: Graph, passes: Any) -> bool:
     """Whether an error is nagraph's own: not the machine's, nor that of an argument, a pass, an op or a graph that was given."""
-    from nagraph.ir.verify import verify
-    from nagraph.pipeline import Pipeline
-
     if isinstance(error, (SignatureError, OSError, MemoryError)):
         return False
     try:
@@ -78,8 +78,6 @@ def _nodes(graph: Graph) -> Iterator[Node]:
 
 def _attempts(error: Exception, passes: Any, optimised: Callable[[Any], Graph]) -> Iterator[tuple[str, Callable[[], Graph]]]:
     """Ways to compile, each with less that can fail than the one before, down to nothing fused and nothing optimised."""
-    from nagraph.pipeline import Pipeline, format_pass
-
     pipeline = Pipeline.parse(passes) if isinstance(passes, str) else passes
     index, node = getattr(error, "index", None), getattr(error, "node", None)
     if index is not None:
@@ -112,9 +110,6 @@ def _summary(error: Exception) -> str:
 
 def report(error: Exception, graph: Graph, passes: Any) -> str:
     """The name of a new file with all that it takes to see the error again: the graph, and in comments pipeline, choices, traceback."""
-    from nagraph import __version__
-    from nagraph.ir.printer import format_graph
-
     held = sum(n.op.array.nbytes for n in _nodes(graph) if n.op.name == "const")  # type: ignore[attr-defined]
     lines = [f"nagraph {__version__}: {_summary(error)}", f"pipeline: {passes}", f"choices: {choices.current() or 'profit'}",
              *"".join(traceback.format_exception(error)).splitlines()]

@@ -91,7 +91,7 @@ class Entry(NamedTuple):
     mask: list[bool]
 
     def outputs(self, arrays: list[Any]) -> Sequence[Any]:
-        """The executable's results, the short way if it has one for these arrays."""
+        """The executable's results, by its fast path if it has one for these arrays."""
         plain = getattr(self.executable, "plain", None)
         found: Sequence[Any] | None = None if plain is None else plain(arrays)
         return self.executable.run(arrays, {}) if found is None else found  # type: ignore[no-any-return]
@@ -184,7 +184,7 @@ class Eager:
         return Traced.on(fn, *self.inner(*call.arguments(call.leaves)))
 
     def _compiled(self, key: Hashable, call: Call, traced: Traced) -> Entry:
-        from nagraph.compiler.jitted import compile as compiled
+        from nagraph.compiler.compilation import compile as compiled
 
         graph, structure, mask = self._finished(call, traced)
         return Entry(key, compiled(graph), structure, mask)

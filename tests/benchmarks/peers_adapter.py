@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import nagraph as ng
-from nagraph.compiler.jitted import BACKENDS
+from nagraph.backends import BACKENDS
 from nagraph.models.operations import OPERATIONS
 from nagraph.nn import functional as F
 from nagraph.nn.losses import cross_entropy

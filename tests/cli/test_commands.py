@@ -9,8 +9,8 @@ import re
 import pytest
 
 import nagraph as ng
+from nagraph.backends import BACKENDS
 from nagraph.cli import COMMANDS
-from nagraph.compiler.jitted import BACKENDS
 from nagraph.pipeline import DEFAULT, Pipeline
 from tests.cli.running import TEXT, TINY, run, spawn
 

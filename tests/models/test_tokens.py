@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from nagraph.errors import DataError
-from nagraph.models.data.tokens import KINDS, Bytes, Characters, check_fits, load_tokenizer, tokenizer_from_json, train_tokenizer
+from nagraph.models.data.tokenization import KINDS, check_fits, load_tokenizer, tokenizer_from_json, train_tokenizer
+from nagraph.models.data.tokens import Bytes, Characters
 
 HARD = ["", " ", "\n", "\r\n\r\r\n", "a\0b\0", "  two  spaces\t\ttabs  ", "naïve café e\u0301", "日本語とかな",
         "😀👩\u200d👩\u200d👧 \U0001d518",
@@ -86,7 +87,7 @@ def test_case_counts_for_code_and_not_in_lower_case() -> None:
 def test_training_is_a_function_of_the_texts(tmp_path: pathlib.Path) -> None:
     """In processes of their own, for the library's hash tables are seeded anew in each."""
     subwords()
-    code = ("import json, nagraph.models.data.tokens as t, nagraph.models.data.files as f\n"
+    code = ("import json, nagraph.models.data.tokenization as t, nagraph.models.data.files as f\n"
             f"texts = [f.read({t_file()!r})[0].text]\n"
             "print(json.dumps([t.train_tokenizer(k, texts, 600).to_json() for k in ('byte-pairs', 'word-pieces')]))")
     one, two, three = (subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in range(3))

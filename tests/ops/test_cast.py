@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.compiler.jitted import BACKENDS
+from nagraph.backends import BACKENDS
 from nagraph.ir.types import DTYPES, FLOATS, INTEGERS
 from nagraph.ops.base import Cast
 

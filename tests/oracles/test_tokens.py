@@ -13,7 +13,7 @@ from transformers import BertTokenizerFast, PreTrainedTokenizerFast
 
 from nagraph.models.data.corpus import standard_library
 from nagraph.models.data.subwords import BytePairs, WordPieces
-from nagraph.models.data.tokens import load_tokenizer
+from nagraph.models.data.tokenization import load_tokenizer
 
 TEXTS = [d.text for d in standard_library() if d.name.startswith(("json/", "logging/"))]
 HARD = ["", "a\0b", "  x\r\n\ty  ", "naïve CAFÉ e\u0301", "日本語 kana", "😀👩\u200d👩\u200d👧", "<|endoftext|> [MASK]", TEXTS[0]]

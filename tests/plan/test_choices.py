@@ -5,8 +5,8 @@ import pytest
 
 import nagraph as ng
 from nagraph import choices
+from nagraph.backends import BACKENDS
 from nagraph.choices import DECISIONS, PROFIT, Choices
-from nagraph.compiler.jitted import BACKENDS
 from nagraph.errors import SignatureError
 from tests.plan.test_every_graph_compiles import PROGRAMS, agree
 

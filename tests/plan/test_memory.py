@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.compiler.jitted import BACKENDS
+from nagraph.backends import BACKENDS
 from nagraph.plan.memory import Memory, size
 
 

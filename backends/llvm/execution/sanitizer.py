@@ -88,7 +88,7 @@ class Sanitized(Executable):
         self._watched = tuple(watched(made.plan))
 
     def plain(self, arrays: list[Any]) -> None:
-        """There is no short way."""
+        """There is no fast path."""
 
     def run(self, arrays: list[Array], donated: Mapping[int, Array]) -> tuple[Array, ...]:
         inputs = [Guarded(a) for a in arrays]
