@@ -9,7 +9,6 @@ constants (`nagraph.thresholds`) belong to decisions, and are set with them whil
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import random
 import re
@@ -20,13 +19,13 @@ from typing import Any, TypeVar
 
 from nagraph import thresholds
 from nagraph.errors import SignatureError
+from nagraph.suggestions import suggestion
 from nagraph.thresholds import Threshold
 
 T = TypeVar("T")
 
 #: The decisions by name, and what it is to take one.
 DECISIONS = {
-    "blocks": "a kernel of whole matrices goes through them in blocks of rows",
     "cse": "equal nodes become one",
     "cut": "a kernel is cut into small units",
     "direct": "a result of the graph is computed in the array that the call returns",
@@ -34,25 +33,26 @@ DECISIONS = {
     "expand": "a composite's body takes its place",
     "fold": "a node of constants is computed by the compiler",
     "fuse": "two groups of nodes become one region",
+    "gemm": "a loop that is a matrix product is computed by the routine for matrix products",
     "hoist": "what follows from constants is computed with the plan",
     "in_place": "a result takes the bytes of an operand that nobody reads any more",
-    "made": "what follows from indices alone is computed by every kernel that wants it",
+    "index_values": "what follows from indices alone, such as a mask, is computed by every kernel that reads it",
+    "loop_split": "what is joined or padded is computed by a loop for each part",
     "narrow": "of a value that is read in part only the part is computed",
     "offsets": "buffers that do not live at one time share bytes of the arena",
-    "order": "a result is stored in the order in which its readers want it",
     "place": "a result is computed where it is joined or padded",
     "prefetch": "a kernel that goes through its rows several times asks for the next ones",
-    "product": "a loop that is a matrix product is computed by the routine for these",
+    "pretranspose": "the second factor of a product is stored in the order in which the product reads it",
     "rematerialize": "readers compute a cheap value again",
+    "row_blocks": "a kernel of whole matrices computes a block of their rows at a time",
+    "row_sums": "a kernel sums the rows that it computes",
     "rows": "a kernel's grid runs over as many rows as it can",
     "schedule": "nodes run in the order that takes the least memory",
     "simplify": "a rule of algebra is applied",
     "split": "a long reduction is done in parts",
-    "squares": "what is read along one axis and written along another is turned in registers, square by square",
-    "stretches": "what is joined or padded is computed part by part",
-    "sweep": "sums over rows are made while the rows are computed",
+    "storage_order": "a result is stored with its axes in the order that its readers read",
     "tile": "a value that several stages of a kernel read is kept, not computed again",
-    "turn": "the second factor of a product is stored with its columns side by side",
+    "tiled_transpose": "what is read along one axis and written along another is transposed in registers, tile by tile",
     "update": "of an array that is changed in part only the part is written",
 }
 #: Beyond every size.
@@ -63,7 +63,7 @@ ENDLESS = 1 << 60
 class Choices:
     """chaos: a seed for legal choices at random; None for profitable ones. force, forbid: decisions that are always taken, or never.
 
-    As text: "chaos=7,force=sweep+split,forbid=in_place"; "" is profit alone. Equal choices make equal programs.
+    As text: "chaos=7,force=row_sums+split,forbid=in_place"; "" is profit alone. Equal choices make equal programs.
     """
 
     chaos: int | None = None
@@ -73,9 +73,7 @@ class Choices:
     def __post_init__(self) -> None:
         for name in (*self.force, *self.forbid):
             if name not in DECISIONS:
-                close = difflib.get_close_matches(name, DECISIONS, 1)
-                hint = f" (did you mean {close[0]}?)" if close else ""
-                raise SignatureError(f"there is no decision {name!r}{hint}; there is {', '.join(DECISIONS)}")
+                raise SignatureError(f"there is no decision {name!r}{suggestion(name, DECISIONS)}; there is {', '.join(DECISIONS)}")
         if both := self.force & self.forbid:
             raise SignatureError(f"decisions are forced or forbidden, not both: {', '.join(sorted(both))}")
 
@@ -87,7 +85,7 @@ class Choices:
             key, _, value = part.partition("=")
             found[key] = value
         if not found.keys() <= {"chaos", "force", "forbid"} or not re.fullmatch(r"-?\d+|", found.get("chaos", "")):
-            raise SignatureError(f"can't read the choices {text!r}; they read like \"chaos=7,force=sweep+split,forbid=in_place\"")
+            raise SignatureError(f"can't read the choices {text!r}; they read like \"chaos=7,force=row_sums+split,forbid=in_place\"")
         force, forbid = (frozenset(filter(None, found.get(key, "").split("+"))) for key in ("force", "forbid"))
         return cls(int(found["chaos"]) if found.get("chaos") else None, force, forbid)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import difflib
 import importlib
 import pathlib
 import re
@@ -20,13 +19,14 @@ from typing import Any, TypeVar
 
 from nagraph.errors import NagraphError, PassError
 from nagraph.ir.graph import Graph
+from nagraph.suggestions import suggestion
 
 Pass = Callable[[Graph], Graph]
 
 #: The passes by name, in the order in which a reader should meet them, and the module of each.
 MODULES = {
     "canonicalize": "canonicalize", "narrow": "narrow", "simplify": "simplify", "fold": "fold", "cse": "cse", "dce": "dce",
-    "expand": "expand", "layout": "layout", "turn": "turn", "split": "split", "rematerialize": "rematerialize",
+    "expand": "expand", "layout": "layout", "pretranspose": "pretranspose", "split": "split", "rematerialize": "rematerialize",
     "fuse": "fuse", "schedule": "schedule", "memory": "memory",
 }
 #: Passes for which regions are the affair of the graph that holds them.
@@ -34,7 +34,7 @@ WHOLE = frozenset(("memory",))
 #: What `compile` runs when nothing else is asked for.
 DEFAULT = "canonicalize,narrow,simplify,fold,cse,dce,expand,canonicalize,simplify,fold,cse,dce,fuse,schedule,memory"
 #: The same for a backend that computes by kernels, and plans for itself.
-KERNELS = DEFAULT.replace("expand,", "expand,layout,turn,").replace(
+KERNELS = DEFAULT.replace("expand,", "expand,layout,pretranspose,").replace(
     "fuse,schedule,memory", "split,rematerialize,dce,fuse{max_nodes=128,min_nbytes=0,kernels=True},schedule")
 
 P = TypeVar("P")
@@ -188,16 +188,10 @@ def _rough(node: Any) -> str:
     return f"{results} = {node.op.name}({operands}){where}"
 
 
-def _suggest(name: str, known: Sequence[str]) -> str:
-    """" (did you mean dce?)" where a known name is close."""
-    close = difflib.get_close_matches(name, known, 1)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
 def load(name: str) -> Any:
     """The pass of this name."""
     if name not in MODULES:
-        raise PassError(f"unknown pass {name!r}{_suggest(name, tuple(MODULES))}; there is {', '.join(MODULES)}")
+        raise PassError(f"unknown pass {name!r}{suggestion(name, MODULES)}; there is {', '.join(MODULES)}")
     module = importlib.import_module(f"nagraph.passes.{MODULES[name]}")
     for found in vars(module).values():
         if getattr(found, "pass_name", None) == name:
@@ -251,7 +245,7 @@ def _parse_options(name: str, made: type, text: str) -> dict[str, Any]:
     for item in call.keywords:
         key, shown = item.arg or "**", ast.unparse(item.value)
         if key not in known:
-            raise PassError(f"pass {name} has no option {key!r}{_suggest(key, known)}; it has {', '.join(known) or 'none'}")
+            raise PassError(f"pass {name} has no option {key!r}{suggestion(key, known)}; it has {', '.join(known) or 'none'}")
         try:
             value = ast.literal_eval(item.value)
         except ValueError:

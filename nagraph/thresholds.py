@@ -38,40 +38,40 @@ _LARGE = 1 << 40
 
 THRESHOLDS = tuple(Threshold(*t) for t in (
     # Sums over rows, made while a kernel computes the rows. The pass `split` has options of its own: split{shortest=1,rows=1}.
-    ("sweep", "kernel.sweep", "LEAST_ROWS", 1, _LARGE),
-    ("sweep", "kernel.sweep", "GOOD_ROWS", 2, 1 << 10),
-    ("sweep", "kernel.sweep", "STEP", 1, 16),
-    ("sweep", "kernel.sweep", "LEAST_ROW", 1, _LARGE),
-    ("sweep", "kernel.sweep", "LEAST_PARTS", 2, _LARGE),
-    ("sweep", "kernel.sweep", "GOOD_PARTS", 2, 1 << 10),
+    ("row_sums", "kernel.row_sums", "LEAST_ROWS", 1, _LARGE),
+    ("row_sums", "kernel.row_sums", "GOOD_ROWS", 2, 1 << 10),
+    ("row_sums", "kernel.row_sums", "STEP", 1, 16),
+    ("row_sums", "kernel.row_sums", "LEAST_ROW", 1, _LARGE),
+    ("row_sums", "kernel.row_sums", "LEAST_PARTS", 2, _LARGE),
+    ("row_sums", "kernel.row_sums", "GOOD_PARTS", 2, 1 << 10),
     ("split", "passes.split", "LEAST_PARTS", 2, _LARGE),
     ("split", "passes.split", "LEAST_REST", 2, _LARGE),
     # What is kept in tiles, and which kernels go in blocks of rows.
     ("tile", "kernel.lower", "RECOMPUTE", 0, _LARGE),
-    ("blocks", "kernel.blocks", "LEAST_ROWS", 1, _LARGE),
-    ("blocks", "kernel.blocks", "LEAST_NBYTES", 1, _LARGE),
-    ("blocks", "backends.llvm.emission.row_blocks", "FEW", 2, 64),
-    ("blocks", "backends.llvm.emission.row_blocks", "MANY", 4, 128),
+    ("row_blocks", "kernel.row_blocks", "LEAST_ROWS", 1, _LARGE),
+    ("row_blocks", "kernel.row_blocks", "LEAST_NBYTES", 1, _LARGE),
+    ("row_blocks", "backends.llvm.emission.row_blocks", "FEW", 2, 64),
+    ("row_blocks", "backends.llvm.emission.row_blocks", "MANY", 4, 128),
     # What may share a kernel, and what is written in place.
     ("fuse", "plan.regions", "LONGEST_ROW", _LARGE, 1),
     ("fuse", "plan.regions", "LARGEST_SLICE", _LARGE, 1),
     ("fuse", "plan.regions", "LEAST_SLICES", 1, _LARGE),
-    ("made", "plan.regions", "MOST_MAKERS", 1 << 10, 0),
-    ("fuse", "plan.kernels", "SERIAL", _LARGE, 0),
+    ("index_values", "plan.regions", "MOST_MAKERS", 1 << 10, 0),
+    ("fuse", "plan.kernel_planner", "SERIAL", _LARGE, 0),
     ("update", "kernel.update", "SMALL", 1, _LARGE),
     ("rematerialize", "passes.rematerialize", "SMALL", 1, _LARGE),
     # How the LLVM backend cuts products into units, and from when on it takes a loop for a product.
-    ("product", "backends.llvm.emission.contraction", "LEAST_SLICE", 1, _LARGE),
+    ("gemm", "backends.llvm.emission.contraction", "LEAST_SLICE", 1, _LARGE),
     ("cut", "backends.llvm.emission.contraction", "LEAST_UNITS", 1, 64),
     ("cut", "backends.llvm.emission.contraction", "LEAST_ROWS", 1, 64),
     ("cut", "backends.llvm.emission.contraction", "CACHED_NBYTES", 1, _LARGE),
     ("cut", "backends.llvm.emission.contraction", "BLOCK", (5, 64), (1 << 10, 1 << 10)),
-    ("product", "backends.llvm.emission.contraction", "LONG", 1, _LARGE),
+    ("gemm", "backends.llvm.emission.contraction", "LONG", 1, _LARGE),
     ("cut", "backends.llvm.emission.emit", "BLOCK_NBYTES", 1, 1 << 22),
     ("cut", "backends.llvm.emission.emit", "BLOCK_ROWS", 1, 1 << 10),
-    ("squares", "backends.llvm.emission.tiled_transpose", "LEAST_EXTENT", 1, _LARGE),
-    ("squares", "backends.llvm.emission.tiled_transpose", "MOST_TURNED", 8, 0),
-    ("stretches", "backends.llvm.emission.stage", "SHORT", 1, _LARGE),
+    ("tiled_transpose", "backends.llvm.emission.tiled_transpose", "LEAST_EXTENT", 1, _LARGE),
+    ("tiled_transpose", "backends.llvm.emission.tiled_transpose", "MOST_TURNED", 8, 0),
+    ("loop_split", "backends.llvm.emission.stage", "SHORT", 1, _LARGE),
     ("prefetch", "backends.llvm.emission.prefetch", "ROWS_NBYTES", 1, _LARGE),
 ))
 #: What thresholds were before any was set.
@@ -92,19 +92,19 @@ def setting(choose: Callable[[Threshold], Any]) -> Iterator[None]:
     Executables that were compiled before keep their kernels: make functions anew (`ng.jit`) inside. Not for several threads.
     """
     global _changed
-    blocks = importlib.import_module("nagraph.kernel.blocks").blocks  # what it remembers follows from thresholds
+    row_blocks = importlib.import_module("nagraph.kernel.row_blocks").row_blocks  # what it remembers follows from thresholds
     own = {t: t.own for t in THRESHOLDS}
     before, words = [(t, t.value) for t in THRESHOLDS], _changed
     after = [(t, choose(t)) for t in THRESHOLDS]
     try:
         _set(after)
         _changed = ", ".join(f"{t.module}.{t.name}={value}" for t, value in after if value != own[t])
-        blocks.cache_clear()
+        row_blocks.cache_clear()
         yield
     finally:
         _set(before)
         _changed = words
-        blocks.cache_clear()
+        row_blocks.cache_clear()
 
 
 def _set(values: list[tuple[Threshold, Any]]) -> None:

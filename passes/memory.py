@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from nagraph.ir.graph import Graph
 from nagraph.pipeline import graph_pass
-from nagraph.plan import Planned, lower
+from nagraph.plan import Planned, make_plan
 
 
 @graph_pass
@@ -24,4 +24,4 @@ class Memory:
     donations: tuple[tuple[int, int], ...] = ()
 
     def __call__(self, graph: Graph) -> Graph:
-        return Planned(lower(graph, dict(self.donations)))
+        return Planned(make_plan(graph, dict(self.donations)))

@@ -13,7 +13,7 @@ import nagraph.kernel.lower as lowering
 import nagraph.kernel.update as updates
 from nagraph.errors import VerifyError
 from nagraph.kernel.counting import count_stores
-from nagraph.kernel.coverage import Region, cover
+from nagraph.kernel.coverage import Footprint, cover
 from nagraph.kernel.form import Kernel
 from nagraph.kernel.verify import verify_kernel
 
@@ -21,12 +21,12 @@ from nagraph.kernel.verify import verify_kernel
 seen, counted = 0, 0
 open_: list[str] = []
 #: What is known of the kernels that were made last.
-_known: dict[Kernel, tuple[Sequence[Region], Sequence[Region], bool]] = {}
+_known: dict[Kernel, tuple[Sequence[Footprint], Sequence[Footprint], bool]] = {}
 #: The points of a stage that the interpreter goes through, all at once, and one after another.
 MOST_POINTS, MOST_STEPS = 1 << 16, 300
 
 
-def prove(kernel: Kernel, inputs: Sequence[Region], outputs: Sequence[Region], partial: bool = False) -> None:
+def prove(kernel: Kernel, inputs: Sequence[Footprint], outputs: Sequence[Footprint], partial: bool = False) -> None:
     global seen, counted
     seen += 1
     dynamic = any(a < 0 for stage in kernel.stages for s in stage.stores for a, _ in s.index.terms)
@@ -52,7 +52,7 @@ def _small(kernel: Kernel) -> bool:
     return grid * max(loops, default=1) <= MOST_POINTS and max(loops, default=1) <= MOST_STEPS
 
 
-def _count(kernel: Kernel, inputs: Sequence[Region], outputs: Sequence[Region], partial: bool) -> None:
+def _count(kernel: Kernel, inputs: Sequence[Footprint], outputs: Sequence[Footprint], partial: bool) -> None:
     """Where places are data, every element is written, once or more, and nothing else, whatever the data."""
     counts = count_stores(kernel, [r.hull[1] for r in (*inputs, *outputs)])
     for region, found in zip(outputs, counts):
@@ -63,8 +63,8 @@ def _count(kernel: Kernel, inputs: Sequence[Region], outputs: Sequence[Region], 
             raise VerifyError(f"{region} is written at {np.flatnonzero(found)}")
 
 
-def _regions(values: Sequence[Any], layouts: Sequence[Any] | None = None) -> list[Region]:
-    return [Region(v.shape, *(layouts[i] if layouts is not None else lowering.row_major(v.shape))) for i, v in enumerate(values)]
+def _regions(values: Sequence[Any], layouts: Sequence[Any] | None = None) -> list[Footprint]:
+    return [Footprint(v.shape, *(layouts[i] if layouts is not None else lowering.row_major(v.shape))) for i, v in enumerate(values)]
 
 
 def install() -> None:
@@ -87,7 +87,7 @@ def install() -> None:
         return kernel
 
     lowering.lower, updates.lower_update = lower_and_prove, update_and_prove  # type: ignore[assignment]
-    import nagraph.plan.kernels as kernels
+    import nagraph.plan.kernel_planner as kernels
     from nagraph.plan.coverage import cover_joined
 
     plan = kernels.kernel_plan
@@ -101,7 +101,7 @@ def install() -> None:
     kernels.kernel_plan = plan_and_prove
     import nagraph.backends.llvm.emission.emit as emission
 
-    in_panels, blocks = emission.in_panels, emission.blocks
+    in_panels, row_blocks = emission.in_panels, emission.row_blocks
 
     def again(changed: Kernel, kernel: Kernel) -> None:
         """What emission makes of a kernel stores and reads what that does."""
@@ -114,14 +114,14 @@ def install() -> None:
         again(found, kernel)
         return found
 
-    @functools.wraps(blocks)
+    @functools.wraps(row_blocks)
     def blocks_and_prove(kernel: Kernel) -> Any:
-        found = blocks(kernel)
+        found = row_blocks(kernel)
         if found is not None:
             again(found.kernel, kernel)
         return found
 
-    emission.in_panels, emission.blocks = panels_and_prove, blocks_and_prove
+    emission.in_panels, emission.row_blocks = panels_and_prove, blocks_and_prove
 
 
 def report() -> str:

@@ -79,6 +79,7 @@ def test_the_default_runs_every_pass_but_none_twice_in_a_row() -> None:
 @pytest.mark.parametrize("text, told", [
     ("simplfy", "unknown pass 'simplfy' (did you mean simplify?); there is canonicalize, narrow, simplify, "),
     ("qqq", "unknown pass 'qqq'; there is "),
+    ("dce,turn{rows=8}", "unknown pass 'turn' (it is called pretranspose now)"),
     ("dce,Fuse", "unknown pass 'Fuse' (did you mean fuse?)"),
     ("fuse{max_node=8}", "pass fuse has no option 'max_node' (did you mean max_nodes?); it has max_nodes, min_nbytes"),
     ("fuse{max_nodes=many}", "pass fuse: option max_nodes has value 'many', which is no number"),

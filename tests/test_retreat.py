@@ -68,7 +68,7 @@ def test_a_pass_that_fails_is_left_out(name, backend, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("what", [
-    "nagraph.plan.kernels.KernelLowering._in_place", "nagraph.plan.kernels.placements", "nagraph.plan.kernels.storage_orders",
+    f"nagraph.plan.kernel_planner.{name}" for name in ("KernelPlanner._in_place", "placements", "storage_orders")
 ])
 def test_what_no_attempt_mends_is_an_error_with_a_file(what, monkeypatch, tmp_path):
     monkeypatch.setattr(what, broken)

@@ -16,7 +16,7 @@ from nagraph.ops.special import tanh
 from nagraph.pipeline import DEFAULT, KERNELS, MODULES, WHOLE, Pipeline, apply
 from nagraph.plan import lower
 from nagraph.plan.constants import MOST_NBYTES
-from nagraph.plan.kernels import kernel_plan
+from nagraph.plan.kernel_planner import kernel_plan
 from nagraph.transforms.batching import batch_graph
 from nagraph.transforms.narrowing import narrowed
 from nagraph.transforms.reverse import vjp_graph

@@ -13,8 +13,8 @@ from nagraph.errors import LabelError, SignatureError
 from nagraph.ir.graph import Graph
 from nagraph.ir.types import type_of
 from nagraph.ops.labels import failure
-from nagraph.plan import Plan, Planned, lower
-from nagraph.plan.memory import Memory
+from nagraph.plan import Plan, Planned, make_plan
+from nagraph.plan.arena_report import ArenaReport
 
 Array = np.ndarray[Any, Any]
 
@@ -25,7 +25,7 @@ class Executable:
     def __init__(self, graph: Graph, donations: Mapping[int, int]):
         self.graph, self.inputs = graph, graph.inputs
         planned = isinstance(graph, Planned) and graph.plan.donations == dict(donations)
-        self.plan: Plan = graph.plan if planned else lower(graph, donations)  # type: ignore[attr-defined]
+        self.plan: Plan = graph.plan if planned else make_plan(graph, donations)  # type: ignore[attr-defined]
         self._program: Program | None = None
         self._lock = threading.Lock()
 
@@ -35,9 +35,9 @@ class Executable:
         return self.plan.arena_bytes
 
     @property
-    def memory(self) -> Memory:
+    def memory(self) -> ArenaReport:
         """What lives in the arena, where, and from which step to which."""
-        return Memory.of(self.plan)
+        return ArenaReport.of(self.plan)
 
     def __call__(self, *arrays: Any) -> tuple[Array, ...]:
         inputs = self.graph.inputs

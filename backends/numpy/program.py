@@ -74,7 +74,7 @@ class Program:
         arena, *rest = (self.env[s] for s in step.scratch)
         programs = [self._inner(p, arena) for p in step.nested]
         op, count = step.node.op, len(step.operands)
-        if step.blocks is not None:
+        if step.row_loop is not None:
             return _by_rows(step, programs)
         if isinstance(op, Scan):
             return _scan(op, programs[0], rest)
@@ -128,7 +128,7 @@ def _picker(slots: tuple[int, ...]) -> Any:
 
 def _by_rows(step: Step, programs: list[Program]) -> Fn:
     """A fused region, block of rows after block of rows."""
-    blocks = step.blocks
+    blocks = step.row_loop
     assert blocks is not None
     count, rows, size = len(step.operands), blocks.rows, blocks.size
     whole, rest = programs[0], programs[-1]

@@ -12,7 +12,7 @@ from rich.table import Table
 def decisions(graph: Any, pipeline: str) -> list[Any]:
     """What every fusion of the pipeline decides, on the graph and its regions, and then the plan by kernels."""
     from nagraph.pipeline import Observation, Pipeline, apply
-    from nagraph.plan.kernels import kernel_plan
+    from nagraph.plan.kernel_planner import kernel_plan
 
     found: list[Any] = []
     kernels = False
@@ -32,8 +32,8 @@ def decisions(graph: Any, pipeline: str) -> list[Any]:
 
 def formed_table(found: list[Any]) -> Table:
     """The regions that were formed, equal ones together, by the bytes that they save."""
+    from nagraph.plan.arena_report import size
     from nagraph.plan.decision import region_label
-    from nagraph.plan.memory import size
 
     same = Counter((d.saved, len(d.nodes), region_label(d.nodes), _lines(d.nodes)) for d in found if d.formed)
     table = _table("formed", ("times", True), ("nodes", True), ("each saves", True), ("region", False), ("lines", False))
@@ -44,7 +44,7 @@ def formed_table(found: list[Any]) -> Table:
 
 def refused_table(found: list[Any], rows: int) -> Table:
     """What was refused, equal cases together, by the bytes that go through memory for it; `rows` of them."""
-    from nagraph.plan.memory import size
+    from nagraph.plan.arena_report import size
 
     cases: dict[tuple[str, str], list[Any]] = {}
     for d in found:

@@ -119,14 +119,14 @@ class Write:
 class Store:
     """A value into element `index` of an operand; combined with what stands there if `combine` is a reduction.
 
-    `sweep`: the index leaves out the last axes of the grid; the values of points along these are combined, the first one begins.
+    `row_sum`: the index leaves out the last axes of the grid; the values of points along these are combined, the first one begins.
     """
 
     operand: int
     index: Affine
     value: int
     combine: Op | None = None
-    sweep: bool = False
+    row_sum: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Kernel:
-    """for each point of the first `grid` axes, in any order (along axes that a store sweeps, in theirs): stage after stage.
+    """for each point of the first `grid` axes, in any order (along the last `sequential` of them, in theirs): stage after stage.
 
     axes: extents. operands: dtypes of the arrays that it reads and writes; the last `outputs` are written.
     """
@@ -169,9 +169,9 @@ class Kernel:
     stages: tuple[Stage, ...]
 
     @property
-    def swept(self) -> int:
-        """How many of the grid's last axes are left out by stores that sweep them: their points come in order, one after another."""
-        return max((left_out(s.index, self.grid) for stage in self.stages for s in stage.stores if s.sweep), default=0)
+    def sequential(self) -> int:
+        """How many of the grid's last axes run in order, one point after another: those that row sums leave out."""
+        return max((left_out(s.index, self.grid) for stage in self.stages for s in stage.stores if s.row_sum), default=0)
 
     def __str__(self) -> str:
         from nagraph.kernel.printer import format_kernel

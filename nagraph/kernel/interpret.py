@@ -64,7 +64,7 @@ class State:
         return np.broadcast_to(x, [n if a in kept else 1 for a, n in enumerate(self.kernel.axes)])
 
     def run(self, stage: Stage) -> None:
-        if any((s.combine is not None and not s.sweep) or any(a < 0 for a, _ in s.index.terms) for s in stage.stores):
+        if any((s.combine is not None and not s.row_sum) or any(a < 0 for a, _ in s.index.terms) for s in stage.stores):
             self._in_order(stage)
             return
         self.values = []
@@ -79,8 +79,8 @@ class State:
             self._store(stage, s)
 
     def _store(self, stage: Stage, s: Store) -> None:
-        if s.sweep:
-            self._sweep(stage, s)
+        if s.row_sum:
+            self._row_sum(stage, s)
             return
         places, value = (self.full(stage, x).reshape(-1) for x in (self.index(s.index), self.values[s.value]))
         self.put(s.operand, places, value)
@@ -95,7 +95,7 @@ class State:
         found: Array = source[places if mask is None else np.clip(places, 0, source.size - 1)]
         return found
 
-    def _sweep(self, stage: Stage, s: Store) -> None:
+    def _row_sum(self, stage: Stage, s: Store) -> None:
         """The values of all points that meet in one element, combined."""
         left_out = tuple(a for a in range(self.kernel.grid) if not s.index.coefficient(a))
         value = s.combine.ufunc.reduce(self.full(stage, self.values[s.value]), axis=left_out, keepdims=True)  # type: ignore[union-attr]

@@ -10,7 +10,6 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from nagraph import choices
 from nagraph.ir.constant import Constant
@@ -20,7 +19,8 @@ from nagraph.kernel.collapse import collapse
 from nagraph.kernel.elements import Elements
 from nagraph.kernel.elements import NotRowLocal as NotRowLocal
 from nagraph.kernel.form import Fold, Kernel, Stage, Store, Tile, Write
-from nagraph.kernel.sweep import sweeps, swept_rows
+from nagraph.kernel.layout import StridedLayout, row_major
+from nagraph.kernel.row_sums import row_sums, summed_rows
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.folding import Folding
 from nagraph.ops.indexing import Scatter
@@ -28,24 +28,12 @@ from nagraph.ops.materialize import Materialize, Recompute
 from nagraph.ops.movement import Broadcast, Flip, Reshape, Slice, Transpose
 from nagraph.ops.region import StopGradient
 
-
-class Layout(NamedTuple):
-    """Where the elements of an array stand: offset + sum of index * stride, in elements."""
-
-    offset: int
-    strides: tuple[int, ...]
-
-
-def row_major(shape: Sequence[int]) -> Layout:
-    return Layout(0, strides(shape))
-
-
 #: A value that several stages use is kept in a tile if computing it again costs more operations than this.
 RECOMPUTE = 5
 
 
 def lower(
-    graph: Graph, layouts: Sequence[Layout] | None = None, written: Sequence[Layout] | None = None, least_rows: int = 1,
+    graph: Graph, layouts: Sequence[StridedLayout] | None = None, written: Sequence[StridedLayout] | None = None, least_rows: int = 1,
     check: Callable[[Kernel], None] = lambda kernel: None,
 ) -> Kernel:
     """The kernel of a graph. `layouts`, `written`: where the elements of its inputs and outputs stand; row-major if not given.
@@ -86,27 +74,27 @@ def row_candidates(graph: Graph) -> list[int]:
 
     First those that are leading axes of all of them, the most rows first; others cut axes in the middle, and divide for it.
     """
-    swept = sweeps(graph)
+    sums = row_sums(graph)
     found = [1]
     product = 1
-    for size in _summed(graph.outputs[0], swept).shape:
+    for size in _summed(graph.outputs[0], sums).shape:
         product *= size
         found.append(product)
     folds = [n for n in graph.nodes if isinstance(n.op, Folding)]
-    made = [_summed(v, swept) for v in (*graph.outputs, *(r for n in folds for r in n.results))]
+    made = [_summed(v, sums) for v in (*graph.outputs, *(r for n in folds for r in n.results))]
 
     def fits(rows: int) -> bool:
         least = (n.op.most_rows(*(v.type for v in n.operands)) for n in folds  # type: ignore[attr-defined]
-                 if n.result not in swept or swept_rows(n) != rows)
+                 if n.result not in sums or summed_rows(n) != rows)
         return 0 < rows <= min(least, default=product) and all(v.type.size % rows == 0 for v in made)
 
     fitting = [r for r in dict.fromkeys(reversed(found)) if fits(r)]
-    return sorted(fitting, key=lambda rows: any(_prefix(_summed(v, swept).shape, rows) is None for v in graph.outputs))
+    return sorted(fitting, key=lambda rows: any(_prefix(_summed(v, sums).shape, rows) is None for v in graph.outputs))
 
 
-def _summed(v: Value, swept: Mapping[Value, Node]) -> Value:
+def _summed(v: Value, sums: Mapping[Value, Node]) -> Value:
     """What a kernel computes for v: the value whose rows it sums, or v itself."""
-    return swept[v].operands[0] if v in swept else v
+    return sums[v].operands[0] if v in sums else v
 
 
 #: Ops whose elements are elements of their operand, so that nothing is gained by keeping them.
@@ -126,11 +114,12 @@ class Lowering:
     apart: values that are kept have stages of their own, which are in a circle only if the graph is.
     """
 
-    def __init__(self, graph: Graph, layouts: Sequence[Layout], rows: int, written: Sequence[Layout] | None = None, apart: bool = False):
+    def __init__(self, graph: Graph, layouts: Sequence[StridedLayout], rows: int, written: Sequence[StridedLayout] | None = None,
+                 apart: bool = False):
         self.graph, self.layouts, self.rows, self.apart = graph, layouts, rows, apart
         self.written = [row_major(v.shape) for v in graph.outputs] if written is None else written
         self.producers = graph.producers
-        self.swept = {v: n for v, n in sweeps(graph).items() if swept_rows(n) == rows}
+        self.row_sums = {v: n for v, n in row_sums(graph).items() if summed_rows(n) == rows}
         self.depth: dict[Value, int] = {v: 0 for v in graph.inputs}
         self.weight: dict[Value, int] = {}
         self.members: dict[Group, list[Node]] = {}
@@ -152,7 +141,7 @@ class Lowering:
     def kernel(self) -> Kernel:
         self._keep_in_tiles()
         for v in self.graph.outputs:
-            self._build(self.group_of[v] if self._running(v) else self._home(_summed(v, self.swept)))
+            self._build(self.group_of[v] if self._running(v) else self._home(_summed(v, self.row_sums)))
         order = (*self.operands, *self.graph.outputs)
         return Kernel(tuple(self.extents), len(self.row_axes), tuple(v.dtype for v in order), len(self.graph.outputs),
                       tuple(self.tiles), tuple(self.stages))
@@ -181,7 +170,7 @@ class Lowering:
         return found
 
     def _anchors(self) -> list[Value]:
-        return [*(_summed(v, self.swept) for v in self.graph.outputs), *(r for g in self.members.values() for n in g for r in n.results)]
+        return [*(_summed(v, self.row_sums) for v in self.graph.outputs), *(r for g in self.members.values() for n in g for r in n.results)]
 
     def _new_axes(self, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
         fitting: list[tuple[int, ...]] = []
@@ -214,14 +203,14 @@ class Lowering:
         return self._pools[key]
 
     def _all_values(self) -> list[Value]:
-        return [*self.graph.inputs, *(r for n in self.graph.nodes for r in n.results if r not in self.swept)]
+        return [*self.graph.inputs, *(r for n in self.graph.nodes for r in n.results if r not in self.row_sums)]
 
     # -- which stage computes what ------------------------------------------------------------------------------
 
     def _arrange_folds(self) -> None:
         """Depths, and the groups of folds that one loop nest can make together."""
         for number, node in enumerate(self.graph.nodes):
-            if node.results[0] in self.swept:
+            if node.results[0] in self.row_sums:
                 continue
             depth = max((self.depth[v] for v in node.operands), default=0)
             if not isinstance(node.op, Folding):
@@ -265,10 +254,10 @@ class Lowering:
     def _keep_in_tiles(self) -> None:
         """Choose the values that several stages need and that cost too much to compute again."""
         used_in: dict[Value, set[Group]] = {}
-        outputs = {_summed(v, self.swept) for v in self.graph.outputs}
+        outputs = {_summed(v, self.row_sums) for v in self.graph.outputs}
         factors = {x for n in self.graph.nodes if isinstance(n.op, DotGeneral) for x in self._factors(n) if self._computed(x)}
         for number, node in reversed(list(enumerate(self.graph.nodes))):
-            if node.results[0] in self.swept:
+            if node.results[0] in self.row_sums:
                 continue
             if node.op.folds:
                 here = {self.group_of[node.result]}
@@ -348,8 +337,8 @@ class Lowering:
             if self._running(v):
                 if self.group_of[v] == group:
                     stores.append(self._store_running(elements, j, v, folds[0]))
-            elif v in self.swept:
-                if self._home(_summed(v, self.swept)) == group:
+            elif v in self.row_sums:
+                if self._home(_summed(v, self.row_sums)) == group:
                     stores.append(self._store_sum(elements, j, v, every))
             elif self._home(v) == group:
                 stores.append(self._store(elements, j, total([(self.row, self.inner(v)), (every, 1)]), elements.whole(v)))
@@ -367,14 +356,14 @@ class Lowering:
 
     def _store_sum(self, elements: Elements, output: int, v: Value, every: Affine) -> Store:
         """What the row in hand adds to a sum over rows."""
-        x = _summed(v, self.swept)
+        x = _summed(v, self.row_sums)
         size = self.inner(x)
         lead = _prefix(tuple(self.extents[a] for a in self.row_axes), v.type.size // size)
         if lead is None:
             raise NotRowLocal(f"the rows of {x.type} are not cut where they are summed")
         part = self._flat(self.row_axes[:len(lead)])
         store = self._store(elements, output, total([(part, size), (every, 1)]), elements.whole(x))
-        return replace(store, combine=self.swept[v].op, sweep=True)
+        return replace(store, combine=self.row_sums[v].op, row_sum=True)
 
     def _store(self, elements: Elements, output: int, place: Affine, value: int) -> Store:
         """A value into the element of an output whose row-major number is `place`."""

@@ -38,7 +38,7 @@ def _stage(kernel: Kernel, stage: Stage) -> Iterator[str]:
     for write in stage.writes:
         yield f"  t{write.tile}[{write.index}] = v{write.value}"
     for store in stage.stores:
-        how = f"{'sweep ' if store.sweep else ''}{store.combine.name} " if store.combine is not None else ""
+        how = f"{'row ' if store.row_sum else ''}{store.combine.name} " if store.combine is not None else ""
         yield f"  p{store.operand}[{store.index}] {how}= v{store.value}"
 
 

@@ -14,7 +14,8 @@ from nagraph.ir.graph import Graph, Node, Value
 from nagraph.kernel.affine import atom, strides
 from nagraph.kernel.elements import Elements, NotRowLocal
 from nagraph.kernel.form import Kernel, Stage, Store
-from nagraph.kernel.lower import Layout, Lowering
+from nagraph.kernel.layout import StridedLayout
+from nagraph.kernel.lower import Lowering
 from nagraph.ops.base import F32, NARROW_FLOATS, broadcast_to, cast
 from nagraph.ops.indexing import Scatter
 from nagraph.ops.movement import Broadcast
@@ -23,7 +24,7 @@ from nagraph.ops.reduction import Max, Min, Sum
 COMBINE = {"set": None, "add": Sum((0,)), "max": Max((0,)), "min": Min((0,))}
 
 
-def lower_scatter(graph: Graph, layouts: Sequence[Layout]) -> Kernel:
+def lower_scatter(graph: Graph, layouts: Sequence[StridedLayout]) -> Kernel:
     """The kernel of a graph that is one scatter: a stage that copies x, then one that walks through the updates."""
     node = graph.producers[graph.outputs[0]]
     op = node.op

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nagraph.kernel.affine import Affine
-from nagraph.kernel.blocks import blocks
 from nagraph.kernel.form import Kernel, Load, Stage
+from nagraph.kernel.row_blocks import row_blocks
 
 
 def may_share(kernel: Kernel, operand: int, output: int) -> bool:
@@ -15,10 +15,10 @@ def may_share(kernel: Kernel, operand: int, output: int) -> bool:
     So it is where every element is read before it is written, and by the grid point that writes it: in the stage that
     stores, at the stored index alone; in earlier stages anywhere in the point's own row; later not at all.
     """
-    if blocks(kernel) is not None:  # stages take turns there
+    if row_blocks(kernel) is not None:  # a stage runs on one block before the stages before it are done with the others
         return False
     target = len(kernel.operands) - kernel.outputs + output
-    stores = [(n, s.index) for n, stage in enumerate(kernel.stages) for s in stage.stores if s.operand == target and not s.sweep]
+    stores = [(n, s.index) for n, stage in enumerate(kernel.stages) for s in stage.stores if s.operand == target and not s.row_sum]
     if len(stores) != 1:
         return False
     (at, index), = stores

@@ -37,7 +37,7 @@ def _accesses(stage: Stage) -> Iterator[tuple[int, Affine, bool, bool]]:
         if isinstance(i, Load):
             yield i.operand, i.index, True, False
     for s in stage.stores:
-        yield s.operand, s.index, s.combine is not None and not s.sweep, True
+        yield s.operand, s.index, s.combine is not None and not s.row_sum, True
 
 
 def _elements(kernel: Kernel, stage: Stage, index: Affine) -> int:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nagraph.ir.op import Op
-from nagraph.kernel.classes import Access, Classes
+from nagraph.kernel.axis_classes import AxisClasses, TileAccess
 from nagraph.kernel.form import Apply, Fold, Instruction, Kernel, Number, Position, Read, Stage
 from nagraph.ops.base import Cast
 from nagraph.ops.comparison import GreaterEqual
@@ -34,7 +34,7 @@ class Triangle(NamedTuple):
     conditions: list[frozenset[int]]
 
 
-def triangle(kernel: Kernel, classes: Classes) -> Triangle | None:
+def triangle(kernel: Kernel, classes: AxisClasses) -> Triangle | None:
     """The triangle to which a kernel can be held; None if it is none, or something beyond the diagonal is wanted."""
     found = [(n, i, pair) for n, s in enumerate(kernel.stages) for i, x in enumerate(s.body) if (pair := _compared(s, x)) is not None]
     if not found:
@@ -91,7 +91,7 @@ def _inert(kernel: Kernel, held: Triangle) -> bool:
     return True
 
 
-def _within(classes: Classes, held: Triangle) -> bool:
+def _within(classes: AxisClasses, held: Triangle) -> bool:
     """Whether tiles that end at the diagonal are read at the very places where they are written: other columns may not be there."""
     kernel = classes.kernel
     ends: dict[int, tuple[int, int, int]] = {}
@@ -108,7 +108,7 @@ def _within(classes: Classes, held: Triangle) -> bool:
     return True
 
 
-def _place(access: Access, row: int, column: int) -> tuple[int, int, int]:
+def _place(access: TileAccess, row: int, column: int) -> tuple[int, int, int]:
     return access.index.offset, access.index.coefficient(row), access.index.coefficient(column)
 
 

@@ -10,14 +10,15 @@ from nagraph.kernel.affine import atom
 from nagraph.kernel.collapse import collapse
 from nagraph.kernel.elements import Elements
 from nagraph.kernel.form import Kernel, Load, Stage, Store
-from nagraph.kernel.lower import Layout, Lowering
+from nagraph.kernel.layout import StridedLayout
+from nagraph.kernel.lower import Lowering
 from nagraph.ops.dynamic_slice import DynamicUpdateSlice
 
 #: A block that is smaller than its array by this factor is worth a kernel of its own.
 SMALL = 2
 
 
-def lower_update(graph: Graph, layouts: Sequence[Layout], written: Layout) -> Kernel | None:
+def lower_update(graph: Graph, layouts: Sequence[StridedLayout], written: StridedLayout) -> Kernel | None:
     """y[a + i] = u[i] for a graph that is one `dynamic_update_slice`, whose x stands in the bytes of y already; None for others."""
     node = graph.producers.get(graph.outputs[0])
     if node is None or not isinstance(node.op, DynamicUpdateSlice):

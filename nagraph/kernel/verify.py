@@ -48,9 +48,9 @@ def _stage(kernel: Kernel, stage: Stage, number: int, written: set[int], sizes: 
     for s in stage.stores:
         if not inputs <= s.operand < len(kernel.operands):
             raise VerifyError(f"{where}: stores into operand {s.operand}; outputs are {inputs} to {len(kernel.operands) - 1}")
-        if s.sweep and (s.combine is None or any(n > 1 and not s.index.coefficient(a)
-                                                 for a, n in enumerate(kernel.axes[:kernel.grid - kernel.swept]))):
-            raise VerifyError(f"{where}: a store sweeps the last axes of the grid, and combines; its index {s.index} leaves out others")
+        if s.row_sum and (s.combine is None or any(n > 1 and not s.index.coefficient(a)
+                                                   for a, n in enumerate(kernel.axes[:kernel.grid - kernel.sequential]))):
+            raise VerifyError(f"{where}: a row sum combines, and leaves out the last axes of the grid; {s.index} leaves out others")
         dynamic = any(a < 0 for a, _ in s.index.terms)
         _index(kernel, s.index, axes, len(stage.body), f"{where}: store", None if dynamic else sizes.get(s.operand))
 

@@ -6,27 +6,27 @@ import numpy as np
 
 from nagraph.errors import VerifyError
 from nagraph.ir.graph import Value
-from nagraph.kernel.coverage import Region
-from nagraph.kernel.images import Image, image
-from nagraph.kernel.lower import Layout, row_major
+from nagraph.kernel.coverage import Footprint
+from nagraph.kernel.index_sets import IndexSet, index_set
+from nagraph.kernel.layout import StridedLayout, row_major
 from nagraph.ops.padding import Pad
-from nagraph.plan.kernels import KernelLowering
+from nagraph.plan.kernel_planner import KernelPlanner
 from nagraph.plan.placement import border
 
 
-def cover_joined(lowering: KernelLowering) -> None:
+def cover_joined(planner: KernelPlanner) -> None:
     """Raise VerifyError where two results are placed over one another in a larger value, or where it has a gap."""
-    found: dict[Value, list[Image | None]] = {whole: [] for whole in lowering.wholes}
-    for v, placement in lowering.placed.items():
-        if lowering.graph.producers[v] in lowering.places and lowering.graph.producers[v] not in lowering.joined:
-            found[placement.whole].append(Region(v.shape, *_layout(lowering, v)).places)
-    for node in lowering.joined:
+    found: dict[Value, list[IndexSet | None]] = {whole: [] for whole in planner.wholes}
+    for v, placement in planner.placed.items():
+        if planner.graph.producers[v] in planner.places and planner.graph.producers[v] not in planner.joined:
+            found[placement.whole].append(Footprint(v.shape, *_layout(planner, v)).places)
+    for node in planner.joined:
         v = node.result
-        kernel = border(node, _layout(lowering, v)) if isinstance(node.op, Pad) else None
+        kernel = border(node, _layout(planner, v)) if isinstance(node.op, Pad) else None
         for stage in kernel.stages if kernel is not None else ():
             axes = (*range(kernel.grid), *stage.loops)  # type: ignore[union-attr]
-            found[lowering.placed[v].whole if v in lowering.placed else v] += [
-                image(s.index.offset, [(s.index.coefficient(a), kernel.axes[a]) for a in axes])  # type: ignore[union-attr]
+            found[planner.placed[v].whole if v in planner.placed else v] += [
+                index_set(s.index.offset, [(s.index.coefficient(a), kernel.axes[a]) for a in axes])  # type: ignore[union-attr]
                 for s in stage.stores]
     for whole, images in found.items():
         counts = np.zeros(whole.type.size, np.int8)
@@ -39,5 +39,5 @@ def cover_joined(lowering: KernelLowering) -> None:
             raise VerifyError(f"element {at} of {whole.type}, which is joined in place, is written {counts[at]} times")
 
 
-def _layout(lowering: KernelLowering, v: Value) -> Layout:
-    return lowering.layouts.get(v, row_major(v.shape))
+def _layout(planner: KernelPlanner, v: Value) -> StridedLayout:
+    return planner.layouts.get(v, row_major(v.shape))

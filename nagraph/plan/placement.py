@@ -17,7 +17,7 @@ from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.kernel.affine import Affine
 from nagraph.kernel.form import Kernel, Number, Stage, Store
-from nagraph.kernel.lower import Layout
+from nagraph.kernel.layout import StridedLayout
 from nagraph.ops.indexing import Scatter
 from nagraph.ops.joining import Concatenate
 from nagraph.ops.materialize import Recompute
@@ -110,7 +110,7 @@ def _by_kernel(node: Node) -> bool:
     return not isinstance(op, (Constant, Scatter, Sort, Argsort)) and not op.effect and bool(node.operands)
 
 
-def border(node: Node, layout: Layout) -> Kernel | None:
+def border(node: Node, layout: StridedLayout) -> Kernel | None:
     """The kernel that writes what padding adds, where its operand stands in the result already; None if that is nothing.
 
     layout: how the result stands, which may be inside another value.

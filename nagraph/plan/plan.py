@@ -53,7 +53,7 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Blocks:
+class RowLoop:
     """How a fused region runs: `rows` rows, `size` at a time. `split[i]` tells whether operand i is cut into rows."""
 
     rows: int
@@ -83,7 +83,7 @@ class Step:
     in_place: tuple[tuple[int, int], ...] = ()
     nested: tuple[Plan, ...] = ()
     scratch: tuple[int, ...] = ()
-    blocks: Blocks | None = None
+    row_loop: RowLoop | None = None
     joined: bool = False
 
 
@@ -137,8 +137,8 @@ class Plan:
             notes = ["view"] if step.view else ["joined"] if step.joined else []
             notes += [f"in place of %{step.operands[o]}" for _, o in step.in_place]
             notes += [f"scratch {self.buffers[self.slots[s].buffer]}" for s in step.scratch]
-            if step.blocks is not None:
-                notes.append(f"{step.blocks.rows} rows, {step.blocks.size} at a time")
+            if step.row_loop is not None:
+                notes.append(f"{step.row_loop.rows} rows, {step.row_loop.size} at a time")
             operands = " ".join(f"%{o}" for o in step.operands)
             results = ", ".join(map(self.place, step.results))
             lines.append(f"{t:5d}  {name:<18} {operands:<20} -> {results}" + (f"  ({'; '.join(notes)})" if notes else ""))

@@ -13,7 +13,7 @@ from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.op import Op
 from nagraph.ir.types import FLOATS
-from nagraph.kernel.sweep import swept_rows
+from nagraph.kernel.row_sums import summed_rows
 from nagraph.ops.arg_extremum import ArgExtremum
 from nagraph.ops.base import Cast, Elementwise
 from nagraph.ops.contraction import DotGeneral
@@ -30,7 +30,7 @@ from nagraph.plan.rows import operand_forms, prefix, row_counts
 #: Bytes of a row of a matrix product that is not stored at once: with longer rows a block has too few of them.
 LONGEST_ROW = 1 << 13
 #: Bytes of the matrices that a region computes whole at each of its points. Several of LARGEST_TILE fit the second cache;
-#: larger ones must go in blocks of rows (`nagraph.kernel.blocks`).
+#: larger ones must go in blocks of rows (`nagraph.kernel.row_blocks`).
 LARGEST_SLICE, LARGEST_TILE = 1 << 26, 1 << 18
 #: Nodes that make a value of its indices, at most.
 MOST_MAKERS = 10
@@ -86,7 +86,7 @@ def forms_of(node: Node, graph: Graph, everywhere: Collection[Value] = ()) -> di
                 wanted = None
             forms[v] = wanted
         found[rows] = forms
-    summed = swept_rows(node)
+    summed = summed_rows(node)
     if summed is not None:
         found[summed] = {node.result: SUMMED, node.operands[0]: True}
     return found

@@ -10,7 +10,7 @@ import nagraph as ng
 from nagraph.cli.reasons import decisions
 from nagraph.passes.fuse import Fuse
 from nagraph.pipeline import KERNELS
-from nagraph.plan.kernels import kernel_plan
+from nagraph.plan.kernel_planner import kernel_plan
 from tests.cli.running import run
 
 FUSE = "fuse{max_nodes=256,min_nbytes=0,kernels=True}"

@@ -1,7 +1,7 @@
 """Puts faults of the past back, one at a time, and shows that the test named for each fails.
 
     python tests/faults/faults.py              every fault; exit code 1 if a test does not see one
-    python tests/faults/faults.py sweep thin   those whose names, or the names of whose files, contain one of the words
+    python tests/faults/faults.py sums thin   those whose names, or the names of whose files, contain one of the words
 
 The faults are rows of the TOML files beside this one: in `file`, the text `right` becomes `wrong`, and `test` (what pytest takes,
 options included) must fail; without the change it must pass. Each runs in a copy of the checkout, so nothing here is touched.

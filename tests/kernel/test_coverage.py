@@ -8,12 +8,13 @@ import pytest
 import nagraph as ng
 from nagraph.errors import VerifyError
 from nagraph.kernel.affine import Affine
+from nagraph.kernel.column_split import columns, split_columns
 from nagraph.kernel.counting import count_stores
-from nagraph.kernel.coverage import Region, cover
+from nagraph.kernel.coverage import Footprint, cover
 from nagraph.kernel.form import Kernel, Load, Read, Stage, Store
-from nagraph.kernel.images import NOTHING, Image, image
-from nagraph.kernel.lower import array_constants, lower, row_major
-from nagraph.kernel.panels import columns, cut
+from nagraph.kernel.index_sets import EMPTY, IndexSet, index_set
+from nagraph.kernel.layout import row_major
+from nagraph.kernel.lower import array_constants, lower
 from nagraph.nn import functional as F
 from nagraph.pipeline import Pipeline
 from tests.kernel.test_lower import SAMPLES
@@ -23,7 +24,7 @@ EXPANDED = Pipeline.parse("expand,canonicalize,simplify,fold,cse,dce")
 
 
 def regions(values):
-    return [Region(v.shape, *row_major(v.shape)) for v in values]
+    return [Footprint(v.shape, *row_major(v.shape)) for v in values]
 
 
 def made(graph):
@@ -112,7 +113,7 @@ def by_hand(axes, grid, stores, size):
     """A kernel that stores one operand's first element at the given places."""
     body = (Load(0, Affine(), np.dtype("f4")),)
     stages = [Stage(loops, 0, body, stores=(Store(1, index, 0),)) for loops, index in stores]
-    return cover(Kernel(axes, grid, (np.dtype("f4"),) * 2, 1, (), tuple(stages)), [Region((1,), 0, (1,))], [Region((size,), 0, (1,))])
+    return cover(Kernel(axes, grid, (np.dtype("f4"),) * 2, 1, (), tuple(stages)), [Footprint((1,), 0, (1,))], [Footprint((size,), 0, (1,))])
 
 
 def test_places_that_have_no_form_are_looked_at_one_by_one():
@@ -134,9 +135,9 @@ def test_several_stores_that_fill_a_result_together():
 
 
 def test_images_of_equal_places_are_equal():
-    assert image(0, [(12, 2), (4, 3), (1, 4)]) == image(0, [(1, 24)]) == Image(0, ((1, 24),))
-    assert image(23, [(-1, 24)]) == image(0, [(1, 24)]) and image(5, [(3, 0), (1, 2)]) == NOTHING
-    assert image(0, [(0, 2)]) is None and image(0, [(2, 3), (3, 3)]) is None and image(7, [(0, 1)]) == Image(7, ())
+    assert index_set(0, [(12, 2), (4, 3), (1, 4)]) == index_set(0, [(1, 24)]) == IndexSet(0, ((1, 24),))
+    assert index_set(23, [(-1, 24)]) == index_set(0, [(1, 24)]) and index_set(5, [(3, 0), (1, 2)]) == EMPTY
+    assert index_set(0, [(0, 2)]) is None and index_set(0, [(2, 3), (3, 3)]) is None and index_set(7, [(0, 1)]) == IndexSet(7, ())
 
 
 @pytest.mark.parametrize("shape", [(6, 4), (2, 3, 4)])
@@ -148,7 +149,7 @@ def test_a_result_in_any_order_and_inside_a_larger_value(shape):
         whole = np.zeros([n + 2 for n in shape]).transpose(order)
         strides = tuple(s // 8 for s in np.zeros([whole.shape[order.index(a)] for a in range(len(shape))]).transpose(order).strides)
         written = row_major(shape)._replace(offset=1, strides=strides)
-        region = Region(shape, *written)
+        region = Footprint(shape, *written)
         if region.places is None:
             continue
         kernel = lower(graph, None, [written])
@@ -160,7 +161,7 @@ def test_a_result_in_any_order_and_inside_a_larger_value(shape):
 def test_kernels_in_panels_write_what_they_wrote():
     kernel, inputs, outputs = of(lambda x, w, b: F.relu(x @ w + b), (5, 7), (7, 24), (24,))
     for width in (1, 2, 3, 8, 12):
-        assert columns(kernel) and cover(cut(kernel, width), inputs, outputs) == []
+        assert columns(kernel) and cover(split_columns(kernel, width), inputs, outputs) == []
 
 
 def test_places_that_are_data_are_counted():

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.kernel.classes import Classes
-from nagraph.kernel.fission import apart
+from nagraph.kernel.axis_classes import AxisClasses
 from nagraph.kernel.form import Kernel
 from nagraph.kernel.interpret import interpret_kernel
 from nagraph.kernel.lower import lower
+from nagraph.kernel.stage_split import split_stage
 from nagraph.kernel.triangle import triangle
 from nagraph.ops.movement import iota
 from nagraph.pipeline import Pipeline
@@ -41,19 +41,19 @@ def kernel_of(fn):
 @pytest.mark.parametrize("name", MASKED)
 def test_what_is_masked_beyond_the_diagonal_is_not_wanted(name):
     kernel = kernel_of(MASKED[name])
-    held = triangle(kernel, Classes(kernel))
+    held = triangle(kernel, AxisClasses(kernel))
     assert held is not None and any(held.conditions)
 
 
 @pytest.mark.parametrize("name", UNMASKED)
 def test_what_counts_beyond_the_diagonal_is_computed(name):
     kernel = kernel_of(UNMASKED[name])
-    assert triangle(kernel, Classes(kernel)) is None
+    assert triangle(kernel, AxisClasses(kernel)) is None
 
 
 def test_a_mask_the_other_way_round_is_no_triangle_of_these_rows():
     kernel = kernel_of(lambda s, m: np.where(~m, s, 0).sum(axis=-1))
-    held = triangle(kernel, Classes(kernel))
+    held = triangle(kernel, AxisClasses(kernel))
     assert held is None
 
 
@@ -65,7 +65,7 @@ def test_stages_apart_compute_what_they_did_together():
     x, y = (rng.normal(size=(4, N)).astype("f4") for _ in range(2))
     kernel = lower(EXPANDED(ng.trace(fn, x, y)))
     (stage,) = kernel.stages
-    parts = apart(stage)
+    parts = split_stage(stage)
     assert [len(p.stores) for p in parts] == [1, 1, 1] and all(len(p.body) < len(stage.body) for p in parts)
     split = Kernel(kernel.axes, kernel.grid, kernel.operands, kernel.outputs, kernel.tiles, tuple(parts))
     outputs = [np.zeros_like(x) for _ in range(3)]

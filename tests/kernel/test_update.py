@@ -7,7 +7,8 @@ import pytest
 
 import nagraph as ng
 from nagraph.kernel.interpret import interpret_kernel
-from nagraph.kernel.lower import lower, row_major
+from nagraph.kernel.layout import row_major
+from nagraph.kernel.lower import lower
 from nagraph.kernel.update import lower_update, only_copies
 from nagraph.kernel.verify import verify_kernel
 

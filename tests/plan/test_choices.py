@@ -27,14 +27,15 @@ def test_programs_compute_the_same_whatever_is_chosen(name, mode):
         agree(jitted(*arguments), EXPECTED[name])
 
 
-@pytest.mark.parametrize("text", ["", "chaos=7", "chaos=-1,force=fuse+sweep,forbid=in_place", "force=fuse", "forbid=cse"])
+@pytest.mark.parametrize("text", ["", "chaos=7", "chaos=-1,force=fuse+row_sums,forbid=in_place", "force=fuse", "forbid=cse"])
 def test_choices_are_what_their_text_says(text):
     assert str(Choices.parse(text)) == text
     assert Choices.parse(str(Choices.parse(text))) == Choices.parse(text)
 
 
 @pytest.mark.parametrize("text,words", [
-    ("chaos=x", "read like"), ("seed=3", "read like"), ("force=sweeep", "did you mean sweep"), ("force=fuse,forbid=fuse", "not both"),
+    ("chaos=x", "read like"), ("seed=3", "read like"), ("force=row_sum", "did you mean row_sums"),
+    ("force=sweep", "it is called row_sums now"), ("force=fuse,forbid=fuse", "not both"),
 ])
 def test_what_is_no_choice(text, words):
     with pytest.raises(SignatureError, match=words):
@@ -45,8 +46,8 @@ def test_equal_questions_have_equal_answers_and_profit_is_what_was_said():
     for chosen in (Choices(3), Choices(3)):
         assert [chosen.takes("fuse", True, n) for n in range(50)] == [Choices(3).takes("fuse", True, n) for n in range(50)]
     assert {Choices(3).takes("fuse", True, n) for n in range(50)} == {True, False}
-    assert PROFIT.takes("fuse", False) is False and PROFIT.least("sweep", 64) == 64 and PROFIT.most("turn", 8) == 8
-    assert Choices(force=frozenset({"sweep"})).least("sweep", 64) == 1
+    assert PROFIT.takes("fuse", False) is False and PROFIT.least("row_sums", 64) == 64 and PROFIT.most("pretranspose", 8) == 8
+    assert Choices(force=frozenset({"row_sums"})).least("row_sums", 64) == 1
     assert PROFIT.pick("schedule", "abc") == "a" and PROFIT.shuffled("rows", "abc") == list("abc")
 
 

@@ -14,7 +14,7 @@ from nagraph.models.workloads import MODELS, workload
 from nagraph.nn import functional
 from nagraph.ops.region import Call, interpret
 from nagraph.pipeline import KERNELS, MODULES, Pipeline
-from nagraph.plan.kernels import kernel_plan
+from nagraph.plan.kernel_planner import kernel_plan
 from nagraph.plan.outline import halved
 from tests.graphs import arrays_for, graphs
 

@@ -10,12 +10,12 @@ import nagraph as ng
 from nagraph.backends.llvm import compile as compile_graph
 from nagraph.errors import VerifyError
 from nagraph.kernel.interpret import interpret_kernel
-from nagraph.kernel.lower import Layout, row_major
+from nagraph.kernel.layout import StridedLayout, row_major
 from nagraph.nn import functional as F
 from nagraph.ops.region import interpret
 from nagraph.pipeline import KERNELS, Pipeline
 from nagraph.plan import check
-from nagraph.plan.kernels import kernel_plan
+from nagraph.plan.kernel_planner import kernel_plan
 from nagraph.plan.placement import border, placements
 from tests.graphs import arrays_for, graphs
 
@@ -120,7 +120,7 @@ def test_the_border_of_a_pad():
     interpret_kernel(border(node, row_major(out.shape)), [], [out])
     np.testing.assert_array_equal(out, around)
     larger = np.zeros((2, 6, 10), np.float32)
-    interpret_kernel(border(node, Layout(3, (60, 10, 1))), [], [larger])
+    interpret_kernel(border(node, StridedLayout(3, (60, 10, 1))), [], [larger])
     np.testing.assert_array_equal(larger[:, :, 3:], around)
     assert not larger[:, :, :3].any()
 

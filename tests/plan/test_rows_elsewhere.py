@@ -50,7 +50,7 @@ def test_what_is_read_elsewhere(made):
             return at(t) + t
 
         wide = fn(x.astype(float), w.astype(float))
-        for mode in ("force=blocks", MODES[(len(READ) * [*MADE].index(made) + n) % len(MODES)]):
+        for mode in ("force=row_blocks", MODES[(len(READ) * [*MADE].index(made) + n) % len(MODES)]):
             with choices.using(mode):
                 found = ng.jit(fn)(x, w)
             np.testing.assert_allclose(found, wide, rtol=0, atol=1e-5 * np.abs(wide).max(), err_msg=f"{read}, {rows} rows, {mode}")

@@ -15,8 +15,8 @@ from nagraph.backends.llvm.text.builder import Code, Reg, i64
 from nagraph.ir.scalar import F32, F64
 from nagraph.ir.types import DType
 from nagraph.kernel.affine import Affine
+from nagraph.kernel.column_split import columns, split_columns, with_row
 from nagraph.kernel.form import Kernel, Load, Read, Stage, Store
-from nagraph.kernel.panels import columns, cut, with_row
 
 #: Rows and columns of the block of a large product, and bytes of a B that need not be cut.
 BLOCK = 192, 256
@@ -236,7 +236,7 @@ def in_panels(kernel: Kernel) -> Kernel:
         while most > 64 and units * -(-size // most) < LEAST_UNITS:
             most //= 2
     width = max((w for w in range(1, first + 1) if first % w == 0 and w * (size // first) <= most), default=first)
-    return cut(kernel, width) if width < first and width * (size // first) >= least else kernel
+    return split_columns(kernel, width) if width < first and width * (size // first) >= least else kernel
 
 
 def _panel(columns: int) -> int:

@@ -34,8 +34,8 @@ from nagraph.backends.llvm.text.builder import Code, Loop, Module, Reg, i64
 from nagraph.backends.llvm.text.lanes import Lanes, memory_type
 from nagraph.backends.llvm.text.target import masks_memory
 from nagraph.ir.scalar import I64
-from nagraph.kernel.blocks import Blocks, blocks
 from nagraph.kernel.form import Apply, Kernel, Number, Read, Running, Stage
+from nagraph.kernel.row_blocks import RowBlocks, row_blocks
 from nagraph.kernel.update import only_copies
 from nagraph.plan.plan import aligned
 
@@ -75,7 +75,7 @@ def emit(module: Module, kernel: Kernel, name: str) -> Emitted:
 def _emitted(frame: Frame) -> Emitted:
     """Write the units in the way that suits the kernel."""
     kernel = frame.kernel
-    split = blocks(kernel)
+    split = row_blocks(kernel)
     if split is not None and fit(split):
         return _by_blocks(frame, split)
     parts = [as_contraction(kernel, s) or s for s in kernel.stages]
@@ -83,7 +83,7 @@ def _emitted(frame: Frame) -> Emitted:
         return _by_slices(frame, [p if isinstance(p, Stage) or p.rows else p.stage for p in parts])
     if any(isinstance(p, Contraction) for p in parts):
         return _by_rows(frame, parts)
-    if not kernel.swept and (found := turned_loads(kernel)) is not None:
+    if not kernel.sequential and (found := turned_loads(kernel)) is not None:
         return _by_squares(frame, *found)
     return _by_lanes(frame) if _along_grid(kernel) else _by_points(frame)
 
@@ -95,8 +95,8 @@ def operand_pointer(code: Code, slots: Reg, args: Reg, i: int) -> Reg:
 
 
 def _together(kernel: Kernel, extents: list[int]) -> int:
-    """How many blocks of the grid, of which `extents` are the numbers, make a unit: one, or all that a store sweeps, in their order."""
-    return math.prod(extents[kernel.grid - kernel.swept:])
+    """How many blocks of the grid, of which `extents` are the numbers, make a unit: one, or all that a row sum adds up, in their order."""
+    return math.prod(extents[kernel.grid - kernel.sequential:])
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def _loop(frame: Frame, together: int = 1) -> Iterator[Loop]:
 
 def _along_grid(kernel: Kernel) -> bool:
     """Whether the lanes run along the last axis of the grid: where no stage loops, or memory is walked better along it."""
-    if not kernel.grid or kernel.swept:
+    if not kernel.grid or kernel.sequential:
         return False
     if not any(s.loops for s in kernel.stages):
         return True
@@ -230,7 +230,7 @@ def _by_slices(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
     return Emitted(math.prod(extents) // together, nbytes + max(p.scratch for p in products), cost * together)
 
 
-def _by_blocks(frame: Frame, split: Blocks) -> Emitted:
+def _by_blocks(frame: Frame, split: RowBlocks) -> Emitted:
     """The same in blocks of rows, one after another."""
     frame.kernel = split.kernel
     extents = list(split.kernel.axes[:split.kernel.grid])

@@ -10,9 +10,9 @@ from nagraph.backends.llvm.emission.cost import stage_ns
 from nagraph.backends.llvm.emission.stage import StageEmission
 from nagraph.backends.llvm.text.builder import Reg, i64
 from nagraph.backends.llvm.text.lanes import memory_type
-from nagraph.kernel.blocks import Blocks
-from nagraph.kernel.classes import Classes
+from nagraph.kernel.axis_classes import AxisClasses
 from nagraph.kernel.form import Kernel, Stage
+from nagraph.kernel.row_blocks import RowBlocks
 from nagraph.kernel.triangle import Triangle, triangle
 
 #: Rows of a block, whole registers of lanes: of short sequences, and of long ones, where sums are read and written less often.
@@ -31,7 +31,7 @@ def parts_of(kernel: Kernel) -> list[Part]:
     return [p if isinstance(p, Stage) or p.rows else p.stage for p in found]
 
 
-def fit(blocks: Blocks) -> bool:
+def fit(blocks: RowBlocks) -> bool:
     """Whether all products of the kernel can be held to a block's rows and columns, and nothing else adds up over blocks."""
     for part, rows, columns, when in zip(parts_of(blocks.kernel), blocks.rows, blocks.columns, blocks.when):
         held = [a for a in (rows, columns) if a is not None] if when == "block" else []
@@ -46,7 +46,7 @@ def fit(blocks: Blocks) -> bool:
 class BlockEmission:
     """The stages of a kernel at one point of its grid. `nbytes`: the scratch that its tiles take."""
 
-    def __init__(self, frame: Frame, blocks: Blocks):
+    def __init__(self, frame: Frame, blocks: RowBlocks):
         self.frame, self.blocks = frame, blocks
         self.size = block_rows(blocks.extent)
         stages, (parts, self.outputs) = blocks.kernel.stages, direct_output(blocks.kernel, parts_of(blocks.kernel), blocks.sums)
@@ -117,7 +117,7 @@ def triangle_of_rows(kernel: Kernel, parts: Sequence[Part]) -> Triangle | None:
     last = kernel.grid - 1
     if not kernel.grid or kernel.axes[last] < 2 * FEW:
         return None
-    held = triangle(kernel, Classes(kernel))
+    held = triangle(kernel, AxisClasses(kernel))
     if held is None or any(r != last for r in held.rows):
         return None
     fitting = all(c is None or p.fits([c]) for p, c in zip(parts, held.columns) if isinstance(p, Contraction))

@@ -11,14 +11,14 @@ from nagraph.backends.llvm.text.lanes import NARROW, Lanes, memory_type
 from nagraph.ir.scalar import F32, Scalar
 from nagraph.ir.types import BOOL, FLOATS, DType
 from nagraph.kernel.affine import strides
-from nagraph.kernel.lower import Layout
+from nagraph.kernel.layout import StridedLayout
 from nagraph.plan.plan import aligned
 
 #: Keys of a row from which its loops ask whether the call was abandoned.
 LONG_ROW = 1 << 18
 
 
-def emit_sort(module: Module, name: str, dtype: DType, shape: Sequence[int], layout: Layout, axis: int, indices: bool) -> Emitted:
+def emit_sort(module: Module, name: str, dtype: DType, shape: Sequence[int], layout: StridedLayout, axis: int, indices: bool) -> Emitted:
     """Write void(slots, args, start, stop, scratch) that sorts rows: operand 0 into operand 1, or into their order there.
 
     A unit is a row along `axis`. In scratch stand the row's keys and two arrays of indices, which merging fills by turns.

@@ -12,8 +12,8 @@ from nagraph.backends.llvm.text.lanes import Lanes
 from nagraph.backends.llvm.text.register_transpose import turned_square
 from nagraph.ir.scalar import I64, Scalar
 from nagraph.ir.types import BOOL
-from nagraph.kernel.fission import needed
 from nagraph.kernel.form import Instruction, Kernel, Load, Stage
+from nagraph.kernel.stage_split import needed
 
 #: More loads than these at a time would not stay in registers.
 MOST_TURNED = 2

@@ -358,7 +358,7 @@ class StageValues:
         if s.combine is not None:
             there = self._fetch(lanes, pointer, s.index, value.dtype, mask)
             (combined,) = combine(s.combine, lanes, (there,), (value,))
-            value = lanes.select(self._begins(s, lanes), value, combined) if s.sweep else combined
+            value = lanes.select(self._begins(s, lanes), value, combined) if s.row_sum else combined
         self._put(lanes, pointer, s.index, value, mask)
 
     def _begins(self, s: Store, lanes: Lanes) -> Scalar:

@@ -23,8 +23,8 @@ from nagraph.ir.graph import Graph
 from nagraph.ir.types import type_of
 from nagraph.kernel.form import Kernel
 from nagraph.ops.labels import failure
-from nagraph.plan.kernels import kernel_plan
-from nagraph.plan.memory import Memory
+from nagraph.plan.arena_report import ArenaReport
+from nagraph.plan.kernel_planner import kernel_plan
 from nagraph.plan.plan import Plan
 
 Array = np.ndarray[Any, Any]
@@ -110,9 +110,9 @@ class Executable:
         return self._explanation.program
 
     @property
-    def memory(self) -> Memory:
+    def memory(self) -> ArenaReport:
         """What lives in the arena, where, and from which step to which."""
-        return Memory.of(self.plan)
+        return ArenaReport.of(self.plan)
 
     @property
     def arena_nbytes(self) -> int:

@@ -18,14 +18,14 @@ from nagraph.ir.builder import Builder
 from nagraph.ir.graph import Node, Value
 from nagraph.ir.types import BOOL, TensorType
 from nagraph.kernel.form import Apply, Kernel
-from nagraph.kernel.lower import Layout, row_major
+from nagraph.kernel.layout import StridedLayout, row_major
 from nagraph.kernel.lower import lower as lower_kernel
 from nagraph.ops.control import Cond, Scan, WhileLoop
 from nagraph.ops.labels import CheckLabels
 from nagraph.ops.reduction import all as all_of
 from nagraph.ops.region import Call, DebugPrint
 from nagraph.ops.sorting import Argsort, Sort
-from nagraph.plan.kernels import KernelLowering
+from nagraph.plan.kernel_planner import KernelPlanner
 from nagraph.plan.plan import Plan, Step
 
 Array = np.ndarray[Any, Any]
@@ -50,7 +50,7 @@ MOST_LAUNCHES = 64
 class Lowered:
     """The instructions of a plan, the table's places, constant arrays, and the pairs of places that a phase may not mix."""
 
-    def __init__(self, lowering: KernelLowering, plan: Plan):
+    def __init__(self, lowering: KernelPlanner, plan: Plan):
         self.instructions: list[Instruction] = []
         self.table: list[Place] = []
         self.constants: list[Array] = []
@@ -173,7 +173,7 @@ class Lowered:
 class _PlanLowering:
     """One plan, possibly that of a region: `base` is where its arena begins, `inputs` and `outputs` are its pointers."""
 
-    def __init__(self, program: Lowered, lowering: KernelLowering, plan: Plan, base: int, inputs: Sequence[int], outputs: Sequence[int]):
+    def __init__(self, program: Lowered, lowering: KernelPlanner, plan: Plan, base: int, inputs: Sequence[int], outputs: Sequence[int]):
         self.program, self.lowering, self.plan, self.base = program, lowering, plan, base
         self.inputs, self.outputs = inputs, outputs
         self._constants: dict[int, int] = {}
@@ -286,10 +286,10 @@ class _PlanLowering:
         kernel = lower_kernel(graph, [self._layout(x), row_major(())])
         self._launch(kernel, (self.whole(x), self.program.verdict(), self.program.verdict()), step.node)
 
-    def _layout(self, v: Value) -> Layout:
+    def _layout(self, v: Value) -> StridedLayout:
         return self.lowering.layouts.get(v, row_major(v.shape)) if v not in self.lowering.constants else row_major(v.shape)
 
-    def copy(self, v: Value, source: int, layout: Layout, target: int, written: Layout | None = None) -> None:
+    def copy(self, v: Value, source: int, layout: StridedLayout, target: int, written: StridedLayout | None = None) -> None:
         """A value, as it stands at a pointer, to another: row-major there, or as `written`."""
         with Builder() as builder:
             graph = builder.graph("copy", [builder.input(v.type)])

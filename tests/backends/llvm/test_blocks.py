@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.kernel.blocks import blocks
+from nagraph.kernel.row_blocks import row_blocks
 from nagraph.nn import functional as F
 from nagraph.ops.movement import iota
 from nagraph.ops.region import interpret
@@ -38,7 +38,7 @@ def executable(fn, arrays, threads=2):
 
 
 def blocked(exe):
-    return [b for k in exe.kernels if (b := blocks(k)) is not None]
+    return [b for k in exe.kernels if (b := row_blocks(k)) is not None]
 
 
 @pytest.mark.parametrize("time", [64, 65, 96, 100, 128, 250])

@@ -1,4 +1,4 @@
-"""Which axes of different stages are one: those that walk the same dimension of the tiles through which the stages talk."""
+"""Axis classes: the loop axes of different stages that walk the same dimension of a tile, and so are one axis of the whole kernel."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from nagraph.kernel.affine import Affine
 from nagraph.kernel.form import Instruction, Kernel, Read, Stage, Within
 
 #: An axis in a stage. (Another stage may use the same axis for something else.)
-Place = tuple[int, int]
+StageAxis = tuple[int, int]
 
 
-class Access(NamedTuple):
-    """A tile at an index, written or read by a stage."""
+class TileAccess(NamedTuple):
+    """One place in a stage that reads or writes a tile, and at which index."""
 
     stage: int
     tile: int
@@ -21,17 +21,17 @@ class Access(NamedTuple):
     mask: int | None = None
 
 
-def accesses(stage: Stage, number: int) -> Iterator[Access]:
+def accesses(stage: Stage, number: int) -> Iterator[TileAccess]:
     for i in stage.body:
         if isinstance(i, Read):
-            yield Access(number, i.tile, i.index, i.mask)
+            yield TileAccess(number, i.tile, i.index, i.mask)
     for x in (*stage.folds, *stage.writes):
         if x.tile >= 0:
-            yield Access(number, x.tile, x.index)
+            yield TileAccess(number, x.tile, x.index)
 
 
-class Classes:
-    """Classes of places, and the dimensions of tiles, each named by its step, that belong to them."""
+class AxisClasses:
+    """The classes of a kernel's axes, found by joining each axis with the tile dimensions, named by their steps, that it walks."""
 
     def __init__(self, kernel: Kernel):
         self.kernel = kernel
@@ -49,10 +49,10 @@ class Classes:
     def _join(self, a: object, b: object) -> None:
         self._parent[self._find(a)] = self._find(b)
 
-    def same(self, a: Place, b: Place) -> bool:
+    def same(self, a: StageAxis, b: StageAxis) -> bool:
         return self._find(a) == self._find(b)
 
-    def axes(self, place: Place) -> list[int | None] | None:
+    def axes(self, place: StageAxis) -> list[int | None] | None:
         """For each stage its axis of the class of a place, None where it has none; None if a stage has several of it."""
         found: list[int | None] = []
         for n, stage in enumerate(self.kernel.stages):
@@ -62,13 +62,13 @@ class Classes:
             found.append(axes[0] if axes else None)
         return found
 
-    def steps(self, tile: int, place: Place) -> set[int]:
+    def steps(self, tile: int, place: StageAxis) -> set[int]:
         """The steps at which a tile is walked along the class of a place: none if it does not depend on it, several if it is
         read at one place and written at another, as a tile is of which one reader goes backwards."""
         return {s for a in self.accesses if a.tile == tile for _, s in a.index.terms if self._find(("tile", tile, s)) == self._find(place)}
 
 
-def reach(kernel: Kernel, body: tuple[Instruction, ...], access: Access, without: int) -> tuple[int, int] | None:
+def index_range(kernel: Kernel, body: tuple[Instruction, ...], access: TileAccess, without: int) -> tuple[int, int] | None:
     """The least and the largest value of an index without one of its axes, where its mask holds; None if that is data."""
     low = high = access.index.offset
     for axis, step in access.index.terms:

@@ -7,7 +7,7 @@ import pytest
 
 import nagraph as ng
 from nagraph.backends import BACKENDS
-from nagraph.plan.memory import Memory, size
+from nagraph.plan.arena_report import ArenaReport, size
 
 
 def chain(x):
@@ -25,7 +25,7 @@ def graph():
 def test_both_backends_tell_the_same_things(graph, backend) -> None:
     executable = ng.compile(graph, backend=backend)
     memory = executable.memory
-    assert isinstance(memory, Memory)
+    assert isinstance(memory, ArenaReport)
     assert memory.arena_bytes == executable.plan.arena_bytes and memory.lower_bound == executable.plan.lower_bound
     arena = [b for b in executable.plan.buffers if b.kind == "arena"]
     assert [(b.offset, b.nbytes, b.first, b.last) for b in memory.buffers] == [(b.offset, b.nbytes, b.first, b.last) for b in arena]
@@ -59,7 +59,7 @@ def test_buffers_name_values_types_ops_and_lines(graph) -> None:
     sort = rows["sort"]
     assert f"{sort.value}: f32[64,128] = sort" in text and sort.type == "f32[64,128]"
     assert sort.nbytes == 64 * 128 * 4
-    assert all(line.startswith("test_memory.py:") for b in executable.memory.buffers for line in b.lines) and sort.lines
+    assert all(line.startswith("test_arena_report.py:") for b in executable.memory.buffers for line in b.lines) and sort.lines
 
 
 def test_values_that_follow_in_place_are_counted() -> None:

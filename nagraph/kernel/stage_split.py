@@ -1,4 +1,4 @@
-"""Fission: a stage whose results have nothing to do with each other, taken apart."""
+"""Stage split, also known as loop fission: a stage whose results share no computation becomes several stages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nagraph.kernel.affine import Affine
 from nagraph.kernel.form import Apply, Instruction, Load, Position, Read, Stage, Store, Within, Write
 
 
-def apart(stage: Stage) -> list[Stage]:
+def split_stage(stage: Stage) -> list[Stage]:
     """Stages for the groups of writes and stores that share no value and no tile that is read; loads may be made twice."""
     outputs: list[Write | Store] = [*stage.writes, *stage.stores]
     if stage.folds or len(outputs) < 2:

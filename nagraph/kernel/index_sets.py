@@ -1,4 +1,4 @@
-"""Images: the sets of places that affine indices reach, in a form in which equal sets are equal."""
+"""Index sets: the places that an affine index reaches, in a canonical form, so that equal sets compare equal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Image(NamedTuple):
+class IndexSet(NamedTuple):
     """offset + sum of step * i, 0 <= i < extent, each place once. Steps increase, no two make one longer one; no places: extent 0."""
 
     offset: int
@@ -33,16 +33,16 @@ class Image(NamedTuple):
         part += 1
 
 
-NOTHING = Image(0, ((1, 0),))
+EMPTY = IndexSet(0, ((1, 0),))
 
 
-def image(offset: int, terms: Iterable[tuple[int, int]]) -> Image | None:
+def index_set(offset: int, terms: Iterable[tuple[int, int]]) -> IndexSet | None:
     """The places offset + sum of step * i for 0 <= i < extent, of terms (step, extent); None if it can't be seen that all differ."""
     found: list[tuple[int, int]] = []
     reach = 0
     terms = [t for t in terms if t[1] != 1]
     if any(n == 0 for _, n in terms):
-        return NOTHING
+        return EMPTY
     offset += sum(c * (n - 1) for c, n in terms if c < 0)
     for c, n in sorted((abs(c), n) for c, n in terms):
         if c <= reach:
@@ -52,7 +52,7 @@ def image(offset: int, terms: Iterable[tuple[int, int]]) -> Image | None:
             found[-1] = found[-1][0], found[-1][1] * n
         else:
             found.append((c, n))
-    return Image(offset, tuple(found))
+    return IndexSet(offset, tuple(found))
 
 
 def hull(shape: Sequence[int], offset: int, strides: Sequence[int]) -> tuple[int, int]:

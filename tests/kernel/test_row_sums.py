@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import nagraph as ng
 from nagraph.kernel.interpret import interpret_kernel
 from nagraph.kernel.lower import lower
-from nagraph.kernel.sweep import part_rows, swept_rows
+from nagraph.kernel.row_sums import part_rows, summed_rows
 from nagraph.kernel.verify import verify_kernel
 from nagraph.nn import functional as F
 from nagraph.pipeline import KERNELS
@@ -28,7 +28,7 @@ def arrays_of(*shapes, dtype="f4"):
 
 
 def sweeping(executable):
-    return [launch.kernel for launch in executable.launches if launch.kernel is not None and launch.kernel.swept]
+    return [launch.kernel for launch in executable.launches if launch.kernel is not None and launch.kernel.sequential]
 
 
 @pytest.mark.parametrize("shape, count, expected", [
@@ -51,14 +51,14 @@ def test_few_rows_or_short_ones_are_not_cut(shape, count):
 @pytest.mark.parametrize("axes, expected", [((1,), 16 * 128), ((0,), None), ((2,), None), ((0, 1), None)])
 def test_which_sums_can_be_made_along_the_rows(axes, expected):
     (node,) = ng.trace(lambda x: x.sum(axis=axes), ng.spec((16, 128, 64), "float32")).nodes
-    assert swept_rows(node) == expected
+    assert summed_rows(node) == expected
 
 
 def test_the_kernel_adds_each_row_to_the_sum_of_its_part():
     graph = ng.trace(lambda x, w, h: ((d := (x @ w) * h), d.sum(axis=1)),
                      *(ng.spec(s, "float32") for s in ((8, 64, 5), (5, 72), (8, 64, 72))))
     kernel = lower(graph)
-    assert kernel.axes[:kernel.grid] == (8, 64) and kernel.swept == 1 and "p4[72*a0 + a2] sweep sum = " in str(kernel)
+    assert kernel.axes[:kernel.grid] == (8, 64) and kernel.sequential == 1 and "p4[72*a0 + a2] row sum = " in str(kernel)
     arrays = arrays_of((8, 64, 5), (5, 72), (8, 64, 72))
     outputs = [np.full(8 * 64 * 72, np.nan, "f4"), np.full(8 * 72, np.nan, "f4")]
     verify_kernel(kernel, {i: a.size for i, a in enumerate((*arrays, *outputs))})
@@ -70,7 +70,7 @@ def test_the_kernel_adds_each_row_to_the_sum_of_its_part():
 
 def test_a_sum_of_what_no_product_makes_is_a_kernel_that_reads_it():
     kernel = lower(ng.trace(lambda x: (x * x).sum(axis=1), ng.spec((8, 64, 72), "float32")))
-    assert kernel.swept == 0
+    assert kernel.sequential == 0
 
 
 @pytest.mark.parametrize("rows, blocks", [((16, 128), "one"), ((64, 65), "two"), ((8, 512), "several"), ((2304,), "flat")])
@@ -101,7 +101,7 @@ def test_sums_over_images_are_made_by_the_convolution():
     arrays = arrays_of((16, 8, 12, 12), (64, 8, 3, 3), (4, 64, 3, 3))
     run = ng.jit(layer)
     (kernel,) = sweeping(run.lower(*arrays).executable)
-    assert kernel.swept == 2 and kernel.outputs == 3, "the columns and the rows of an image"
+    assert kernel.sequential == 2 and kernel.outputs == 3, "the columns and the rows of an image"
     exact = ng.jit(layer, backend="numpy")(*(a.astype("f8") for a in arrays))
     for value, expected in zip(run(*arrays), exact):
         assert np.abs(value - expected).max() <= 1e-5 * np.abs(expected).max()
@@ -116,7 +116,7 @@ def test_what_follows_from_a_sum_is_computed_after_it():
     arrays = arrays_of((16, 64, 24), (24, 64))
     run = ng.jit(normalised)
     (kernel,) = sweeping(run.lower(*arrays).executable)
-    assert sum(store.sweep for stage in kernel.stages for store in stage.stores) == 1, "the mean alone, not the variance"
+    assert sum(store.row_sum for stage in kernel.stages for store in stage.stores) == 1, "the mean alone, not the variance"
     np.testing.assert_allclose(run(*arrays), normalised(*arrays), rtol=1e-4, atol=1e-4)
 
 

@@ -1,13 +1,13 @@
-"""Panels: a kernel cut into panels of columns computes what it computed, with smaller tiles on one more parallel axis."""
+"""Column split: a kernel whose columns are split computes what it computed, with smaller tiles on one more parallel axis."""
 
 import numpy as np
 import pytest
 
 import nagraph as ng
 from nagraph.backends.llvm.emission.contraction import as_contraction, in_panels
+from nagraph.kernel.column_split import columns, split_columns, with_row
 from nagraph.kernel.interpret import interpret_kernel
 from nagraph.kernel.lower import lower
-from nagraph.kernel.panels import columns, cut, with_row
 from nagraph.kernel.verify import verify_kernel
 from nagraph.nn import functional as F
 
@@ -31,7 +31,7 @@ def test_a_kernel_in_panels_computes_the_same(fn):
     arrays = [RNG.normal(size=s).astype("f4") for s in ((5, 7), (7, 24), (24,))]
     first = kernel.axes[columns(kernel)[0]]
     for width in (w for w in range(1, first) if first % w == 0):
-        panels = cut(kernel, width)
+        panels = split_columns(kernel, width)
         assert panels.axes[0] == first // width and panels.grid == kernel.grid + 1
         assert [t.size * panels.axes[0] for t in panels.tiles] == [t.size for t in kernel.tiles]
         np.testing.assert_array_equal(run(panels, arrays, 120), run(kernel, arrays, 120))

@@ -1,4 +1,4 @@
-"""From a graph to its plan: slots and buffers for every value, views, in-place reuse, donation, nested plans of regions."""
+"""The planner gives every value of a graph a slot and a buffer: views, in-place reuse, donated arguments, nested plans of regions."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from nagraph.ops.region import Call
 from nagraph.plan.constants import constants
 from nagraph.plan.live_ranges import last_uses, view_roots
 from nagraph.plan.offsets import assign_offsets
-from nagraph.plan.plan import Blocks, Buffer, Plan, Slot, Step
+from nagraph.plan.plan import Buffer, Plan, RowLoop, Slot, Step
 from nagraph.plan.rows import RowForm, block_graph, row_bytes, row_form
 
 #: A block of rows of a fused region: its widest tensor fills this many bytes, so that a few of them stay in cache.
 BLOCK_NBYTES = 1 << 17
 
 
-def lower(graph: Graph, donations: Mapping[int, int] | None = None) -> Plan:
+def make_plan(graph: Graph, donations: Mapping[int, int] | None = None) -> Plan:
     """The plan of a graph. `donations`: output number -> number of the input of its type whose array it may take.
 
     Nodes run in the graph's order, those that write donated arrays last. O(nodes) but for the placing of buffers.
     """
-    return Lowering(graph, dict(donations or {})).plan()
+    return Planner(graph, dict(donations or {})).plan()
 
 
-class Lowering:
+class Planner:
     """A plan in the making. What depends on how nodes are computed, a backend may define anew."""
 
     #: Whether a view of a constant that is larger than it needs no memory: so it is in NumPy.
@@ -172,7 +172,7 @@ class Lowering:
 
     # -- regions --------------------------------------------------------------------------------------
 
-    def _nested(self, t: int, node: Node, direct: dict[Value, int]) -> tuple[tuple[Plan, ...], Blocks | None, dict[int, int]]:
+    def _nested(self, t: int, node: Node, direct: dict[Value, int]) -> tuple[tuple[Plan, ...], RowLoop | None, dict[int, int]]:
         """Plans of the node's regions; for a fused region also its blocks, and which results take which operands' bytes."""
         op = node.op
         if not op.regions:
@@ -186,14 +186,14 @@ class Lowering:
         split = tuple(v in form.split for v in op.body.inputs)
         pairs = self._pairs(t, node, split, direct)
         whole = block_graph(op.body, form, size)
-        first = lower(whole, pairs)
+        first = make_plan(whole, pairs)
         # Where an operand has to be read to the end, its result gets bytes of its own, unless it was promised the operand's.
         kept = {r: k for r, k in pairs.items() if not first.results[r][1] or node.results[r] in direct}
         if kept != pairs:
-            first = lower(whole, kept)
+            first = make_plan(whole, kept)
         rest = form.rows % size
-        nested = (first,) if not rest else (first, lower(block_graph(op.body, form, rest), kept))
-        return nested, Blocks(form.rows, size, split), {r: k for r, k in kept.items() if node.results[r] not in direct}
+        nested = (first,) if not rest else (first, make_plan(block_graph(op.body, form, rest), kept))
+        return nested, RowLoop(form.rows, size, split), {r: k for r, k in kept.items() if node.results[r] not in direct}
 
     def _pairs(self, t: int, node: Node, split: Sequence[bool], direct: dict[Value, int]) -> dict[int, int]:
         """Results of a fused region and dying operands of their type, each operand once; donated operands with their results."""

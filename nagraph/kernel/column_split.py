@@ -1,4 +1,4 @@
-"""Panels: the columns that every stage loops over, cut into parts that are a parallel axis of their own."""
+"""Column split: the columns over which every stage loops become a parallel axis of parts, and a shorter loop inside."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def with_row(kernel: Kernel) -> Kernel:
     return dataclasses.replace(kernel, axes=(1, *kernel.axes), grid=kernel.grid + 1, stages=stages)
 
 
-def cut(kernel: Kernel, width: int) -> Kernel:
+def split_columns(kernel: Kernel, width: int) -> Kernel:
     """The kernel with the first of its columns' axes cut into parts of `width`, which must divide it; their number is grid axis 0."""
     wider, axis = with_row(kernel), columns(kernel)[0] + 1
     axes = list(wider.axes)

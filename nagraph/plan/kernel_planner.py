@@ -1,4 +1,4 @@
-"""Plans whose steps are kernels: movement is layout, fused regions are one step, kernels say which bytes they may share."""
+"""The kernel planner makes plans whose steps are kernels: movement is layout, a region is one step, kernels say what they may overwrite."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.op import Op
 from nagraph.ir.types import TensorType
 from nagraph.kernel.affine import Affine
-from nagraph.kernel.blocks import blocks
 from nagraph.kernel.form import Kernel, Stage
-from nagraph.kernel.lower import Layout, NotRowLocal, array_constants, row_major
+from nagraph.kernel.layout import StridedLayout, row_major
+from nagraph.kernel.lower import NotRowLocal, array_constants
 from nagraph.kernel.lower import lower as lower_kernel
+from nagraph.kernel.row_blocks import row_blocks
 from nagraph.kernel.scatter import in_float32
 from nagraph.kernel.sharing import may_share
 from nagraph.kernel.update import lower_update
@@ -34,10 +35,10 @@ from nagraph.ops.region import Call, StopGradient
 from nagraph.ops.sorting import Argsort, Sort
 from nagraph.plan.decision import Decision, Why
 from nagraph.plan.live_ranges import views
-from nagraph.plan.lower import Lowering
 from nagraph.plan.outline import halved
 from nagraph.plan.placement import border, placements
 from nagraph.plan.plan import Buffer, Plan
+from nagraph.plan.planner import Planner
 from nagraph.plan.regions import LARGEST_TILE
 
 #: Elements that one thread may compute alone.
@@ -53,10 +54,10 @@ class KernelStep(NamedTuple):
 
 
 #: Lowerings of regions' graphs, and their plans, by the identity of the graph.
-Inner = dict[int, tuple["KernelLowering", Plan]]
+Inner = dict[int, tuple["KernelPlanner", Plan]]
 
 
-class KernelLowering(Lowering):
+class KernelPlanner(Planner):
     """`inner`: the same for the graphs of regions, and their plans, by the identity of these graphs.
 
     refused: values that nothing is to be placed in, and that stand row-major.
@@ -118,10 +119,10 @@ class KernelLowering(Lowering):
         kernel = lower_update(graph, layouts, self.layouts.get(node.result, row_major(node.result.shape)))
         return None if kernel is None else KernelStep(kernel, reads, _constants_read(graph))
 
-    def _graph(self, node: Node) -> tuple[Graph, tuple[Value, ...], list[Layout]]:
+    def _graph(self, node: Node) -> tuple[Graph, tuple[Value, ...], list[StridedLayout]]:
         """The node, or the body of a fused region, as a graph; the whole values that its inputs show, and how."""
         reads: list[Value] = []
-        layouts: list[Layout] = []
+        layouts: list[StridedLayout] = []
         with Builder() as builder:
             given: dict[Value, Value] = {}
             for v in node.operands:
@@ -231,7 +232,7 @@ class KernelLowering(Lowering):
 
 def kernel_plan(
     graph: Graph, donations: Mapping[int, int], why: Why | None = None, inner: Inner | None = None
-) -> tuple[KernelLowering, Plan]:
+) -> tuple[KernelPlanner, Plan]:
     """The plan of a graph by kernels. A fused region that can't be one kernel is cut in halves until each can; `why` hears of it.
 
     inner: plans of regions that are known already.
@@ -239,14 +240,14 @@ def kernel_plan(
     graph, refused = in_float32(graph), set[Value]()
     inner = {} if inner is None else inner
     while True:
-        lowering = KernelLowering(graph, donations, refused, inner)
-        refusals = lowering.refusals()
+        planner = KernelPlanner(graph, donations, refused, inner)
+        refusals = planner.refusals()
         if not refusals:
-            return lowering, lowering.plan()
+            return planner, planner.plan()
         before = len(refused)
         for node in refusals:  # can they not be written there, or not well?
-            refused |= {lowering.placed[v].whole for v in node.results if v in lowering.placed}
-            refused |= {v for v in node.results if v in lowering.orders}
+            refused |= {planner.placed[v].whole for v in node.results if v in planner.placed}
+            refused |= {v for v in node.results if v in planner.orders}
         if len(refused) > before:
             continue
         calls = [node for node in refusals if _is_fused(node.op)]
@@ -282,7 +283,7 @@ def storage_orders(graph: Graph) -> dict[Value, tuple[int, ...]]:
             others = [u for u in graph.uses[v] if not isinstance(u.op, Transpose)]
             free = not others or (order[-1] == v.ndim - 1 and all(_reads_in_any_order(u) for u in others))
             legal = free and order != tuple(range(v.ndim)) and _writes_in(node, v, order)
-            if legal and choices.takes("order", True, len(found), order):
+            if legal and choices.takes("storage_order", True, len(found), order):
                 found[v] = order
     return found
 
@@ -312,7 +313,7 @@ def _writes_in(node: Node, v: Value, order: tuple[int, ...]) -> bool:
 def _check_matrices(kernel: Kernel) -> None:
     """NotRowLocal if a kernel computes matrices of several rows at each point of its grid that are larger than memory there is for them."""
     large = any(t.size * t.dtype.itemsize > LARGEST_TILE for t in kernel.tiles)
-    if large and any(map(_makes_matrix, kernel.stages)) and blocks(kernel) is None:
+    if large and any(map(_makes_matrix, kernel.stages)) and row_blocks(kernel) is None:
         raise NotRowLocal("its matrices are too large to be computed whole, and do not go in blocks of rows")
 
 
@@ -334,11 +335,11 @@ def _points(kernel: Kernel) -> int:
     return math.prod(kernel.axes[:kernel.grid])
 
 
-def _layout(shown: np.ndarray[Any, Any]) -> Layout:
+def _layout(shown: np.ndarray[Any, Any]) -> StridedLayout:
     """The layout of a view, from an array that shows it."""
     base: Any = shown
     while getattr(base, "base", None) is not None:  # through what `as_strided` puts between a view and its array as well
         base = base.base
     size = shown.dtype.itemsize
     offset = shown.__array_interface__["data"][0] - base.__array_interface__["data"][0]
-    return Layout(offset // size, tuple(s // size for s in shown.strides))
+    return StridedLayout(offset // size, tuple(s // size for s in shown.strides))

@@ -1,4 +1,4 @@
-"""Reach: between which places the indices of a stage lie, with what is known of the integers that it computes, and under masks."""
+"""Index ranges: the least and the largest value of every index and integer of a stage, by interval arithmetic, also under masks."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from nagraph.kernel.affine import Affine, total
 from nagraph.kernel.form import Apply, Kernel, Number, Position, Stage, Within
 
 #: The least and the largest value; infinities where nothing is known.
-Range = tuple[float, float]
+Interval = tuple[float, float]
 #: What holds where a mask does: each index is from 0 to a size - 1.
 Conditions = tuple[tuple[Affine, int], ...]
 
-ANYTHING: Range = (-math.inf, math.inf)
+ANYTHING: Interval = (-math.inf, math.inf)
 
 
-class Reach:
-    """The ranges of one stage's indices and integers."""
+class IndexRanges:
+    """The intervals in which one stage's indices and integers lie."""
 
     def __init__(self, kernel: Kernel, stage: Stage):
         self.kernel, self.body = kernel, stage.body
-        self._known: dict[tuple[int, Conditions], Range] = {}
+        self._known: dict[tuple[int, Conditions], Interval] = {}
 
     def conditions(self, mask: int | None) -> Conditions:
         """What holds where a mask does."""
@@ -34,7 +34,7 @@ class Reach:
             mask = i.also
         return tuple(found)
 
-    def bounds(self, index: Affine, conditions: Conditions = ()) -> Range:
+    def bounds(self, index: Affine, conditions: Conditions = ()) -> Interval:
         """The range of an index where the conditions hold: (inf, -inf) if they never do."""
         if any(size <= 0 for _, size in conditions):
             return math.inf, -math.inf
@@ -48,7 +48,7 @@ class Reach:
         least, most = self._sum(rest, conditions)
         return max(low, least + below), min(high, most + above)
 
-    def _sum(self, index: Affine, conditions: Conditions) -> Range:
+    def _sum(self, index: Affine, conditions: Conditions) -> Interval:
         low = high = float(index.offset)
         for atom, c in index.terms:
             ends = (0, self.kernel.axes[atom] - 1) if atom >= 0 else self.value(-1 - atom, conditions)
@@ -56,14 +56,14 @@ class Reach:
             low, high = low + min(a, b), high + max(a, b)
         return low, high
 
-    def value(self, n: int, conditions: Conditions = ()) -> Range:
+    def value(self, n: int, conditions: Conditions = ()) -> Interval:
         """The range of an integer that instruction n computes."""
         key = n, conditions
         if key not in self._known:
             self._known[key] = self._value(n, conditions)
         return self._known[key]
 
-    def _value(self, n: int, conditions: Conditions) -> Range:
+    def _value(self, n: int, conditions: Conditions) -> Interval:
         i = self.body[n]
         if isinstance(i, Number):
             return (int(i.value), int(i.value)) if i.dtype in INTEGERS or i.dtype == BOOL else ANYTHING
@@ -83,15 +83,15 @@ def _times(index: Affine, part: Affine) -> int:
     return int(times) if times == int(times) else 0
 
 
-def _quotient(x: Range, y: Range) -> Range:
+def _quotient(x: Interval, y: Interval) -> Interval:
     return (x[0] // y[0], x[1] // y[0]) if y[0] == y[1] > 0 and math.isfinite(x[0] + x[1]) else ANYTHING
 
 
-def _remainder(x: Range, y: Range) -> Range:
+def _remainder(x: Interval, y: Interval) -> Interval:
     return (0, y[1] - 1) if y[0] > 0 else ANYTHING
 
 
-_RULES: dict[str, Callable[..., Range]] = {
+_RULES: dict[str, Callable[..., Interval]] = {
     "add": lambda x, y: (x[0] + y[0], x[1] + y[1]),
     "subtract": lambda x, y: (x[0] - y[1], x[1] - y[0]),
     "negative": lambda x: (-x[1], -x[0]),

@@ -1,4 +1,4 @@
-"""Sweeps: sums over rows, made while a kernel computes these rows.
+"""Row sums: sums over rows that a kernel makes while it computes these rows.
 
 The gradient of a bias is a sum over all rows of what a matrix product and its epilogue make. A kernel that computes a part of
 the rows one after another adds each to the sum of the part as it goes: that stays in the first cache, and no row is read
@@ -22,8 +22,8 @@ LEAST_ROW = 64
 LEAST_PARTS, GOOD_PARTS = 8, 16
 
 
-def swept_rows(node: Node) -> int | None:
-    """The rows of its operand that a node sums part by part, Σ_r x[p, r, ...], if a kernel of all these rows can do it."""
+def summed_rows(node: Node) -> int | None:
+    """The number of rows of its operand that a node sums part by part, Σ_r x[p, r, ...]; None if a kernel of these rows can't do it."""
     op = node.op
     if not isinstance(op, Sum) or not op.axes:
         return None
@@ -58,8 +58,8 @@ def part_rows(x: Value, count: int) -> tuple[int, int] | None:
     return min(found)[-2:] if found else None
 
 
-def sweeps(graph: Graph) -> dict[Value, Node]:
-    """Results of a region that may be sums over its rows: it has a matrix product, and reads them no more."""
+def row_sums(graph: Graph) -> dict[Value, Node]:
+    """The results of a region that may be sums over its rows, each with its node: it has a matrix product, and reads none of them."""
     if not any(isinstance(n.op, DotGeneral) for n in graph.nodes):
         return {}
-    return {v: n for v in graph.outputs if (n := graph.producers.get(v)) is not None and not graph.uses[v] and swept_rows(n)}
+    return {v: n for v in graph.outputs if (n := graph.producers.get(v)) is not None and not graph.uses[v] and summed_rows(n)}

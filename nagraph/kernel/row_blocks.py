@@ -1,4 +1,4 @@
-"""Blocks: how a kernel whose grid points hold whole matrices goes through their rows block by block.
+"""Row blocks: how a kernel whose grid points hold whole matrices goes through their rows block by block.
 
 Attention's gradient at one head is such a kernel: scores, weights and their gradients, each a matrix of queries by keys. In
 blocks of queries only some rows of these exist at a time, and they stay in cache; gradients of keys and values are sums over
@@ -14,9 +14,9 @@ import dataclasses
 import functools
 from dataclasses import dataclass
 
-from nagraph.kernel.classes import Classes, Place, reach
-from nagraph.kernel.fission import apart
+from nagraph.kernel.axis_classes import AxisClasses, StageAxis, index_range
 from nagraph.kernel.form import Kernel
+from nagraph.kernel.stage_split import split_stage
 from nagraph.kernel.triangle import Triangle, triangle
 
 #: Rows from which a kernel goes in blocks.
@@ -26,7 +26,7 @@ LEAST_NBYTES = 1 << 19
 
 
 @dataclass(frozen=True)
-class Blocks:
+class RowBlocks:
     """kernel: its stages taken apart. For each stage: `rows` and `columns`, its axes of these (None: it has none), `conditions`,
     the instructions that hold below the diagonal, and `when`: "before" all blocks, in each "block", or "after" them.
 
@@ -44,12 +44,12 @@ class Blocks:
 
 
 @functools.lru_cache(1024)
-def blocks(kernel: Kernel) -> Blocks | None:
+def row_blocks(kernel: Kernel) -> RowBlocks | None:
     """How the kernel goes in blocks of rows; None if it does not."""
     if not kernel.grid or not any(len(s.kept) > 1 and any(f.op is None for f in s.folds) for s in kernel.stages):
         return None
-    split = dataclasses.replace(kernel, stages=tuple(part for s in kernel.stages for part in apart(s)))
-    classes = Classes(split)
+    split = dataclasses.replace(kernel, stages=tuple(part for s in kernel.stages for part in split_stage(s)))
+    classes = AxisClasses(split)
     held = triangle(split, classes)
     if held is not None:
         n, row = next((n, r) for n, r in enumerate(held.rows) if r is not None)
@@ -62,7 +62,7 @@ def blocks(kernel: Kernel) -> Blocks | None:
     return None if rows is None else _blocks(split, classes, (n, row), Triangle(rows, [None] * count, [frozenset()] * count))
 
 
-def _blocks(kernel: Kernel, classes: Classes, place: Place, held: Triangle) -> Blocks | None:
+def _blocks(kernel: Kernel, classes: AxisClasses, place: StageAxis, held: Triangle) -> RowBlocks | None:
     extent = kernel.axes[place[1]]
     if extent < LEAST_ROWS:
         return None
@@ -81,7 +81,7 @@ def _blocks(kernel: Kernel, classes: Classes, place: Place, held: Triangle) -> B
         axis = held.rows[a.stage]
         if step is None:
             continue
-        within = None if axis is None else reach(kernel, kernel.stages[a.stage].body, a, axis)
+        within = None if axis is None else index_range(kernel, kernel.stages[a.stage].body, a, axis)
         if axis is None or a.index.coefficient(axis) != step or within is None or within[0] < 0 or within[1] >= step:
             return None
     for n, stage in enumerate(kernel.stages):
@@ -101,4 +101,4 @@ def _blocks(kernel: Kernel, classes: Classes, place: Place, held: Triangle) -> B
                 late |= made
             elif any(not s.index.coefficient(row) for s in stage.stores):
                 return None
-    return Blocks(kernel, extent, tuple(held.rows), tuple(held.columns), tuple(held.conditions), tuple(when), row_tiles, frozenset(sums))
+    return RowBlocks(kernel, extent, tuple(held.rows), tuple(held.columns), tuple(held.conditions), tuple(when), row_tiles, frozenset(sums))

@@ -1,4 +1,4 @@
-"""Memory: the arena of a plan, with what lives in it, where, and from which step to which."""
+"""Arena reports: what lives in the arena of a plan, at which offset, and from which step to which."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Allocation:
 
 
 @dataclass(frozen=True)
-class Memory:
+class ArenaReport:
     """The arena: its bytes, the least that any assignment of offsets needs (the largest sum of live bytes), its buffers.
 
     steps: the name of each step of the plan. Beside the arena a call has its arguments, its results (those that are not
@@ -54,7 +54,7 @@ class Memory:
     constant_bytes: int
 
     @classmethod
-    def of(cls, plan: Plan) -> Memory:
+    def of(cls, plan: Plan) -> ArenaReport:
         """What a plan puts into its arena."""
         names = value_names(plan.graph)
         taken: dict[int, list[tuple[str, str, int]]] = {}

@@ -1,0 +1,27 @@
+"""What to answer to an unknown name of a pass or a decision: the name that it has now, or the closest known one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+#: Names of passes and decisions that texts written for earlier versions may hold, and those in their place.
+RENAMED = {
+    "blocks": "row_blocks",
+    "made": "index_values",
+    "order": "storage_order",
+    "product": "gemm",
+    "squares": "tiled_transpose",
+    "stretches": "loop_split",
+    "sweep": "row_sums",
+    "turn": "pretranspose",
+}
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """` (it is called row_sums now)` or ` (did you mean dce?)`, to be put behind the unknown name; empty if nothing known is like it."""
+    known = tuple(known)
+    if RENAMED.get(name) in known:
+        return f" (it is called {RENAMED[name]} now)"
+    close = difflib.get_close_matches(name, known, 1)
+    return f" (did you mean {close[0]}?)" if close else ""
