@@ -12,7 +12,8 @@ from nagraph.ir.builder import active, current
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.location import Location
-from nagraph.ops.region import Call, DebugPrint, interpret
+from nagraph.ops.identities import DebugPrint
+from nagraph.ops.region import Call, interpret
 from nagraph.tracing.tracer import trace
 
 

@@ -153,7 +153,7 @@ def ones(shape: Any, dtype: Any = _np.float64) -> Any:
 
 
 def _filled(shape: Any, value: float, dtype: Any) -> Any:
-    from nagraph.ops.base import full as fill
+    from nagraph.ops.rules import full as fill
 
     found = _shape_type(shape, dtype)
     return fill(found, value) if _active() is not None else _np.full(found.shape, value, found.dtype)

@@ -10,11 +10,10 @@ from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.op import Op
 from nagraph.ops.base import Cast, Elementwise
 from nagraph.ops.convolution import ConvGeneral
-from nagraph.ops.materialize import Materialize, Recompute
-from nagraph.ops.movement import Broadcast, Flip, Slice, Transpose, reshape, transpose
-from nagraph.ops.padding import Pad
+from nagraph.ops.identities import Materialize, Recompute, StopGradient
+from nagraph.ops.movement import Broadcast, Flip, Transpose, reshape, transpose
 from nagraph.ops.reduction import Reduction
-from nagraph.ops.region import StopGradient
+from nagraph.ops.slicing import Pad, Slice
 from nagraph.ops.window_products import as_product, batch_last, channels_last
 from nagraph.pipeline import graph_pass
 

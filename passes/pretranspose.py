@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nagraph import choices
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ops.contraction import DotGeneral
-from nagraph.ops.materialize import Materialize
+from nagraph.ops.identities import Materialize
 from nagraph.ops.movement import Transpose, transpose
 from nagraph.pipeline import graph_pass
 

@@ -9,7 +9,7 @@ from nagraph import choices
 from nagraph.ir.builder import current
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ops.base import Cast, Elementwise
-from nagraph.ops.materialize import Recompute
+from nagraph.ops.identities import Recompute
 from nagraph.ops.movement import Broadcast, Reshape
 from nagraph.ops.reduction import Reduction
 from nagraph.pipeline import graph_pass

@@ -75,12 +75,12 @@ def check_graph_derivatives(graph: Graph, arrays: Sequence[np.ndarray], rtol: fl
         for i, t in zip(moving, values[len(types):]):
             given[i] = t
         outputs, moved = pushforward(graph, values[:len(types)], given)
-        from nagraph.ops.region import zeros_of
+        from nagraph.ops.rules import zeros_of
 
         return [zeros_of(outputs[i].type) if moved[i] is None else moved[i] for i in floats]
 
     def backward(*values: Any) -> list[Any]:
-        from nagraph.ops.region import zeros_of
+        from nagraph.ops.rules import zeros_of
 
         _, pull = pullback(graph, values[:len(types)], moving)
         given: list[Any] = [None] * len(graph.outputs)

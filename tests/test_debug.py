@@ -8,7 +8,7 @@ import pytest
 
 import nagraph as ng
 from nagraph.backends import BACKENDS
-from nagraph.ops.region import DebugPrint
+from nagraph.ops.identities import DebugPrint
 
 backends = pytest.mark.parametrize("backend", BACKENDS)
 

@@ -8,10 +8,10 @@ from nagraph.ir.builder import build, current
 from nagraph.ir.graph import Graph
 from nagraph.ir.types import DTYPES, TensorType
 from nagraph.ops.arg_extremum import ArgExtremum, argmax
-from nagraph.ops.base import broadcast_to
 from nagraph.ops.control import Cond, jvp_graph
-from nagraph.ops.movement import Slice
+from nagraph.ops.movement import broadcast_to
 from nagraph.ops.region import LARGE, Call, region_cost
+from nagraph.ops.slicing import Slice
 from nagraph.ops.special import tanh
 from nagraph.pipeline import DEFAULT, KERNELS, MODULES, WHOLE, Pipeline, apply
 from nagraph.plan import lower

@@ -11,14 +11,14 @@ from nagraph.composites.base import composite
 from nagraph.composites.softmax import _finite_max, _reciprocal
 from nagraph.errors import TypeRuleError
 from nagraph.ir.types import BOOL, SHORT_NAMES, is_float
-from nagraph.ops.base import sum_to
 from nagraph.ops.comparison import greater_equal
 from nagraph.ops.contraction import matmul
 from nagraph.ops.elementwise import where
+from nagraph.ops.identities import Recompute
 from nagraph.ops.joining import concatenate
-from nagraph.ops.materialize import Recompute
 from nagraph.ops.movement import broadcast_to, iota, reshape, swapaxes
 from nagraph.ops.reduction import sum as sum_of
+from nagraph.ops.rules import sum_to
 from nagraph.ops.special import exp
 
 

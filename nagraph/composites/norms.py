@@ -32,7 +32,7 @@ def _standardize_grad(y: Any, r: Any, ct: Any, axes: Any) -> Any:
 
 
 def _sum_to(ct: Any, like: Any) -> Any:
-    from nagraph.ops.base import sum_to
+    from nagraph.ops.rules import sum_to
 
     return sum_to(ct, like.type)
 

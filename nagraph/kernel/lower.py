@@ -23,10 +23,10 @@ from nagraph.kernel.layout import StridedLayout, row_major
 from nagraph.kernel.row_sums import row_sums, summed_rows
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.folding import Folding
+from nagraph.ops.identities import Materialize, Recompute, StopGradient
 from nagraph.ops.indexing import Scatter
-from nagraph.ops.materialize import Materialize, Recompute
-from nagraph.ops.movement import Broadcast, Flip, Reshape, Slice, Transpose
-from nagraph.ops.region import StopGradient
+from nagraph.ops.movement import Broadcast, Flip, Reshape, Transpose
+from nagraph.ops.slicing import Slice
 
 #: A value that several stages use is kept in a tile if computing it again costs more operations than this.
 RECOMPUTE = 5

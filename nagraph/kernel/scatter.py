@@ -16,9 +16,9 @@ from nagraph.kernel.elements import Elements, NotRowLocal
 from nagraph.kernel.form import Kernel, Stage, Store
 from nagraph.kernel.layout import StridedLayout
 from nagraph.kernel.lower import Lowering
-from nagraph.ops.base import F32, NARROW_FLOATS, broadcast_to, cast
+from nagraph.ops.base import F32, NARROW_FLOATS, cast
 from nagraph.ops.indexing import Scatter
-from nagraph.ops.movement import Broadcast
+from nagraph.ops.movement import Broadcast, broadcast_to
 from nagraph.ops.reduction import Max, Min, Sum
 
 COMBINE = {"set": None, "add": Sum((0,)), "max": Max((0,)), "min": Min((0,))}

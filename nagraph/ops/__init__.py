@@ -10,10 +10,10 @@ from nagraph.ops import cumulative as cumulative
 from nagraph.ops import dynamic_slice as dynamic_slice
 from nagraph.ops import einsum as einsum
 from nagraph.ops import elementwise as elementwise
+from nagraph.ops import identities as identities
 from nagraph.ops import indexing as indexing
 from nagraph.ops import joining as joining
 from nagraph.ops import labels as labels
-from nagraph.ops import materialize as materialize
 from nagraph.ops import matrices as matrices
 from nagraph.ops import movement as movement
 from nagraph.ops import pooling as pooling

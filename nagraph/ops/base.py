@@ -9,13 +9,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nagraph.errors import NagraphError, TypeRuleError
+from nagraph.errors import MissingRuleError, NagraphError, TypeRuleError
 from nagraph.ir.builder import active, current, located
 from nagraph.ir.cached import cached_property
 from nagraph.ir.conversion import converted
 from nagraph.ir.graph import Value
 from nagraph.ir.location import caller_location
 from nagraph.ir.op import Array, Box, Cost, Op, keep, op
+from nagraph.ir.operators import functions
 from nagraph.ir.promotion import WEAK, floating, result_type, scalar_array
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SHORT_NAMES, DType, TensorType, as_dtype, is_float, type_of
 from nagraph.ops.operands import F64 as F64
@@ -31,8 +32,7 @@ from nagraph.ops.operands import normalize_axes as normalize_axes
 from nagraph.ops.operands import normalize_axis as normalize_axis
 from nagraph.ops.operands import shape_of as shape_of
 from nagraph.ops.operands import warn_of_float64 as warn_of_float64
-
-Maybe = Value | None
+from nagraph.ops.rules import Maybe, add_tangents, align_batched, pulled, scale, zeros_like
 
 F32 = DTYPES["f32"]
 NARROW_FLOATS = frozenset((DTYPES["f16"], DTYPES["bf16"]))
@@ -210,8 +210,6 @@ class Elementwise(Primitive):
 
     def partials(self, *values: Any, **_: Any) -> tuple[Value | float | None, ...]:
         """partials(y, *xs): dy/dx for each operand x; None where it is zero. vjp and jvp follow."""
-        from nagraph.errors import MissingRuleError
-
         raise MissingRuleError(f"op {self.name} has no derivative")
 
     def vjp(self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
@@ -219,7 +217,7 @@ class Elementwise(Primitive):
         if ct is None:
             return (None,) * len(operands)
         partials = self.partials(results[0], *operands)
-        return tuple(None if p is None else _pulled(ct, p, x.type) for p, x in zip(partials, operands, strict=True))
+        return tuple(None if p is None else pulled(ct, p, x.type) for p, x in zip(partials, operands, strict=True))
 
     def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         partials = self.partials(results[0], *operands)
@@ -227,7 +225,7 @@ class Elementwise(Primitive):
         for t, p in zip(tangents, partials, strict=True):
             if t is not None and p is not None:
                 total = add_tangents(total, scale(t, p))
-        return (None if total is None else broadcast_to(total, results[0].shape),)
+        return (None if total is None else functions.broadcast_to(total, results[0].shape),)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         rank = max(x.ndim - b for x, b in zip(operands, batched))
@@ -302,79 +300,7 @@ class NotDifferentiable(Primitive):
     differentiable = False
 
 
-# -- what the rules above are written with ----------------------------------------------------------
-
-
-def scale(ct: Value, partial: Value | float) -> Value:
-    """ct * partial, without a node for a factor of 1."""
-    if isinstance(partial, Value):
-        product: Value = multiply(ct, partial)
-        return product
-    if partial == 1:
-        return ct
-    scaled: Value = negative(ct) if partial == -1 else multiply(ct, partial)
-    return scaled
-
-
-def _pulled(ct: Value, partial: Value | float, type: TensorType) -> Value:
-    """ct * partial, summed to a type; -1 comes after the sum, where there are fewer numbers."""
-    if not isinstance(partial, Value) and partial == -1:
-        return scale(sum_to(ct, type), -1)
-    return sum_to(scale(ct, partial), type)
-
-
-def add_tangents(a: Maybe, b: Maybe) -> Maybe:
-    """a + b where None is zero."""
-    if a is None or b is None:
-        return b if a is None else a
-    result: Value = add(a, b)
-    return result
-
-
-def sum_to(ct: Value, type: TensorType) -> Value:
-    """Sum over the axes along which `type` was broadcast to the shape of `ct`: the transpose of broadcasting."""
-    if ct.shape == type.shape:
-        return ct
-    from nagraph.ops.movement import reshape
-    from nagraph.ops.reduction import sum
-
-    lead = ct.ndim - type.rank
-    axes = tuple(i for i in range(ct.ndim) if i < lead or (type.shape[i - lead] == 1 and ct.shape[i] != 1))
-    result: Value = reshape(sum(ct, axis=axes), type.shape) if axes else reshape(ct, type.shape)
-    return result
-
-
-def broadcast_to(x: Value, shape: tuple[int, ...]) -> Value:
-    if x.shape == shape:
-        return x
-    from nagraph.ops.movement import broadcast_to as broadcast
-
-    result: Value = broadcast(x, shape)
-    return result
-
-
-def align_batched(x: Value, rank: int) -> Value:
-    """A batched operand with axes of size 1 after its batch axis, so that its example has `rank` axes."""
-    missing = rank - (x.ndim - 1)
-    if not missing:
-        return x
-    from nagraph.ops.movement import reshape
-
-    result: Value = reshape(x, (x.shape[0], *(1,) * missing, *x.shape[1:]))
-    return result
-
-
-def zeros_like(x: Value) -> Value:
-    """Zeros of the type of `x`: a rank-0 constant, broadcast."""
-    return full(x.type, 0)
-
-
-def full(type: TensorType, value: float) -> Value:
-    """A tensor filled with one number."""
-    return broadcast_to(current().number(value, type.dtype), type.shape)
-
-
-# -- the ops that the rules need themselves ---------------------------------------------------------
+# -- conversion, which promotion needs -----------------------------------------------------------------
 
 
 @op
@@ -435,16 +361,3 @@ def cast(x: Operand, dtype: Any) -> Any:
         return x
     return current().emit(Cast(target), (x,))[0]
 
-
-def _late(name: str) -> Callable[..., Any]:
-    """An op function that a module imported later defines."""
-
-    def call(*operands: Any) -> Any:
-        from nagraph.ir.operators import FUNCTIONS
-
-        return FUNCTIONS[name](*operands)
-
-    return call
-
-
-add, multiply, negative = _late("add"), _late("multiply"), _late("negative")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nagraph.ir.op import op
-from nagraph.ir.operators import FUNCTIONS
+from nagraph.ir.operators import functions
 from nagraph.ir.types import BOOL, INTEGERS, SIGNED
 from nagraph.ops.base import Elementwise
 
@@ -104,5 +104,5 @@ def _within_width(s: ScalarBuilder, y: Scalar, width: int) -> Scalar:
 bitwise_and, bitwise_or, bitwise_xor, invert = BitwiseAnd(), BitwiseOr(), BitwiseXor(), Invert()
 left_shift, right_shift, bitwise_not = LeftShift(), RightShift(), invert
 
-FUNCTIONS.update(bitwise_and=bitwise_and, bitwise_or=bitwise_or, bitwise_xor=bitwise_xor, invert=invert,
-                 left_shift=left_shift, right_shift=right_shift)
+functions.register(bitwise_and=bitwise_and, bitwise_or=bitwise_or, bitwise_xor=bitwise_xor, invert=invert,
+                   left_shift=left_shift, right_shift=right_shift)

@@ -8,10 +8,10 @@ import numpy as np
 
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, op
-from nagraph.ir.operators import FUNCTIONS
+from nagraph.ir.operators import functions
 from nagraph.ir.promotion import WEAK
 from nagraph.ir.types import BOOL, INTEGERS, DType, is_float
-from nagraph.ops.base import ANY, Elementwise, as_array, cast, convert, dtype_item, multiply
+from nagraph.ops.base import ANY, Elementwise, as_array, cast, convert, dtype_item
 
 if TYPE_CHECKING:
     from nagraph.ir.scalar import Scalar, ScalarBuilder
@@ -48,7 +48,7 @@ def _within(x: Any, y: Any) -> tuple[Any, Any]:
         if type(number) is int and isinstance(dtype, np.dtype) and dtype in INTEGERS:
             low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
             if not low <= number <= high:
-                zeros = multiply(cast(other, "int8"), np.int8(0))
+                zeros = functions.multiply(cast(other, "int8"), np.int8(0))
                 side = np.int8(1 if number > high else -1)
                 return (side, zeros) if i == 0 else (zeros, side)
     return x, y
@@ -220,4 +220,4 @@ greater, greater_equal = Greater(), GreaterEqual()
 logical_and, logical_or, logical_xor, logical_not = LogicalAnd(), LogicalOr(), LogicalXor(), LogicalNot()
 isnan, isfinite, isinf = IsNan(), IsFinite(), IsInf()
 
-FUNCTIONS.update(less=less, less_equal=less_equal, greater=greater, greater_equal=greater_equal)
+functions.register(less=less, less_equal=less_equal, greater=greater, greater_equal=greater_equal)

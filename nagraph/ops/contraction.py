@@ -13,7 +13,7 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.op import Array, Box, Cost, Op, op, shared, whole
-from nagraph.ir.operators import FUNCTIONS
+from nagraph.ir.operators import functions
 from nagraph.ir.promotion import result_type
 from nagraph.ir.types import TensorType
 from nagraph.ops.base import (
@@ -24,11 +24,12 @@ from nagraph.ops.base import (
     as_array,
     convert,
     dtype_item,
-    multiply,
     normalize_axis,
     shape_of,
 )
+from nagraph.ops.elementwise import multiply
 from nagraph.ops.folding import Folding
+from nagraph.ops.movement import reshape, transpose
 
 Axes = tuple[int, ...]
 
@@ -200,8 +201,6 @@ class DotGeneral(Folding, Multilinear):
 
 
 def _transpose(x: Any, order: Axes) -> Any:
-    from nagraph.ops.movement import transpose
-
     if order == tuple(range(len(order))):
         return x
     result: Value = transpose(x, order)
@@ -278,8 +277,6 @@ def _without(x: Any, axes: Axes) -> Any:
     """x without these axes of size 1."""
     if not axes:
         return x
-    from nagraph.ops.movement import reshape
-
     return reshape(x, tuple(n for i, n in enumerate(shape_of(x)) if i not in axes))
 
 
@@ -312,8 +309,6 @@ def tensordot(x: Operand, y: Operand, axes: int | tuple[Any, Any] = 2) -> Any:
 
 def vdot(x: Operand, y: Operand) -> Any:
     """Sum of the products of all elements of two operands of equal size."""
-    from nagraph.ops.movement import reshape
-
     x, y = promoted((x, y))
     return DotGeneral(((0,), (0,)), ((), ()))(reshape(x, (-1,)), reshape(y, (-1,)))
 
@@ -327,10 +322,8 @@ def inner(x: Operand, y: Operand) -> Any:
 
 def outer(x: Operand, y: Operand) -> Any:
     """z[i, j] = x[i] y[j] over all elements of both."""
-    from nagraph.ops.movement import reshape
-
     x, y = (o if isinstance(o, Value) else as_array(o) for o in (x, y))
     return multiply(reshape(x, (-1, 1)), reshape(y, (1, -1)))
 
 
-FUNCTIONS.update(matmul=matmul)
+functions.register(matmul=matmul)

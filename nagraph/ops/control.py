@@ -12,8 +12,8 @@ from nagraph.ir.builder import Builder, current
 from nagraph.ir.graph import Graph, Value, kept
 from nagraph.ir.op import Array, Cost, Op, op
 from nagraph.ir.types import BOOL, DTYPES, TensorType, is_float
-from nagraph.ops.base import Maybe, add_tangents
-from nagraph.ops.region import Region, ResidualForm, check_operands, interpret, region_cost, zeros_of
+from nagraph.ops.region import Region, ResidualForm, check_operands, interpret, region_cost
+from nagraph.ops.rules import Maybe, add_tangents, zeros_of
 
 I64 = DTYPES["i64"]
 
@@ -61,9 +61,9 @@ class Cond(Region):
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         """With a predicate for each example both branches run, each for the examples that take it, and results are selected."""
-        from nagraph.ops.base import align_batched
         from nagraph.ops.bits import invert
         from nagraph.ops.elementwise import where
+        from nagraph.ops.rules import align_batched
         from nagraph.transforms.batching import batch_graph
 
         if not batched[0]:
@@ -190,7 +190,8 @@ class Scan(Region):
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         from nagraph.ops.movement import moveaxis
-        from nagraph.transforms.batching import batch_graph, with_batch_axis
+        from nagraph.ops.rules import with_batch_axis
+        from nagraph.transforms.batching import batch_graph
 
         consts, carries, xs = self._split(operands)
         const_b, _, xs_b = self._split(batched)
@@ -293,10 +294,10 @@ class WhileLoop(Region):
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         """All examples step together until none wants to; those that are done keep their carry."""
-        from nagraph.ops.base import align_batched
         from nagraph.ops.elementwise import where
         from nagraph.ops.reduction import any as any_of
-        from nagraph.transforms.batching import batched_call, batched_call_where, with_batch_axis
+        from nagraph.ops.rules import align_batched, with_batch_axis
+        from nagraph.transforms.batching import batched_call, batched_call_where
 
         carries = [with_batch_axis(x, b, size) for x, b in zip(operands[self.consts:], batched[self.consts:])]
         values = (*operands[:self.consts], *carries)

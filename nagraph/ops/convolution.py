@@ -12,10 +12,12 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.op import Array, Cost, op
-from nagraph.ir.types import TensorType
-from nagraph.ops.base import F32, NARROW_FLOATS, Multilinear, Operand, as_array, broadcast_to, zeros_like
+from nagraph.ir.types import TensorType, type_of
+from nagraph.ops.base import F32, NARROW_FLOATS, Multilinear, Operand, as_array
 from nagraph.ops.contraction import promoted
 from nagraph.ops.folding import Folding
+from nagraph.ops.movement import flip, reshape, transpose
+from nagraph.ops.rules import with_batch_axis, zeros_like
 
 Axes = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
@@ -78,8 +80,6 @@ class ConvGeneral(Folding, Multilinear):
 
     def reference(self, x: Array, w: Array) -> Array:
         """One matrix product for each tap of the kernel, over a strided view of the padded x."""
-        from nagraph.ir.types import type_of
-
         shape = self.infer(type_of(x), type_of(w)).shape
         n, o, out = shape[0], shape[1], shape[2:]
         c, g = x.shape[1], self.groups
@@ -139,8 +139,6 @@ class ConvGeneral(Folding, Multilinear):
 
     def input_gradient(self, ct: Value, w: Value, x_shape: Axes) -> Value:
         """The kernel flipped, its channels exchanged; what was stride is now the dilation of ct."""
-        from nagraph.ops.movement import flip, reshape, transpose
-
         g, (o, c), kernel = self.groups, w.shape[:2], w.shape[2:]
         rest = tuple(range(3, w.ndim + 1))
         if g == 1:
@@ -157,8 +155,6 @@ class ConvGeneral(Folding, Multilinear):
 
     def weight_gradient(self, ct: Value, x: Value, w_shape: Axes) -> Value:
         """x convolved with ct, the batch in the role of the channels; stride and dilation exchange."""
-        from nagraph.ops.movement import reshape, transpose
-
         g, n, c, spatial = self.groups, x.shape[0], w_shape[1], x.shape[2:]
         rest = tuple(range(3, x.ndim + 1))
         swap = (1, 0, *range(2, x.ndim))
@@ -178,8 +174,6 @@ class ConvGeneral(Folding, Multilinear):
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         """Examples join the batch of x; where the kernels differ, they join the groups."""
-        from nagraph.ops.movement import reshape, transpose
-
         x, w = operands
         if not batched[1]:
             y = self(reshape(x, (size * x.shape[1], *x.shape[2:])), w)
@@ -188,7 +182,7 @@ class ConvGeneral(Folding, Multilinear):
         if not batched[0] and self.groups == 1:
             y = self(x, kernels)
         else:
-            x = x if batched[0] else broadcast_to(x, (size, *x.shape))
+            x = with_batch_axis(x, batched[0], size)
             joined = reshape(
                 transpose(x, (1, 0, *range(2, x.ndim))), (x.shape[1], size * x.shape[2], *x.shape[3:])
             )
@@ -264,8 +258,6 @@ def conv_transpose(
 
     Size of the result: (n - 1) stride - 2 padding + (k - 1) dilation + 1 + output_padding.
     """
-    from nagraph.ops.movement import flip, reshape, transpose
-
     x, w = (o if isinstance(o, Value) else as_array(o) for o in (x, w))
     d, groups = max(len(x.shape) - 2, 0), integer("conv_transpose: groups", groups)
     if len(w.shape) != d + 2 or w.shape[0] != x.shape[1] or w.shape[0] % groups:

@@ -11,10 +11,16 @@ import numpy as np
 from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, Op, op
+from nagraph.ir.operators import functions
 from nagraph.ir.types import DType, TensorType, is_float
-from nagraph.ops.base import F32, NARROW_FLOATS, Maybe, as_array, cast, normalize_axis, shape_of
+from nagraph.ops.arg_extremum import argmax
+from nagraph.ops.base import F32, NARROW_FLOATS, as_array, cast, normalize_axis, shape_of
+from nagraph.ops.comparison import equal, greater_equal, logical_and
+from nagraph.ops.elementwise import where
 from nagraph.ops.folding import Folding
-from nagraph.ops.reduction import Max, Min, Prod, Reduction, Sum, _wide
+from nagraph.ops.movement import broadcast_to, expand_dims, flip, iota, moveaxis, reshape
+from nagraph.ops.reduction import Max, Min, Prod, Reduction, Sum, _wide, prod, sum
+from nagraph.ops.rules import Maybe
 
 
 class Cumulative(Folding):
@@ -109,9 +115,6 @@ class Cumsum(Cumulative):
 
 def _pairwise(x: Value, axis: int) -> tuple[Value, Value]:
     """x with axis moved last, as [..., 1, n] spread to [..., i, j]; and the bool mask j <= i."""
-    from nagraph.ops.comparison import greater_equal
-    from nagraph.ops.movement import broadcast_to, expand_dims, iota, moveaxis
-
     last = moveaxis(x, axis, -1)
     n = last.shape[-1]
     wide = broadcast_to(expand_dims(last, last.ndim - 1), (*last.shape[:-1], n, n))
@@ -133,17 +136,11 @@ class Cumprod(Cumulative):
 
     def _jacobian(self, x: Value) -> Value:
         """[..., i, j]: the product of x[0] .. x[i] without x[j], zero for j > i (axis last)."""
-        from nagraph.ops.elementwise import where
-        from nagraph.ops.movement import flip
-        from nagraph.ops.reduction import prod
-
         x = flip(x, self.axis) if self.reverse else x
         wide, mask = _pairwise(x, self.axis)
         one, zero = np.ones((), x.dtype), np.zeros((), x.dtype)
         n = wide.shape[-1]
         used = where(mask, wide, one)
-        from nagraph.ops.movement import broadcast_to, expand_dims
-
         cube = broadcast_to(expand_dims(used, used.ndim - 1), (*used.shape[:-1], n, n))
         diagonal = np.eye(n, dtype=bool)
         without = prod(where(diagonal, one, cube), axis=-1)
@@ -151,9 +148,6 @@ class Cumprod(Cumulative):
         return result
 
     def vjp(self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
-        from nagraph.ops.movement import expand_dims, flip, moveaxis
-        from nagraph.ops.reduction import sum
-
         (ct,) = cotangents
         if ct is None:
             return (None,)
@@ -163,9 +157,6 @@ class Cumprod(Cumulative):
         return (flip(found, self.axis) if self.reverse else found,)
 
     def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
-        from nagraph.ops.movement import expand_dims, flip, moveaxis
-        from nagraph.ops.reduction import sum
-
         (t,) = tangents
         if t is None:
             return (None,)
@@ -180,10 +171,6 @@ class CumulativeExtremum(Cumulative):
 
     def _first(self, y: Value, x: Value) -> Value:
         """[..., i, j] bool: x[j] is the first element equal to y[i] among those up to i (axis last)."""
-        from nagraph.ops.arg_extremum import argmax
-        from nagraph.ops.comparison import equal, logical_and
-        from nagraph.ops.movement import expand_dims, flip, iota, moveaxis
-
         if self.reverse:
             x, y = flip(x, self.axis), flip(y, self.axis)
         wide, mask = _pairwise(x, self.axis)
@@ -195,9 +182,6 @@ class CumulativeExtremum(Cumulative):
         return result
 
     def vjp(self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
-        from nagraph.ops.movement import expand_dims, flip, moveaxis
-        from nagraph.ops.reduction import sum
-
         (ct,), (x,) = cotangents, operands
         if ct is None:
             return (None,)
@@ -208,9 +192,6 @@ class CumulativeExtremum(Cumulative):
         return (flip(found, self.axis) if self.reverse else found,)
 
     def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
-        from nagraph.ops.movement import expand_dims, flip, moveaxis
-        from nagraph.ops.reduction import sum
-
         (t,), (x,) = tangents, operands
         if t is None:
             return (None,)
@@ -242,8 +223,6 @@ class Cummin(CumulativeExtremum):
 
 
 def _cumulative(kind: Any, x: Any, axis: int | None, reverse: bool, dtype: Any) -> Any:
-    from nagraph.ops.movement import reshape
-
     x = x if isinstance(x, Value) else as_array(x)
     if dtype is not None:
         x = cast(x, dtype)
@@ -272,3 +251,6 @@ def cummax(x: Any, axis: int | None = None, reverse: bool = False) -> Any:
 def cummin(x: Any, axis: int | None = None, reverse: bool = False) -> Any:
     """Running minimum along an axis (None: of all elements in order)."""
     return _cumulative(Cummin, x, axis, reverse, None)
+
+
+functions.register(cumprod=cumprod)

@@ -16,8 +16,11 @@ from nagraph.ir.graph import Value
 from nagraph.ir.integers import integers
 from nagraph.ir.op import Array, op
 from nagraph.ir.types import INTEGERS, TensorType
-from nagraph.ops.base import Linear, Maybe, Operand, broadcast_to, cast, zeros_like
-from nagraph.ops.indexing import I64, Axes, Gather, Scatter, iota, with_batch
+from nagraph.ops.base import Linear, Operand, cast
+from nagraph.ops.elementwise import maximum, minimum
+from nagraph.ops.indexing import I64, Axes, Gather, Scatter, iota
+from nagraph.ops.movement import broadcast_to, reshape
+from nagraph.ops.rules import Maybe, with_batch_axis, zeros_like
 
 
 @op
@@ -116,7 +119,7 @@ class DynamicUpdateSlice(Linear):
         return self(ct, zeros_like(update), *starts), DynamicSlice(update.shape)(ct, *starts)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
-        x, update = (with_batch(size, v, b) for v, b in zip(operands[:2], batched))
+        x, update = (with_batch_axis(v, b, size) for v, b in zip(operands[:2], batched))
         starts = operands[2:]
         if not any(batched[2:]):
             return (self(x, update, constant(np.int64(0)), *starts),)
@@ -148,9 +151,6 @@ def block_indices(
     size: int, shape: Axes, sizes: Axes, starts: Sequence[Value], batched: Sequence[bool]
 ) -> list[Value]:
     """The number of the example, and the index on each axis, of every element of `size` blocks."""
-    from nagraph.ops.elementwise import maximum, minimum
-    from nagraph.ops.movement import reshape
-
     full_shape = (size, *sizes)
     indices = [iota(full_shape, 0)]
     for axis, (start, n, k, b) in enumerate(zip(starts, shape, sizes, batched)):

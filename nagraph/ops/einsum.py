@@ -10,6 +10,9 @@ from typing import Any
 from nagraph.errors import TypeRuleError
 from nagraph.ops.base import Operand
 from nagraph.ops.contraction import DotGeneral, promoted
+from nagraph.ops.movement import reshape, transpose
+from nagraph.ops.reduction import sum
+from nagraph.ops.slicing import Slice
 
 #: One axis of an operand: a letter, or the place of an ellipsis axis counted from its end (-1 is the last).
 Label = str | int
@@ -91,8 +94,6 @@ def _output(subscripts: str, labels: list[list[Label]], right: str | None, sizes
 
 def _distinct(labels: list[Label], x: Any, sizes: dict[Label, int]) -> Term:
     """Drop axes of size 1 that stand for more, and take the diagonal of axes with equal labels."""
-    from nagraph.ops.movement import Slice, reshape, transpose
-
     kept = [i for i, label in enumerate(labels) if x.shape[i] == sizes[label]]
     if len(kept) < len(labels):
         x, labels = reshape(x, tuple(x.shape[i] for i in kept)), [labels[i] for i in kept]
@@ -115,8 +116,6 @@ def _work(pending: list[Term], pair: tuple[int, int], sizes: dict[Label, int]) -
 
 def _summed(term: Term, kept: set[Label]) -> Term:
     """The term summed over the labels that nobody else needs."""
-    from nagraph.ops.reduction import sum
-
     labels, x = term
     axes = tuple(i for i, label in enumerate(labels) if label not in kept)
     if not axes:
@@ -140,8 +139,6 @@ def _contract(a: Term, b: Term, kept: set[Label]) -> Term:
 
 def _ordered(term: Term, output: list[Label]) -> Any:
     """The axes in the order of the output."""
-    from nagraph.ops.movement import transpose
-
     labels, x = term
     order = tuple(map(labels.index, output))
     return x if order == tuple(range(len(order))) else transpose(x, order)

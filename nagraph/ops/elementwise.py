@@ -11,9 +11,12 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.conversion import number
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, op
-from nagraph.ir.operators import FUNCTIONS
+from nagraph.ir.operators import functions
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SHORT_NAMES, DType, TensorType, as_dtype, is_float
-from nagraph.ops.base import ANY, NARROW_FLOATS, Elementwise, Maybe, broadcast_to, cast, full, sum_to
+from nagraph.ops.base import ANY, NARROW_FLOATS, Elementwise, cast, convert
+from nagraph.ops.comparison import equal, greater_equal, logical_and, not_equal
+from nagraph.ops.movement import broadcast_to
+from nagraph.ops.rules import Maybe, full, sum_to
 
 if TYPE_CHECKING:
     from nagraph.ir.scalar import Scalar, ScalarBuilder
@@ -87,8 +90,6 @@ class Divide(Binary):
     def prepare(self, operands: tuple[Any, ...]) -> tuple[Any, ...]:
         ready = super().prepare(operands)
         if not is_float(ready[0].dtype):
-            from nagraph.ops.base import convert
-
             return tuple(convert(o, np.dtype(np.float64)) for o in ready)
         return ready
 
@@ -140,9 +141,7 @@ class Fmod(Binary):
     reference = staticmethod(np.fmod)
 
     def partials(self, z: Value, x: Value, y: Value) -> tuple[float, Value]:
-        from nagraph.ops.rounding import trunc
-
-        return 1, -trunc(x / y)
+        return 1, -functions.trunc(x / y)
 
     def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
         from nagraph.kernel.functions import integers, remainders
@@ -183,14 +182,11 @@ class Power(Binary):
         return np.power if results[0].dtype in (DTYPES["f32"], DTYPES["f64"]) else super().into(operands, results)
 
     def partials(self, z: Value, x: Value, y: Value) -> tuple[Value, Value]:
-        from nagraph.ops.comparison import equal, greater_equal, logical_and
-        from nagraph.ops.special import log
-
         one, zero = _scalar(1, x), _scalar(0, x)
         # 0 · 0⁻¹ and 0 · log 0 would be nan: harmless operands in their place make them 0.
         at_zero = equal(x, zero)
         slope = y * power(x, where(logical_and(at_zero, equal(y, zero)), one, y - 1))
-        return slope, z * log(where(logical_and(at_zero, greater_equal(y, zero)), one, x))
+        return slope, z * functions.log(where(logical_and(at_zero, greater_equal(y, zero)), one, x))
 
     def samples(self, rng: np.random.Generator) -> Any:
         yield rng.uniform(0.5, 2.0, size=(3, 4)), rng.normal(size=(4,))
@@ -245,8 +241,6 @@ class Minimum(Binary):
 
 def _share(z: Value, x: Value, y: Value) -> Value:
     """1 where x alone is the result, 1/2 where both are, 0 where it is not."""
-    from nagraph.ops.comparison import equal
-
     one, half, zero = (_scalar(v, z) for v in (1, 0.5, 0))
     result: Value = where(equal(x, z), where(equal(y, z), half, one), zero)
     return result
@@ -273,9 +267,7 @@ class Abs(Unary):
     reference = staticmethod(np.abs)
 
     def partials(self, y: Value, x: Value) -> tuple[Value]:
-        from nagraph.ops.rounding import sign
-
-        return (sign(x),)
+        return (functions.sign(x),)
 
     def scalar(self, s: ScalarBuilder, x: Scalar) -> Scalar:
         return x if x.dtype == BOOL else s.abs(x)
@@ -409,8 +401,6 @@ mod, true_divide, absolute, pow = remainder, divide, abs, power  # noqa: A001 - 
 def where(condition: Any, x: Any, y: Any) -> Any:
     """x where the condition holds, y elsewhere. A number as condition holds where it is not 0."""
     if condition.dtype != BOOL if hasattr(condition, "dtype") else not isinstance(condition, bool):
-        from nagraph.ops.comparison import not_equal
-
         condition = not_equal(condition, 0)
     return _select(condition, x, y)
 
@@ -421,9 +411,7 @@ def raised(x: Any, exponent: Any) -> Any:
     NumPy squares bools as int8, though their other powers by Python's integers are int64.
     """
     if is_float(x.dtype) and type(exponent) in (int, float) and exponent in (2, 0.5, -1):
-        from nagraph.ops.special import sqrt
-
-        return {2: square, 0.5: sqrt, -1: reciprocal}[exponent](x)
+        return (square if exponent == 2 else functions.sqrt if exponent == 0.5 else reciprocal)(x)
     if type(exponent) is int and exponent == 2:
         return square(x if x.dtype != BOOL else cast(x, DTYPES["i8"]))
     return power(x, exponent)
@@ -443,5 +431,5 @@ def full_like(x: Any, value: Any, dtype: Any = None) -> Any:
     return full(x.type if dtype is None else x.type.with_dtype(dtype), value)
 
 
-FUNCTIONS.update(add=add, subtract=subtract, multiply=multiply, divide=divide, floor_divide=floor_divide,
-                 remainder=remainder, power=power, raised=raised, negative=negative, abs=abs)
+functions.register(add=add, subtract=subtract, multiply=multiply, divide=divide, floor_divide=floor_divide,
+                   remainder=remainder, power=power, raised=raised, negative=negative, abs=abs)

@@ -16,21 +16,12 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import DTYPES, INTEGERS, TensorType, type_of
-from nagraph.ops.base import (
-    NARROW_FLOATS,
-    Linear,
-    Maybe,
-    Operand,
-    Primitive,
-    add_tangents,
-    as_array,
-    broadcast_to,
-    cast,
-    full,
-    is_axis_of_scalar,
-    normalize_axis,
-    zeros_like,
-)
+from nagraph.ops.base import NARROW_FLOATS, Linear, Operand, Primitive, as_array, cast, is_axis_of_scalar, normalize_axis
+from nagraph.ops.comparison import equal
+from nagraph.ops.elementwise import divide, where
+from nagraph.ops.movement import broadcast_to, reshape, transpose
+from nagraph.ops.movement import iota as numbers
+from nagraph.ops.rules import Maybe, add_tangents, full, with_batch_axis, zeros_like
 
 Axes = tuple[int, ...]
 I64 = DTYPES["i64"]
@@ -45,8 +36,6 @@ def position(index: Array, size: int) -> Array:
 
 def iota(shape: Axes, axis: int) -> Any:
     """The number of its place on `axis` at every index of `shape`, i64."""
-    from nagraph.ops.movement import iota as numbers
-
     return numbers(I64, shape, axis)
 
 
@@ -75,19 +64,12 @@ def to_front(rank: int, axes: Axes, start: int, count: int) -> Axes:
 
 
 def _transpose(x: Any, order: Axes) -> Any:
-    from nagraph.ops.movement import transpose
-
     return x if order == tuple(range(len(order))) else transpose(x, order)
-
-
-def with_batch(size: int, x: Value, batched: bool) -> Value:
-    """x, repeated for each of `size` examples unless it is batched already."""
-    return x if batched else broadcast_to(x, (size, *x.shape))
 
 
 def _batched_indices(size: int, indices: Sequence[Value], batched: Sequence[bool]) -> list[Value]:
     """The number of the example, and the indices, all of shape [size, ...]."""
-    made = [with_batch(size, i, b) for i, b in zip(indices, batched)]
+    made = [with_batch_axis(i, b, size) for i, b in zip(indices, batched)]
     return [iota(made[0].shape, 0), *made]
 
 
@@ -265,10 +247,6 @@ class Scatter(Primitive):
 
     def _where_last(self, x: Value, read: Value, indices: Sequence[Value]) -> Value:
         """`read` where an update is the last of its place, else 0."""
-        from nagraph.ops.comparison import equal
-        from nagraph.ops.elementwise import where
-        from nagraph.ops.movement import reshape
-
         if indices[0].size <= 1:
             return read
         shape, lead = indices[0].shape, self.axes[0]
@@ -282,9 +260,6 @@ class Scatter(Primitive):
 
     def _shares(self, y: Value, operands: tuple[Value, ...]) -> tuple[Value, Value]:
         """Which part of the cotangent x gets, and which each update: equal parts for all that reach the extreme."""
-        from nagraph.ops.comparison import equal
-        from nagraph.ops.elementwise import divide
-
         x, updates, *indices = operands
         gather = Gather(self.axes)
         old = cast(equal(x, y), x.dtype)
@@ -293,7 +268,7 @@ class Scatter(Primitive):
         return divide(old, count), divide(new, gather(count, *indices))
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
-        x, updates = (with_batch(size, v, b) for v, b in zip(operands[:2], batched))
+        x, updates = (with_batch_axis(v, b, size) for v, b in zip(operands[:2], batched))
         indices = operands[2:]
         moved = tuple(a + 1 for a in self.axes)
         if not any(batched[2:]):
@@ -343,8 +318,6 @@ def take(x: Operand, indices: Operand, axis: int | None = None) -> Any:
 
     Indices out of range count from the end where they are negative, and are clipped. Raises TypeRuleError for other dtypes.
     """
-    from nagraph.ops.movement import reshape
-
     x = x if isinstance(x, Value) else as_array(x)
     if axis is None or is_axis_of_scalar(axis, len(x.shape)):
         x, axis = reshape(x, (-1,)), 0
@@ -356,8 +329,6 @@ def take_along_axis(x: Operand, indices: Operand, axis: int | None = -1) -> Any:
 
     Indices out of range count from the end where they are negative, and are clipped.
     """
-    from nagraph.ops.movement import reshape
-
     x, indices = (o if isinstance(o, Value) else as_array(o) for o in (x, indices))
     if axis is None:
         x, axis = reshape(x, (-1,)), 0

@@ -12,10 +12,13 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.op import Array, Box, Op, op
+from nagraph.ir.operators import functions
 from nagraph.ir.promotion import result_type
 from nagraph.ir.types import SHORT_NAMES, TensorType
-from nagraph.ops.base import Linear, Maybe, convert, dtype_item, normalize_axis, shape_of
-from nagraph.ops.movement import broadcast_to, expand_dims, reshape, slice_axis
+from nagraph.ops.base import Linear, convert, dtype_item, normalize_axis, shape_of
+from nagraph.ops.movement import broadcast_to, expand_dims, reshape
+from nagraph.ops.rules import Maybe, with_batch_axis
+from nagraph.ops.slicing import slice_axis
 
 #: The most arrays that one is cut into: each is an object of Python.
 MOST_SECTIONS = 1 << 20
@@ -89,8 +92,6 @@ class Concatenate(Linear):
         return tuple(out)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
-        from nagraph.transforms.batching import with_batch_axis
-
         return (Concatenate(self.axis + 1)(*(with_batch_axis(x, b, size) for x, b in zip(operands, batched))),)
 
     def samples(self, rng: np.random.Generator) -> Any:
@@ -210,3 +211,4 @@ def roll(x: Any, shift: int | Sequence[int], axis: int | Sequence[int] | None = 
     return x
 
 
+functions.register(concatenate=concatenate)

@@ -13,6 +13,7 @@ from nagraph.ir.op import Array, Cost, Op, op
 from nagraph.ir.types import INTEGERS, TensorType
 from nagraph.ops.base import Primitive
 from nagraph.ops.comparison import equal
+from nagraph.ops.elementwise import where
 from nagraph.ops.region import interpret
 
 
@@ -75,8 +76,6 @@ class CheckLabels(Primitive):
         return (self(*operands),)
 
     def harmless(self, condition: Value, operands: tuple[Value, ...]) -> tuple[Op, tuple[Value, ...]]:
-        from nagraph.ops.elementwise import where
-
         return self, (where(condition, operands[0], np.zeros((), operands[0].dtype)),)
 
     def cost(self, x: TensorType) -> Cost:

@@ -13,11 +13,11 @@ from nagraph.ir.builder import current
 from nagraph.ir.conversion import converted
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer, integers
-from nagraph.ir.op import Array, Box, Op, op, shared, whole
+from nagraph.ir.op import Array, Box, Cost, Op, op, shared, whole
+from nagraph.ir.operators import functions
 from nagraph.ir.types import BOOL, DType, TensorType, as_dtype
 from nagraph.ops.base import (
     Linear,
-    Maybe,
     NotDifferentiable,
     aligned_box,
     as_array,
@@ -26,6 +26,7 @@ from nagraph.ops.base import (
     normalize_axis,
     shape_of,
 )
+from nagraph.ops.rules import Maybe, align_batched, sum_to
 
 Shape = tuple[int, ...]
 
@@ -131,13 +132,9 @@ class Broadcast(Linear):
         return found
 
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
-        from nagraph.ops.base import sum_to
-
         return (sum_to(ct, operands[0].type),)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
-        from nagraph.ops.base import align_batched
-
         return (broadcast_to(align_batched(operands[0], len(self.shape)), (size, *self.shape)),)
 
     def narrow(self, box: Box, x: TensorType) -> tuple[Op, Sequence[Box]]:
@@ -145,61 +142,6 @@ class Broadcast(Linear):
 
     def samples(self, rng: np.random.Generator) -> Any:
         yield (rng.normal(size=self.shape[-1:]),)
-
-
-@op
-class Slice(Linear):
-    """Every step-th index from start up to stop, on each axis: y[i] = x[start + i step]. Steps are positive."""
-
-    view = True
-    start: Shape
-    stop: Shape
-    step: Shape
-
-    def infer(self, x: TensorType) -> TensorType:
-        if not len(self.start) == len(self.stop) == len(self.step) == x.rank:
-            raise TypeRuleError(f"slice: {x} needs start, stop and step for {x.rank} axes, got {len(self.start)}")
-        shape = []
-        for i, (a, b, s, n) in enumerate(zip(self.start, self.stop, self.step, x.shape)):
-            if not (0 <= a <= b <= n and s > 0):
-                raise TypeRuleError(f"slice: axis {i} of {x}: needs 0 <= start {a} <= stop {b} <= {n} and step {s} > 0")
-            shape.append(-(-(b - a) // s))
-        return x.with_shape(tuple(shape))
-
-    def reference(self, x: Array) -> Array:
-        result: Array = x[tuple(map(slice, self.start, self.stop, self.step))]
-        return result
-
-    def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
-        found: int = k.element(operands[0], tuple(k.sum([(i, s)], a) for i, a, s in zip(index, self.start, self.step)))
-        return found
-
-    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
-        from nagraph.ops.padding import Pad
-
-        high, inner = [], []
-        for a, n, s, m in zip(self.start, operands[0].shape, self.step, ct.shape):
-            spread = (m - 1) * s + 1 if m else 0
-            high.append(n - a - spread)
-            inner.append(s - 1)
-        return (Pad(self.start, tuple(high), tuple(inner))(ct),)
-
-    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
-        return (Slice((0, *self.start), (size, *self.stop), (1, *self.step))(operands[0]),)
-
-    @classmethod
-    def whole(cls, shape: Sequence[int]) -> Slice:
-        """The slice that takes all."""
-        return cls((0,) * len(shape), tuple(shape), (1,) * len(shape))
-
-    def narrow(self, box: Box, x: TensorType) -> tuple[Op, Sequence[Box]] | None:
-        if any(a == b for a, b in box):
-            return None
-        found = tuple((low + a * s, low + (b - 1) * s + 1) for (a, b), low, s in zip(box, self.start, self.step))
-        return Slice((0,) * len(box), tuple(b - a for a, b in found), self.step), [found]
-
-    def samples(self, rng: np.random.Generator) -> Any:
-        yield (rng.normal(size=self.stop),)
 
 
 @op
@@ -258,8 +200,6 @@ class Iota(NotDifferentiable):
         raise AssertionError("iota has no operand that could be batched")
 
     def cost(self) -> Any:
-        from nagraph.ir.op import Cost
-
         return Cost()
 
     def vjp(self, cotangents: Any, results: Any, operands: Any) -> tuple[()]:
@@ -383,14 +323,9 @@ def flip(x: Any, axis: int | Sequence[int] | None = None) -> Any:
     return Flip(axes)(x) if axes else x
 
 
-def slice_axis(x: Any, axis: int, start: int, stop: int) -> Any:
-    """x[start:stop] on one axis."""
-    shape = shape_of(x)
-    low, high = [0] * len(shape), list(shape)
-    low[axis], high[axis] = start, stop
-    return Slice(tuple(low), tuple(high), (1,) * len(shape))(x)
-
-
 def iota(dtype: Any, shape: Sequence[int], axis: int = 0) -> Any:
     """The index along one axis, as a tensor of this shape."""
     return Iota(as_dtype(dtype), integers("iota: shape", shape), integer("iota: axis", axis))()
+
+
+functions.register(reshape=reshape, broadcast_to=broadcast_to)

@@ -12,27 +12,17 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integers, is_integer
 from nagraph.ir.op import Array, Cost, op
-from nagraph.ir.operators import FUNCTIONS
 from nagraph.ir.types import DTYPES, TensorType, is_float
 from nagraph.ops.arg_extremum import ArgMax
-from nagraph.ops.base import (
-    F32,
-    NARROW_FLOATS,
-    Linear,
-    Maybe,
-    NotDifferentiable,
-    Operand,
-    as_array,
-    broadcast_to,
-    full,
-    zeros_like,
-)
+from nagraph.ops.base import F32, NARROW_FLOATS, Linear, NotDifferentiable, Operand, as_array
 from nagraph.ops.comparison import equal, logical_and
 from nagraph.ops.convolution import ConvGeneral, Pairs, pads, per_axis, window_count
-from nagraph.ops.elementwise import floor_divide
+from nagraph.ops.elementwise import divide, floor_divide, multiply
 from nagraph.ops.folding import Folding
 from nagraph.ops.indexing import Gather, iota
+from nagraph.ops.movement import reshape
 from nagraph.ops.reduction import Max, Sum, lowest
+from nagraph.ops.rules import Maybe, full, with_batch_axis, zeros_like
 from nagraph.ops.width import widened
 
 Axes = tuple[int, ...]
@@ -254,7 +244,7 @@ class WindowPut(Folding, Linear):
         return (at_places(ct, operands[1], len(self.sizes)),)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
-        return (self(*(v if b else broadcast_to(v, (size, *v.shape)) for v, b in zip(operands, batched))),)
+        return (self(*(with_batch_axis(v, b, size) for v, b in zip(operands, batched))),)
 
     def cost(self, u: TensorType, places: TensorType) -> Cost:
         return Cost(flops=u.size * math.prod(self.window))
@@ -267,8 +257,6 @@ class WindowPut(Folding, Linear):
 
 def at_places(t: Value, places: Value, d: int) -> Value:
     """The elements of t, over the last d axes, that `places` number."""
-    from nagraph.ops.movement import reshape
-
     if not places.size:
         return full(TensorType(t.dtype, places.shape), 0)
     lead = math.prod(t.shape[:t.ndim - d])
@@ -306,8 +294,6 @@ class WindowSum(_Window, Linear):
 
     def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         """The input gradient of a convolution with a kernel of ones."""
-        from nagraph.ops.movement import reshape
-
         (x,) = operands
         if not ct.size or not x.size:
             return (zeros_like(x),)
@@ -355,7 +341,7 @@ def avg_pool(
         raise TypeRuleError(f"avg_pool: x has dtype {x.dtype}; cast it to a floating dtype")
     total = WindowSum(sizes, strides, pairs)(x)
     if count_padding:
-        return FUNCTIONS["multiply"](total, 1 / math.prod(sizes))
+        return multiply(total, 1 / math.prod(sizes))
     ones = np.ones(x.shape[len(x.shape) - len(sizes):], np.float32)
     counts = np.sum(windows_of(ones, sizes, strides, pairs, 0), axis=tuple(range(-len(sizes), 0)))
-    return FUNCTIONS["divide"](total, counts.astype(x.dtype))
+    return divide(total, counts.astype(x.dtype))

@@ -18,9 +18,19 @@ from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SIGNED, DType, TensorType, as_dtype
-from nagraph.ops.base import NARROW_FLOATS, Elementwise, NotDifferentiable, Operand, as_array, broadcast_to, cast
+from nagraph.ops.arg_extremum import argmax
+from nagraph.ops.base import NARROW_FLOATS, Elementwise, NotDifferentiable, Operand, as_array, cast
 from nagraph.ops.bits import bitwise_and, right_shift
-from nagraph.ops.indexing import iota
+from nagraph.ops.comparison import greater_equal, less
+from nagraph.ops.elementwise import maximum, where
+from nagraph.ops.identities import stop_gradient
+from nagraph.ops.indexing import iota, take
+from nagraph.ops.joining import stack
+from nagraph.ops.movement import broadcast_to
+from nagraph.ops.rounding import nextafter
+from nagraph.ops.rules import with_batch_axis
+from nagraph.ops.sorting import argsort
+from nagraph.ops.special import cos, log, sqrt
 from nagraph.ops.width import widen
 
 Shape = tuple[int, ...]
@@ -216,7 +226,7 @@ class FoldIn(NotDifferentiable):
         return int(k.cast(k.select(second, words, k.apply(right_shift, words, k.number(32, U64))), U32))
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
-        return (self(*(v if b else broadcast_to(v, (size, *v.shape)) for v, b in zip(operands, batched))),)
+        return (self(*(with_batch_axis(v, b, size) for v, b in zip(operands, batched))),)
 
     def cost(self, key: TensorType, data: TensorType) -> Cost:
         return Cost(flops=100 * data.size)
@@ -231,8 +241,6 @@ class FoldIn(NotDifferentiable):
 def key(seed: Operand) -> Any:
     """The key of an integer seed: its high and its low 32 bits."""
     if isinstance(seed, Value):
-        from nagraph.ops.joining import stack
-
         wide = cast(seed, U64)
         return stack([cast(wide >> np.uint64(32), U32), cast(wide & np.uint64(0xFFFF_FFFF), U32)])
     number = int(seed) & (2**64 - 1)
@@ -274,19 +282,12 @@ def uniform(key: Operand, shape: int | Sequence[int] = (), dtype: Any = F32, low
     else:
         low, high = widen(low), widen(high)
         u = u * (high - low) + low
-    from nagraph.ops.elementwise import where
-
     x, last = cast(u, made), _last_below(low, high, made)
     return where(x <= last, x, last)
 
 
 def _last_below(low: Any, high: Any, dtype: DType) -> Any:
     """The largest number of a dtype below `high`; where low >= high there is none, and it is `low`, or what lies beyond."""
-    from nagraph.ops.comparison import greater_equal, less
-    from nagraph.ops.elementwise import maximum, where
-    from nagraph.ops.region import stop_gradient
-    from nagraph.ops.rounding import nextafter
-
     if not isinstance(low, Value) and not isinstance(high, Value):
         low, high = np.asarray(low, F64), np.asarray(high, F64)
     near = cast(high, dtype)
@@ -298,8 +299,6 @@ def _last_below(low: Any, high: Any, dtype: DType) -> Any:
 
 def normal(key: Operand, shape: int | Sequence[int] = (), dtype: Any = F32) -> Any:
     """Standard normal by Box and Muller: sqrt(-2 log u) cos(2 pi v), one counter for both u and v (two for f64)."""
-    from nagraph.ops.special import cos, log, sqrt
-
     made = _float("normal", dtype)
     if made == F64:
         pair = bits(key, (2, *_shape(shape)), 64)
@@ -316,23 +315,17 @@ def bernoulli(key: Operand, p: Operand = 0.5, shape: int | Sequence[int] | None 
     """True with probability p, bool; `shape` is that of p where None."""
     p = p if isinstance(p, Value) else np.asarray(p, np.float32 if np.ndim(p) == 0 else None)
     made = tuple(p.shape) if shape is None else _shape(shape)
-    from nagraph.ops.comparison import less
-
     return less(uniform(key, made, F64 if p.dtype == F64 else F32), p)
 
 
 def exponential(key: Operand, shape: int | Sequence[int] = (), dtype: Any = F32) -> Any:
     """Exponential of rate 1: -log(1 - u), u in float32 at least, so that none is infinite."""
-    from nagraph.ops.special import log
-
     made = _float("exponential", dtype)
     return cast(-log(1 - uniform(key, shape, F64 if made == F64 else F32)), made)
 
 
 def gumbel(key: Operand, shape: int | Sequence[int] = (), dtype: Any = F32) -> Any:
     """Standard Gumbel: -log(-log u), u in the middle of one of 2^23 (2^52) parts of (0, 1)."""
-    from nagraph.ops.special import log
-
     made = _float("gumbel", dtype)
     wide = made == F64
     word = bits(key, shape, 64 if wide else 32)
@@ -346,8 +339,6 @@ def categorical(key: Operand, logits: Operand, axis: int = -1, shape: int | Sequ
 
     `shape` (that of logits without `axis` where None) may have further axes in front.
     """
-    from nagraph.ops.arg_extremum import argmax
-
     logits = logits if isinstance(logits, Value) else as_array(logits)
     rank = len(logits.shape)
     if not -rank <= axis < rank:
@@ -382,9 +373,6 @@ def permutation(key: Operand, x: int | Operand, axis: int = 0) -> Any:
 
     The order is that which sorts 64 random bits for each place.
     """
-    from nagraph.ops.indexing import take
-    from nagraph.ops.sorting import argsort
-
     if is_integer(x) and not isinstance(x, Value):
         return argsort(bits(key, (integer("permutation: n", x),), 64))
     x = x if isinstance(x, Value) else as_array(x)

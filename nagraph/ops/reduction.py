@@ -12,9 +12,17 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.conversion import number
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Box, Cost, Op, op, shared
+from nagraph.ir.operators import functions
 from nagraph.ir.types import BOOL, DTYPES, INTEGERS, SIGNED, DType, TensorType, as_dtype, is_float
-from nagraph.ops.base import F32, NARROW_FLOATS, Maybe, as_array, cast, is_axis_of_scalar, normalize_axes, shape_of
+from nagraph.ops.base import F32, NARROW_FLOATS, as_array, cast, is_axis_of_scalar, normalize_axes, shape_of
+from nagraph.ops.comparison import equal, not_equal
 from nagraph.ops.folding import Folding
+from nagraph.ops.identities import stop_gradient
+from nagraph.ops.joining import concatenate
+from nagraph.ops.movement import broadcast_to, flip, reshape, transpose
+from nagraph.ops.rules import Maybe
+from nagraph.ops.slicing import slice_axis
+from nagraph.ops.special import root
 
 Axes = tuple[int, ...]
 I64, U64, F64 = DTYPES["i64"], DTYPES["u64"], DTYPES["f64"]
@@ -60,8 +68,6 @@ class Reduction(Folding):
 
     def spread(self, y: Value, x: Value) -> Value:
         """A result broadcast back to the shape of the operand."""
-        from nagraph.ops.movement import broadcast_to, reshape
-
         kept = tuple(1 if i in self.axes else s for i, s in enumerate(x.shape))
         result: Value = broadcast_to(reshape(y, kept), x.shape)
         return result
@@ -144,10 +150,6 @@ class Prod(Reduction):
 
     def _others(self, x: Value) -> Value:
         """For each element, the product of the others along the reduced axes: exclusive products from both sides."""
-        from nagraph.ops.cumulative import cumprod
-        from nagraph.ops.joining import concatenate
-        from nagraph.ops.movement import flip, reshape, slice_axis, transpose
-
         rest = tuple(i for i in range(x.ndim) if i not in self.axes)
         order = (*rest, *self.axes)
         moved = transpose(x, order)
@@ -158,7 +160,7 @@ class Prod(Reduction):
         ones = np.ones((*lead, 1), x.dtype)
 
         def exclusive(v: Any) -> Any:
-            return concatenate([ones, slice_axis(cumprod(v, axis=axis), axis, 0, n - 1)], axis=axis)
+            return concatenate([ones, slice_axis(functions.cumprod(v, axis=axis), axis, 0, n - 1)], axis=axis)
 
         others = exclusive(flat) * flip(exclusive(flip(flat, axis)), axis) if n else flat
         back = tuple(int(i) for i in np.argsort(order))
@@ -180,8 +182,6 @@ class Extremum(Reduction):
     needs_elements = True
 
     def _share(self, y: Value, x: Value) -> Value:
-        from nagraph.ops.comparison import equal
-
         hit = cast(equal(x, self.spread(y, x)), x.dtype)
         result: Value = hit / self.spread(sum(hit, axis=self.axes), x)
         return result
@@ -283,8 +283,6 @@ def _reduce(kind: type[Reduction], x: Any, axis: Axis, keepdims: bool) -> Any:
     y = shared(kind, axes)(x)  # type: ignore[arg-type]
     if not keepdims:
         return y
-    from nagraph.ops.movement import reshape
-
     return reshape(y, [1 if i in axes else s for i, s in enumerate(shape)])
 
 
@@ -320,8 +318,6 @@ amax, amin = max, min
 
 
 def _truth(x: Any) -> Any:
-    from nagraph.ops.comparison import not_equal
-
     x = _operand(x)
     return x if x.dtype == BOOL else not_equal(x, np.zeros((), x.dtype))
 
@@ -368,9 +364,6 @@ def shifted(x: Any, axis: Axis = None) -> tuple[Any, Any]:
     Sums of such differences are rounded in proportion to the deviations of x, wherever it lies; those of x itself in
     proportion to its size, and they may overflow.
     """
-    from nagraph.ops.movement import slice_axis
-    from nagraph.ops.region import stop_gradient
-
     if not _count(x.shape, axis):
         return x, np.zeros((), x.dtype)
     first = x
@@ -394,7 +387,8 @@ def _mean_square(x: Any, axis: Axis, ddof: float, keepdims: bool) -> Any:
 
 def std(x: Any, axis: Axis = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
     """Standard deviation over axes, computed in float64, in whose range the squares lie. Its derivative where all are equal is 0."""
-    from nagraph.ops.special import root
-
     wide, target = _widths(x, dtype)
     return cast(root(_mean_square(centred(cast(wide, F64), axis), axis, ddof, keepdims)), target)
+
+
+functions.register(sum=sum)

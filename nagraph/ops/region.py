@@ -10,11 +10,11 @@ import numpy as np
 
 from nagraph.errors import NagraphError, TypeRuleError
 from nagraph.ir.builder import current, located
-from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Value, kept
-from nagraph.ir.op import Array, Box, Cost, Op, op
+from nagraph.ir.op import Array, Cost, Op, op
 from nagraph.ir.types import TensorType, is_float
-from nagraph.ops.base import Linear, Maybe, Primitive, zeros_like
+from nagraph.ops.base import Primitive
+from nagraph.ops.rules import Maybe, zeros_of
 
 
 def interpret(graph: Graph, arrays: Sequence[Array]) -> tuple[Array, ...]:
@@ -196,80 +196,3 @@ class Call(Region):
 
     def samples(self, rng: np.random.Generator) -> Any:
         return iter(())
-
-
-def zeros_of(type: TensorType) -> Value:
-    """Zeros of a type in the active builder."""
-    from nagraph.ops.base import full
-
-    return full(type, 0)
-
-
-@op
-class StopGradient(Primitive):
-    """The identity whose derivative is zero: y = x, dy/dx = 0."""
-
-    view = True
-
-    def infer(self, x: TensorType) -> TensorType:
-        return x
-
-    def reference(self, x: Array) -> Array:
-        return x
-
-    def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
-        return int(k.element(operands[0], index))
-
-    def scalar(self, s: Any, x: Any) -> Any:
-        return x
-
-    def narrow(self, box: Box, x: TensorType) -> tuple[Op, Sequence[Box]]:
-        return self, [box]
-
-    def vjp(self, cotangents: Any, results: Any, operands: Any) -> tuple[None]:
-        return (None,)
-
-    def jvp(self, tangents: Any, results: Any, operands: Any) -> tuple[None]:
-        return (None,)
-
-    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
-        return (self(*operands),)
-
-    def cost(self, x: TensorType) -> Cost:
-        return Cost()
-
-    def samples(self, rng: np.random.Generator) -> Any:
-        yield (rng.normal(size=(3,)),)
-
-
-@op
-class DebugPrint(Linear):
-    """Prints its operand when it runs, in program order, and passes it on: y = x. The one op with an effect."""
-
-    effect = True
-    text: str
-
-    def infer(self, x: TensorType) -> TensorType:
-        return x
-
-    def reference(self, x: Array) -> Array:
-        print(self.text.replace("{}", str(x)))
-        return x
-
-    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
-        return (ct,)
-
-    def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
-        return (tangents[0],)
-
-    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
-        return (self(*operands),)
-
-    def samples(self, rng: np.random.Generator) -> Any:
-        return iter(())
-
-
-stop_gradient = StopGradient()
-
-__all__ = ["Call", "Constant", "DebugPrint", "Region", "ResidualForm", "interpret", "region_cost", "stop_gradient",
-           "zeros_like", "zeros_of"]

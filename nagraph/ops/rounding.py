@@ -10,8 +10,10 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer
 from nagraph.ir.op import op
+from nagraph.ir.operators import functions
 from nagraph.ir.types import DTYPES, FLOATS, INTEGERS, is_float
 from nagraph.ops.base import ANY, F32, F64, NARROW_FLOATS, NUMERIC, Elementwise, as_array, cast
+from nagraph.ops.elementwise import where
 
 if TYPE_CHECKING:
     from nagraph.ir.scalar import Scalar, ScalarBuilder
@@ -125,8 +127,6 @@ class CopySign(Elementwise):
     reference = staticmethod(np.copysign)
 
     def partials(self, z: Value, x: Value, y: Value) -> tuple[Value, None]:
-        from nagraph.ops.elementwise import where
-
         one = np.ones((), z.dtype)
         same = self(one, x) * self(one, y)
         return where(same > 0, one, -one), None
@@ -158,3 +158,6 @@ def round(x: Any, decimals: int = 0) -> Any:  # noqa: A001 - NumPy's name
         return rint(x)
     factor = np.asarray(10.0**abs(digits)).astype(x.dtype)
     return rint(x * factor) / factor if digits > 0 else rint(x / factor) * factor
+
+
+functions.register(trunc=trunc, sign=sign)

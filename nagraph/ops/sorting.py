@@ -11,7 +11,13 @@ from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import DTYPES, TensorType, is_float
-from nagraph.ops.base import Maybe, Primitive, as_array, is_axis_of_scalar, normalize_axis, shape_of
+from nagraph.ops.base import Primitive, as_array, is_axis_of_scalar, normalize_axis, shape_of
+from nagraph.ops.comparison import isnan
+from nagraph.ops.elementwise import where
+from nagraph.ops.indexing import take_along_axis
+from nagraph.ops.movement import reshape
+from nagraph.ops.rules import Maybe
+from nagraph.ops.slicing import slice_axis
 
 I64 = DTYPES["i64"]
 
@@ -56,8 +62,6 @@ class Sort(Primitive):
         return np.sort(x, axis=self.axis, kind="stable")
 
     def vjp(self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
-        from nagraph.ops.indexing import take_along_axis
-
         (ct,) = cotangents
         if ct is None:
             return (None,)
@@ -65,8 +69,6 @@ class Sort(Primitive):
         return (take_along_axis(ct, argsort(order, self.axis), self.axis),)
 
     def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
-        from nagraph.ops.indexing import take_along_axis
-
         (t,) = tangents
         return (None if t is None else take_along_axis(t, argsort(operands[0], self.axis), self.axis),)
 
@@ -81,8 +83,6 @@ class Sort(Primitive):
 
 
 def _axis(name: str, x: Any, axis: int | None) -> tuple[Any, int]:
-    from nagraph.ops.movement import reshape
-
     x = x if isinstance(x, Value) else as_array(x)
     if axis is None:
         return reshape(x, -1), 0
@@ -103,11 +103,6 @@ def argsort(x: Any, axis: int | None = -1) -> Any:
 
 def top_k(x: Any, k: int) -> tuple[Any, Any]:
     """The k largest elements on the last axis, largest first, and their indices; ties by lowest index, nan smallest."""
-    from nagraph.ops.comparison import isnan
-    from nagraph.ops.elementwise import where
-    from nagraph.ops.indexing import take_along_axis
-    from nagraph.ops.movement import slice_axis
-
     x, last = _axis("top_k", x, -1)
     k = integer("top_k: k", k)
     n = shape_of(x)[last]

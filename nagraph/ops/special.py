@@ -11,9 +11,14 @@ import numpy as np
 
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, op
+from nagraph.ir.operators import functions
 from nagraph.ir.types import FLOATS, TensorType
 from nagraph.ops.base import NARROW_FLOATS, Elementwise
-from nagraph.ops.elementwise import square
+from nagraph.ops.comparison import equal
+from nagraph.ops.elementwise import abs as abs_of
+from nagraph.ops.elementwise import maximum, square, where
+from nagraph.ops.identities import stop_gradient
+from nagraph.ops.numerics import erf as numerics
 
 if TYPE_CHECKING:
     from nagraph.ir.scalar import Scalar, ScalarBuilder
@@ -33,9 +38,9 @@ class Transcendental(Elementwise):
 
     def scalar(self, s: ScalarBuilder, *operands: Scalar) -> Scalar:
         """The elementary function of the op's name; operands are float32 or float64."""
-        from nagraph.kernel import functions
+        from nagraph.kernel import functions as elementary
 
-        rule: Callable[..., Scalar] = getattr(functions, self.name)
+        rule: Callable[..., Scalar] = getattr(elementary, self.name)
         return rule(s, *operands)
 
     def samples(self, rng: np.random.Generator) -> Any:
@@ -225,11 +230,6 @@ class Arctan2(Transcendental):
 
     def partials(self, z: Value, y: Value, x: Value) -> tuple[Any, Any]:
         """x / (x² + y²) and -y / (x² + y²), with both divided by the larger first: the squares neither overflow nor vanish."""
-        from nagraph.ops.comparison import equal
-        from nagraph.ops.elementwise import abs as abs_of
-        from nagraph.ops.elementwise import maximum, where
-        from nagraph.ops.region import stop_gradient
-
         larger = stop_gradient(maximum(abs_of(x), abs_of(y)))  # cancels, and so does its derivative
         origin, one = equal(larger, np.zeros((), x.dtype)), np.ones((), x.dtype)
         size = where(origin, one, larger)
@@ -322,9 +322,7 @@ class Erf(_InBlocks):
     """y = 2/√π ∫₀ˣ exp(-t²) dt. Source of the approximation: Cody 1969."""
 
     def reference(self, x: Array) -> Array:
-        from nagraph.ops.numerics.erf import erf
-
-        return erf(x)
+        return numerics.erf(x)
 
     def partials(self, y: Value, x: Value) -> tuple[Any]:
         return (exp(-square(x)) * (2 / math.sqrt(math.pi)),)
@@ -335,9 +333,7 @@ class Erfc(_InBlocks):
     """y = 1 - erf x, exact in the tail. Source of the approximation: Cody 1969."""
 
     def reference(self, x: Array) -> Array:
-        from nagraph.ops.numerics.erf import erfc
-
-        return erfc(x)
+        return numerics.erfc(x)
 
     def partials(self, y: Value, x: Value) -> tuple[Any]:
         return (exp(-square(x)) * (-2 / math.sqrt(math.pi)),)
@@ -413,8 +409,8 @@ erf, erfc, sigmoid, softplus = Erf(), Erfc(), Sigmoid(), Softplus()
 
 def root(x: Any) -> Any:
     """√x with derivatives of 0 at 0: for norms and deviations, whose slope at their kink is then 0 and not ∞ · 0 = nan."""
-    from nagraph.ops.comparison import equal
-    from nagraph.ops.elementwise import where
-
     none = equal(x, np.zeros((), x.dtype))
     return where(none, np.zeros((), x.dtype), sqrt(where(none, np.ones((), x.dtype), x)))
+
+
+functions.register(log=log, sqrt=sqrt)

@@ -15,11 +15,14 @@ import numpy as np
 from nagraph.errors import TypeRuleError
 from nagraph.ir.builder import current
 from nagraph.ir.graph import Value
-from nagraph.ir.operators import FUNCTIONS
+from nagraph.ir.operators import functions
 from nagraph.ir.types import BOOL, INTEGERS
 from nagraph.ops.base import Operand, as_array, convert
 from nagraph.ops.dynamic_slice import DynamicUpdateSlice
+from nagraph.ops.elementwise import add, maximum, minimum
 from nagraph.ops.indexing import Gather, Scatter
+from nagraph.ops.movement import broadcast_to, flip, reshape, transpose
+from nagraph.ops.slicing import Slice
 
 Axes = tuple[int, ...]
 
@@ -63,20 +66,16 @@ def set_at(x: Operand, expression: Any, value: Operand) -> Any:
 
 def add_at(x: Operand, expression: Any, value: Operand) -> Any:
     """x with value added at x[expression], once for every time a position comes."""
-    return _update(x, expression, value, "add", FUNCTIONS["add"])
+    return _update(x, expression, value, "add", add)
 
 
 def max_at(x: Operand, expression: Any, value: Operand) -> Any:
     """x with the larger of itself and value at x[expression]."""
-    from nagraph.ops.elementwise import maximum
-
     return _update(x, expression, value, "max", maximum)
 
 
 def min_at(x: Operand, expression: Any, value: Operand) -> Any:
     """x with the smaller of itself and value at x[expression]."""
-    from nagraph.ops.elementwise import minimum
-
     return _update(x, expression, value, "min", minimum)
 
 
@@ -221,8 +220,6 @@ def _common_shape(arrays: list[Any]) -> Axes:
 
 
 def _broadcast(x: Any, shape: Axes) -> Any:
-    from nagraph.ops.movement import broadcast_to
-
     return x if x.shape == shape else broadcast_to(x, shape)
 
 
@@ -230,16 +227,12 @@ def _broadcast(x: Any, shape: Axes) -> Any:
 
 
 def _read(x: Any, found: Subscript) -> Any:
-    from nagraph.ops.movement import reshape
-
     y = _gather(_sliced(x, found.parts), found)
     return y if y.shape == found.shape else reshape(y, found.shape)
 
 
 def _gather(x: Any, found: Subscript) -> Any:
     """The elements that the arrays name, their axes in front where NumPy puts them there."""
-    from nagraph.ops.movement import transpose
-
     if not found.axes:
         return x
     y = Gather(found.axes)(x, *found.arrays)
@@ -254,8 +247,6 @@ def _front(found: Subscript, rank: int) -> Axes:
 
 def _sliced(x: Any, parts: tuple[tuple[int, int, int], ...]) -> Any:
     """The slices, each a slice with a positive step and a flip where its step is negative."""
-    from nagraph.ops.movement import Slice, flip
-
     starts, stops, steps, flipped = [], [], [], []
     for axis, (start, count, step) in enumerate(parts):
         last = start + (count - 1) * step
@@ -272,8 +263,6 @@ def _sliced(x: Any, parts: tuple[tuple[int, int, int], ...]) -> Any:
 
 def _update(x: Operand, expression: Any, value: Operand, mode: str, combine: Callable[[Any, Any], Any]) -> Any:
     """Read the slices, change them, and write them back."""
-    from nagraph.ops.movement import reshape, transpose
-
     x = x if isinstance(x, Value) else as_array(x)
     value = convert(value, x.dtype)
     found = resolve(x.shape, expression)
@@ -313,4 +302,4 @@ def _write(x: Any, piece: Any, parts: tuple[tuple[int, int, int], ...]) -> Any:
     return DynamicUpdateSlice()(x, piece, *(np.int64(start) for start, _, _ in parts))
 
 
-FUNCTIONS.update(index=index)
+functions.register(index=index)

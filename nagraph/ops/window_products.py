@@ -7,12 +7,12 @@ import math
 
 from nagraph.ir.graph import Value
 from nagraph.ir.types import TensorType
-from nagraph.ops.base import zeros_like
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.convolution import Axes, ConvGeneral, Pairs, spread, window_count
 from nagraph.ops.joining import concatenate
-from nagraph.ops.movement import Slice, broadcast_to, reshape, transpose
-from nagraph.ops.padding import Pad
+from nagraph.ops.movement import broadcast_to, reshape, transpose
+from nagraph.ops.rules import zeros_like
+from nagraph.ops.slicing import Pad, Slice
 from nagraph.ops.windows import Windows
 
 #: Channels of a group from which its convolution is a matrix product that is worth the name.

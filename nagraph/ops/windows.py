@@ -12,10 +12,12 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, op
 from nagraph.ir.types import TensorType
-from nagraph.ops.base import Linear, Maybe, add
+from nagraph.ops.base import Linear
 from nagraph.ops.convolution import Axes, spread, window_count
-from nagraph.ops.movement import Slice, reshape
-from nagraph.ops.padding import Pad
+from nagraph.ops.elementwise import add
+from nagraph.ops.movement import reshape
+from nagraph.ops.rules import Maybe
+from nagraph.ops.slicing import Pad, Slice
 
 
 @op

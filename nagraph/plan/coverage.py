@@ -9,7 +9,7 @@ from nagraph.ir.graph import Value
 from nagraph.kernel.coverage import Footprint
 from nagraph.kernel.index_sets import IndexSet, index_set
 from nagraph.kernel.layout import StridedLayout, row_major
-from nagraph.ops.padding import Pad
+from nagraph.ops.slicing import Pad
 from nagraph.plan.kernel_planner import KernelPlanner
 from nagraph.plan.placement import border
 

@@ -27,11 +27,11 @@ from nagraph.kernel.update import lower_update
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.control import Scan, WhileLoop
 from nagraph.ops.dynamic_slice import DynamicUpdateSlice
+from nagraph.ops.identities import Recompute, StopGradient
 from nagraph.ops.indexing import Scatter
-from nagraph.ops.materialize import Recompute
 from nagraph.ops.movement import Broadcast, Transpose
-from nagraph.ops.padding import Pad
-from nagraph.ops.region import Call, StopGradient
+from nagraph.ops.region import Call
+from nagraph.ops.slicing import Pad
 from nagraph.ops.sorting import Argsort, Sort
 from nagraph.plan.decision import Decision, Why
 from nagraph.plan.live_ranges import views

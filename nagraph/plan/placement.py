@@ -18,12 +18,12 @@ from nagraph.ir.graph import Graph, Node, Value
 from nagraph.kernel.affine import Affine
 from nagraph.kernel.form import Kernel, Number, Stage, Store
 from nagraph.kernel.layout import StridedLayout
+from nagraph.ops.identities import Recompute, StopGradient
 from nagraph.ops.indexing import Scatter
 from nagraph.ops.joining import Concatenate
-from nagraph.ops.materialize import Recompute
 from nagraph.ops.movement import Reshape, Transpose
-from nagraph.ops.padding import Pad
-from nagraph.ops.region import Call, StopGradient
+from nagraph.ops.region import Call
+from nagraph.ops.slicing import Pad
 from nagraph.ops.sorting import Argsort, Sort
 from nagraph.plan.live_ranges import strided
 

@@ -17,14 +17,13 @@ from nagraph.kernel.row_sums import summed_rows
 from nagraph.ops.arg_extremum import ArgExtremum
 from nagraph.ops.base import Cast, Elementwise
 from nagraph.ops.contraction import DotGeneral
+from nagraph.ops.identities import Materialize, Recompute, StopGradient
 from nagraph.ops.indexing import Gather
 from nagraph.ops.joining import Concatenate
-from nagraph.ops.materialize import Materialize, Recompute
-from nagraph.ops.movement import Broadcast, Flip, Iota, Reshape, Slice, Transpose
-from nagraph.ops.padding import Pad
+from nagraph.ops.movement import Broadcast, Flip, Iota, Reshape, Transpose
 from nagraph.ops.random import FoldIn, RandomBits
 from nagraph.ops.reduction import Reduction
-from nagraph.ops.region import StopGradient
+from nagraph.ops.slicing import Pad, Slice
 from nagraph.plan.rows import operand_forms, prefix, row_counts
 
 #: Bytes of a row of a matrix product that is not stored at once: with longer rows a block has too few of them.

@@ -16,9 +16,10 @@ from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.op import Op
 from nagraph.ir.types import TensorType
 from nagraph.ops.base import Cast, Elementwise
-from nagraph.ops.movement import Broadcast, Reshape, Slice, Transpose
+from nagraph.ops.identities import StopGradient
+from nagraph.ops.movement import Broadcast, Reshape, Transpose
 from nagraph.ops.reduction import Reduction
-from nagraph.ops.region import StopGradient
+from nagraph.ops.slicing import Slice
 
 Shape = tuple[int, ...]
 

@@ -13,7 +13,8 @@ from nagraph.errors import PassError
 from nagraph.ir.graph import Node, Value
 from nagraph.ir.op import REGISTRY
 from nagraph.ir.types import BOOL, FLOATS, INTEGERS, DType
-from nagraph.ops.base import broadcast_to, full
+from nagraph.ops.movement import broadcast_to
+from nagraph.ops.rules import full
 from nagraph.rewrite.pattern import Apply, Bindings, Hole, Number, Numeral, Pattern, Producers, as_pattern
 
 

@@ -17,12 +17,13 @@ from nagraph.ir.builder import active, current
 from nagraph.ir.graph import Graph, Value
 from nagraph.ir.integers import integer, integer_or_integers, is_integer
 from nagraph.ir.types import TensorType, is_float
-from nagraph.ops.region import Call, zeros_of
-from nagraph.ops.region import stop_gradient as _stop
+from nagraph.ops.identities import stop_gradient as _stop
+from nagraph.ops.region import Call
+from nagraph.ops.rules import ones_of, with_batch_axis, zeros_of
 from nagraph.tracing.tracer import argument_names, as_value, function_name, leaf_type, trace_leaves
-from nagraph.transforms.batching import batched_call, with_batch_axis
+from nagraph.transforms.batching import batched_call
 from nagraph.transforms.eager import Eager, Inner, frozen
-from nagraph.transforms.reverse import grad_graph, one_of, pullback, pushforward
+from nagraph.transforms.reverse import grad_graph, pullback, pushforward
 
 Fn = Callable[..., Any]
 
@@ -100,7 +101,7 @@ def value_and_grad(fn: Fn, argnums: int | Sequence[int] = 0, has_aux: bool = Fal
         if not wrt:
             raise SignatureError(f"grad: argument {argnums} has no floating leaf to differentiate by")
         outputs, pull = pullback(traced.graph, traced.operands, wrt)
-        found = pull([one_of(loss_type), *(None for _ in outputs[1:])])
+        found = pull([ones_of(loss_type), *(None for _ in outputs[1:])])
         by_leaf: dict[int, Value] = {}
         for k, c in zip(wrt, found, strict=True):
             by_leaf[traced.leaf_of[k]] = zeros_of(traced.graph.inputs[k].type) if c is None else c

@@ -8,6 +8,13 @@ from nagraph.errors import MissingRuleError
 from nagraph.ir.builder import Builder, current, located
 from nagraph.ir.graph import Graph, Value, kept
 from nagraph.ir.types import BOOL, TensorType, is_float
+from nagraph.ops.arg_extremum import argmax
+from nagraph.ops.elementwise import where
+from nagraph.ops.identities import stop_gradient
+from nagraph.ops.indexing import take
+from nagraph.ops.reduction import any as any_of
+from nagraph.ops.reduction import sum as sum_of
+from nagraph.ops.rules import align_batched, with_batch_axis
 
 
 def batched_call(graph: Graph, size: int, operands: Sequence[Value], batched: Sequence[bool]) -> list[tuple[Value, bool]]:
@@ -50,8 +57,6 @@ def batch_derivative(fwd: Graph, bwd: Graph, count: int, size: int, batched: Seq
 
     Residuals that no example has of its own are kept once; cotangents of operands that all examples share are summed over them.
     """
-    from nagraph.ops.reduction import sum as sum_of
-
     types = [TensorType(t.dtype, (size, *t.shape)) if b else t for t, b in zip(fwd.input_types, batched, strict=True)]
     with Builder() as builder:
         found = batched_call(fwd, size, [builder.input(t) for t in types], batched)
@@ -73,13 +78,6 @@ def batched_call_where(taken: Value, graph: Graph, size: int, operands: Sequence
     them cotangents of zero, and these meet slopes that are as finite as those of an example that counts. Where none is
     taken, the slopes may be nan: what comes back for their own operands is dropped by the selections below.
     """
-    from nagraph.ops.arg_extremum import argmax
-    from nagraph.ops.base import align_batched
-    from nagraph.ops.elementwise import where
-    from nagraph.ops.indexing import take
-    from nagraph.ops.reduction import any as any_of
-    from nagraph.ops.region import stop_gradient
-
     if graph.nodes and size:
         first, some = argmax(taken), any_of(taken)
         operands = [
@@ -108,10 +106,3 @@ def harmless(graph: Graph) -> Graph:
                     op, operands = op.harmless(condition, operands)
                 env.update(zip(node.results, builder.emit(op, operands)))
         return builder.graph(graph.name, [env[v] for v in graph.outputs])
-
-
-def with_batch_axis(x: Value, batched: bool, size: int) -> Value:
-    """x with the batch axis in front: repeated for every example if it had none."""
-    from nagraph.ops.base import broadcast_to
-
-    return x if batched else broadcast_to(x, (size, *x.shape))

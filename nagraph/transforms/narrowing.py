@@ -15,8 +15,8 @@ from nagraph.ir.builder import Builder
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value, kept
 from nagraph.ir.op import Box, Op, whole
-from nagraph.ops.movement import Slice
 from nagraph.ops.region import Call
+from nagraph.ops.slicing import Slice
 
 #: What is emitted for a node: an op, the boxes of its operands, and the boxes that its results are then.
 Plan = tuple[Op, Sequence[Box], Sequence[Box]]

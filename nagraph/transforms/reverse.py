@@ -12,9 +12,9 @@ from typing import TypeAlias
 from nagraph.errors import MissingRuleError
 from nagraph.ir.builder import Builder, current, located
 from nagraph.ir.graph import Graph, Node, Value, kept
-from nagraph.ir.types import TensorType, is_float
-from nagraph.ops.base import add_tangents
-from nagraph.ops.region import Region, zeros_of
+from nagraph.ir.types import is_float
+from nagraph.ops.region import Region
+from nagraph.ops.rules import add_tangents, ones_of, zeros_of
 from nagraph.ops.width import derivative
 from nagraph.transforms.narrowing import narrowed
 
@@ -157,13 +157,6 @@ def grad_graph(graph: Graph, argnums: int | Sequence[int] = 0) -> Graph:
     with Builder() as builder:
         inputs = [builder.input(v.type, v.name) for v in graph.inputs]
         outputs, pull = pullback(graph, inputs, which)
-        found = pull([one_of(outputs[0].type)])
+        found = pull([ones_of(outputs[0].type)])
         grads = [zeros_of(graph.input_types[i]) if c is None else c for i, c in zip(which, found, strict=True)]
         return builder.graph(f"{graph.name}.grad", grads)
-
-
-def one_of(type: TensorType) -> Value:
-    """Ones of a type in the active builder."""
-    from nagraph.ops.base import full
-
-    return full(type, 1)

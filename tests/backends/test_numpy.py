@@ -24,10 +24,10 @@ from nagraph.ops.dynamic_slice import DynamicSlice, DynamicUpdateSlice
 from nagraph.ops.elementwise import Add, Multiply
 from nagraph.ops.indexing import Gather, Scatter
 from nagraph.ops.joining import Concatenate
-from nagraph.ops.movement import Reshape, Slice, Transpose
-from nagraph.ops.padding import Pad
+from nagraph.ops.movement import Reshape, Transpose
 from nagraph.ops.reduction import Max, Sum
 from nagraph.ops.region import interpret
+from nagraph.ops.slicing import Pad, Slice
 from nagraph.ops.special import BLOCK, Erf, Exp, Tanh
 from nagraph.plan.plan import ALIGNMENT
 from nagraph.transforms.batching import batch_graph

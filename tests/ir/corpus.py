@@ -13,15 +13,16 @@ from nagraph.ops.control import Cond, Scan, WhileLoop
 from nagraph.ops.convolution import ConvGeneral
 from nagraph.ops.cumulative import Cummax, Cummin, Cumprod, Cumsum
 from nagraph.ops.dynamic_slice import DynamicSlice
+from nagraph.ops.identities import DebugPrint
 from nagraph.ops.indexing import Gather, Scatter
 from nagraph.ops.joining import Concatenate
 from nagraph.ops.labels import CheckLabels
-from nagraph.ops.movement import Broadcast, Flip, Iota, Reshape, Slice, Transpose
-from nagraph.ops.padding import Pad
+from nagraph.ops.movement import Broadcast, Flip, Iota, Reshape, Transpose
 from nagraph.ops.pooling import WindowArgmax, WindowMax, WindowPut, WindowSum
 from nagraph.ops.random import RandomBits
 from nagraph.ops.reduction import All, Any_, Max, Min, Prod, Sum
-from nagraph.ops.region import Call, DebugPrint
+from nagraph.ops.region import Call
+from nagraph.ops.slicing import Pad, Slice
 from nagraph.ops.sorting import Argsort, Sort
 from nagraph.ops.windows import Windows
 from tests.support import graph_of

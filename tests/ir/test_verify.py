@@ -12,9 +12,9 @@ from nagraph.errors import LabelError, NagraphError, VerifyError
 from nagraph.ir import Constant, Graph, Node, Value, build, spec
 from nagraph.ir.verify import MAX_NESTING
 from nagraph.ops.control import fresh
-from nagraph.ops.padding import Pad
 from nagraph.ops.reduction import Sum
 from nagraph.ops.region import Call, interpret
+from nagraph.ops.slicing import Pad
 from nagraph.ops.special import Tanh
 from tests.graphs import arrays_for, program
 from tests.ir.corpus import constant_graph, constants, one_node_graphs, region_graphs

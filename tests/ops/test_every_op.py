@@ -9,12 +9,12 @@ from nagraph.ir.types import DTYPES, bfloat16, is_float, type_of
 from nagraph.ops.arg_extremum import ArgMax, ArgMin
 from nagraph.ops.base import Cast, Elementwise, as_array
 from nagraph.ops.cumulative import Cummax, Cummin, Cumprod, Cumsum
+from nagraph.ops.identities import Materialize, Recompute
 from nagraph.ops.joining import Concatenate
 from nagraph.ops.labels import CheckLabels
-from nagraph.ops.materialize import Materialize, Recompute
-from nagraph.ops.movement import Broadcast, Flip, Reshape, Slice, Transpose
-from nagraph.ops.padding import Pad
+from nagraph.ops.movement import Broadcast, Flip, Reshape, Transpose
 from nagraph.ops.reduction import All, Any_, Max, Min, Prod, Sum
+from nagraph.ops.slicing import Pad, Slice
 from nagraph.ops.sorting import Argsort, Sort
 from nagraph.ops.windows import Windows
 from tests.support import check_batching, check_derivatives, evaluate, graph_of

@@ -6,8 +6,8 @@ import numpy as np
 
 from nagraph.ir.builder import Builder
 from nagraph.ir.types import DTYPES, TensorType
-from nagraph.ops.padding import Pad, side_by_side
 from nagraph.ops.region import interpret
+from nagraph.ops.slicing import Pad, side_by_side
 
 F64 = DTYPES["f64"]
 

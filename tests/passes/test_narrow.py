@@ -9,9 +9,10 @@ from nagraph.nn import functional as F
 from nagraph.ops.base import Cast, Elementwise, as_array
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.joining import Concatenate
-from nagraph.ops.movement import Broadcast, Reshape, Slice, Transpose
+from nagraph.ops.movement import Broadcast, Reshape, Transpose
 from nagraph.ops.reduction import Reduction
 from nagraph.ops.region import interpret, region_cost
+from nagraph.ops.slicing import Slice
 from nagraph.transforms.narrowing import narrowed
 from tests.ops.test_every_op import ALL, samples
 

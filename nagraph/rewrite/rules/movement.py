@@ -8,7 +8,8 @@ from nagraph.ir.graph import Value
 from nagraph.ir.operators import COMMUTATIVE
 from nagraph.ir.types import FLOATS, INTEGERS, DType
 from nagraph.ops.base import cast
-from nagraph.ops.movement import Flip, Slice, broadcast_to, reshape, transpose
+from nagraph.ops.movement import Flip, broadcast_to, reshape, transpose
+from nagraph.ops.slicing import Slice
 from nagraph.rewrite.pattern import attributes, holes, op
 from nagraph.rewrite.rule import floats, on, rules, where
 

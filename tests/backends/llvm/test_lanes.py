@@ -21,7 +21,7 @@ from nagraph.ir.op import Op
 from nagraph.ir.scalar import F32, F64, I64, U32, U64
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SHORT_NAMES, SIGNED
 from nagraph.ops.base import Cast, Elementwise
-from nagraph.ops.region import stop_gradient
+from nagraph.ops.identities import stop_gradient
 
 X86 = platform.machine() in ("x86_64", "AMD64")
 WIDTHS = (1, 4, 16)

@@ -1,4 +1,4 @@
-"""Identities that say how a value is to be had: in memory of its own, or computed anew."""
+"""Identities: ops whose result is their operand, which they say to store, to compute again, to hold constant, or to print."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Box, Op, op
 from nagraph.ir.types import TensorType
-from nagraph.ops.base import Linear, Maybe
+from nagraph.ops.base import Linear
+from nagraph.ops.rules import Maybe
 
 
 class Identity(Linear):
@@ -58,3 +59,49 @@ class Recompute(Identity):
     """
 
     view = True
+
+
+@op
+class StopGradient(Identity):
+    """The identity whose derivative is zero: y = x, dy/dx = 0."""
+
+    view = True
+
+    def scalar(self, s: Any, x: Any) -> Any:
+        return x
+
+    def vjp(self, cotangents: Any, results: Any, operands: Any) -> tuple[None]:
+        return (None,)
+
+    def jvp(self, tangents: Any, results: Any, operands: Any) -> tuple[None]:
+        return (None,)
+
+
+@op
+class DebugPrint(Linear):
+    """Prints its operand when it runs, in program order, and passes it on: y = x. The one op with an effect."""
+
+    effect = True
+    text: str
+
+    def infer(self, x: TensorType) -> TensorType:
+        return x
+
+    def reference(self, x: Array) -> Array:
+        print(self.text.replace("{}", str(x)))
+        return x
+
+    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        return (ct,)
+
+    def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+        return (tangents[0],)
+
+    def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
+        return (self(*operands),)
+
+    def samples(self, rng: np.random.Generator) -> Any:
+        return iter(())
+
+
+stop_gradient = StopGradient()

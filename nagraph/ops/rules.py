@@ -1,0 +1,82 @@
+"""What derivative and batching rules of ops are written with: tangents that may be zero, shapes, constants."""
+
+from __future__ import annotations
+
+from nagraph.ir.builder import current
+from nagraph.ir.graph import Value
+from nagraph.ir.operators import functions
+from nagraph.ir.types import TensorType
+
+#: A tangent or a cotangent; None is zero.
+Maybe = Value | None
+
+
+def scale(ct: Value, partial: Value | float) -> Value:
+    """ct * partial, without a node for a factor of 1."""
+    if isinstance(partial, Value) or partial not in (1, -1):
+        product: Value = ct * partial
+        return product
+    return ct if partial == 1 else functions.negative(ct)
+
+
+def pulled(ct: Value, partial: Value | float, type: TensorType) -> Value:
+    """ct * partial, summed to a type; -1 comes after the sum, where there are fewer numbers."""
+    if not isinstance(partial, Value) and partial == -1:
+        return scale(sum_to(ct, type), -1)
+    return sum_to(scale(ct, partial), type)
+
+
+def add_tangents(a: Maybe, b: Maybe) -> Maybe:
+    """a + b where None is zero."""
+    if a is None or b is None:
+        return b if a is None else a
+    result: Value = a + b
+    return result
+
+
+def sum_to(ct: Value, type: TensorType) -> Value:
+    """Sum over the axes along which `type` was broadcast to the shape of `ct`: the adjoint of broadcasting."""
+    if ct.shape == type.shape:
+        return ct
+    lead = ct.ndim - type.rank
+    axes = tuple(i for i in range(ct.ndim) if i < lead or (type.shape[i - lead] == 1 and ct.shape[i] != 1))
+    result: Value = functions.reshape(functions.sum(ct, axis=axes) if axes else ct, type.shape)
+    return result
+
+
+def align_batched(x: Value, rank: int) -> Value:
+    """A batched operand with axes of size 1 after its batch axis, so that its example has `rank` axes."""
+    missing = rank - (x.ndim - 1)
+    if not missing:
+        return x
+    result: Value = functions.reshape(x, (x.shape[0], *(1,) * missing, *x.shape[1:]))
+    return result
+
+
+def with_batch_axis(x: Value, batched: bool, size: int) -> Value:
+    """x with the batch axis in front: repeated for every example if it had none."""
+    if batched:
+        return x
+    result: Value = functions.broadcast_to(x, (size, *x.shape))
+    return result
+
+
+def full(type: TensorType, value: float) -> Value:
+    """A tensor filled with one number: a rank-0 constant, broadcast."""
+    result: Value = functions.broadcast_to(current().number(value, type.dtype), type.shape)
+    return result
+
+
+def zeros_of(type: TensorType) -> Value:
+    """Zeros of a type in the active builder."""
+    return full(type, 0)
+
+
+def ones_of(type: TensorType) -> Value:
+    """Ones of a type in the active builder."""
+    return full(type, 1)
+
+
+def zeros_like(x: Value) -> Value:
+    """Zeros of the type of `x`."""
+    return full(x.type, 0)
