@@ -14,7 +14,7 @@ from nagraph.ops.region import LARGE, Call, region_cost
 from nagraph.ops.slicing import Slice
 from nagraph.ops.special import tanh
 from nagraph.pipeline import DEFAULT, KERNELS, MODULES, WHOLE, Pipeline, apply
-from nagraph.plan import lower
+from nagraph.plan import make_plan
 from nagraph.plan.constants import MOST_NBYTES
 from nagraph.plan.kernel_planner import kernel_plan
 from nagraph.transforms.batching import batch_graph
@@ -111,7 +111,7 @@ def test_a_part_of_what_shared_regions_make():
 def test_pipelines_and_plans_stay_small(pipeline):
     graph = Pipeline.parse(pipeline)(nested(18, "composite"))
     assert nodes(graph) < 10 * LARGE
-    plan = kernel_plan(graph, {})[1] if "kernels=True" in pipeline else lower(graph, {})
+    plan = kernel_plan(graph, {})[1] if "kernels=True" in pipeline else make_plan(graph, {})
     assert plan.arena_bytes < 1 << 16
 
 
