@@ -90,18 +90,24 @@ class Sign(Step):
 
 @op
 class NextAfter(Elementwise):
-    """The next representable number after x in the direction of y, y itself if they are equal. No derivative."""
+    """The next representable number after x in the direction of y. Derivatives are those of x, which is one step away: 1 and 0.
+
+    Where x = y it is y, and x in f16, as in NumPy: of two zeros the sign tells which.
+    """
 
     name = "nextafter"
     dtypes = FLOATS
     promotes = "float"
     widens = False
-    differentiable = False
 
     reference = staticmethod(np.nextafter)
 
+    def partials(self, z: Value, x: Value, y: Value) -> tuple[float, None]:
+        return 1, None
+
     def samples(self, rng: np.random.Generator) -> Any:
         yield rng.normal(size=(3, 4)), np.array(np.inf)
+        yield rng.normal(size=(3, 4)), rng.normal(size=(4,))
 
     def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
         """By the bits, which 16-bit floats keep; they are compared in float32."""
@@ -113,7 +119,7 @@ class NextAfter(Elementwise):
         sign = 1 << 8 * x.dtype.itemsize - 1
         least = s.bitcast((s.bitcast(y, bits) & sign) | 1, x.dtype)
         moved = s.select(s.eq(wide[0], 0.0), least, moved)
-        moved = s.select(s.eq(*wide), y, moved)
+        moved = s.select(s.eq(*wide), x if x.dtype == DTYPES["f16"] else y, moved)
         return s.select(s.is_nan(wide[0]), x, s.select(s.is_nan(wide[1]), y, moved))
 
 

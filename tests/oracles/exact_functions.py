@@ -72,7 +72,7 @@ SEVERAL: dict[str, Callable[..., Real]] = {
     "divide": lambda x, y: x / y, "true_divide": lambda x, y: x / y, "multiply": lambda x, y: x * y, "maximum": max, "minimum": min,
     "power": power, "pow": power, "arctan2": mp.atan2, "fmod": lambda x, y: x - trunc(x / y) * y,
     "remainder": lambda x, y: x - mp.floor(x / y) * y, "mod": lambda x, y: x - mp.floor(x / y) * y,
-    "copysign": lambda x, y: abs(x) * (1 if y >= 0 else -1), "clip": clip,
+    "copysign": lambda x, y: abs(x) * (1 if y >= 0 else -1), "clip": clip, "nextafter": lambda x, y: x,
 }
 
 

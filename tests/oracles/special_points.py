@@ -74,7 +74,7 @@ GRIDS: dict[str, list[Point]] = {
     "arctan2": pairs((0.0, 1.0, -2.5, 1e-200, 1e200), (0.0, 1.0, -1.0))
     + [(1e-200, 1e-200), (1e200, -1e200), (1e200, 1e-200), (-3e-170, 1e-170)],
     **dict.fromkeys(("fmod", "remainder", "mod"), pairs((*FEW, 7.25, -1e3), (1.0, -1.0, 0.5, 2.0, -2.5))),
-    "copysign": pairs((*FEW, -0.0, 1e200), (1.0, -2.0)),
+    "copysign": pairs((*FEW, -0.0, 1e200), (1.0, -2.0)), "nextafter": pairs((*FEW, -0.0, 1e200, INF), (1.0, -2.0, INF)),
     "clip": [(x, low, high) for x in (0.0, 1.0, 2.0, INF, -INF) for low in (0.0, 1.0, 2.0) for high in (0.0, 1.0, 2.0)],
 }
 
@@ -212,7 +212,7 @@ STEPS: dict[str, Callable[[Any], Any]] = {
 #: No floating result, or none that depends on a floating operand.
 NONE = frozenset("""all any argmax argmin argsort arange bitwise_and bitwise_not bitwise_or bitwise_xor equal eye full_like greater
     greater_equal invert isfinite isinf isnan left_shift less less_equal linspace logical_and logical_not logical_or logical_xor ndim
-    nextafter not_equal one_hot ones ones_like right_shift shape size zeros zeros_like rope_tables""".split())
+    not_equal one_hot ones ones_like right_shift shape size zeros zeros_like rope_tables""".split())
 
 
 def public_names() -> Iterator[str]:

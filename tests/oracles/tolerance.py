@@ -23,12 +23,12 @@ def limits(dtype: np.dtype[Any]) -> tuple[float, float]:
 
 
 def difference(found: Any, wide: Any, own: Any = None, other: Any = None, elementwise: bool = False,
-               floor: float = 0, units: int = 8) -> str | None:
+               floor: float = 0, units: int = 8, signed: Any = True) -> str | None:
     """What is wrong with `found`, or None.
 
     wide: the result in float64 (or exact, for integers and bools). own: the other library's error, an array or None. other: its result in
     the dtype of `found`; where that or `wide` is not finite, either of the two will do. elementwise: the scale is each element's own,
-    and zeros have a sign; otherwise the scale is the largest element, or `floor`.
+    and zeros have a sign where `signed` holds; otherwise the scale is the largest element, or `floor`.
     """
     found, wide = np.asarray(found), np.asarray(wide)
     if found.shape != wide.shape:
@@ -54,7 +54,7 @@ def difference(found: Any, wide: Any, own: Any = None, other: Any = None, elemen
         wrong = np.where(special, ~alike, ~(np.abs(values - wide) <= allowed))
         if elementwise and other is not None and found.dtype.kind == "f":
             zero = (values == 0) & (rounded == 0) & (np.signbit(np.asarray(other, np.float64)) == np.signbit(rounded))
-            wrong |= zero & (np.signbit(values) != np.signbit(rounded))
+            wrong |= zero & signed & (np.signbit(values) != np.signbit(rounded))
     return _first(found, wide, wrong, allowed) if wrong.any() else None
 
 

@@ -92,12 +92,13 @@ def values(sample: Sample, counterpart: Callable[..., Any], elementwise: bool, b
     for way, ours in found:
         if len(ours) != len(theirs):
             return f"{way}: {len(ours)} results, not {len(theirs)}"
-        problems = [_value(y, array(t), w, elementwise, single and t.dtype in floats) for y, t, w in zip(ours, theirs, wide)]
+        problems = [_value(y, array(t), w, elementwise, single and t.dtype in floats, sample.signed())
+                    for y, t, w in zip(ours, theirs, wide)]
         told += [f"{way}, result {k}: {problem}" for k, problem in enumerate(problems) if problem is not None]
     return "; ".join(told) or None
 
 
-def _value(y: np.ndarray, t: np.ndarray, wide: Any, elementwise: bool, same_dtype: bool) -> str | None:
+def _value(y: np.ndarray, t: np.ndarray, wide: Any, elementwise: bool, same_dtype: bool, signed: Any) -> str | None:
     """What is wrong with y, where PyTorch has t, and `wide` in float64 (in float32, if t is float64)."""
     if not is_float(t.dtype) and not is_float(y.dtype) and (t.dtype == bool) != (y.dtype == bool):
         return f"dtype {y.dtype}, not {t.dtype}"
@@ -109,12 +110,12 @@ def _value(y: np.ndarray, t: np.ndarray, wide: Any, elementwise: bool, same_dtyp
     if y.dtype == np.float64 and alike:
         with np.errstate(all="ignore"):
             own = None if wide is None else FINER * np.abs(wide.astype(np.float64) - t)
-        return difference(y, t, own, t, elementwise)
+        return difference(y, t, own, t, elementwise, signed=signed)
     if not is_float(t.dtype):
         return difference(y, t)
     with np.errstate(all="ignore"):
         own = np.abs(t.astype(np.float64) - wide) if alike else None
-    return difference(y, wide, own, t if alike else None, elementwise)
+    return difference(y, wide, own, t if alike else None, elementwise, signed=signed)
 
 
 def _wide(sample: Sample, theirs: Sequence[torch.Tensor]) -> list[Any]:

@@ -22,6 +22,9 @@ DTYPES = {
 }
 #: Entries of whose results the first alone is compared: we give no places, or others of equals.
 FIRST = {"cummax", "cummin", "topk", "native_layer_norm", "native_batch_norm", "native_group_norm"}
+#: Entries that give one of two operands. Of 0.0 and -0.0, which are equal, nobody promises which: it depends on the width of vectors
+#: in PyTorch, on the dtype in NumPy.
+CHOOSE = {"maximum", "minimum", "max.binary", "min.binary", "clamp_max", "clamp_min", "nextafter"}
 #: Arguments that say nothing of values.
 IGNORED = {"device", "memory_format", "requires_grad", "out_int32", "layout", "pin_memory"}
 
@@ -47,6 +50,8 @@ class Sample:
     at: tuple[int, ...]
     #: How many of PyTorch's results are compared; None for all.
     results: int | None = None
+    #: Whether it gives one of two operands.
+    chooses: bool = False
 
     @property
     def tensors(self) -> list[torch.Tensor]:
@@ -73,6 +78,13 @@ class Sample:
         for i, x in zip(self.at, found, strict=True):
             given[i] = x
         return tree_unflatten(given, self.structure)
+
+    def signed(self) -> Any:
+        """Where the sign of a zero is promised: not where the sample chooses between 0.0 and -0.0."""
+        if not self.chooses:
+            return True
+        x, y = (array(leaf) if isinstance(leaf, torch.Tensor) else np.asarray(leaf) for leaf in self.leaves[:2])
+        return (x != 0) | (y != 0) | (np.signbit(x) == np.signbit(y))
 
     def shown(self) -> str:
         def one(x: Any) -> str:
@@ -101,7 +113,7 @@ def samples(name: str, dtype: str, reference: bool, most: int | None = None, lar
     made = (entry.reference_inputs if reference else entry.sample_inputs)("cpu", DTYPES[dtype])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = [_sample(entry, s, 1 if name in FIRST else None) for s in made]
+        found = [_sample(name, s) for s in made]
     found = [s for s in found if not any(t.is_complex() or t.is_sparse or t.is_quantized for t in s.tensors)]
     if largest is not None:
         found = [s for s in found if sum(t.numel() for t in s.tensors) <= largest] or found[:1]
@@ -110,11 +122,12 @@ def samples(name: str, dtype: str, reference: bool, most: int | None = None, lar
     return found
 
 
-def _sample(entry: Any, sample: Any, results: int | None) -> Sample:
+def _sample(name: str, sample: Any) -> Sample:
     args = (sample.input, *(tuple(a) if isinstance(a, torch.Size) else a for a in sample.args))
     args = tuple(tuple(a) if isinstance(a, torch.Size) else a for a in args)
     leaves, structure = tree_flatten((args, sample.kwargs))
-    return Sample(entry.op, leaves, structure, tuple(i for i, x in enumerate(leaves) if isinstance(x, torch.Tensor)), results)
+    at = tuple(i for i, x in enumerate(leaves) if isinstance(x, torch.Tensor))
+    return Sample(entries()[name].op, leaves, structure, at, 1 if name in FIRST else None, name in CHOOSE)
 
 
 def array(t: torch.Tensor) -> np.ndarray:
