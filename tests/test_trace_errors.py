@@ -495,4 +495,4 @@ def test_python_prints_other_errors_as_before(tmp_path):
     script.write_text("import nagraph as ng\nng.jit(lambda x: 1 / 0)(2.0)\n")
     text = subprocess.run([sys.executable, str(script)], capture_output=True, text=True,
                           env={"PYTHONPATH": str(pathlib.Path(__file__).parents[1])}).stderr
-    assert "ZeroDivisionError" in text and "compiler.py" in text
+    assert "ZeroDivisionError" in text and "jitted.py" in text

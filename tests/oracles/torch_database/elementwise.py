@@ -11,6 +11,7 @@ import numpy as np
 
 import nagraph.numpy as np_
 from nagraph.nn import functional as F
+from tests.oracles.tolerance import is_float
 from tests.oracles.torch_database.counterpart import unoffered
 
 #: The same function under another name, or under the same.
@@ -26,12 +27,12 @@ SAME = {
     "log2": np_.log2, "logical_and": np_.logical_and, "logical_not": np_.logical_not, "logical_or": np_.logical_or,
     "logical_xor": np_.logical_xor, "lt": np_.less, "max.binary": np_.maximum, "maximum": np_.maximum, "min.binary": np_.minimum,
     "minimum": np_.minimum, "mul": np_.multiply, "ne": np_.not_equal, "neg": np_.negative, "nextafter": np_.nextafter,
-    "pow": np_.power, "reciprocal": np_.reciprocal, "remainder": np_.remainder, "round": np_.round, "rsqrt": np_.rsqrt,
-    "sgn": np_.sign, "sigmoid": np_.sigmoid, "sign": np_.sign, "sin": np_.sin, "sinh": np_.sinh, "sqrt": np_.sqrt,
+    "reciprocal": np_.reciprocal, "remainder": np_.remainder, "round": np_.round, "rsqrt": np_.rsqrt,
+    "sigmoid": np_.sigmoid, "sin": np_.sin, "sinh": np_.sinh, "sqrt": np_.sqrt,
     "square": np_.square, "tan": np_.tan, "tanh": np_.tanh, "true_divide": np_.divide, "trunc": np_.trunc,
     "__radd__": lambda x, y: np_.add(y, x), "__rand__": lambda x, y: np_.bitwise_and(y, x), "__rdiv__": lambda x, y: np_.divide(y, x),
     "__rmod__": lambda x, y: np_.remainder(y, x), "__rmul__": lambda x, y: np_.multiply(y, x),
-    "__ror__": lambda x, y: np_.bitwise_or(y, x), "__rpow__": lambda x, y: np_.power(y, x),
+    "__ror__": lambda x, y: np_.bitwise_or(y, x),
     "__rsub__": lambda x, y: np_.subtract(y, x), "__rxor__": lambda x, y: np_.bitwise_xor(y, x),
     "nn.functional.relu": F.relu, "nn.functional.silu": F.silu,
 }
@@ -53,6 +54,19 @@ def truncated_quotient(x: Any, y: Any, *, rounding_mode: str) -> Any:
     if all(getattr(v, "dtype", np.dtype(int)).kind in "iub" for v in (x, y)):
         unoffered("integers divided towards zero")
     return np_.trunc(np_.divide(x, y))
+
+
+def power(x: Any, y: Any) -> Any:
+    """PyTorch has 0 where an integer to a negative power is an error in NumPy and here; what is called eagerly first tells."""
+    integers = all(getattr(v, "dtype", np.dtype(type(v))).kind in "iu" for v in (x, y))
+    if integers and isinstance(y, (int, np.ndarray)) and np.any(np.less(y, 0)):
+        unoffered("an integer to a negative power")
+    return np_.power(x, y)
+
+
+def sign(x: Any) -> Any:
+    """PyTorch's is 0 of nan, ours and NumPy's nan."""
+    return np_.where(np_.isnan(x), np.zeros((), x.dtype), np_.sign(x)) if is_float(x.dtype) else np_.sign(x)
 
 
 def clamp(x: Any, low: Any = None, high: Any = None) -> Any:
@@ -119,6 +133,7 @@ def masked_fill(x: Any, mask: Any, value: Any) -> Any:
 WRITTEN_OUT = {
     "add": add, "sub": subtract, "rsub": reversed_subtract, "div.trunc_rounding": truncated_quotient, "clamp": clamp,
     "clamp_max": np_.minimum, "clamp_min": np_.maximum, "positive": lambda x: +x,
+    "pow": power, "__rpow__": lambda x, y: power(y, x), "sgn": sign, "sign": sign,
     "round.decimals_0": rounded, "round.decimals_3": rounded, "round.decimals_neg_3": rounded, "lerp": lerp,
     "addcmul": lambda x, a, b, *, value=1: np_.add(x, np_.multiply(value, np_.multiply(a, b))),
     "addcdiv": lambda x, a, b, *, value=1: np_.add(x, np_.multiply(value, np_.divide(a, b))),

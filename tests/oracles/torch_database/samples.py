@@ -25,6 +25,8 @@ FIRST = {"cummax", "cummin", "topk", "native_layer_norm", "native_batch_norm", "
 #: Entries that give one of two operands. Of 0.0 and -0.0, which are equal, nobody promises which: it depends on the width of vectors
 #: in PyTorch, on the dtype in NumPy.
 CHOOSE = {"maximum", "minimum", "max.binary", "min.binary", "clamp_max", "clamp_min", "nextafter"}
+#: Entries whose zeros have another sign: a remainder of 0 has that of the divisor in NumPy, of the dividend in PyTorch.
+OTHER_SIGNS = {"remainder", "__rmod__"}
 #: Arguments that say nothing of values.
 IGNORED = {"device", "memory_format", "requires_grad", "out_int32", "layout", "pin_memory"}
 
@@ -42,16 +44,13 @@ def is_elementwise(entry: Any) -> bool:
 
 @dataclass
 class Sample:
-    """One call: the leaves of (args, kwargs), of which those numbered in `at` are tensors."""
+    """One call of an entry: the leaves of (args, kwargs), of which those numbered in `at` are tensors."""
 
+    entry: str
     function: Callable[..., Any]
     leaves: list[Any]
     structure: Any
     at: tuple[int, ...]
-    #: How many of PyTorch's results are compared; None for all.
-    results: int | None = None
-    #: Whether it gives one of two operands.
-    chooses: bool = False
 
     @property
     def tensors(self) -> list[torch.Tensor]:
@@ -64,7 +63,7 @@ class Sample:
             found = self.function(*args, **kwargs)
         except Exception as error:
             unoffered(f"PyTorch itself: {type(error).__name__}")
-        return [t for t in tree_flatten(found)[0] if isinstance(t, torch.Tensor)][:self.results]
+        return [t for t in tree_flatten(found)[0] if isinstance(t, torch.Tensor)][:1 if self.entry in FIRST else None]
 
     def ours(self, counterpart: Callable[..., Any], arrays: Sequence[Any]) -> list[Any]:
         """Our results for these arrays or traced values."""
@@ -80,9 +79,9 @@ class Sample:
         return tree_unflatten(given, self.structure)
 
     def signed(self) -> Any:
-        """Where the sign of a zero is promised: not where the sample chooses between 0.0 and -0.0."""
-        if not self.chooses:
-            return True
+        """Where a zero has the sign of PyTorch's: not where the entry chooses between 0.0 and -0.0."""
+        if self.entry not in CHOOSE:
+            return self.entry not in OTHER_SIGNS
         x, y = (array(leaf) if isinstance(leaf, torch.Tensor) else np.asarray(leaf) for leaf in self.leaves[:2])
         return (x != 0) | (y != 0) | (np.signbit(x) == np.signbit(y))
 
@@ -127,7 +126,7 @@ def _sample(name: str, sample: Any) -> Sample:
     args = tuple(tuple(a) if isinstance(a, torch.Size) else a for a in args)
     leaves, structure = tree_flatten((args, sample.kwargs))
     at = tuple(i for i, x in enumerate(leaves) if isinstance(x, torch.Tensor))
-    return Sample(entries()[name].op, leaves, structure, at, 1 if name in FIRST else None, name in CHOOSE)
+    return Sample(name, entries()[name].op, leaves, structure, at)
 
 
 def array(t: torch.Tensor) -> np.ndarray:
