@@ -5,15 +5,21 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-#: Each public name and the module that defines it.
-_NAMES = {"BERT": "bert", "CLIP": "clip", "GPT2": "gpt2", "ResNet": "resnet", "Transformer": "modern", "ViT": "vit"}
+#: The models by name, each with its class: the name is that of its module, of its task on the command line, and of its type in
+#: Hugging Face's config.json.
+CLASSES = {"gpt2": "GPT2", "llama": "Llama", "vit": "ViT", "resnet": "ResNet", "bert": "BERT", "clip": "CLIP"}
+#: What models and classes were called, and are called now.
+RENAMED = {"modern": "llama", "Transformer": "Llama"}
 
-__all__ = [*_NAMES]
+_MODULES = {kind: name for name, kind in CLASSES.items()}
+
+__all__ = [*_MODULES]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _NAMES:
-        raise AttributeError(f"module 'nagraph.models' has no attribute {name!r}; it has {', '.join(_NAMES)}")
-    found = getattr(importlib.import_module(f"nagraph.models.{_NAMES[name]}"), name)
+    if name not in _MODULES:
+        told = f"it is called {RENAMED[name]} now" if name in RENAMED else f"it has {', '.join(_MODULES)}"
+        raise AttributeError(f"module 'nagraph.models' has no attribute {name!r}; {told}")
+    found = getattr(importlib.import_module(f"nagraph.models.{_MODULES[name]}"), name)
     globals()[name] = found
     return found

@@ -17,6 +17,7 @@ import numpy as np
 
 from nagraph.errors import CheckpointError
 from nagraph.files import is_plain_name, read_bytes, read_json, short
+from nagraph.models import RENAMED
 from nagraph.storage import read_safetensors, safetensors_bytes, write_atomically
 
 FORMAT = "nagraph checkpoint 1"
@@ -77,11 +78,17 @@ def _is_current(root: pathlib.Path, name: str) -> bool:
 
 
 def read_facts(folder: str | pathlib.Path, kind: str | None = None) -> dict[str, Any]:
-    """What checkpoint.json says. CheckpointError if it is missing, damaged, or another program's or model's."""
+    """What checkpoint.json says, with the name that the model has now.
+
+    CheckpointError if it is missing, damaged, or another program's or model's.
+    """
     path = pathlib.Path(folder) / NAME
     facts = read_json(path, CheckpointError, f"{folder} holds no checkpoint: there is no {NAME}")
     if facts.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of this program (it would say {FORMAT!r})")
+    model = facts.get("model")
+    if isinstance(model, str):
+        facts["model"] = RENAMED.get(model, model)
     if kind is not None and facts.get("model") != kind:
         raise CheckpointError(f"{path} is a checkpoint of {short(facts.get('model'))!r}, not of {kind!r}")
     earlier = facts.get("earlier", [])

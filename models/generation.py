@@ -12,6 +12,7 @@ import numpy as np
 
 import nagraph as ng
 from nagraph.errors import DataError
+from nagraph.models.language_model import LanguageModel
 
 Array = Any
 
@@ -83,7 +84,7 @@ def likeliest(scores: Array, count: int) -> Array:
     return chosen
 
 
-def generate(model: Any, ids: Any, length: int, *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
+def generate(model: LanguageModel, ids: Any, length: int, *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
              repetition_penalty: float = 1.0, seed: int = 0, cache: bool = True, backend: str | None = None,
              threads: int | None = None) -> Iterator[int]:
     """`length` further ids after `ids`, each as soon as it is drawn, as `Sampling` says.
@@ -94,7 +95,7 @@ def generate(model: Any, ids: Any, length: int, *, temperature: float = 1.0, top
     DataError for an empty prompt, ids that are no symbols, options that `Sampling` can't have, logits that are not finite.
     """
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
-    if getattr(model.config, "head", None) == "none":
+    if not model.has_head:
         raise DataError("the model has no head, so it gives symbols no scores")
     known = [int(i) for i in np.asarray(ids).ravel()]
     if not known:

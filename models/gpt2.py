@@ -5,7 +5,6 @@ Source: Radford et al., Language Models are Unsupervised Multitask Learners, 201
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import pathlib
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 import nagraph as ng
 from nagraph.models import hugging_face
 from nagraph.models.cache import Cache, LayerCache, attend, rows
+from nagraph.models.language_model import LanguageModel
 from nagraph.nn import functional as F
 from nagraph.nn import initializers
 from nagraph.nn.attention import join_heads, split_heads
@@ -24,7 +24,6 @@ from nagraph.nn.module import Module
 from nagraph.nn.norms import LayerNorm
 
 Array = Any
-
 
 #: Options of a Hugging Face configuration that change the function, and the values that are GPT-2's; a missing one has the first.
 PUBLISHED = {
@@ -109,7 +108,7 @@ class Block(Module):
         return h + dropout(self.mlp(self.mlp_norm(h)), self.dropout, k2), cache
 
 
-class GPT2(Module):
+class GPT2(LanguageModel):
     """logits[t] = head(blocks(token[ids[t]] + position[t])): scores of the next token at every position."""
 
     Config: ClassVar[type[GPT2Config]] = GPT2Config
@@ -142,32 +141,15 @@ class GPT2(Module):
                    small(k_position, (config.context, w), dtype), tuple(map(block, k_blocks)),
                    LayerNorm.init(w, eps=config.eps, dtype=dtype), config)
 
-    def __call__(self, ids: Array, *, key: Array | None = None) -> Array:
-        """Logits [..., time, vocabulary] of token ids [..., time]; a key turns dropout on."""
-        return self._read(ids, key=key)[0]
+    def embed(self, ids: Array, start: Array) -> Array:
+        return self.token(ids) + rows(self.position, start, ids.shape[-1])
+
+    def scores(self, x: Array) -> Array:
+        return self.token.attend(self.norm(x))
 
     def empty_cache(self, batch: int) -> Cache:
-        """The cache before the first position, for so many texts."""
         c = self.config
         return Cache.empty(c.layers, (batch, c.heads, c.context, c.width // c.heads), self.position.dtype)
-
-    def extend(self, ids: Array, cache: Cache, start: Array) -> tuple[Array, Cache]:
-        """Logits [batch, n, vocabulary] of ids [batch, n] at the positions from `start` on, after those that the cache holds.
-
-        Also the cache with these n; start + n is at most the context. As model(all ids)[..., start:start + n, :].
-        """
-        return self._read(ids, cache, start)
-
-    def _read(self, ids: Array, cache: Cache | None = None, start: Array = 0, *, key: Array | None = None) -> tuple[Array, Any]:
-        time, n = ids.shape[-1], len(self.blocks)
-        if time > self.config.context:
-            raise ng.errors.TypeRuleError(f"gpt2: {time} positions do not fit its context of {self.config.context}")
-        keys = [None] * (1 + n) if key is None else ng.random.split(key, 1 + n)
-        x = dropout(self.token(ids) + rows(self.position, start, time), self.config.dropout, keys[0])
-        layers: list[Any] = [None] * n if cache is None else list(cache.layers)
-        for i, block in enumerate(self.blocks):
-            x, layers[i] = block(x, layers[i], start, key=keys[1 + i])
-        return self.token.attend(self.norm(x)), None if cache is None else Cache(tuple(layers))
 
     @classmethod
     def from_pretrained(cls, folder: str | pathlib.Path, dtype: Any = np.float32) -> GPT2:
@@ -204,14 +186,3 @@ class GPT2(Module):
                     norm("ln_f"), config)
         tensors.finish(ignored=UNUSED)
         return model
-
-
-def next_token_loss(model: GPT2, ids: Array, *, key: Array | None = None) -> Array:
-    """Mean cross entropy (nats a token) of ids[..., 1:] given ids[..., :-1]."""
-    return ng.numpy.mean(F.cross_entropy(model(ids[..., :-1], key=key), ids[..., 1:], ignore_index=None))
-
-
-def with_dropout(model: GPT2, rate: float) -> GPT2:
-    """The model with another dropout rate."""
-    blocks = tuple(b.replace(dropout=rate) for b in model.blocks)
-    return model.replace(blocks=blocks, config=dataclasses.replace(model.config, dropout=rate))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
 from nagraph.errors import DataError
-from nagraph.models.training.task import Task
+from nagraph.models import CLASSES, RENAMED
 
-#: Each model on the command line, and the class of its task in the module of the same name.
-TASKS = {"gpt2": "GPT2Task", "vit": "ViTTask", "resnet": "ResNetTask", "modern": "ModernTask", "clip": "CLIPTask", "bert": "BERTTask"}
+if TYPE_CHECKING:
+    from nagraph.models.training.task import Task
 
 
 def task_class(name: str) -> type[Task]:
-    """The task of a model. DataError naming those there are."""
-    if name not in TASKS:
-        raise DataError(f"unknown model {name!r}; there is {', '.join(TASKS)}")
-    found: type[Task] = getattr(importlib.import_module(f"nagraph.models.tasks.{name}"), TASKS[name])
+    """The task of a model: its class's name and "Task", in the module of the model's name. DataError naming the models there are."""
+    if name in RENAMED:
+        raise DataError(f"the model {name!r} is called {RENAMED[name]!r} now")
+    if name not in CLASSES:
+        raise DataError(f"unknown model {name!r}; there is {', '.join(CLASSES)}")
+    found: type[Task] = getattr(importlib.import_module(f"nagraph.models.tasks.{name}"), f"{CLASSES[name]}Task")
     return found

@@ -17,7 +17,7 @@ from nagraph.models.bert import BERT, BERTConfig
 from nagraph.models.data import baselines, snippets
 from nagraph.models.data.masking import chosen_positions, mask_tokens
 from nagraph.models.data.neighbours import Neighbours
-from nagraph.models.data.subwords import WordPieces
+from nagraph.models.data.subwords import SPECIAL, WordPieces
 from nagraph.models.tasks.language import LanguageRecipe
 from nagraph.models.training.fields import maybe_whole, positive, share, whole
 from nagraph.models.training.task import Facts, Matrix, Score, Task, Text
@@ -175,6 +175,21 @@ class BERTTask(Task):
         if classes:
             loss = loss + self.class_loss(model, *classes, key=k_class)
         return loss, model
+
+    @classmethod
+    def stand_in(cls) -> Facts:
+        pieces = [*SPECIAL, *(f"##{i}" for i in range(4096 - len(SPECIAL)))]
+        return {"tokenizer": WordPieces.of(pieces).to_json(), "names": [str(i) for i in range(12)]}
+
+    def random_batch(self, rng: np.random.Generator) -> tuple[Ids, ...]:
+        r, hidden = self.recipe, self.recipe.context // 8
+        ids, labels = (rng.integers(5, self.tokenizer.size, (r.batch, n)).astype(np.int32) for n in (r.context, hidden))
+        places = np.sort(rng.permuted(np.tile(np.arange(r.context, dtype=np.int32), (r.batch, 1)), axis=1)[:, :hidden])
+        return ids, places, labels, np.ones(labels.shape, r.dtype)
+
+    def forward(self, model: Any, *batch: Array) -> Array:
+        """Scores of the hidden tokens."""
+        return self.guesses(model, batch[0], batch[1])
 
     def guesses(self, model: Any, ids: Array, places: Array, *, key: Array | None = None) -> Array:
         """Scores [batch, places, vocabulary] of the tokens at these places."""

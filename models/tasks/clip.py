@@ -121,6 +121,19 @@ class CLIPTask(Task):
         images, ids, same = arrays
         return contrastive_loss(model, images, ids, same, key=key if self.recipe.dropout else None), model
 
+    @classmethod
+    def stand_in(cls) -> Facts:
+        return {"words": [str(i) for i in range(53)], "channels": 1, "side": 32}
+
+    def random_batch(self, rng: np.random.Generator) -> tuple[np.ndarray[Any, Any], ...]:
+        r, shape = self.recipe, (self.channels, self.side, self.side)
+        ids = rng.integers(4, self.words.size, (r.batch, r.context)).astype(np.int32)
+        ids[:, -1] = END
+        return rng.standard_normal((r.batch, *shape), np.float32).astype(r.dtype), ids, np.eye(r.batch, dtype=bool)
+
+    def forward(self, model: Any, *batch: Array) -> Array:
+        return model(batch[0], batch[1])
+
     def similarity(self, model: Any, images: Array, texts: list[str], backend: str | None = None) -> np.ndarray[Any, Any]:
         """How well each caption (column) fits each picture (row)."""
         ids = self.words.encode_all(texts, self.recipe.context)

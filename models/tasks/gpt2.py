@@ -38,6 +38,7 @@ class GPT2Task(LanguageTask):
     unit: ClassVar[str] = "nats a character"
     metric: ClassVar[str] = "perplexity a character"
     higher: ClassVar[bool] = False
+    usual_tokens: ClassVar[int] = 103
 
     @classmethod
     def begin(cls, recipe: Any, data: pathlib.Path | None) -> GPT2Task:

@@ -88,6 +88,18 @@ class ImageTask(Task):
         pixels, labels = self._loader(number)
         return normalise(pixels, self.mean, self.std).astype(self.recipe.dtype), labels
 
+    @classmethod
+    def stand_in(cls) -> Facts:
+        return {"names": [str(i) for i in range(10)], "shape": [1, 8, 8], "mean": [0.0], "std": [1.0]}
+
+    def random_batch(self, rng: np.random.Generator) -> tuple[Pixels, ...]:
+        count = self.recipe.batch
+        pixels = rng.standard_normal((count, self.channels, self.height, self.width), np.float32).astype(self.recipe.dtype)
+        return pixels, rng.integers(0, len(self.names), count, np.int32)
+
+    def forward(self, model: Any, *batch: Array) -> Array:
+        return self.logits(model, batch[0])
+
     def mean_loss(self, logits: Array, labels: Array) -> Array:
         """Mean cross entropy with targets (1 - s) of the label + s of all classes alike."""
         return ng.numpy.mean(F.cross_entropy(logits, labels, smoothing=self.recipe.smoothing, ignore_index=None))

@@ -14,9 +14,9 @@ import nagraph as ng
 from nagraph.errors import CheckpointError, DataError
 from nagraph.models.data.text import batch
 from nagraph.models.data.tokenization import tokenizer_from_json
-from nagraph.models.data.tokens import Tokenizer
+from nagraph.models.data.tokens import Characters, Tokenizer
 from nagraph.models.generation import generate, stream
-from nagraph.models.gpt2 import next_token_loss
+from nagraph.models.language_model import next_token_loss
 from nagraph.models.training.fields import share, whole
 from nagraph.models.training.recipe import Recipe
 from nagraph.models.training.task import Facts, Score, Task, Text
@@ -48,6 +48,8 @@ class LanguageTask(Task):
     item: ClassVar[str] = "tokens"
     #: Tokens of a sample, of which the prompt takes half a context.
     sample: ClassVar[int] = 400
+    #: Tokens of the default data.
+    usual_tokens: ClassVar[int]
     train: Ids
     held_out: Ids
     held_out_bytes: int
@@ -68,6 +70,17 @@ class LanguageTask(Task):
     def loss(self, model: Any, *arrays: Array, key: Array) -> tuple[Array, Any]:
         (ids,) = arrays
         return next_token_loss(model, ids, key=key if self.recipe.dropout else None), model
+
+    @classmethod
+    def stand_in(cls) -> Facts:
+        return {"tokenizer": Characters("".join(map(chr, range(cls.usual_tokens)))).to_json()}
+
+    def random_batch(self, rng: np.random.Generator) -> tuple[Ids, ...]:
+        return (rng.integers(0, self.tokenizer.size, (self.recipe.batch, self.recipe.context + 1)).astype(np.int32),)
+
+    def forward(self, model: Any, *batch: Array) -> Array:
+        """Scores of what follows each token but the last."""
+        return model(batch[0][:, :-1])
 
     def items(self) -> int:
         return int(self.recipe.batch * self.recipe.context)

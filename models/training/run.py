@@ -13,8 +13,9 @@ import numpy as np
 import nagraph as ng
 from nagraph.errors import CheckpointError, NagraphError, NotFiniteError
 from nagraph.files import short
-from nagraph.models import checkpoint
+from nagraph.models import CLASSES, checkpoint
 from nagraph.models.data.loader import Prefetch
+from nagraph.models.tasks import task_class
 from nagraph.models.training.diagnosis import not_finite
 from nagraph.models.training.recipe import read_recipe
 from nagraph.models.training.step import init_state, make_step
@@ -143,11 +144,9 @@ def _scored(found: Any, steps: int, folder: Any) -> list[tuple[int, float]]:
 
 def open_task(folder: str | pathlib.Path, name: str | None = None) -> tuple[Task, Facts, Tensors]:
     """The task of a checkpoint without its data, what checkpoint.json says, and the tensors. CheckpointError if something is off."""
-    from nagraph.models.tasks import TASKS, task_class
-
     facts, tensors = checkpoint.read(folder, name)
-    if facts.get("model") not in list(TASKS):
-        raise CheckpointError(f"{folder} is a checkpoint of {short(facts.get('model'))!r}; there is {', '.join(TASKS)}")
+    if facts.get("model") not in list(CLASSES):
+        raise CheckpointError(f"{folder} is a checkpoint of {short(facts.get('model'))!r}; there is {', '.join(CLASSES)}")
     kind = task_class(facts["model"])
     recipe = read_recipe(kind.Recipe, facts.get("recipe"), folder)
     known = facts.get("facts")

@@ -55,7 +55,7 @@ class Matrix:
 
 
 class Task(ABC):
-    """A model with its data. Batches are functions of the step alone, so that a run can go on from any step.
+    """A task is a model with its data. Batches are functions of the step alone, so that a run can go on from any step.
 
     `begin` reads the data and decides what depends on it, the `facts` (symbols, classes, sizes), which the checkpoint keeps.
     """
@@ -119,6 +119,19 @@ class Task(ABC):
     @abstractmethod
     def describe(self) -> str:
         """The data in a line."""
+
+    @classmethod
+    @abstractmethod
+    def stand_in(cls) -> Facts:
+        """Facts in the place of those of data, where only sizes count: for commands that compile, show, profile and time."""
+
+    @abstractmethod
+    def random_batch(self, rng: np.random.Generator) -> tuple[np.ndarray[Any, Any], ...]:
+        """Random arrays with the types of a batch, for the same commands."""
+
+    @abstractmethod
+    def forward(self, model: Any, *batch: Array) -> Array:
+        """What the model answers to a batch, traced, as at test time."""
 
     def optimiser(self) -> Any:
         return self.recipe.optimiser()

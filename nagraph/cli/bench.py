@@ -74,12 +74,13 @@ def command(only: str | None, quick: bool, threads: int | None, backend: str, ou
 
 def benchmarks() -> dict[str, Callable[[], Any]]:
     """Each benchmark and what makes its workload."""
+    from nagraph.models import CLASSES
     from nagraph.models.operations import CASES
-    from nagraph.models.workloads import MODELS, TASKS, operation, workload
+    from nagraph.models.workloads import STEPS, operation, workload
 
     found: dict[str, Callable[[], Any]] = {}
-    for model in MODELS:
-        for task in TASKS:
+    for model in CLASSES:
+        for task in STEPS:
             found[f"{model}_{task}"] = lambda model=model, task=task: workload(model, task, **CHANGES.get(model, {}))
     for name in CASES:
         found[name] = lambda name=name: operation(name)

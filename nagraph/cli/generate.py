@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Any
 
 import click
 
@@ -26,11 +25,12 @@ def command(folder: pathlib.Path, prompt: str, length: int, temperature: float, 
             repetition_penalty: float, seed: int, backend: str | None) -> None:
     """Continue --prompt with the model in FOLDER, as `nagraph train` left it, or a Hugging Face folder with a GPT-2 or a Llama."""
     from nagraph.models.generation import generate, stream
+    from nagraph.models.pretrained import load_language_model
 
     check_backend(backend)
     if not prompt:
         raise DataError("the prompt is empty; generation needs at least one symbol to begin with")
-    model, tokenizer = _pretrained(folder) if (folder / "config.json").exists() else _trained(folder)
+    model, tokenizer = load_language_model(folder)
     ids = tokenizer.encode(prompt)
     click.echo(prompt, nl=False)
     written = generate(model, ids, length, temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty,
@@ -38,29 +38,3 @@ def command(folder: pathlib.Path, prompt: str, length: int, temperature: float, 
     for piece in stream(tokenizer.decode, written):
         click.echo(piece, nl=False)  # which flushes, so that text is seen as it is written
     click.echo()
-
-
-def _trained(folder: pathlib.Path) -> tuple[Any, Any]:
-    """The model that `nagraph train` left, and its tokenizer."""
-    from nagraph.models.tasks.language import LanguageTask
-    from nagraph.models.training import load_model
-
-    model, task = load_model(folder)
-    if not isinstance(task, LanguageTask):
-        raise DataError(f"{folder} holds a model of type {task.name}, which writes no text; gpt2 and modern do")
-    return model, task.tokenizer
-
-
-def _pretrained(folder: pathlib.Path) -> tuple[Any, Any]:
-    """The model of a Hugging Face folder, and the tokenizer beside it."""
-    from nagraph.models import GPT2, Transformer, hugging_face
-    from nagraph.models.data.tokenization import check_fits, load_tokenizer
-
-    kinds = {"gpt2": GPT2, "llama": Transformer}
-    found = hugging_face.read_type(folder)
-    if found not in kinds:
-        raise DataError(f"{folder} holds a model of type {found!r}, which writes no text here; {' and '.join(kinds)} do")
-    tokenizer = load_tokenizer(folder)
-    model = kinds[found].from_pretrained(folder)
-    check_fits(tokenizer, model.config.vocabulary, folder)
-    return model, tokenizer

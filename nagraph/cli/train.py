@@ -17,9 +17,9 @@ class _Models(click.Group):
     """A command for each task, made when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        from nagraph.models.tasks import TASKS
+        from nagraph.models import CLASSES
 
-        return list(TASKS)
+        return list(CLASSES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         from nagraph.models.tasks import task_class

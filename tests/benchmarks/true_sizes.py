@@ -27,7 +27,7 @@ import nagraph as ng
 from nagraph.models.bert import BERT
 from nagraph.models.clip import CLIP
 from nagraph.models.gpt2 import GPT2
-from nagraph.models.modern import Transformer, TransformerConfig
+from nagraph.models.llama import Llama, LlamaConfig
 from nagraph.models.resnet import ResNet
 from nagraph.models.vit import ViT
 from nagraph.storage import write_safetensors
@@ -81,7 +81,7 @@ def both(rng: np.random.Generator) -> Inputs:
 
 def write_llama(folder: pathlib.Path) -> None:
     """A folder of TinyLlama's sizes with random weights, a shard for each layer, so that one layer at a time is in memory."""
-    c, rng, where = TransformerConfig(), np.random.default_rng(0), {}
+    c, rng, where = LlamaConfig(), np.random.default_rng(0), {}
     w, m, kv = c.width, c.inner, c.shared * c.d
     layer = {"self_attn.q_proj": (w, w), "self_attn.k_proj": (kv, w), "self_attn.v_proj": (kv, w), "self_attn.o_proj": (w, w),
              "mlp.gate_proj": (m, w), "mlp.up_proj": (m, w), "mlp.down_proj": (w, m), "input_layernorm": (w,),
@@ -117,7 +117,7 @@ CASES = {
     "gpt2-124m": Case(("GPT2LMHeadModel", "GPT2Config"), GPT2, tokens(2, 128, 50257), "logits", lambda m, x: m(x["input_ids"])),
     "resnet-50": Case(("ResNetForImageClassification", "ResNetConfig"), ResNet, images(2, 224), "logits", lambda m, x: m(x["pixel_values"]),
                       (("num_labels", 1000),)),
-    "llama-1.1b": Case(("LlamaForCausalLM", "LlamaConfig"), Transformer, tokens(1, 64, 32000), "logits",
+    "llama-1.1b": Case(("LlamaForCausalLM", "LlamaConfig"), Llama, tokens(1, 64, 32000), "logits",
                        lambda m, x: m(x["input_ids"]), write=write_llama),
 }
 

@@ -13,8 +13,8 @@ import pytest
 from nagraph.cli.bench import benchmarks
 from nagraph.cli.measuring import LEAST_CHANGE, Change, Others, Row, changes, load, measure, median_seconds, save
 from nagraph.errors import DataError
+from nagraph.models import CLASSES
 from nagraph.models.operations import CASES
-from nagraph.models.workloads import MODELS
 from tests.cli.running import run
 
 
@@ -109,7 +109,7 @@ def test_files_of_something_else(tmp_path: pathlib.Path, text: str) -> None:
 
 
 def test_there_is_a_benchmark_for_every_model_task_and_operation() -> None:
-    assert set(benchmarks()) == {f"{m}_{t}" for m in MODELS for t in ("train", "infer")} | set(CASES)
+    assert set(benchmarks()) == {f"{m}_{t}" for m in CLASSES for t in ("train", "infer")} | set(CASES)
 
 
 @pytest.fixture(scope="module")

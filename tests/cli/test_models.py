@@ -8,18 +8,18 @@ import struct
 
 import pytest
 
-from nagraph.models.tasks import TASKS
+from nagraph.models import CLASSES
 from tests.cli.running import TEXT, contents, run
 
 SHORT = ("--batch", 8, "--steps", 6, "--warm-up", 2, "--horizon", 8)
 BLOCKS = ("--layers", 1, "--heads", 2, "--width", 16)
 SMALL = {
-    "gpt2": (*BLOCKS, "--context", 8), "modern": (*BLOCKS, "--groups", 1, "--inner", 16, "--context", 8, "--vocabulary", 260),
+    "gpt2": (*BLOCKS, "--context", 8), "llama": (*BLOCKS, "--groups", 1, "--inner", 16, "--context", 8, "--vocabulary", 260),
     "vit": (*BLOCKS, "--patch", 4), "resnet": ("--width", 8, "--depths", "1,1"),
     "bert": (*BLOCKS, "--context", 16, "--vocabulary", 300, "--reading", 3), "clip": (*BLOCKS, "--text-layers", 1),
 }
 #: The picture beside the curve, and a row of the table that each model has.
-LEFT = {"gpt2": (None, "Kneser-Ney, order 5"), "modern": (None, "Kneser-Ney of bytes, order 8"),
+LEFT = {"gpt2": (None, "Kneser-Ney, order 5"), "llama": (None, "Kneser-Ney of bytes, order 8"),
         "vit": ("predictions.png", "nearest neighbours"), "resnet": ("predictions.png", "logistic regression"),
         "bert": ("confusion.png", "TF-IDF"), "clip": ("similarity.png", "sees all but")}
 
@@ -54,14 +54,14 @@ def here(place: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
     return place
 
 
-DATA = {"gpt2": "text.txt", "modern": "text.txt", "bert": "classes"}
+DATA = {"gpt2": "text.txt", "llama": "text.txt", "bert": "classes"}
 
 
 def data(name: str) -> tuple[str, ...]:
     return ("--data", DATA[name]) if name in DATA else ()
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", CLASSES)
 def test_every_model_trains_reports_and_is_evaluated(name: str, here: pathlib.Path, tmp_path: pathlib.Path) -> None:
     folder, (picture, row) = tmp_path / "run", LEFT[name]
     done = run("train", name, *data(name), "--out", folder, *SMALL[name], *SHORT)
@@ -92,8 +92,8 @@ def test_every_model_trains_reports_and_is_evaluated(name: str, here: pathlib.Pa
     (["train", "bert", "--data", "empty"], "empty needs a folder of texts for each of at least two classes, it has 0"),
     (["train", "clip", "--data", "empty"], "empty holds no captions"),
     (["train", "vit", "--patch", 3], "image 8 must be a multiple of patch 3"),
-    (["train", "modern", "--data", "text.txt", "--heads", 5], "width 192 must be a multiple of heads 5"),
-    (["train", "modern", "--data", "text.txt", "--groups", 4], "heads 6 must be a multiple of groups 4"),
+    (["train", "llama", "--data", "text.txt", "--heads", 5], "width 192 must be a multiple of heads 5"),
+    (["train", "llama", "--data", "text.txt", "--groups", 4], "heads 6 must be a multiple of groups 4"),
     (["train", "resnet", "--depths", "3,x"], "depths must be numbers such as 3,2,1, got '3,x'"),
     (["train", "abacus"], "unknown model 'abacus'; there is gpt2, "),
     (["eval", "empty"], "empty holds no checkpoint"),
@@ -109,7 +109,7 @@ def test_a_model_of_another_kind_is_refused(here: pathlib.Path, tmp_path: pathli
     folder = tmp_path / "run"
     assert run("train", "resnet", "--out", folder, *SMALL["resnet"], *SHORT).code == 0
     assert "is a checkpoint of 'resnet', not of 'vit'" in run("train", "vit", "--out", folder, "--resume").one_sentence()
-    assert "writes no text; gpt2 and modern do" in run("generate", folder, "--prompt", "a").one_sentence()
+    assert "writes no text; gpt2 and llama do" in run("generate", folder, "--prompt", "a").one_sentence()
 
 
 def test_images_that_the_model_does_not_know(here: pathlib.Path, tmp_path: pathlib.Path) -> None:

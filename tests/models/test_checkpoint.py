@@ -35,6 +35,11 @@ def write(folder: pathlib.Path, step: int, tensors: dict[str, Any]) -> None:
     checkpoint.write(folder, step, {"model": "toy", "note": "ü"}, {n: np.asarray(x) for n, x in tensors.items()})
 
 
+def test_a_model_that_had_another_name(tmp_path: pathlib.Path) -> None:
+    checkpoint.write(tmp_path, 4, {"model": "modern"}, OLD)
+    assert checkpoint.read_facts(tmp_path, "llama")["model"] == "llama"
+
+
 def test_the_last_checkpoint_is_the_one(tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "runs" / "toy"
     assert not checkpoint.exists(folder)

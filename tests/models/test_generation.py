@@ -13,17 +13,17 @@ import nagraph as ng
 from nagraph.errors import DataError
 from nagraph.models.generation import BLOCK, Sampling, compiled, generate, likeliest, stream
 from nagraph.models.gpt2 import GPT2, GPT2Config
-from nagraph.models.modern import Transformer, TransformerConfig
+from nagraph.models.llama import Llama, LlamaConfig
 
 SIZES = {"vocabulary": 9, "layers": 1, "heads": 2, "width": 8}
-KINDS = ("gpt2", "modern")
+KINDS = ("gpt2", "llama")
 
 
 def made(kind: str = "gpt2", dtype: type = np.float32, **options: Any) -> Any:
     """A model with weights large enough that its symbols differ."""
     sizes = {**SIZES, **options}
     model: Any = (GPT2.init(ng.random.key(0), GPT2Config(**sizes), dtype) if kind == "gpt2" else
-                  Transformer.init(ng.random.key(0), TransformerConfig(**sizes, groups=sizes["heads"] // 2, inner=12), dtype))
+                  Llama.init(ng.random.key(0), LlamaConfig(**sizes, groups=sizes["heads"] // 2, inner=12), dtype))
     return model.map(lambda x: 10 * x)
 
 
@@ -250,9 +250,9 @@ def test_scores_that_are_not_finite_are_an_error(model: Any, cache: bool) -> Non
 
 
 def test_a_model_without_a_head() -> None:
-    config = TransformerConfig(**SIZES, context=6, groups=2, inner=12, head="none")
+    config = LlamaConfig(**SIZES, context=6, groups=2, inner=12, head="none")
     with pytest.raises(DataError, match="the model has no head, so it gives symbols no scores"):
-        generate(Transformer.init(ng.random.key(0), config), [1], 3)
+        generate(Llama.init(ng.random.key(0), config), [1], 3)
 
 
 def test_unknown_backend(model: Any) -> None:

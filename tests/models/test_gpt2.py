@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Callable
@@ -12,7 +13,8 @@ import pytest
 
 import nagraph as ng
 from nagraph.errors import CheckpointError, TypeRuleError
-from nagraph.models.gpt2 import GPT2, GPT2Config, next_token_loss, with_dropout
+from nagraph.models.gpt2 import GPT2, GPT2Config
+from nagraph.models.language_model import next_token_loss
 from nagraph.models.workloads import workload
 from nagraph.storage import write_safetensors
 
@@ -85,6 +87,12 @@ def test_the_loss_is_the_mean_cross_entropy_of_what_follows(model: GPT2, ids: np
     p = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     expected = -np.log(np.take_along_axis(p, ids[:, 1:, None], axis=-1)).mean()
     np.testing.assert_allclose(ng.jit(next_token_loss)(model, ids), expected, rtol=1e-5)
+
+
+def with_dropout(model: GPT2, rate: float) -> GPT2:
+    """The model with another dropout rate."""
+    blocks = tuple(b.replace(dropout=rate) for b in model.blocks)
+    return model.replace(blocks=blocks, config=dataclasses.replace(model.config, dropout=rate))
 
 
 def test_dropout_needs_a_rate_and_a_key(model: GPT2, ids: np.ndarray) -> None:

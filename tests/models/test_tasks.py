@@ -10,7 +10,8 @@ import pytest
 
 import nagraph as ng
 from nagraph.errors import CheckpointError, DataError
-from nagraph.models.tasks import TASKS, task_class
+from nagraph.models import CLASSES
+from nagraph.models.tasks import task_class
 from nagraph.models.training import Run, load_model
 from nagraph.models.training.diagnosis import check_gradients
 from nagraph.models.training.task import Grid, Matrix, Text
@@ -20,7 +21,7 @@ BLOCKS = {"layers": 1, "heads": 2, "width": 16, "batch": 8, "warm_up": 4, "horiz
 #: Small options of each model, and steps after which it is better than it was.
 SMALL: dict[str, tuple[dict[str, Any], int]] = {
     "gpt2": ({**BLOCKS, "context": 16, "learning_rate": 1e-2, "dropout": 0.1}, 40),
-    "modern": ({**BLOCKS, "context": 16, "groups": 1, "inner": 24, "learning_rate": 1e-2, "vocabulary": 300}, 40),
+    "llama": ({**BLOCKS, "context": 16, "groups": 1, "inner": 24, "learning_rate": 1e-2, "vocabulary": 300}, 40),
     "vit": ({**BLOCKS, "patch": 4, "learning_rate": 5e-3}, 50),
     "resnet": ({"width": 8, "depths": "1,1", "batch": 16, "warm_up": 4, "horizon": 60, "learning_rate": 1e-2, "average": 0.9}, 40),
     "bert": ({**BLOCKS, "heads": 4, "width": 64, "context": 32, "reading": 6, "learning_rate": 1e-3, "class_rate": 1e-3,
@@ -46,7 +47,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 def start(name: str, data: pathlib.Path, **changes: Any) -> Run:
     kind = task_class(name)
-    texts = {"gpt2": data, "modern": data, "bert": data}
+    texts = {"gpt2": data, "llama": data, "bert": data}
     return Run(kind.begin(kind.Recipe(**{**SMALL[name][0], **changes}), texts.get(name)))
 
 
@@ -62,8 +63,8 @@ def state(run: Run) -> dict[str, bytes]:
 
 
 def test_every_task_is_tried_here() -> None:
-    assert set(SMALL) == set(TASKS)
-    with pytest.raises(DataError, match="unknown model 'abacus'; there is gpt2, vit"):
+    assert set(SMALL) == set(CLASSES)
+    with pytest.raises(DataError, match="unknown model 'abacus'; there is gpt2, llama"):
         task_class("abacus")
 
 
@@ -83,7 +84,7 @@ def test_training_makes_the_metric_better_and_reaches_every_parameter(name: str,
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_run_goes_on_bit_for_bit_and_its_model_is_evaluated(name: str, data: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    folder = data if name in ("gpt2", "modern", "bert") else None
+    folder = data if name in ("gpt2", "llama", "bert") else None
     whole, first = after(start(name, data), 9), after(start(name, data), 4)
     first.save(tmp_path)
     second = after(Run.resume(tmp_path, folder), 9)
@@ -101,6 +102,8 @@ def test_batches_depend_on_seed_and_step_alone(name: str, data: pathlib.Path) ->
         a, b, c = (t.batch(number) for t in (one, two, other))
         assert [x.tobytes() for x in a] == [x.tobytes() for x in b] and a[0].tobytes() != c[0].tobytes()
     assert one.batch(0)[0].tobytes() != one.batch(1)[0].tobytes()
+    random = one.random_batch(np.random.default_rng(0))
+    assert [(x.dtype, x.ndim) for x in random] == [(x.dtype, x.ndim) for x in one.batch(0)], "it stands in for data"
 
 
 @pytest.mark.parametrize("name", SMALL)

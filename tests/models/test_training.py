@@ -15,7 +15,7 @@ import nagraph as ng
 from nagraph.errors import CheckpointError, DataError, NotFiniteError
 from nagraph.models import checkpoint
 from nagraph.models.data.text import as_text
-from nagraph.models.gpt2 import next_token_loss
+from nagraph.models.language_model import next_token_loss
 from nagraph.models.tasks.gpt2 import GPT2Recipe, GPT2Task
 from nagraph.models.training import Run, TrainState, init_state, load_model, make_step
 from nagraph.models.training.diagnosis import check_gradients, without_gradient

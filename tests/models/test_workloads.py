@@ -9,17 +9,17 @@ import pytest
 
 import nagraph as ng
 from nagraph.errors import DataError
+from nagraph.models import CLASSES
 from nagraph.models.operations import CASES, OPERATIONS
-from nagraph.models.tasks import TASKS as KINDS
 from nagraph.models.tasks import task_class
-from nagraph.models.workloads import MODELS, TASKS, operation, workload
+from nagraph.models.workloads import STEPS, operation, workload
 
 TEXT = {"layers": 1, "heads": 2, "width": 8, "context": 8, "batch": 2}
 SMALL = {"layers": 1, "heads": 2, "groups": 1, "width": 8, "context": 8, "batch": 2, "patch": 4, "depths": "1,1", "text_layers": 1}
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("task", STEPS)
+@pytest.mark.parametrize("model", CLASSES)
 def test_arrays_fit_the_graph_and_the_executable(model: str, task: str) -> None:
     known = {f.name for f in dataclasses.fields(task_class(model).Recipe)}
     work = workload(model, task, **{k: v for k, v in SMALL.items() if k in known})
@@ -42,8 +42,19 @@ def test_calls_of_a_forward_pass_are_all_alike() -> None:
     assert a.shape == (2, 8, 103) and np.array_equal(a, b)
 
 
-def test_every_model_has_a_workload_and_a_task() -> None:
-    assert set(MODELS) == set(KINDS)
+@pytest.mark.parametrize("name, kind", CLASSES.items())
+def test_a_model_has_one_name(name: str, kind: str) -> None:
+    """In its module, in its task, and in Hugging Face's folders."""
+    made = getattr(ng.models, kind)
+    assert made.__module__ == f"nagraph.models.{name}" and made.__name__ == kind
+    assert task_class(name).name == name and task_class(name).__name__ == f"{kind}Task"
+
+
+def test_former_names_are_told() -> None:
+    with pytest.raises(DataError, match="the model 'modern' is called 'llama' now"):
+        workload("modern", "train")
+    with pytest.raises(AttributeError, match="no attribute 'Transformer'; it is called Llama now"):
+        _ = ng.models.Transformer
 
 
 def test_unknown_models_and_tasks() -> None:

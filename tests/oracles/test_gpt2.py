@@ -13,7 +13,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
 import nagraph as ng
 from nagraph.models.data.text import batch
 from nagraph.models.data.tokens import Characters
-from nagraph.models.gpt2 import GPT2, next_token_loss
+from nagraph.models.gpt2 import GPT2
+from nagraph.models.language_model import next_token_loss
 from nagraph.models.tasks.gpt2 import GPT2Recipe, GPT2Task
 from nagraph.models.training import init_state, make_step
 

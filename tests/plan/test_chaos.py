@@ -13,8 +13,9 @@ import pytest
 import nagraph as ng
 from nagraph import choices
 from nagraph.choices import DECISIONS
+from nagraph.models import CLASSES
 from nagraph.models.tasks import task_class
-from nagraph.models.workloads import MODELS, workload
+from nagraph.models.workloads import workload
 from nagraph.nn import functional
 from nagraph.ops.region import interpret
 
@@ -118,7 +119,7 @@ def test_small_programs(mode, backend):
             agree(ng.compile(graph, backend=backend)(*arrays), expected, 1e-6)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", CLASSES)
 def test_training_steps(model):
     graph, arrays, expected = step_of(model)
     with choices.using(f"chaos={len(model)}"):

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nagraph as ng
+from nagraph.models import CLASSES
 from nagraph.models.tasks import task_class
-from nagraph.models.workloads import MODELS, workload
+from nagraph.models.workloads import workload
 from nagraph.nn import functional
 from nagraph.ops.region import Call, interpret
 from nagraph.pipeline import KERNELS, MODULES, Pipeline
@@ -114,7 +115,7 @@ def test_any_passes_in_any_order(graph, passes):
     agree(ng.compile(graph, passes=",".join(passes))(*arrays), interpret(graph, arrays))
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", CLASSES)
 def test_regions_of_models_are_kernels_as_they_are(model):
     """What fusion thinks a kernel, lowering makes one: no region of a training step is cut."""
     sizes = {"layers": 1, "heads": 2, "groups": 1, "width": 16, "context": 8, "batch": 2, "patch": 4, "depths": "1,1", "text_layers": 1}

@@ -157,7 +157,8 @@ def test_writes_to_donated_arrays_come_last():
 
 
 def transformer_step():
-    from nagraph.models.gpt2 import GPT2, GPT2Config, next_token_loss
+    from nagraph.models.gpt2 import GPT2, GPT2Config
+    from nagraph.models.language_model import next_token_loss
 
     model = GPT2.init(ng.random.key(0), GPT2Config(50, 32, 2, 2, 32, dropout=0.1))
     opt = ng.optim.AdamW(1e-3)

@@ -1,4 +1,4 @@
-"""The transformer as it is built since LLaMA: RMSNorm before each branch, rotary positions, SwiGLU, shared keys, no biases.
+"""Llama: a pre-norm transformer with RMSNorm, rotary positions, SwiGLU, shared keys and no biases, as most are built since.
 
 Source: Touvron et al., LLaMA: Open and Efficient Foundation Language Models, 2023; query heads in groups that share a key and a
 value head: Ainslie et al. 2023.
@@ -16,6 +16,7 @@ import numpy as np
 import nagraph as ng
 from nagraph.models import hugging_face
 from nagraph.models.cache import Cache, LayerCache, attend, rows
+from nagraph.models.language_model import LanguageModel
 from nagraph.nn import functional as F
 from nagraph.nn import initializers
 from nagraph.nn.attention import join_heads, split_heads
@@ -34,8 +35,8 @@ SIZES = {"vocabulary": "vocab_size", "context": "max_position_embeddings", "laye
 
 
 @dataclass(frozen=True)
-class TransformerConfig:
-    """Sizes of a transformer. The defaults are those of TinyLlama (1.1 billion parameters; Zhang et al. 2024).
+class LlamaConfig:
+    """Sizes of a Llama. The defaults are those of TinyLlama (1.1 billion parameters; Zhang et al. 2024).
 
     groups: key and value heads, 0 for as many as query heads. head_width: 0 for width / heads. base: of the rotary positions.
     head: "own", "tied" to the embedding, or "none".
@@ -143,19 +144,19 @@ class Block(Module):
         return h + dropout(self.mlp(self.mlp_norm(h)), self.dropout, k2), cache
 
 
-class Transformer(Module):
+class Llama(LanguageModel):
     """logits[t] = head(norm(blocks(token[ids[t]]))): scores of the next token at every position."""
 
-    Config: ClassVar[type[TransformerConfig]] = TransformerConfig
+    Config: ClassVar[type[LlamaConfig]] = LlamaConfig
 
     token: Embedding
     blocks: tuple[Block, ...]
     norm: RMSNorm
     head: Projection | None
-    config: TransformerConfig
+    config: LlamaConfig
 
     @classmethod
-    def init(cls, key: Array, config: TransformerConfig, dtype: Any = np.float32) -> Transformer:
+    def init(cls, key: Array, config: LlamaConfig, dtype: Any = np.float32) -> Llama:
         """Random weights as GPT-2's: N(0, 0.02²), projections into the residual stream divided by √(2 layers)."""
         small, into_residual = initializers.normal(0.02), initializers.normal(0.02 / math.sqrt(2 * config.layers))
         k_token, k_head, *k_blocks = ng.random.split(key, 2 + config.layers)
@@ -179,42 +180,29 @@ class Transformer(Module):
         """cos and sin of the angles of positions 0 ... time - 1, each [time, d / 2]."""
         return F.rope_tables(time, self.config.d, self.config.base, self.token.table.dtype)
 
+    def embed(self, ids: Array, start: Array) -> Array:
+        return self.token(ids)
+
+    def positions(self, start: Array, time: int) -> tuple[Array, ...]:
+        """Cosines and sines of their rotations."""
+        return tuple(rows(table, start, time) for table in self.rotations(self.config.context))
+
     def scores(self, x: Array) -> Array:
         """Logits of the blocks' result x [..., time, width]; without a head x itself, normalised."""
         y = self.norm(x)
         return self.head(y) if self.head is not None else self.token.attend(y) if self.config.head == "tied" else y
 
-    def __call__(self, ids: Array, *, key: Array | None = None) -> Array:
-        """Logits [..., time, vocabulary] of token ids [..., time]; a key turns dropout on. Without a head [..., time, width]."""
-        return self._read(ids, key=key)[0]
+    @property
+    def has_head(self) -> bool:
+        return self.config.head != "none"
 
     def empty_cache(self, batch: int) -> Cache:
-        """The cache before the first position, for so many texts."""
         c = self.config
         return Cache.empty(c.layers, (batch, c.shared, c.context, c.d), self.token.table.dtype)
 
-    def extend(self, ids: Array, cache: Cache, start: Array) -> tuple[Array, Cache]:
-        """Logits [batch, n, vocabulary] of ids [batch, n] at the positions from `start` on, after those that the cache holds.
-
-        Also the cache with these n; start + n is at most the context. As model(all ids)[..., start:start + n, :].
-        """
-        return self._read(ids, cache, start)
-
-    def _read(self, ids: Array, cache: Cache | None = None, start: Array = 0, *, key: Array | None = None) -> tuple[Array, Any]:
-        time, n = ids.shape[-1], len(self.blocks)
-        if time > self.config.context:
-            raise ng.errors.TypeRuleError(f"transformer: {time} positions do not fit its context of {self.config.context}")
-        keys = [None] * (1 + n) if key is None else ng.random.split(key, 1 + n)
-        cos, sin = (rows(table, start, time) for table in self.rotations(self.config.context))
-        x = dropout(self.token(ids), self.config.dropout, keys[0])
-        layers: list[Any] = [None] * n if cache is None else list(cache.layers)
-        for i, block in enumerate(self.blocks):
-            x, layers[i] = block(x, cos, sin, layers[i], start, key=keys[1 + i])
-        return self.scores(x), None if cache is None else Cache(tuple(layers))
-
     @classmethod
-    def from_pretrained(cls, folder: str | pathlib.Path, dtype: Any = np.float32) -> Transformer:
-        """The model of a Hugging Face folder of type "llama": config.json and safetensors. CheckpointError if it is another.
+    def from_pretrained(cls, folder: str | pathlib.Path, dtype: Any = np.float32) -> Llama:
+        """The model of a Hugging Face folder: config.json and safetensors. CheckpointError if it is no Llama's.
 
         Weights that have this dtype already stay in the file, read-only, until they are used.
         """
@@ -244,7 +232,7 @@ class Transformer(Module):
         return model
 
 
-def _read(folder: str | pathlib.Path, found: dict[str, Any]) -> TransformerConfig:
+def _read(folder: str | pathlib.Path, found: dict[str, Any]) -> LlamaConfig:
     """The sizes in a configuration."""
     hugging_face.check_options(folder, found, PUBLISHED, "LLaMA")
     rope = found.get("rope_parameters") or found.get("rope_scaling") or {}
@@ -256,9 +244,9 @@ def _read(folder: str | pathlib.Path, found: dict[str, Any]) -> TransformerConfi
     sizes: dict[str, Any] = {ours: hugging_face.size(found, theirs) for ours, theirs in SIZES.items()}
     own = "none" if found.get("architectures") == ["LlamaModel"] else "own"
     try:
-        return TransformerConfig(
+        return LlamaConfig(
             **sizes, groups=found.get("num_key_value_heads") or 0, head_width=found.get("head_dim") or 0,
             base=float(rope.get("rope_theta", found.get("rope_theta", 10000.0))), eps=float(found.get("rms_norm_eps", 1e-6)),
             head="tied" if found.get("tie_word_embeddings", False) else own)
     except (TypeError, ValueError) as error:
-        raise ng.errors.CheckpointError(f"{folder}: config.json describes no transformer: {error}") from None
+        raise ng.errors.CheckpointError(f"{folder}: config.json describes no Llama: {error}") from None

@@ -1,4 +1,4 @@
-"""The modern transformer beside Hugging Face's LLaMA in PyTorch: logits, gradients, and the curve of losses over 50 steps."""
+"""Llama beside Hugging Face's in PyTorch: logits, gradients, and the curve of losses over 50 steps."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel
 
 import nagraph as ng
-from nagraph.models.gpt2 import next_token_loss
-from nagraph.models.modern import Transformer
+from nagraph.models.language_model import next_token_loss
+from nagraph.models.llama import Llama
 
 torch.set_num_threads(1)
 
@@ -59,7 +59,7 @@ def test_logits_and_gradients(variant: str, tmp_path: pathlib.Path) -> None:
     theirs = randomised(VARIANTS[variant])
     theirs.save_pretrained(tmp_path, max_shard_size="20KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
-    ours = Transformer.from_pretrained(tmp_path)
+    ours = Llama.from_pretrained(tmp_path)
     ids = next(texts())
     logits = theirs(torch.tensor(ids)).logits
     expected = logits.detach().numpy()
@@ -83,7 +83,7 @@ def test_the_model_without_a_head(tmp_path: pathlib.Path) -> None:
     """LlamaModel is saved without the prefix `model.`; what comes out is the last norm's result."""
     theirs = randomised({}, LlamaModel)
     theirs.save_pretrained(tmp_path)
-    ours = Transformer.from_pretrained(tmp_path)
+    ours = Llama.from_pretrained(tmp_path)
     ids = next(texts(time=9))
     expected = theirs(torch.tensor(ids)).last_hidden_state.detach().numpy()
     assert ours.config.head == "none"
@@ -100,7 +100,7 @@ def test_configurations_as_they_were_written_before(tmp_path: pathlib.Path) -> N
     theirs = LlamaForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     assert theirs.config.rope_parameters["rope_theta"] == 77
     expected = theirs(torch.tensor(ids)).logits.detach().numpy()
-    found = ng.jit(lambda m, x: m(x))(Transformer.from_pretrained(tmp_path), ids)
+    found = ng.jit(lambda m, x: m(x))(Llama.from_pretrained(tmp_path), ids)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
 
 
@@ -145,12 +145,12 @@ def test_the_loss_curve_of_50_steps(dtype: str, tolerance: float, tmp_path: path
     theirs = LlamaForCausalLM.from_pretrained(tmp_path, dtype=getattr(torch, dtype), attn_implementation="sdpa")
     theirs = in_its_dtype(theirs) if dtype == "float64" else theirs
     optimiser = torch.optim.AdamW(theirs.parameters(), 1e-2, betas=(0.9, 0.99), weight_decay=0.1)
-    model = Transformer.from_pretrained(tmp_path, dtype)
+    model = Llama.from_pretrained(tmp_path, dtype)
     ours = ng.optim.AdamW(1e-2, 0.9, 0.99, weight_decay=0.1)
     state = ours.init(model)
 
     @ng.jit
-    def step(model: Transformer, state: Any, ids: Any) -> Any:
+    def step(model: Llama, state: Any, ids: Any) -> Any:
         loss, grads = ng.value_and_grad(next_token_loss)(model, ids)
         return *ours.update(model, grads, state), loss
 

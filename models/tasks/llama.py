@@ -1,4 +1,4 @@
-"""The modern transformer on program text, in byte-pair tokens, beside Kneser-Ney n-grams of bytes."""
+"""Llama on program text, in byte-pair tokens, beside Kneser-Ney n-grams of bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from nagraph.errors import DataError
 from nagraph.models.data import corpus, kneser_ney
 from nagraph.models.data.tokens import Bytes
-from nagraph.models.modern import Transformer, TransformerConfig
+from nagraph.models.llama import Llama, LlamaConfig
 from nagraph.models.tasks.language import LanguageRecipe, LanguageTask
 from nagraph.models.training.fields import maybe_whole, one_of, positive, share, whole
 from nagraph.models.training.task import Score
@@ -23,7 +23,7 @@ TOKENS = ("byte-pairs", "bytes", "characters")
 
 
 @dataclass(frozen=True)
-class ModernRecipe(LanguageRecipe):
+class LlamaRecipe(LanguageRecipe):
     """Text is large beside the model, so nothing is dropped."""
 
     batch: int = whole(16, 1, "Windows in one batch.")
@@ -46,19 +46,20 @@ class ModernRecipe(LanguageRecipe):
             raise DataError(f"heads {self.heads} must be a multiple of groups {self.groups}")
 
 
-class ModernTask(LanguageTask):
+class LlamaTask(LanguageTask):
     """Text files as tokens, a tenth of the files held out."""
 
-    name: ClassVar[str] = "modern"
+    name: ClassVar[str] = "llama"
     about: ClassVar[str] = "the sources of Python's standard library, split by file (--data: a text file, or a folder of them)"
-    Recipe: ClassVar[Any] = ModernRecipe
+    Recipe: ClassVar[Any] = LlamaRecipe
     steps: ClassVar[int] = 2000
     unit: ClassVar[str] = "nats a token"
     metric: ClassVar[str] = "bits a byte"
     higher: ClassVar[bool] = False
+    usual_tokens: ClassVar[int] = 2048
 
     @classmethod
-    def begin(cls, recipe: Any, data: pathlib.Path | None) -> ModernTask:
+    def begin(cls, recipe: Any, data: pathlib.Path | None) -> LlamaTask:
         found = corpus.load(data, recipe.tokens, recipe.vocabulary, recipe.context)
         task = cls(recipe, {"tokenizer": found.tokenizer.to_json()})
         task._take(found)
@@ -72,13 +73,13 @@ class ModernTask(LanguageTask):
         self.train, self.held_out, self.held_out_bytes = found.train, found.held_out, found.bytes_held_out
 
     @property
-    def config(self) -> TransformerConfig:
+    def config(self) -> LlamaConfig:
         r = self.recipe
-        return TransformerConfig(vocabulary=self.tokenizer.size, context=r.context, layers=r.layers, heads=r.heads, groups=r.groups,
+        return LlamaConfig(vocabulary=self.tokenizer.size, context=r.context, layers=r.layers, heads=r.heads, groups=r.groups,
                                  width=r.width, inner=r.inner, head="tied", dropout=r.dropout)
 
-    def init(self, key: Any) -> Transformer:
-        return Transformer.init(key, self.config, np.dtype(self.recipe.dtype))
+    def init(self, key: Any) -> Llama:
+        return Llama.init(key, self.config, np.dtype(self.recipe.dtype))
 
     def scores(self, model: Any, backend: str | None = None) -> list[Score]:
         nats, tokens = self.nats(model, self.held_out, backend)
