@@ -11,8 +11,9 @@ import numpy as np
 
 from nagraph import tree
 from nagraph.errors import LeakedTracerError, NagraphError, SignatureError
-from nagraph.ir.builder import LEAKED, current
+from nagraph.ir.builder import current
 from nagraph.ir.cached import cached_property
+from nagraph.ir.emitter import LEAKED
 from nagraph.ir.graph import Value
 from nagraph.ir.promotion import WEAK
 from nagraph.ir.types import SHORT_NAMES, TensorType

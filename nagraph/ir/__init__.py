@@ -18,6 +18,7 @@ from nagraph.ir.op import Array as Array
 from nagraph.ir.op import Cost as Cost
 from nagraph.ir.op import Op as Op
 from nagraph.ir.op import op as op
+from nagraph.ir.printer import format_graph as format_graph
 from nagraph.ir.types import TensorType as TensorType
 from nagraph.ir.types import bfloat16 as bfloat16
 from nagraph.ir.types import spec as spec

@@ -13,94 +13,22 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from nagraph import choices
 from nagraph.ir.cached import cached_property
-from nagraph.ir.location import Location
-from nagraph.ir.op import Op
-from nagraph.ir.operators import Operators
-from nagraph.ir.types import DType, TensorType
+from nagraph.ir.emitter import Emitter
+from nagraph.ir.node import Node as Node
+from nagraph.ir.node import Value as Value
+from nagraph.ir.op import GraphAttribute, Op
+from nagraph.ir.types import TensorType
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class Value(Operators):
-    """One tensor of a graph: its type, and a name that the printer prefers for inputs."""
-
-    __slots__ = ("type", "name", "__weakref__")
-
-    #: Whether the value stands for a Python scalar, which takes the dtype of what it meets (tracers only).
-    weak = False
-
-    def __init__(self, type: TensorType, name: str = ""):
-        self.type = type
-        self.name = name
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.type.shape
-
-    @property
-    def dtype(self) -> DType:
-        return self.type.dtype
-
-    @property
-    def ndim(self) -> int:
-        return len(self.type.shape)
-
-    @property
-    def size(self) -> int:
-        return self.type.size
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name or hex(id(self))}: {self.type}>"
-
-
-class Node:
-    """An op applied to operands, giving results; `location` is the user's line and no part of equality."""
-
-    __slots__ = ("op", "operands", "results", "location")
-
-    def __init__(self, op: Op, operands: tuple[Value, ...], results: tuple[Value, ...], location: Location | None = None):
-        self.op = op
-        self.operands = operands
-        self.results = results
-        self.location = location
-
-    @classmethod
-    def create(cls, op: Op, operands: tuple[Value, ...], location: Location | None = None,
-               value_class: Callable[[TensorType], Value] = Value) -> Node:
-        """A node whose result types follow from the op's type rule."""
-        types = op.result_types(*(v.type for v in operands))
-        return cls(op, operands, tuple(map(value_class, types)), location)
-
-    @property
-    def result(self) -> Value:
-        """The single result."""
-        if len(self.results) != 1:
-            raise ValueError(f"{self.op.name} has {len(self.results)} results")
-        return self.results[0]
-
-    def with_operands(self, operands: tuple[Value, ...]) -> Node:
-        """The same op on other operands: itself if nothing changed; new results only if a type changed."""
-        if len(operands) == len(self.operands) and all(a is b for a, b in zip(operands, self.operands)):
-            return self
-        if all(a.type == b.type for a, b in zip(operands, self.operands)) and len(operands) == len(self.operands):
-            return Node(self.op, operands, self.results, self.location)
-        return Node.create(self.op, operands, self.location)
-
-    def with_op(self, op: Op) -> Node:
-        """The same operands and results under another op of the same type rule."""
-        return self if op is self.op else Node(op, self.operands, self.results, self.location)
-
-    def __repr__(self) -> str:
-        return f"<Node {self.op.name} -> {', '.join(str(r.type) for r in self.results)}>"
 
 
 #: What a visitor of `Graph.rebuild` answers: a node (this one, or an earlier one), its replacement values, or None.
 Visit = Callable[[Node], "Node | Sequence[Value] | Value | None"]
 
 
-class Graph:
-    """Inputs, nodes in a deterministic topological order, outputs."""
+class Graph(GraphAttribute):
+    """Inputs, nodes in a deterministic topological order, outputs. Its `str` is its text, which `nagraph.ir.printer` writes."""
 
     def __init__(self, name: str, inputs: Sequence[Value], nodes: Sequence[Node], outputs: Sequence[Value]):
         self.name = name
@@ -183,11 +111,9 @@ class Graph:
         replacement values, or with None to keep the node. Op functions that `visit` calls emit
         their nodes before the visited one.
         """
-        from nagraph.ir.builder import Builder
-
         replaced: dict[Value, Value] = {}
         changed = False
-        with Builder() as builder:
+        with Emitter() as emitter:
             placed: set[int] = set()
             for old in self.nodes:
                 node = old
@@ -195,7 +121,7 @@ class Graph:
                     operands = tuple(replaced.get(v, v) for v in old.operands)
                     node = old.with_operands(operands)
                 try:
-                    with builder.at(old.location):
+                    with emitter.at(old.location):
                         answer = visit(node)
                 except Exception as error:
                     if not hasattr(error, "node"):  # so that whoever reports it can show the place
@@ -206,7 +132,7 @@ class Graph:
                 if isinstance(answer, Node):
                     if id(answer) not in placed:
                         placed.add(id(answer))
-                        builder.append(answer)
+                        emitter.append(answer)
                     results: Sequence[Value] = answer.results
                     changed |= answer is not old
                 else:
@@ -218,7 +144,7 @@ class Graph:
                             replaced[a] = b
         if not changed:
             return self
-        return Graph(self.name, self.inputs, builder.nodes, [replaced.get(v, v) for v in self.outputs])
+        return Graph(self.name, self.inputs, emitter.nodes, [replaced.get(v, v) for v in self.outputs])
 
     def map_regions(self, change: Callable[[Graph], Graph], skip: Callable[[Op], bool] = lambda op: False) -> Graph:
         """The graph with `change` applied to the regions of its nodes (each distinct region once), but of ops to `skip`."""
@@ -241,11 +167,6 @@ class Graph:
 
     def with_name(self, name: str) -> Graph:
         return Graph(name, self.inputs, self.nodes, self.outputs)
-
-    def __str__(self) -> str:
-        from nagraph.ir.printer import format_graph
-
-        return str(format_graph(self))
 
     def __repr__(self) -> str:
         return f"<Graph {self.name}: {len(self.inputs)} inputs, {len(self.nodes)} nodes, {len(self.outputs)} outputs>"

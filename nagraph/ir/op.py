@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast, dataclass_transform
 
 import numpy as np
 
@@ -18,7 +18,8 @@ from nagraph.ir.cached import cached_property
 from nagraph.ir.types import TensorType, too_large
 
 if TYPE_CHECKING:
-    from nagraph.ir.graph import Graph, Value
+    from nagraph.ir.graph import Graph
+    from nagraph.ir.node import Value
 
 Array = np.ndarray[Any, Any]
 #: A part of a tensor: on each axis from one index up to another.
@@ -41,11 +42,18 @@ def _no_reference(op: Op, *operands: Any) -> Any:
     raise MissingRuleError(f"op {op.name} has no NumPy reference")
 
 
+class GraphAttribute:
+    """The base of `Graph`, by which an op tells which of its attributes are graphs: it knows no more of them, for they are made of ops."""
+
+    __slots__ = ()
+
+
 class Op:
     """Base of all ops. A subclass is made by the decorator `@op` and found by its name.
 
     Rules: `infer` (type), `reference` (NumPy), `vjp` and `jvp` (derivative), `batch` (vmap),
     `cost`, `samples` (inputs for the tests). Rules are written with op functions on Values.
+    Its `str` is its text, which `nagraph.ir.printer` writes.
     """
 
     name: ClassVar[str] = ""
@@ -201,9 +209,7 @@ class Op:
     @cached_property
     def regions(self) -> dict[str, Graph]:
         """The attributes that are graphs. Nobody may change this dict."""
-        from nagraph.ir.graph import Graph
-
-        return {k: v for k, v in self.attributes().items() if isinstance(v, Graph)}
+        return {k: cast("Graph", v) for k, v in self.attributes().items() if isinstance(v, GraphAttribute)}
 
     def with_attributes(self, **changes: Any) -> Op:
         return dataclasses.replace(self, **changes)  # type: ignore[type-var]
@@ -221,11 +227,6 @@ class Op:
 
     def __hash__(self) -> int:
         return hash(self.key())
-
-    def __str__(self) -> str:
-        from nagraph.ir.printer import format_op
-
-        return str(format_op(self))
 
 
 def attribute_key(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """The text form: graphs as text that `parse` reads back exactly.
 
     graph @mlp(%x: f32[64,784], %w: f32[784,10]) -> (f32[64,10]) {
-      %0: f32[64,10] = dot_general{contract=[[1],[0]], batch=[[],[]]}(%x, %w)   // mlp.py:12
+      %0: f32[64,10] = dot_general{contract=[[1],[0]], batch_axes=[[],[]]}(%x, %w)   // mlp.py:12
       return %0
     }
 
@@ -176,3 +176,8 @@ def format_graph(graph: Graph, *, blobs: bool = True, locations: bool = True) ->
             text = base64.b64encode(data.array.tobytes()).decode()
             parts.append(f"resource sha256:{digest} = \"{text}\"")
     return "\n".join(parts)
+
+
+# Text needs to know ops, values and graphs, each of which knows those before it: so it is their `str` from here on.
+Op.__str__ = format_op  # type: ignore[assignment, method-assign]
+Graph.__str__ = format_graph  # type: ignore[assignment, method-assign]

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nagraph.errors import MissingRuleError, NagraphError, TypeRuleError
-from nagraph.ir.builder import active, current, located
+from nagraph.ir.builder import active, current
 from nagraph.ir.cached import cached_property
 from nagraph.ir.conversion import converted
 from nagraph.ir.graph import Value
-from nagraph.ir.location import caller_location
+from nagraph.ir.location import caller_location, located
 from nagraph.ir.op import Array, Box, Cost, Op, keep, op
 from nagraph.ir.operators import functions
 from nagraph.ir.promotion import WEAK, floating, result_type, scalar_array

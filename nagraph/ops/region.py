@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nagraph.errors import NagraphError, TypeRuleError
-from nagraph.ir.builder import current, located
+from nagraph.ir.builder import current
 from nagraph.ir.graph import Graph, Value, kept
+from nagraph.ir.location import located
 from nagraph.ir.op import Array, Cost, Op, op
 from nagraph.ir.types import TensorType, is_float
 from nagraph.ops.base import Primitive

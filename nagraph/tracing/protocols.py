@@ -10,9 +10,8 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from nagraph.errors import TracerError
-from nagraph.ir.builder import located
 from nagraph.ir.graph import Value
-from nagraph.ir.location import caller_location
+from nagraph.ir.location import caller_location, located
 
 #: Methods of ndarray that are functions of NumPy under the same name, with the array as first argument.
 METHODS = frozenset(

@@ -13,10 +13,11 @@ import nagraph.ops  # noqa: F401 - fills the operators that tracers use
 from nagraph import numpy as namespace
 from nagraph import tree
 from nagraph.errors import LeakedTracerError, SignatureError
-from nagraph.ir.builder import LEAKED, Builder, active, active_stack, current, located
+from nagraph.ir.builder import Builder, active, active_stack, current
 from nagraph.ir.constant import Constant
+from nagraph.ir.emitter import LEAKED
 from nagraph.ir.graph import Graph, Node, Value, structure_of
-from nagraph.ir.location import caller_location, show_user_frames_only, user_frames_only
+from nagraph.ir.location import caller_location, located, show_user_frames_only, user_frames_only
 from nagraph.ir.promotion import WEAK, default_dtype
 from nagraph.ir.types import TensorType, type_of
 from nagraph.ops.base import cast
@@ -203,7 +204,7 @@ class Trace(Builder):
         if isinstance(value, Tracer):
             if not any(value.maker is b for b in known):
                 raise located(LeakedTracerError(f"a traced value of type {value.type} {LEAKED}"), caller_location())
-        elif not any(type(b) is Builder for b in known):
+        elif all(isinstance(b, Trace) for b in known):
             raise LeakedTracerError(f"a value of another graph, of type {value.type}, is used in this trace")
         inner = Tracer(value.type, self, value.name)
         inner.weak = value.weak

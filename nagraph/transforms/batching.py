@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nagraph.errors import MissingRuleError
-from nagraph.ir.builder import Builder, current, located
+from nagraph.ir.builder import Builder, current
 from nagraph.ir.graph import Graph, Value, kept
+from nagraph.ir.location import located
 from nagraph.ir.types import BOOL, TensorType, is_float
 from nagraph.ops.arg_extremum import argmax
 from nagraph.ops.elementwise import where

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from nagraph.errors import MissingRuleError
-from nagraph.ir.builder import Builder, current, located
+from nagraph.ir.builder import Builder, current
 from nagraph.ir.graph import Graph, Node, Value, kept
+from nagraph.ir.location import located
 from nagraph.ir.types import is_float
 from nagraph.ops.region import Region
 from nagraph.ops.rules import add_tangents, ones_of, zeros_of
