@@ -81,15 +81,15 @@ def test_what_no_attempt_mends_is_an_error_with_a_file(what, monkeypatch, tmp_pa
 def test_a_region_that_fails_is_taken_apart_alone(what, monkeypatch, tmp_path):
     """Lowering, and the writing of code, fail for kernels of more than one output or op; the first of them is the culprit alone."""
     from nagraph.backends.llvm.program import lowering
-    from nagraph.plan import kernels
+    from nagraph.plan import kernel_planner
 
     if what == "lower":
-        good = kernels.lower_kernel
+        good = kernel_planner.lower_kernel
 
         def lower(graph, *args, **kwargs):
             return broken() if any(n.op.name == "exp" for n in graph.nodes) and len(graph.nodes) > 2 else good(graph, *args, **kwargs)
 
-        monkeypatch.setattr(kernels, "lower_kernel", lower)
+        monkeypatch.setattr(kernel_planner, "lower_kernel", lower)
     else:
         good_emit = lowering.emit
 
@@ -101,14 +101,14 @@ def test_a_region_that_fails_is_taken_apart_alone(what, monkeypatch, tmp_path):
 
 
 def test_all_regions_are_taken_apart_inside_loops_as_well(monkeypatch, tmp_path):
-    from nagraph.plan import kernels
+    from nagraph.plan import kernel_planner
 
-    good = kernels.lower_kernel
+    good = kernel_planner.lower_kernel
 
     def lower(graph, *args, **kwargs):
         return broken() if sum(n.op.name not in ("const", "iota") for n in graph.nodes) > 1 else good(graph, *args, **kwargs)
 
-    monkeypatch.setattr(kernels, "lower_kernel", lower)
+    monkeypatch.setattr(kernel_planner, "lower_kernel", lower)
     check(tmp_path, "all fused regions")
     after = retreat.apart(Pipeline.parse(KERNELS)(ng.trace(program, X)))
     inside = [n for g in (after, *(n.op.body for n in after.nodes if isinstance(n.op, Scan))) for n in g.nodes]
@@ -116,10 +116,10 @@ def test_all_regions_are_taken_apart_inside_loops_as_well(monkeypatch, tmp_path)
 
 
 def test_strict_runs_raise(monkeypatch, tmp_path):
-    from nagraph.plan import kernels
+    from nagraph.plan import kernel_planner
 
     monkeypatch.setenv("NAGRAPH_STRICT", "1")
-    monkeypatch.setattr(kernels, "lower_kernel", broken)
+    monkeypatch.setattr(kernel_planner, "lower_kernel", broken)
     with pytest.raises(IndexError, match="a fault of nagraph"):
         ng.jit(program)(X)
     assert not list(tmp_path.iterdir())
@@ -127,16 +127,16 @@ def test_strict_runs_raise(monkeypatch, tmp_path):
 
 def test_a_kernel_that_can_not_be_is_no_fault(monkeypatch, tmp_path):
     """NotRowLocal is how lowering says no: the region is cut, without a word."""
-    from nagraph.plan import kernels
+    from nagraph.plan import kernel_planner
 
-    good = kernels.lower_kernel
+    good = kernel_planner.lower_kernel
 
     def lower(graph, *args, **kwargs):
         if len(graph.nodes) > 3:
             raise NotRowLocal("for this test")
         return good(graph, *args, **kwargs)
 
-    monkeypatch.setattr(kernels, "lower_kernel", lower)
+    monkeypatch.setattr(kernel_planner, "lower_kernel", lower)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         np.testing.assert_allclose(ng.jit(program)(X), EXPECTED, rtol=2e-5, atol=1e-6)

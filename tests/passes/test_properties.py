@@ -8,7 +8,7 @@ import nagraph as ng
 from nagraph.backends.numpy import compile as compile_graph
 from nagraph.ops.region import interpret
 from nagraph.pipeline import DEFAULT, MODULES, Pipeline
-from nagraph.plan import check, lower
+from nagraph.plan import check, make_plan
 from tests.graphs import arrays_for, graphs
 
 IDEMPOTENT = ("canonicalize", "narrow", "simplify", "fold", "cse", "dce", "expand")
@@ -57,7 +57,7 @@ def test_donated_inputs_change_nothing_but_themselves(graph):
         i = next((i for i, u in enumerate(graph.input_types) if u == t and i not in donations.values()), None)
         if i is not None:
             donations[j] = i
-    plan = lower(graph, donations)
+    plan = make_plan(graph, donations)
     check(plan)
     arrays = arrays_for(graph)
     expected = interpret(graph, [a.copy() for a in arrays])

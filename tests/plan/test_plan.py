@@ -11,7 +11,7 @@ from nagraph.errors import VerifyError
 from nagraph.nn import functional as F
 from nagraph.ops.region import interpret
 from nagraph.pipeline import DEFAULT, Pipeline
-from nagraph.plan import check, lower
+from nagraph.plan import check, make_plan
 from nagraph.plan.offsets import assign_offsets, peak_bytes
 
 
@@ -42,7 +42,7 @@ MLP = (ng.spec((64, 32)), ng.spec((32, 48)), ng.spec((48, 8)))
 
 
 def test_a_dying_operand_is_overwritten():
-    plan = lower(ng.trace(lambda x: np.exp(np.tanh(x * 2)) + 1, ng.spec((100,))))
+    plan = make_plan(ng.trace(lambda x: np.exp(np.tanh(x * 2)) + 1, ng.spec((100,))))
     computed = [s for s in plan.steps if not s.view]
     assert [s.node.op.name for s in computed] == ["multiply", "tanh", "exp", "add"]
     assert [s.in_place for s in computed] == [(), ((0, 0),), ((0, 0),), ()]  # the last one is the result itself
@@ -55,7 +55,7 @@ def test_an_operand_that_is_read_again_is_kept():
         a = x * 2
         return (a + 1) * np.sum(a)
 
-    plan = lower(ng.trace(fn, ng.spec((100,))))
+    plan = make_plan(ng.trace(fn, ng.spec((100,))))
     assert not any(s.in_place for s in plan.steps if s.node.op.name == "add" and 0 in dict(s.in_place).values())
     assert_computes(plan.graph)
 
@@ -65,7 +65,7 @@ def test_movement_is_a_view_where_strides_allow():
         y = np.exp(x)
         return np.sum(y.T.reshape(4, 6)), np.sum(y.reshape(2, 12)), np.sum(y[1:, ::2].T)
 
-    plan = lower(ng.trace(fn, ng.spec((4, 6))))
+    plan = make_plan(ng.trace(fn, ng.spec((4, 6))))
     views = [(s.node.op.name, s.view) for s in plan.steps if s.node.op.name in ("reshape", "transpose", "slice")]
     assert ("reshape", True) in views and ("reshape", False) in views and ("slice", True) in views
     assert all(v for name, v in views if name in ("transpose", "slice"))
@@ -149,8 +149,8 @@ def test_donated_arguments_that_change_places():
 
 def test_writes_to_donated_arrays_come_last():
     graph = ng.trace(lambda x, y: (x * 2, np.sum(np.exp(y))), ng.spec((5,)), ng.spec((5,)))
-    assert [s.node.op.name for s in lower(graph).steps] == ["multiply", "exp", "sum"]
-    assert [s.node.op.name for s in lower(graph, {0: 0}).steps] == ["exp", "sum", "multiply"]
+    assert [s.node.op.name for s in make_plan(graph).steps] == ["multiply", "exp", "sum"]
+    assert [s.node.op.name for s in make_plan(graph, {0: 0}).steps] == ["exp", "sum", "multiply"]
 
 
 # -- memory against the lower bound -----------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ def test_arena_of_training_graphs_is_close_to_the_lower_bound(make):
     step, args = make()
     traced = ng.trace(step, *args)
     for passes in (DEFAULT.replace(",memory", ""), "cse,dce,expand,schedule"):
-        plan = lower(Pipeline.parse(passes)(traced))
+        plan = make_plan(Pipeline.parse(passes)(traced))
         check(plan)
         assert plan.lower_bound > 0
         assert plan.arena_bytes <= 1.10 * plan.lower_bound, passes
@@ -228,7 +228,7 @@ def test_offsets_keep_ranges_apart():
 
 
 def planned():
-    return lower(ng.trace(lambda x, y: np.sum(np.exp(x) * np.tanh(y)) + np.sum(np.exp(x)), ng.spec((64,)), ng.spec((64,))))
+    return make_plan(ng.trace(lambda x, y: np.sum(np.exp(x) * np.tanh(y)) + np.sum(np.exp(x)), ng.spec((64,)), ng.spec((64,))))
 
 
 def test_overlapping_buffers_are_caught():
