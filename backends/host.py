@@ -21,9 +21,9 @@ def cpu_name() -> str:
                         return line.partition(":")[2].strip()
         except OSError:
             pass
-    from nagraph.backends.llvm.text.target import cpu
+    import llvmlite.binding  # late: elsewhere the name is known without it
 
-    name, _ = cpu()
+    name: str = llvmlite.binding.get_host_cpu_name()
     return name if name != "generic" else platform.processor() or platform.machine()
 
 

@@ -3,7 +3,7 @@
 Programs that are compiled then have a byte pattern wherever they have not written: as a float it is a nan that no computation makes, as an
 integer it is large. So what reads too early, beyond an end, or what nobody wrote shows as that, in every run, and not now and then.
 Each buffer stands between red zones; what a call writes there is an error that names the buffer and the kernels that write it.
-Calls take several times as long. Of the backends, "llvm" does all this (`nagraph.backends.llvm.execution.sanitizer`).
+Calls take several times as long. Of the backends, "llvm" does all this (`nagraph.backends.llvm.calls.sanitizer`).
 """
 
 from __future__ import annotations

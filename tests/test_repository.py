@@ -30,6 +30,7 @@ BY_NAME = {"": "", "thresholds": "", "compiler": "backends", "pipeline": "passes
 #: Packages of others at module level, and inside functions, and who may import them.
 PACKAGES = {"numpy": ("",), "ml_dtypes": ("ir", "testing"), "llvmlite": ("backends.llvm",), "click": ("cli",), "rich": ("cli",)}
 LATE_PACKAGES = {
+    "llvmlite": ("backends.host",),
     "safetensors": ("storage",), "matplotlib": ("cli",), "torch": ("cli.peers",), "jax": ("cli.peers",),
     "sklearn": ("models.data",), "PIL": ("models.data",), "tokenizers": ("models.data",), "tensorboardX": ("models.training",),
 }

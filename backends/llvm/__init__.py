@@ -8,10 +8,12 @@ Its rooms, in the order in which they build on one another:
     native      machine code in memory and on disk
     runtime     the interpreter of programs, on all threads at once
     program     a plan as instructions, their kernels, the image that is kept on disk
+    calls       a program with an arena, called with arrays
     measuring   recorded calls, the machine's peaks, profiles
-    execution   executables: programs with an arena, called with arrays
+
+`executable` puts them together.
 """
 
-from nagraph.backends.llvm.execution.executable import Executable as Executable
-from nagraph.backends.llvm.execution.executable import compile as compile
-from nagraph.backends.llvm.execution.executable import kept as kept
+from nagraph.backends.llvm.executable import Executable as Executable
+from nagraph.backends.llvm.executable import compile as compile
+from nagraph.backends.llvm.executable import kept as kept

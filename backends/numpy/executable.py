@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from nagraph.backends.arguments import row_major
 from nagraph.backends.numpy.program import Program, new_arena
-from nagraph.errors import LabelError, SignatureError
+from nagraph.errors import LabelError
 from nagraph.ir.graph import Graph
-from nagraph.ir.types import type_of
 from nagraph.ops.labels import failure
 from nagraph.plan import Plan, Planned, make_plan
 from nagraph.plan.arena_report import ArenaReport
@@ -40,15 +40,7 @@ class Executable:
         return ArenaReport.of(self.plan)
 
     def __call__(self, *arrays: Any) -> tuple[Array, ...]:
-        inputs = self.graph.inputs
-        if len(arrays) != len(inputs):
-            raise SignatureError(f"{self.graph.name} takes {len(inputs)} arrays, got {len(arrays)}")
-        given = [np.asarray(a) for a in arrays]
-        for v, a in zip(inputs, given):
-            if a.dtype.newbyteorder("=") != v.dtype or a.shape != v.shape:
-                shown = type_of(a) if a.dtype.kind in "biuf" else f"{a.dtype}{list(a.shape)}"
-                raise SignatureError(f"{self.graph.name}: input {v.name or '?'} is {v.type}, got {shown}")
-        return self.run([np.asarray(a, dtype=v.dtype, order="C") for v, a in zip(inputs, given)], {})
+        return self.run(row_major(self.graph.name, self.inputs, arrays), {})
 
     def plain(self, arrays: list[Any]) -> list[Array] | None:
         """The outputs, if these are row-major arrays of the very dtypes and shapes of the inputs; None if not, and nothing was done."""

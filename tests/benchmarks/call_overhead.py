@@ -43,7 +43,7 @@ def work(jitted, *args):
     executable = jitted.lower(*args).executable
     arrays = [np.array(x) for x in ng.tree.leaves(args)]
     kept = arrays, executable.plain(arrays)
-    memory = executable._native._free[1][0]
+    memory = executable.calls.image.program._free[1][0]
     run = driver().call
     found = microseconds(lambda: run(None, memory.address, True))
     del kept

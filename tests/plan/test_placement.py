@@ -37,9 +37,9 @@ def executable(fn, *arrays):
 def poisoned(graph):
     """An executable whose arena holds nan at first, so that what nobody writes shows."""
     exe = compile_graph(graph)
-    arena = exe._taken()
-    arena._bytes[:] = 255
-    exe._idle[:] = (arena,)
+    arena = exe.calls.arenas.take()
+    arena.bytes[:] = 255
+    exe.calls.arenas.leave(arena)
     return exe
 
 

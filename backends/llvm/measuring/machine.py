@@ -18,7 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from nagraph.backends.host import cpu_name, last_cache_nbytes
+from nagraph.backends.llvm.calls.native_calls import NativeCalls
 from nagraph.backends.llvm.native.machine_code import Library, object_code
+from nagraph.backends.llvm.program.explanation import Explanation
+from nagraph.backends.llvm.program.images import Image
 from nagraph.backends.llvm.runtime.assembler import Assembler, Launch
 from nagraph.backends.llvm.runtime.pool import default_threads
 from nagraph.backends.llvm.runtime.program import Program
@@ -124,19 +127,18 @@ out:
 
 def _bandwidth(nbytes: int, threads: int) -> float:
     """Bytes a second of x += y, for arrays of so many bytes each: two are read, one is written."""
-    from nagraph.backends.llvm.execution.executable import compile
-
     type = TensorType(DTYPES["f32"], (nbytes // 4,))
     with Builder() as builder:
         x, y = builder.input(type), builder.input(type)
         graph = builder.graph("stream", [add(x, y)])
-    executable = compile(graph, {0: 0}, threads)
+    made = Explanation.of(graph, {0: 0})
+    calls = NativeCalls(graph, Image.of(made.program, made.plan.arena_bytes), {0: 0}, threads)
     a, b = np.zeros(type.shape, np.float32), np.ones(type.shape, np.float32)
     turns = max(1, (16 << 20) // nbytes)
 
     def run() -> None:
         for _ in range(turns):
-            executable.run([a, b], {0: a})
+            calls.run([a, b], {0: a})
 
     run()
     return 3.0 * turns * nbytes / _best(run, REPEATS if turns > 1 else REPEATS // 4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from nagraph.backends.llvm.calls.native_calls import NativeCalls
+from nagraph.backends.llvm.calls.sanitizer import GuardedCalls
 from nagraph.backends.llvm.measuring.machine import Machine, machine
 from nagraph.backends.llvm.measuring.recording import Recorded, Recording
+from nagraph.backends.llvm.measuring.timeline import amounts, trace_events
+from nagraph.backends.llvm.measuring.work import Work, work_of
+from nagraph.backends.llvm.program.explanation import Explanation
 from nagraph.backends.llvm.program.instructions import Launch
-from nagraph.ir.types import DTYPES, DType
-from nagraph.kernel.traffic import traffic
-from nagraph.plan.origin import label_of, lines_of
 
 Array = np.ndarray[Any, Any]
 #: Columns of the table, and whether they hold numbers.
@@ -23,18 +24,6 @@ COLUMNS = {"ms": True, "share": True, "calls": True, "threads": True, "GFLOP/s":
            "kernel": False, "lines": False}
 #: Kernels that the table shows, and source lines of each.
 ROWS, LINES = 25, 3
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a launch is and does: its name, units, operations, the least bytes it moves, its widest float, the user's lines."""
-
-    name: str
-    units: int
-    flops: float
-    nbytes: int
-    dtype: DType
-    lines: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -128,30 +117,30 @@ class Profile:
 
     def timeline(self, name: str = "call") -> dict[str, Any]:
         """The call as Chrome trace events, to be written as JSON: one track a thread (`nagraph.backends.llvm.measuring.timeline`)."""
-        from nagraph.backends.llvm.measuring.timeline import trace_events
-
-        return trace_events(self, name)
+        recording = self.recording
+        call = {"machine": str(self.machine), "launches": sum(r.calls for r in self),
+                **amounts(self.flops, sum(r.nbytes for r in self), recording.end - recording.begin),
+                "ms between kernels": round(self.between_seconds * 1e3, 3), "ms outside of them": round(self.outside_seconds * 1e3, 3)}
+        return trace_events(name, recording, self.works, call)
 
     def __str__(self) -> str:
         return self.table()
 
 
-def profile(executable: Any, given: Sequence[Array], repeats: int) -> Profile:
-    """A recorded call of the executable on row-major arrays: of `repeats` ones, after one to warm up, the median by time.
+def profile(made: Explanation, calls: NativeCalls | GuardedCalls, given: Sequence[Array], repeats: int) -> Profile:
+    """A recorded call of a program on row-major arrays: of `repeats` ones, after one to warm up, the median by time.
 
     Donated arguments are copied once and then updated from call to call, as a training loop does; the given arrays stay.
     """
-    program = executable.program
-    twin = copy.copy(executable)
+    program = made.program
     recorded = Recorded(program.instructions, len(program.table), program.scratch_nbytes)
-    twin._native, twin._idle = recorded, []
-    arrays = list(given)
+    run, arrays = calls.running(recorded).run, list(given)
     donated: dict[int, Array] = {}
-    for j, i in executable.plan.donations.items():
+    for j, i in made.plan.donations.items():
         donated[j] = arrays[i] = arrays[i].copy()
-    calls = [recorded.record(lambda: twin.run(arrays, donated)) for _ in range(repeats + 1)][1:]
-    chosen = sorted(calls, key=lambda r: r.seconds)[(len(calls) - 1) // 2]
-    return summary(chosen, executable.launches, [p.nbytes or None for p in program.table], machine(executable.threads))
+    recordings = [recorded.record(lambda: run(arrays, donated)) for _ in range(repeats + 1)][1:]
+    chosen = sorted(recordings, key=lambda r: r.seconds)[(len(recordings) - 1) // 2]
+    return summary(chosen, program.launches, [p.nbytes or None for p in program.table], machine(calls.threads))
 
 
 def summary(recording: Recording, launches: Sequence[Launch], sizes: Sequence[int | None], machine: Machine) -> Profile:
@@ -193,19 +182,3 @@ def _shares(begins: Array, ends: Array) -> tuple[Array, float]:
     at = np.empty(len(times))
     at[order] = passed
     return at[len(begins):] - at[:len(begins)], float(steps[running == 0].sum()) / 1e9
-
-
-def work_of(launch: Launch, sizes: Sequence[int | None]) -> Work:
-    """Operations by the ops' costs, bytes by the kernel's loads and stores."""
-    node, units = launch.node, launch.function.emitted.units
-    if launch.kernel is not None:
-        nbytes = sum(traffic(launch.kernel, launch.slots, sizes))
-        floats = [d for d in launch.kernel.operands if d in (DTYPES["f32"], DTYPES["f64"])]
-    else:
-        nbytes, floats = sum(sizes[s] or 0 for s in launch.slots), []
-    wide = DTYPES["f64"] if DTYPES["f64"] in floats else DTYPES["f32"]
-    if node is None:
-        return Work("copy", units, 0.0, nbytes, wide, ())
-    results = ", ".join(str(r.type) for r in node.results[:2]) + (", ..." if len(node.results) > 2 else "")
-    flops = node.op.cost(*(v.type for v in node.operands)).flops
-    return Work(f"{label_of(node)} -> {results}", units, float(flops), nbytes, wide, lines_of(node))

@@ -10,17 +10,18 @@ Source: Trace Event Format, Google, 2016.
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-if TYPE_CHECKING:
-    from nagraph.backends.llvm.measuring.profile import Profile
+from nagraph.backends.llvm.measuring.recording import Recording
+from nagraph.backends.llvm.measuring.work import Work
 
 PROCESS = 1
 
 
-def trace_events(profile: Profile, name: str) -> dict[str, Any]:
-    """The profile's recording as an object to be written as JSON."""
-    recording, zero = profile.recording, profile.recording.begin
+def trace_events(name: str, recording: Recording, works: Sequence[Work], call: dict[str, Any]) -> dict[str, Any]:
+    """A recording as an object to be written as JSON. `call`: what is said of the whole call, "machine" among it."""
+    zero = recording.begin
     caller, threads = next(iter(recording.threads)), recording.events["thread"].tolist()
     used = {caller, *threads}
     ordered = [i for i in dict.fromkeys([*recording.threads, *sorted(used)]) if i in used]
@@ -28,32 +29,30 @@ def trace_events(profile: Profile, name: str) -> dict[str, Any]:
     for track, ident in enumerate(ordered, PROCESS):
         events.append(_about("thread_name", track, name=recording.threads.get(ident, f"thread {ident}")))
         events.append(_about("thread_sort_index", track, sort_index=track))
-    call = {"machine": str(profile.machine), "launches": sum(r.calls for r in profile),
-            **_amounts(profile.flops, sum(r.nbytes for r in profile), recording.end - zero),
-            "ms between kernels": round(profile.between_seconds * 1e3, 3), "ms outside of them": round(profile.outside_seconds * 1e3, 3)}
     events.append(_slice(name, "call", PROCESS, zero, recording.end, zero, call))
     chunks = recording.events[["begin", "end", "start", "stop"]].tolist()
-    keys = list(zip(threads, recording.events["launch"].tolist(), _turns(profile)))
+    keys = list(zip(threads, recording.events["launch"].tolist(), _turns(recording, works)))
     for track, ident in enumerate(ordered, PROCESS):
         mine = (n for n, (thread, *_) in enumerate(keys) if thread == ident)
         for (_, launch, turn), group in itertools.groupby(mine, key=keys.__getitem__):
-            work, parts = profile.works[launch], [chunks[n] for n in group]
+            work, parts = works[launch], [chunks[n] for n in group]
             about = {"lines": ", ".join(work.lines), "launch": launch, "turn": turn}
             for kind, some in [("kernel", parts), *(("chunk", [part]) for part in parts)]:
                 (begin, _, first, _), (_, end, _, stop) = some[0], some[-1]
                 units = sum(b - a for _, _, a, b in some)
                 label = work.name if kind == "kernel" else f"units {first}-{stop - 1}" if units > 1 else f"unit {first}"
-                amounts = _amounts(work.flops * units / work.units, work.nbytes * units / work.units, end - begin)
-                events.append(_slice(label, kind, track, begin, end, zero, {**about, "units": f"{units} of {work.units}", **amounts}))
-    return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": {"machine": str(profile.machine)}}
+                found = {**about, "units": f"{units} of {work.units}",
+                         **amounts(work.flops * units / work.units, work.nbytes * units / work.units, end - begin)}
+                events.append(_slice(label, kind, track, begin, end, zero, found))
+    return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": {"machine": call["machine"]}}
 
 
-def _turns(profile: Profile) -> list[int]:
+def _turns(recording: Recording, works: Sequence[Work]) -> list[int]:
     """For each chunk how often its launch was done before. A loop's turn ends with all units, before the next one begins."""
-    done = [0] * len(profile.works)
+    done = [0] * len(works)
     found = []
-    for launch, start, stop in profile.recording.events[["launch", "start", "stop"]].tolist():
-        found.append(done[launch] // profile.works[launch].units)
+    for launch, start, stop in recording.events[["launch", "start", "stop"]].tolist():
+        found.append(done[launch] // works[launch].units)
         done[launch] += stop - start
     return found
 
@@ -63,7 +62,7 @@ def _about(what: str, track: int, **args: Any) -> dict[str, Any]:
     return {"ph": "M", "name": what, "pid": PROCESS, "tid": track, "args": args}
 
 
-def _amounts(flops: float, nbytes: float, nanoseconds: int) -> dict[str, float]:
+def amounts(flops: float, nbytes: float, nanoseconds: int) -> dict[str, float]:
     """Operations and bytes, and how many of them in a second, in 1e9."""
     rates = {"GFLOP/s": flops / nanoseconds, "GB/s": nbytes / nanoseconds} if nanoseconds else {}
     return {"flops": flops, "bytes": nbytes, **{unit: round(rate, 2) for unit, rate in rates.items()}}

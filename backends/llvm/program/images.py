@@ -18,6 +18,7 @@ from nagraph.backends.llvm.runtime.assembler import launch_words
 from nagraph.backends.llvm.runtime.program import Program
 from nagraph.ir.graph import Graph
 from nagraph.ir.op import Op
+from nagraph.ir.printer import format_graph
 from nagraph.ir.types import DTYPES
 from nagraph.thresholds import changed
 
@@ -44,8 +45,6 @@ def key_of(graph: Graph, options: str, donations: Mapping[int, int]) -> str | No
     """What a program follows from beside its maker; None if that can't be told, since an op of the graph is the user's own."""
     if not all(map(cache.knows, _ops(graph))):
         return None
-    from nagraph.ir.printer import format_graph
-
     return json.dumps([options, changed(), sorted(donations.items()), format_graph(graph, blobs=False, locations=False)])
 
 

@@ -88,6 +88,11 @@ class Lowered:
         return self._compiled[id(kernel)][1]
 
     @property
+    def launches(self) -> list[Launch]:
+        """Every launch, in order."""
+        return [x for i in self.instructions if isinstance(i, Phase) for x in i.launches]
+
+    @property
     def scratch_nbytes(self) -> int:
         return max((f.emitted.scratch_nbytes for f in self.functions.values()), default=0)
 

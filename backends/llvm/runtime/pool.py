@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from nagraph.backends.host import usable_cores
 from nagraph.backends.llvm.native import cache
 from nagraph.backends.llvm.native.machine_code import Library, object_code, publish
 from nagraph.backends.llvm.runtime.driver import driver_text
@@ -65,9 +66,7 @@ def driver() -> Driver:
 @functools.cache
 def default_threads() -> int:
     """The cores that this process may use, as it was when this was first asked."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return usable_cores()
 
 
 class Pool:

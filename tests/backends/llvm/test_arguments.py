@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nagraph.backends.llvm.execution import arguments
-from nagraph.backends.llvm.execution.arguments import ALIGNED, OWNED, ROW_MAJOR, WRITEABLE, Arguments, Wanted
+from nagraph.backends.llvm.calls import arguments
+from nagraph.backends.llvm.calls.arguments import ALIGNED, OWNED, ROW_MAJOR, WRITEABLE, Arguments, Wanted
 
 
 class Odd(np.ndarray):

@@ -60,7 +60,7 @@ def test_a_program_is_loaded_and_gives_the_same_bits(folder, forget, monkeypatch
 
 def test_what_a_loaded_program_was_made_from_is_found_when_asked_for(folder, forget):
     first, second = made(), made()
-    assert second.loaded and "_explanation" not in vars(second)
+    assert second.loaded and "explanation" not in vars(second)
     assert str(second.graph) == str(first.graph) and str(second.memory) == str(first.memory)
     assert second.source("llvm") == first.source("llvm") and len(second.launches) == len(first.launches)
     assert sum(r.calls for r in second.profile(X).rows) > 1

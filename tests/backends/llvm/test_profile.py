@@ -67,13 +67,10 @@ def test_chunks_lie_inside_the_call_and_do_not_overlap_on_a_thread() -> None:
 
 def test_the_recorded_call_computes_the_same(executable, x) -> None:
     """And the executable itself runs as before: it does not record."""
-    import copy
-
     program = executable.program
-    twin, recorded = copy.copy(executable), recording.Recorded(program.instructions, len(program.table), program.scratch_nbytes)
-    twin._native = recorded
-    results = []
-    assert len(recorded.record(lambda: results.extend(twin(x))).events)
+    recorded = recording.Recorded(program.instructions, len(program.table), program.scratch_nbytes)
+    calls, results = executable.calls.running(recorded), []
+    assert len(recorded.record(lambda: results.extend(calls.run([x], {}))).events)
     for a, b in zip(results, executable(x), strict=True):
         np.testing.assert_array_equal(a, b)
     assert len(recorded.record(lambda: executable(x)).events) == 0

@@ -7,7 +7,7 @@ import pytest
 
 import nagraph as ng
 from nagraph import sanitizing
-from nagraph.backends.llvm.execution.sanitizer import Guarded, Sanitized
+from nagraph.backends.llvm.calls.sanitizer import Guarded, GuardedCalls
 from nagraph.backends.llvm.program import lowering
 from nagraph.errors import SanitizerError
 from nagraph.kernel.form import Load, Read
@@ -41,7 +41,7 @@ ARRAYS = [RNG.normal(size=s).astype("f4") for s in ((33, 20), (20, 40), (40, 7))
 
 def test_right_programs_give_what_they_give():
     run = ng.jit(block)
-    assert isinstance(run.lower(*ARRAYS).executable, Sanitized)
+    assert isinstance(run.lower(*ARRAYS).executable.calls, GuardedCalls)
     for _ in range(2):
         for got, expected in zip(run(*ARRAYS), block(*(a.astype("f8") for a in ARRAYS))):
             np.testing.assert_allclose(got, expected, rtol=1e-4)
@@ -135,6 +135,6 @@ def test_the_environment_turns_it_on(monkeypatch, value, expected):
     monkeypatch.setenv("NAGRAPH_SANITIZE", value)
     assert sanitizing.is_on() is expected
     executable = ng.jit(lambda x: x + 1).lower(np.ones(3)).executable
-    assert isinstance(executable, Sanitized) is expected
+    assert isinstance(executable.calls, GuardedCalls) is expected
     monkeypatch.delenv("NAGRAPH_SANITIZE")
     assert not sanitizing.is_on()

@@ -1,7 +1,8 @@
-"""The sanitizer: executables whose calls run in guarded memory, full of a pattern, and look afterwards what was done to it."""
+"""The sanitizer: calls that run in guarded memory, full of a pattern, and look afterwards what was done to it."""
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nagraph.backends.llvm.execution.executable import Executable, Explanation, _Arena
+from nagraph.backends.arguments import label
+from nagraph.backends.llvm.calls.arena import Arena, ArenaSource
+from nagraph.backends.llvm.calls.native_calls import NativeCalls, Runnable
+from nagraph.backends.llvm.program.explanation import Explanation
 from nagraph.backends.llvm.program.images import Image
 from nagraph.backends.llvm.runtime.pool import aligned_bytes
 from nagraph.errors import SanitizerError
@@ -77,71 +81,90 @@ def watched(plan: Plan, base: int = 0) -> Iterator[Watched]:
             yield from watched(step.nested[0], base + plan.buffers[plan.slots[step.scratch[0]].buffer].offset)
 
 
-class Sanitized(Executable):
-    """An executable that computes in guarded copies of its arguments and results."""
+class GuardedArenas:
+    """A program's arenas, filled with the pattern before each call and looked at after it."""
+
+    def __init__(self, arenas: ArenaSource, name: str, nbytes: int, buffers: tuple[Watched, ...], constants: list[Guarded]):
+        self._arenas, self._name, self._nbytes = arenas, name, nbytes
+        self._buffers, self._constants = buffers, constants
+
+    def take(self) -> Arena:
+        arena = self._arenas.take()
+        memory = self._memory(arena)
+        memory[:] = NAN
+        for w in self._buffers:
+            memory[w.start - RED_NBYTES:w.end] = NAN
+            memory[w.start:w.stop] = pattern(w.dtype)
+        return arena
+
+    def leave(self, arena: Arena) -> bool:
+        failed = self._arenas.leave(arena)
+        memory = self._memory(arena)
+        for g in self._constants:
+            g.check(f"a constant of {self._name}")
+        for w in self._buffers:
+            if (memory[w.stop:w.end] != NAN).any() or (memory[w.start - RED_NBYTES:w.start] != NAN).any():
+                where = "behind" if (memory[w.stop:w.end] != NAN).any() else "before"
+                raise SanitizerError(f"memory {where} a buffer of {self._name} was written: {w.what}")
+        return failed
+
+    def _memory(self, arena: Arena) -> Array:
+        nbytes = self._nbytes
+        return np.frombuffer((ctypes.c_uint8 * nbytes).from_address(arena.base), np.uint8) if nbytes else np.empty(0, np.uint8)
+
+
+class GuardedCalls:
+    """Calls of a program that computes in guarded copies of its arguments and results. Otherwise like `NativeCalls`."""
 
     def __init__(self, signature: Graph, made: Explanation, donations: Mapping[int, int], threads: int | None = None):
         image = Image.of(made.program, made.plan.arena_bytes)
-        self._constants = [Guarded(a) for a in image.constants]
-        image = dataclasses.replace(image, constants=tuple(g.array for g in self._constants))
-        super().__init__(signature, image, lambda: made, donations, threads)
-        self._watched = tuple(watched(made.plan))
+        constants = [Guarded(a) for a in image.constants]
+        self.signature, self._plan = signature, made.plan
+        self.image = dataclasses.replace(image, constants=tuple(g.array for g in constants))
+        buffers = tuple(watched(made.plan))
+        self._calls = NativeCalls(signature, self.image, donations, threads, guard=lambda arenas: GuardedArenas(
+            arenas, signature.name, image.arena_nbytes, buffers, constants))
+
+    @property
+    def threads(self) -> int | None:
+        return self._calls.threads
+
+    def running(self, program: Runnable) -> GuardedCalls:
+        """The same calls of another program on the same table."""
+        twin = copy.copy(self)
+        twin._calls = self._calls.running(program)
+        return twin
 
     def plain(self, arrays: list[Any]) -> None:
         """There is no fast path."""
 
     def run(self, arrays: list[Array], donated: Mapping[int, Array]) -> tuple[Array, ...]:
+        name = self.signature.name
         inputs = [Guarded(a) for a in arrays]
         places = {id(a): g for a, g in zip(arrays, inputs)}
-        outputs = {j: places[id(donated[j])] if j in donated and id(donated[j]) in places else Guarded(np.empty(*result), fresh=True)
-                   for j, result in enumerate(self._results)}
-        super().run([g.array for g in inputs], {j: g.array for j, g in outputs.items()})
+        fresh = (np.empty(v.shape, v.dtype) for v in self.signature.outputs)
+        outputs = {j: (places.get(id(donated[j])) if j in donated else None) or Guarded(a, fresh=True) for j, a in enumerate(fresh)}
+        self._calls.run([g.array for g in inputs], {j: g.array for j, g in outputs.items()})
         written = {id(g) for g in outputs.values()}
-        for i, (a, g, v) in enumerate(zip(arrays, inputs, self.inputs)):
-            g.check(f"input {i} of {self.name}, {v.name or v.type}")
+        for i, (a, g, v) in enumerate(zip(arrays, inputs, self.signature.inputs)):
+            g.check(f"{label(i, v)} of {name}, {v.type}")
             if id(g) not in written and a.tobytes() != g.array.tobytes():
-                raise SanitizerError(f"{self.name} has written into its input {i}, {v.name or v.type}, which is not donated")
-        known = any(unwritten(a).any() for a in (*arrays, *self._image.constants))
+                raise SanitizerError(f"{name} has written into its {label(i, v)}, {v.type}, which is not donated")
+        known = any(unwritten(a).any() for a in (*arrays, *self.image.constants))
         results = []
         for j, g in outputs.items():
-            what = f"output {j} of {self.name}, {self._results[j][1]}{list(self._results[j][0])}, {self._writers(j)}"
+            what = f"output {j} of {name}, {g.array.dtype}{list(g.array.shape)}, {self._writers(j)}"
             g.check(what)
             if not known and (gap := unwritten(g.array)).any():
                 at = tuple(map(int, np.unravel_index(int(np.argmax(gap)), gap.shape)))
                 raise SanitizerError(f"{what}: its element {at} was never written, or follows from memory that was never written")
-            results.append(donated.get(j, np.empty(*self._results[j])))
+            results.append(donated[j] if j in donated else np.empty_like(g.array))
             results[-1][...] = g.array
         return tuple(results)
 
     def _writers(self, output: int) -> str:
         """Which kernels write an output."""
-        plan = self.plan
+        plan = self._plan
         found = [label_of(step.node) for step in plan.steps for slot in step.results
                  if (b := plan.buffers[plan.slots[slot].buffer]).kind == "output" and b.index == output]
         return f"written by {', '.join(found) or 'a copy'}"
-
-    # -- the arena ----------------------------------------------------------------------------------------------------
-
-    def _taken(self) -> _Arena:
-        arena = super()._taken()
-        memory = self._memory(arena)
-        memory[:] = NAN
-        for w in self._watched:
-            memory[w.start - RED_NBYTES:w.end] = NAN
-            memory[w.start:w.stop] = pattern(w.dtype)
-        return arena
-
-    def _left(self, arena: _Arena) -> bool:
-        failed = super()._left(arena)
-        memory = self._memory(arena)
-        for g in self._constants:
-            g.check(f"a constant of {self.name}")
-        for w in self._watched:
-            if (memory[w.stop:w.end] != NAN).any() or (memory[w.start - RED_NBYTES:w.start] != NAN).any():
-                where = "behind" if (memory[w.stop:w.end] != NAN).any() else "before"
-                raise SanitizerError(f"memory {where} a buffer of {self.name} was written: {w.what}")
-        return failed
-
-    def _memory(self, arena: _Arena) -> Array:
-        nbytes = self._image.arena_nbytes
-        return np.frombuffer((ctypes.c_uint8 * nbytes).from_address(arena.base), np.uint8) if nbytes else np.empty(0, np.uint8)

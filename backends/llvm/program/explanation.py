@@ -1,0 +1,24 @@
+"""The explanation of a program: what it was made from. Calls need none of it (`images.Image` is all that they need)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from nagraph.backends.llvm.program.lowering import Lowered
+from nagraph.ir.graph import Graph
+from nagraph.plan.kernel_planner import kernel_plan
+from nagraph.plan.plan import Plan
+
+
+class Explanation(NamedTuple):
+    """What a program was made from: the optimised graph, its plan, and the program as instructions."""
+
+    graph: Graph
+    plan: Plan
+    program: Lowered
+
+    @classmethod
+    def of(cls, graph: Graph, donations: Mapping[int, int]) -> Explanation:
+        planner, plan = kernel_plan(graph, donations)
+        return cls(graph, plan, Lowered(planner, plan))
