@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nagraph.elementary import integers, powers, remainders
 from nagraph.errors import TypeRuleError
 from nagraph.ir.conversion import number
 from nagraph.ir.graph import Value
@@ -114,8 +115,6 @@ class FloorDivide(Binary):
         yield np.arange(-6, 6), np.array(4)
 
     def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
-        from nagraph.kernel.functions import integers, remainders
-
         return remainders.floor_divide(s, x, y) if is_float(x.dtype) else integers.floor_divide(s, x, y)
 
 
@@ -129,8 +128,6 @@ class Remainder(Binary):
         return 1, -floor_divide(x, y)
 
     def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
-        from nagraph.kernel.functions import integers, remainders
-
         return remainders.remainder(s, x, y) if is_float(x.dtype) else integers.remainder(s, x, y)
 
 
@@ -144,8 +141,6 @@ class Fmod(Binary):
         return 1, -functions.trunc(x / y)
 
     def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
-        from nagraph.kernel.functions import integers, remainders
-
         return remainders.fmod(s, x, y) if is_float(x.dtype) else integers.fmod(s, x, y)
 
 
@@ -194,8 +189,6 @@ class Power(Binary):
         yield np.arange(1, 7), np.array(2)
 
     def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
-        from nagraph.kernel.functions import integers, powers
-
         return powers.power(s, x, y) if is_float(x.dtype) else integers.power(s, x, y)
 
 
@@ -297,8 +290,6 @@ class Reciprocal(Unary):
         return (-y * y,)
 
     def scalar(self, s: ScalarBuilder, x: Scalar) -> Scalar:
-        from nagraph.kernel.functions import integers
-
         return 1 / x if is_float(x.dtype) else integers.divide(s, s.constant(1, x.dtype), x)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nagraph import elementary
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.operators import functions
@@ -38,8 +39,6 @@ class Transcendental(Elementwise):
 
     def scalar(self, s: ScalarBuilder, *operands: Scalar) -> Scalar:
         """The elementary function of the op's name; operands are float32 or float64."""
-        from nagraph.kernel import functions as elementary
-
         rule: Callable[..., Scalar] = getattr(elementary, self.name)
         return rule(s, *operands)
 

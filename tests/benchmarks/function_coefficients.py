@@ -1,6 +1,6 @@
 """The polynomials of the elementary functions, found by Remez's exchange algorithm in 160 bits.
 
-    python tests/benchmarks/function_coefficients.py > nagraph/kernel/functions/coefficients.py
+    python tests/benchmarks/function_coefficients.py > nagraph/elementary/coefficients.py
 
 Each fit makes the largest of |w (P - g)| least, where w turns the error of P into the relative one of the function.
 The leading terms are exact (1, r, ...), so that rounding the coefficients to the dtype does little.

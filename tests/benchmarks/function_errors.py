@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from nagraph.kernel import functions
+from nagraph import elementary
 from tests.kernel.compiled import compiled
 from tests.kernel.references import BINARY, F32, F64, errors, pairs, reference, samples
 
@@ -61,7 +61,7 @@ def exact(name: str, dtype: Any) -> Any:
 
 def worst(name: str, dtype: Any, blocks: Iterator[tuple[Array, ...]]) -> tuple[float, str]:
     """The largest error and where it is. What is rounded correctly is not looked at further."""
-    run, wide = compiled(getattr(functions, name), dtype, 2 if name in BINARY else 1), exact(name, dtype)
+    run, wide = compiled(getattr(elementary, name), dtype, 2 if name in BINARY else 1), exact(name, dtype)
     most, where, off = 0.0, "", False
     for arrays in blocks:
         y = run(*arrays)
@@ -85,7 +85,7 @@ def nanoseconds(name: str, dtype: Any) -> float:
     low, high = (-0.99, 0.99) if name in WITHIN_ONE else (1.0, 8.0) if name in POSITIVE else (-8.0, 8.0)
     x, y, z = np.linspace(low, high, count).astype(dtype), np.linspace(1, 3, count).astype(dtype), np.empty(count, dtype)
     operands = (x, y) if name in BINARY else (x,)
-    run, best = compiled(getattr(functions, name), dtype, len(operands)), np.inf
+    run, best = compiled(getattr(elementary, name), dtype, len(operands)), np.inf
     for _ in range(200):
         start = time.perf_counter()
         run(*operands, out=z)
@@ -95,7 +95,7 @@ def nanoseconds(name: str, dtype: Any) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("names", nargs="*", default=functions.__all__)
+    parser.add_argument("names", nargs="*", default=elementary.__all__)
     parser.add_argument("--step", type=int, default=1)
     parser.add_argument("--samples", type=int, default=10_000_000)
     options = parser.parse_args()

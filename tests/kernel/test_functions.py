@@ -7,14 +7,14 @@ import re
 import numpy as np
 import pytest
 
+from nagraph import elementary
 from nagraph.backends.llvm.text.lanes import Lanes
-from nagraph.kernel import functions
 from nagraph.ops import special
 from tests.kernel.compiled import compiled, text
 from tests.kernel.references import BINARY, F32, F64, bound, errors, pairs, reference, samples, specials
 
 WIDTHS = (1, 4, 8, 16)
-NAMES = functions.__all__
+NAMES = elementary.__all__
 COUNT = 1 << 17
 
 
@@ -34,7 +34,7 @@ def operands(name, dtype, count=COUNT):
 @pytest.mark.parametrize("name", NAMES)
 def test_error_is_bounded(name, dtype):
     arrays = operands(name, dtype)
-    y = compiled(getattr(functions, name), dtype, len(arrays))(*arrays)
+    y = compiled(getattr(elementary, name), dtype, len(arrays))(*arrays)
     with np.errstate(all="ignore"):
         found = errors(y, reference(name, dtype)(*arrays))
     worst = int(np.argmax(found))
@@ -45,7 +45,7 @@ def test_error_is_bounded(name, dtype):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_bits_at_every_width(name, dtype):
     arrays = operands(name, dtype, 1 << 12)
-    one, *others = [compiled(getattr(functions, name), dtype, len(arrays), width)(*arrays) for width in WIDTHS]
+    one, *others = [compiled(getattr(elementary, name), dtype, len(arrays), width)(*arrays) for width in WIDTHS]
     for other in others:
         np.testing.assert_array_equal(other, one)
         np.testing.assert_array_equal(np.signbit(other[~np.isnan(other)]), np.signbit(one[~np.isnan(one)]))
@@ -56,17 +56,17 @@ def test_the_same_bits_at_every_width(name, dtype):
 @pytest.mark.parametrize("name", ["exp", "exp2", "erf", "erfc", "power"])
 def test_the_same_bits_where_powers_of_two_are_added_to_exponents(name, dtype, monkeypatch):
     arrays = operands(name, dtype)
-    scaled = compiled(getattr(functions, name), dtype, len(arrays))(*arrays)
+    scaled = compiled(getattr(elementary, name), dtype, len(arrays))(*arrays)
     monkeypatch.setattr(Lanes, "scales", False)
-    assert "scalef" not in text(getattr(functions, name), dtype, len(arrays))
-    np.testing.assert_array_equal(scaled, compiled(getattr(functions, name), dtype, len(arrays))(*arrays))
+    assert "scalef" not in text(getattr(elementary, name), dtype, len(arrays))
+    np.testing.assert_array_equal(scaled, compiled(getattr(elementary, name), dtype, len(arrays))(*arrays))
 
 
 @pytest.mark.parametrize("dtype", [F32, F64], ids=str)
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_called(name, dtype):
     """Intrinsics that are instructions, and no jumps but the loop's; and one over what large angles need."""
-    written = text(getattr(functions, name), dtype, 2 if name in BINARY else 1)
+    written = text(getattr(elementary, name), dtype, 2 if name in BINARY else 1)
     called = {match.split(".")[1] for match in re.findall(r"@(llvm\.[\w.]+)\(", written)}
     rare = name in ("sin", "cos", "tan")
     assert called <= {"fma", "fabs", "copysign", "sqrt", "floor", "trunc", "roundeven", *(["vector"] if rare else []),
@@ -82,7 +82,7 @@ def test_exact_values(dtype):
     zero = np.zeros(16, dtype)
 
     def run(name, x, *y):
-        return compiled(getattr(functions, name), dtype, 1 + len(y))(x, *y)
+        return compiled(getattr(elementary, name), dtype, 1 + len(y))(x, *y)
 
     np.testing.assert_array_equal(run("exp2", whole), powers)
     np.testing.assert_array_equal(run("log2", powers), whole)
@@ -104,14 +104,14 @@ def test_bounds_are_reached_exactly(name, dtype):
     far = np.geomspace(800, np.finfo(dtype).max, 31).astype(dtype)
     x = np.concatenate([far, [np.inf]]).astype(dtype)
     low, high = FAR[name]
-    run = compiled(getattr(functions, name), dtype, 1)
+    run = compiled(getattr(elementary, name), dtype, 1)
     np.testing.assert_array_equal(run(-x), np.full_like(x, low))
     np.testing.assert_array_equal(run(x), np.full_like(x, high))
 
 
 def test_erf_is_one_from_where_it_rounds_to_one():
     x = np.linspace(3.93, 12, 4096, dtype=F32)
-    np.testing.assert_array_equal(compiled(functions.erf, F32, 1)(x), np.ones_like(x))
+    np.testing.assert_array_equal(compiled(elementary.erf, F32, 1)(x), np.ones_like(x))
 
 
 def test_edges_of_power():
@@ -121,7 +121,7 @@ def test_edges_of_power():
              (2, 1, 2)]
     for dtype in (F32, F64):
         x, y, z = (np.array(column, dtype) for column in zip(*cases))
-        found = compiled(functions.power, dtype, 2)(x, y)
+        found = compiled(elementary.power, dtype, 2)(x, y)
         np.testing.assert_array_equal(found, z)
         assert (np.signbit(found) == np.signbit(z))[~np.isnan(z)].all()
 
@@ -135,7 +135,7 @@ def test_angles_near_quarter_turns(dtype):
     x = np.concatenate([near, np.nextafter(near, dtype.type(0)), np.nextafter(near, dtype.type(np.inf))])
     x = x[:x.size // 16 * 16]
     for name in ("sin", "cos", "tan"):
-        found = errors(compiled(getattr(functions, name), dtype)(x), reference(name, dtype)(x))
+        found = errors(compiled(getattr(elementary, name), dtype)(x), reference(name, dtype)(x))
         assert found.max() <= bound(name, dtype)
 
 
@@ -145,7 +145,7 @@ def test_every_transcendental_op_has_its_function():
     for op in ops:
         for dtype in (F32, F64):
             arrays = operands(op.name, dtype, 160)
-            rule, function = op.scalar, getattr(functions, op.name)
+            rule, function = op.scalar, getattr(elementary, op.name)
             np.testing.assert_array_equal(*(compiled(f, dtype, len(arrays))(*arrays) for f in (rule, function)))
 
 
@@ -153,7 +153,7 @@ def test_every_transcendental_op_has_its_function():
 @pytest.mark.parametrize("name", ["sin", "cos", "tan"])
 def test_an_angle_has_the_same_result_beside_large_ones(name, dtype):
     """Lanes that a large neighbour brings into the long way keep what the short way gives."""
-    run = compiled(getattr(functions, name), dtype)
+    run = compiled(getattr(elementary, name), dtype)
     x = np.random.default_rng(0).normal(size=1 << 12).astype(dtype) * 100
     alone = run(x)
     x[5::7] = np.finfo(dtype).max
@@ -174,7 +174,7 @@ def test_angles_next_to_quarter_turns(name, dtype):
     x = np.concatenate([x, np.nextafter(x, dtype.type(0)), np.nextafter(dtype.type(limit), [0, limit, np.inf], dtype=dtype)])
     x = x[:x.size // 16 * 16]
     assert (np.abs(x) < limit).any() and (np.abs(x) > limit).any()
-    y = compiled(getattr(functions, name), dtype)(x)
+    y = compiled(getattr(elementary, name), dtype)(x)
     assert errors(y, reference(name, dtype)(x)).max() <= bound(name, dtype)
 
 
@@ -184,4 +184,4 @@ def test_functions_reach_their_limits(dtype):
     x = np.array([-np.inf, -1e30, -1000, -30, 30, 1000, 1e30, np.inf] * 2, dtype)
     signs = np.sign(x)
     for name, limit in {"erf": signs, "tanh": signs, "erfc": 1 - signs}.items():
-        np.testing.assert_array_equal(compiled(getattr(functions, name), dtype)(x), limit)
+        np.testing.assert_array_equal(compiled(getattr(elementary, name), dtype)(x), limit)

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import nagraph as ng
+from nagraph import elementary
 from nagraph.backends.llvm.emission import context, emit
 from nagraph.backends.llvm.gemm import gemm_module
 from nagraph.backends.llvm.native.machine_code import Library, object_code
 from nagraph.backends.llvm.text.builder import Module
 from nagraph.backends.llvm.text.lanes import Lanes
 from nagraph.ir.types import DTYPES
-from nagraph.kernel import functions
 from tests.kernel.compiled import text
 from tests.kernel.references import BINARY, F32
 
@@ -69,9 +69,9 @@ def test_sums_of_products_stay_in_registers(name):
         assert not of(lines, r"ld1\t|st1\t|bl\t|(ldr|str)\tq\d+, \[sp")
 
 
-@pytest.mark.parametrize("name", functions.__all__)
+@pytest.mark.parametrize("name", elementary.__all__)
 def test_functions_are_vector_instructions(name, short):
-    lines = functions_of(text(getattr(functions, name), F32, 2 if name in BINARY else 1, 4))["f"]
+    lines = functions_of(text(getattr(elementary, name), F32, 2 if name in BINARY else 1, 4))["f"]
     assert of(lines, r"f(ml[as]|sqrt)\tv\d+\.(4s|2d)") and not of(lines, r"blr?\t")
 
 

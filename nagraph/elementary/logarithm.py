@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 
+from nagraph.elementary.coefficients import ARTANH_F64, LOG_F32
+from nagraph.elementary.exponential import finite_exp
+from nagraph.elementary.floats import FORMATS
 from nagraph.ir.scalar import F32, F64, Scalar, ScalarBuilder
-from nagraph.kernel.functions.coefficients import ARTANH_F64, LOG_F32
-from nagraph.kernel.functions.exponential import finite_exp
-from nagraph.kernel.functions.floats import FORMATS
 
 #: 2/3 as an integer: what is less belongs to the exponent before.
 TWO_THIRDS = {23: 0x3F2AAAAB, 52: 0x3FE5555555555555}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
+from nagraph.elementary.coefficients import SINH_F32, SINH_F64
+from nagraph.elementary.exponential import half_exp
+from nagraph.elementary.floats import in_double
+from nagraph.elementary.logarithm import log1p
 from nagraph.ir.scalar import F32, F64, Scalar, ScalarBuilder
-from nagraph.kernel.functions.coefficients import SINH_F32, SINH_F64
-from nagraph.kernel.functions.exponential import half_exp
-from nagraph.kernel.functions.floats import in_double
-from nagraph.kernel.functions.logarithm import log1p
 
 #: From here on neither 1 + x nor x² + 1 is told from x and x².
 LARGE = 2.0**60

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from nagraph.elementary.coefficients import ERF_F32, ERF_FAR_F32, ERF_NEAR_F64, ERFC_F64
+from nagraph.elementary.exponential import finite_exp
+from nagraph.elementary.floats import clamp, in_double
 from nagraph.ir.scalar import F32, Scalar, ScalarBuilder
-from nagraph.kernel.functions.coefficients import ERF_F32, ERF_FAR_F32, ERF_NEAR_F64, ERFC_F64
-from nagraph.kernel.functions.exponential import finite_exp
-from nagraph.kernel.functions.floats import clamp, in_double
 
 
 def erf(s: ScalarBuilder, x: Scalar) -> Scalar:

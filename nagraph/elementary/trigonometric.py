@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from nagraph.elementary.coefficients import COS_F32, COS_F64, SIN_F32, SIN_F64
+from nagraph.elementary.floats import FORMATS
+from nagraph.elementary.turns import quarter_turns
 from nagraph.ir.scalar import F32, F64, Scalar, ScalarBuilder
-from nagraph.kernel.functions.coefficients import COS_F32, COS_F64, SIN_F32, SIN_F64
-from nagraph.kernel.functions.floats import FORMATS
-from nagraph.kernel.functions.turns import quarter_turns
 
 
 def _sin_and_cos(s: ScalarBuilder, r: Scalar, tail: Scalar) -> tuple[Scalar, Scalar]:

@@ -11,9 +11,9 @@ import functools
 import math
 from fractions import Fraction
 
+from nagraph.elementary.floats import FORMATS
 from nagraph.ir.scalar import F32, F64, I32, I64, U32, U64, Scalar, ScalarBuilder
 from nagraph.ir.types import DType
-from nagraph.kernel.functions.floats import FORMATS
 
 
 def _half_pi(bits: int) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
+from nagraph.elementary.coefficients import ARCSIN_F32, ARCSIN_F64, ARCTAN_F32, ARCTAN_F64
+from nagraph.elementary.floats import FORMATS, in_double
 from nagraph.ir.scalar import F32, F64, Scalar, ScalarBuilder
-from nagraph.kernel.functions.coefficients import ARCSIN_F32, ARCSIN_F64, ARCTAN_F32, ARCTAN_F64
-from nagraph.kernel.functions.floats import FORMATS, in_double
 
 #: π/2: the number nearest to it, and the rest.
 HALF_PI = {F32: (1.57079637050628662109375, -4.371139000186241e-8), F64: (math.pi / 2, 6.123233995736766e-17)}

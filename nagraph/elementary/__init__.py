@@ -5,14 +5,14 @@ so that the bits are the same at every width and on every machine. Errors, in un
 were measured over all float32 numbers and over samples of float64 (tests/benchmarks/function_errors.py).
 """
 
-from nagraph.kernel.functions.error_function import erf, erfc
-from nagraph.kernel.functions.exponential import exp, exp2, expm1, sigmoid, tanh
-from nagraph.kernel.functions.hyperbolic import arccosh, arcsinh, arctanh, cosh, sinh
-from nagraph.kernel.functions.inverse_trigonometric import arccos, arcsin, arctan, arctan2
-from nagraph.kernel.functions.logarithm import log, log1p, log2, log10, softplus
-from nagraph.kernel.functions.powers import cbrt, power, rsqrt, sqrt
-from nagraph.kernel.functions.remainders import floor_divide, fmod, remainder
-from nagraph.kernel.functions.trigonometric import cos, sin, tan
+from nagraph.elementary.error_function import erf, erfc
+from nagraph.elementary.exponential import exp, exp2, expm1, sigmoid, tanh
+from nagraph.elementary.hyperbolic import arccosh, arcsinh, arctanh, cosh, sinh
+from nagraph.elementary.inverse_trigonometric import arccos, arcsin, arctan, arctan2
+from nagraph.elementary.logarithm import log, log1p, log2, log10, softplus
+from nagraph.elementary.powers import cbrt, power, rsqrt, sqrt
+from nagraph.elementary.remainders import floor_divide, fmod, remainder
+from nagraph.elementary.trigonometric import cos, sin, tan
 
 __all__ = [
     "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "cbrt", "cos", "cosh", "erf", "erfc", "exp", "exp2",

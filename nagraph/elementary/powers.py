@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
+from nagraph.elementary.coefficients import ARTANH_FROM_FIFTH_F64, EXP_F64
+from nagraph.elementary.exponential import exp2
+from nagraph.elementary.floats import FORMATS, add_exponent, clamp, in_double
+from nagraph.elementary.logarithm import log2, split
 from nagraph.ir.scalar import F32, F64, I64, Scalar, ScalarBuilder
-from nagraph.kernel.functions.coefficients import ARTANH_FROM_FIFTH_F64, EXP_F64
-from nagraph.kernel.functions.exponential import exp2
-from nagraph.kernel.functions.floats import FORMATS, add_exponent, clamp, in_double
-from nagraph.kernel.functions.logarithm import log2, split
 
 
 def sqrt(s: ScalarBuilder, x: Scalar) -> Scalar:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from nagraph.elementary.coefficients import EXP_F32, EXP_F64
+from nagraph.elementary.floats import FORMATS, add_exponent, clamp
 from nagraph.ir.scalar import F32, F64, Scalar, ScalarBuilder
 from nagraph.ir.types import DType
-from nagraph.kernel.functions.coefficients import EXP_F32, EXP_F64
-from nagraph.kernel.functions.floats import FORMATS, add_exponent, clamp
 
 
 class _Range(NamedTuple):

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 
+from nagraph.elementary.floats import FORMATS
 from nagraph.ir.scalar import F32, F64, I64, Scalar, ScalarBuilder
-from nagraph.kernel.functions.floats import FORMATS
 
 _BITS = 50
 #: The most that the exponents of two numbers differ.
