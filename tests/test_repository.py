@@ -375,14 +375,14 @@ def test_compiling_loads_passes_and_no_layers() -> None:
     report([f"jit loads {m}" for m in sorted(loaded) if any(within(m, name) for name in unwanted)])
 
 
-@pytest.mark.parametrize("command", ["--help", "info", "opt", "generate", "profile", "bench"])
+@pytest.mark.parametrize("command", ["--help", "eval", "generate", "inspect", "profile", "bench", "opt", "fuzz", "cache", "info"])
 def test_commands_load_what_they_need(command: str) -> None:
-    """Help and errors come without matplotlib and the training."""
+    """Help comes without what a command needs when it runs."""
     loaded = loaded_after(f"import nagraph.cli\ntry:\n  nagraph.cli.cli.main([{command!r}, '--help'], standalone_mode=False)\n"
                           "except SystemExit: pass")
     assert "click" in loaded
     report([f"nagraph {command} --help loads {m}" for m in sorted(loaded)
-            if any(within(m, name) for name in ("matplotlib", "networkx", "llvmlite", "nagraph.models", "nagraph.nn"))])
+            if any(within(m, name) for name in ("matplotlib", "networkx", "llvmlite", "numpy", "rich", "nagraph.models", "nagraph.nn"))])
 
 
 def test_public_names_resolve() -> None:

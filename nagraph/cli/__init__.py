@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import signal
 import sys
 from typing import Any
@@ -11,27 +10,13 @@ from typing import Any
 import click
 
 import nagraph
+from nagraph.cli.lazy import Commands
 from nagraph.errors import NagraphError
 
-#: Each command and the module of this package that defines it as `command`.
-COMMANDS = ("train", "eval", "generate", "inspect", "profile", "bench", "opt", "fuzz", "cache", "info")
 INTERRUPTED = 130
 
 
-class _Lazy(click.Group):
-    """Loads a command's module when the command is used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        found: click.Command = importlib.import_module(f"nagraph.cli.{cmd_name}").command
-        return found
-
-
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(nagraph.__version__, prog_name="nagraph")
 def cli() -> None:
     """nagraph, a graph compiler for neural networks.

@@ -1,8 +1,9 @@
-"""`nagraph bench`: times of models and single operations, kept as JSON, compared with earlier ones and with peers."""
+"""`nagraph bench`: times models and single operations, keeps the times as JSON, compares them with earlier ones and with peers."""
 
 from __future__ import annotations
 
 import datetime
+import importlib.metadata
 import pathlib
 import platform
 from collections.abc import Callable
@@ -13,11 +14,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nagraph.backends import BACKENDS
-from nagraph.cli.info import check_backend
-from nagraph.cli.measuring import Change, Others, Row, changes, load, measure, median_seconds, save
+import nagraph
+from nagraph.backends.host import cpu_name, usable_cores
+from nagraph.cli.measuring import Others, Row, measure, median_seconds
+from nagraph.cli.peers import Peer
+from nagraph.cli.results import Change, changes, load, save
 from nagraph.cli.terminal import console as new_console
 from nagraph.errors import DataError
+from nagraph.models import CLASSES
+from nagraph.models.operations import CASES
+from nagraph.models.workloads import STEPS, operation, workload
 
 #: Rounds, and seconds of each run in a round; the same for a quick look.
 ROUNDS, SECONDS = 9, 0.2
@@ -28,25 +34,10 @@ BUSY = 0.05
 CHANGES: dict[str, dict[str, Any]] = {"gpt2": {"dropout": 0.0}}
 
 
-@click.command(short_help="Time models and single operations, and compare.")
-@click.option("--only", help="Names of benchmarks, with commas between; a name stands for all that begin with it.")
-@click.option("--quick", is_flag=True, help="Few and short rounds: a look, not a measurement.")
-@click.option("--threads", type=click.IntRange(1), help="Threads of a call.  [default: as many as there are cores]")
-@click.option("--backend", default=BACKENDS[0], show_default=True, help="What runs the compiled graphs.")
-@click.option("--out", type=click.Path(path_type=pathlib.Path), help="File for the results.  [default: runs/bench/DATE.json]")
-@click.option("--compare", type=click.Path(readable=False, path_type=pathlib.Path),
-              help="Results of an earlier run to compare with.")
-@click.option("--fail-if-slower", is_flag=True, help="With --compare: exit code 1 if something got slower beyond the noise.")
-@click.option("--against", help="Frameworks to time in the same rounds: torch, jax, or both with a comma between.")
-def command(only: str | None, quick: bool, threads: int | None, backend: str, out: pathlib.Path | None,
-            compare: pathlib.Path | None, fail_if_slower: bool, against: str | None) -> int:
-    """Time training and forward steps of the models and single operations: medians over interleaved rounds."""
-    from nagraph.backends.host import usable_cores
-    from nagraph.cli.peers import Peer
-
+def run(only: str | None, quick: bool, threads: int | None, backend: str, out: pathlib.Path | None,
+        compare: pathlib.Path | None, fail_if_slower: bool, against: str | None) -> int:
     if fail_if_slower and compare is None:
         raise click.UsageError("--fail-if-slower compares with earlier results; name them with --compare")
-    check_backend(backend)
     before = load(compare) if compare else None
     names = _chosen(only)
     count = threads or usable_cores()
@@ -74,10 +65,6 @@ def command(only: str | None, quick: bool, threads: int | None, backend: str, ou
 
 def benchmarks() -> dict[str, Callable[[], Any]]:
     """Each benchmark and what makes its workload."""
-    from nagraph.models import CLASSES
-    from nagraph.models.operations import CASES
-    from nagraph.models.workloads import STEPS, operation, workload
-
     found: dict[str, Callable[[], Any]] = {}
     for model in CLASSES:
         for task in STEPS:
@@ -131,11 +118,6 @@ def _flops(work: Any) -> float:
 
 def _about(backend: str, threads: int, quick: bool, peers: dict[str, str]) -> dict[str, Any]:
     """What the results were measured with."""
-    import importlib.metadata
-
-    import nagraph
-    from nagraph.backends.host import cpu_name, usable_cores
-
     versions = {p: importlib.metadata.version(p) for p in ("numpy", "llvmlite")}
     return {"date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
             "machine": {"cpu": cpu_name(), "cores": usable_cores(), "system": f"{platform.system()} {platform.machine()}"},

@@ -1,19 +1,13 @@
-"""`nagraph cache`: show the cache of compiled programs and kernels, or clear it."""
+"""`nagraph cache`: shows the cache of compiled programs and kernels, or clears it."""
 
 from __future__ import annotations
 
 import click
 
+from nagraph.backends.llvm.native import cache
 
-@click.command(short_help="Show or clear the cache of compiled programs and kernels.")
-@click.option("--clear", is_flag=True, help="Remove everything in it.")
-def command(clear: bool) -> None:
-    """Show where compiled programs are kept, how many there are and how large they are; with --clear, remove them.
 
-    NAGRAPH_CACHE=off in the environment does without the cache.
-    """
-    from nagraph.backends.llvm.native import cache
-
+def run(clear: bool) -> None:
     place = cache.folder()
     if place is None:
         click.echo("nothing is kept: this user has no home folder; XDG_CACHE_HOME can name a folder instead")

@@ -1,32 +1,19 @@
-"""`nagraph fuzz`: random programs in every way against plain NumPy, thousands of them, resumable."""
+"""`nagraph fuzz`: checks random programs in every way against plain NumPy, thousands of them, resumable."""
 
 from __future__ import annotations
 
 import json
 import pathlib
 
-import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nagraph.cli.terminal import console as new_console
 from nagraph.errors import DataError
+from nagraph.storage import write_atomically
+from nagraph.testing.workers import check_seeds
 
 
-@click.command(short_help="Check random programs against plain NumPy.")
-@click.option("--programs", type=click.IntRange(1), default=300, show_default=True, help="How many programs.")
-@click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="The seed of the first one.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes at once.")
-@click.option("--out", type=click.Path(path_type=pathlib.Path), default=pathlib.Path("runs/fuzz"), show_default=True,
-              help="Folder for the state and a script for each fault. A run with the same folder goes on where the last one stopped.")
-def command(programs: int, first: int, workers: int, out: pathlib.Path) -> int:
-    """Check random programs in every way of running them (eagerly, each backend, with and without passes) against plain NumPy,
-    and their derivatives against differences. What fails is shrunk to a few lines and kept as a script.
-
-    Exit code 1 if a program failed.
-    """
-    from nagraph.storage import write_atomically
-    from nagraph.testing.workers import check_seeds
-
+def run(programs: int, first: int, workers: int, out: pathlib.Path) -> int:
     state = out / "state.json"
     done = _read(state)
     seeds = [s for s in range(first, first + programs) if str(s) not in done]

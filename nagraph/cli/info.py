@@ -1,4 +1,4 @@
-"""`nagraph info`: version, backends, CPU, threads."""
+"""`nagraph info`: tells version, backends, CPU, threads."""
 
 from __future__ import annotations
 
@@ -7,30 +7,15 @@ import importlib.util
 import os
 import platform
 
-import click
+from rich.console import Console
+from rich.table import Table
 
+import nagraph
 from nagraph.backends import BACKENDS
-from nagraph.errors import DataError
-
-#: For commands that compile.
-backend_option = click.option("--backend", help=f"What runs the compiled graph.  [default: {BACKENDS[0]}]")
+from nagraph.backends.host import cpu_name, usable_cores
 
 
-def check_backend(name: str | None) -> None:
-    """DataError naming the backends there are, unless `name` is one of them."""
-    if name is not None and name not in BACKENDS:
-        raise DataError(f"unknown backend {name!r}; there is {', '.join(BACKENDS)}")
-
-
-@click.command(short_help="Tell version, backends found, CPU and threads.")
-def command() -> None:
-    """Tell version, backends found, CPU and threads."""
-    from rich.console import Console
-    from rich.table import Table
-
-    import nagraph
-    from nagraph.backends.host import cpu_name, usable_cores
-
+def run() -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("nagraph", nagraph.__version__)
     table.add_row("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")

@@ -1,4 +1,4 @@
-"""`nagraph inspect gpt2`: the graph before and after passes, and why its regions were formed or refused."""
+"""`nagraph inspect MODEL`: prints the graph before and after passes, or why its regions were formed or refused."""
 
 from __future__ import annotations
 
@@ -6,24 +6,16 @@ from typing import Any
 
 import click
 
+from nagraph import pipeline as passes
+from nagraph.cli.reasons import decisions, formed_table, refused_table
+from nagraph.cli.terminal import console
 from nagraph.errors import DataError
+from nagraph.ir.difference import difference
+from nagraph.ir.printer import format_graph
+from nagraph.models.workloads import workload
 
 
-@click.command(short_help="Print a model's graph before and after passes.")
-@click.argument("model")
-@click.option("--pass", "name", help="Show the graph before and after this pass of the pipeline, where it changed most.")
-@click.option("--train", is_flag=True, help="The whole training step: forward, backward, clipping, optimiser.")
-@click.option("--layers", type=click.IntRange(1), default=1, show_default=True, help="Transformer blocks.")
-@click.option("--pipeline", help="Passes to run instead of the default ones, such as \"simplify,cse,dce\".")
-@click.option("--diff", is_flag=True, help="Only the lines that change.")
-@click.option("--why", is_flag=True, help="In place of graphs: why regions of kernels were formed, refused or taken apart.")
-@click.option("--rows", type=click.IntRange(1), default=30, show_default=True, help="With --why: kinds of refusals to show.")
-def command(model: str, name: str | None, train: bool, layers: int, pipeline: str | None, diff: bool, why: bool,
-            rows: int) -> None:
-    """Print the graph of MODEL (such as gpt2) before and after passes, or why its regions are what they are."""
-    from nagraph import pipeline as passes
-    from nagraph.models.workloads import workload
-
+def run(model: str, name: str | None, train: bool, layers: int, pipeline: str | None, diff: bool, why: bool, rows: int) -> None:
     if name is not None:
         passes.load(name)
     graph = workload(model, "train" if train else "infer", layers).graph()
@@ -42,8 +34,6 @@ def command(model: str, name: str | None, train: bool, layers: int, pipeline: st
         most = max(ran, key=lambda s: abs(len(s.before.nodes) - len(s.after.nodes)))
         shown = [(f"before {most.step} (pass {most.index})", most.before), (f"after {most.step}", most.after)]
     if diff:
-        from nagraph.ir.difference import difference
-
         (_, before), (title, changed) = shown
         click.echo(difference(before, changed, title))
         return
@@ -54,9 +44,6 @@ def command(model: str, name: str | None, train: bool, layers: int, pipeline: st
 
 
 def _tell_why(graph: Any, pipeline: str, rows: int) -> None:
-    from nagraph.cli.reasons import decisions, formed_table, refused_table
-    from nagraph.cli.terminal import console
-
     found = decisions(graph, pipeline)
     if not found:
         raise DataError(f"the pipeline {pipeline} does not run fuse, which decides about regions; name another with --pipeline")
@@ -67,6 +54,4 @@ def _tell_why(graph: Any, pipeline: str, rows: int) -> None:
 
 
 def _lines(graph: Any) -> list[str]:
-    from nagraph.ir.printer import format_graph
-
     return format_graph(graph, blobs=False).splitlines()

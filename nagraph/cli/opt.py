@@ -1,4 +1,4 @@
-"""`nagraph opt FILE -p PASSES`: run passes on a graph in the text form."""
+"""`nagraph opt FILE -p PASSES`: runs passes on a graph in the text form."""
 
 from __future__ import annotations
 
@@ -6,20 +6,14 @@ import sys
 
 import click
 
+import nagraph as ng
 from nagraph.errors import DataError, ParseError
 from nagraph.files import read_text
+from nagraph.ir.printer import format_graph
+from nagraph.pipeline import DEFAULT, Pipeline
 
 
-@click.command(short_help="Run passes on a graph in the text form.")
-@click.argument("file", type=click.Path(readable=False, allow_dash=True))
-@click.option("-p", "--passes", default="", help="The pipeline, such as \"simplify,fold,cse,dce\"; empty runs the default one.")
-@click.option("--verify/--no-verify", default=True, show_default=True, help="Verify the graph before and after each pass.")
-def command(file: str, passes: str, verify: bool) -> None:
-    """Read a graph from FILE (- is standard input), run passes on it, print it."""
-    import nagraph as ng
-    from nagraph.ir.printer import format_graph
-    from nagraph.pipeline import DEFAULT, Pipeline
-
+def run(file: str, passes: str, verify: bool) -> None:
     text = _standard_input() if file == "-" else read_text(file, DataError)
     try:
         graph = ng.parse(text)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import DataError
+from nagraph.models.training.task import Grid
+from nagraph.storage import write_atomically
 
 #: Images in a row of a grid, and rows and columns of a matrix that are named.
 ACROSS, NAMED = 8, 24
@@ -24,8 +26,6 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _write(figure: Any, path: pathlib.Path) -> pathlib.Path:
-    from nagraph.storage import write_atomically
-
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=150)
     write_atomically(path, data.getvalue())
@@ -34,8 +34,6 @@ def _write(figure: Any, path: pathlib.Path) -> pathlib.Path:
 
 def draw_all(run: Any, shown: list[Any], folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
     """What was drawn, and where. DataError if matplotlib is not installed."""
-    from nagraph.models.training.task import Grid
-
     yield "loss curve", draw_curve(run, folder / "loss.png")
     for x in shown:
         name = "predictions" if isinstance(x, Grid) else x.name

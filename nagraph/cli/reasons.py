@@ -8,12 +8,15 @@ from typing import Any
 
 from rich.table import Table
 
+from nagraph.pipeline import Observation, Pipeline, apply
+from nagraph.plan.arena_report import size
+from nagraph.plan.decision import region_label
+from nagraph.plan.kernel_planner import kernel_plan
+from nagraph.plan.origin import label_of, lines_of
+
 
 def decisions(graph: Any, pipeline: str) -> list[Any]:
     """What every fusion of the pipeline decides, on the graph and its regions, and then the plan by kernels."""
-    from nagraph.pipeline import Observation, Pipeline, apply
-    from nagraph.plan.kernel_planner import kernel_plan
-
     found: list[Any] = []
     kernels = False
 
@@ -32,9 +35,6 @@ def decisions(graph: Any, pipeline: str) -> list[Any]:
 
 def formed_table(found: list[Any]) -> Table:
     """The regions that were formed, equal ones together, by the bytes that they save."""
-    from nagraph.plan.arena_report import size
-    from nagraph.plan.decision import region_label
-
     same = Counter((d.saved, len(d.nodes), region_label(d.nodes), _lines(d.nodes)) for d in found if d.formed)
     table = _table("formed", ("times", True), ("nodes", True), ("each saves", True), ("region", False), ("lines", False))
     for (saved, nodes, label, lines), times in sorted(same.items(), key=lambda item: -item[0][0] * item[1]):
@@ -44,8 +44,6 @@ def formed_table(found: list[Any]) -> Table:
 
 def refused_table(found: list[Any], rows: int) -> Table:
     """What was refused, equal cases together, by the bytes that go through memory for it; `rows` of them."""
-    from nagraph.plan.arena_report import size
-
     cases: dict[tuple[str, str], list[Any]] = {}
     for d in found:
         if not d.formed:
@@ -69,9 +67,6 @@ def _table(title: str, *columns: tuple[str, bool]) -> Table:
 
 def _subject(decision: Any) -> str:
     """A pair of nodes, a region that was taken apart, or one that does not pay."""
-    from nagraph.plan.decision import region_label
-    from nagraph.plan.origin import label_of
-
     nodes = decision.nodes
     if len(nodes) == 1:
         return f"{label_of(nodes[0])}, taken apart"
@@ -88,7 +83,5 @@ def _travel(decision: Any) -> int:
 
 
 def _lines(nodes: Any) -> str:
-    from nagraph.plan.origin import lines_of
-
     found = list(dict.fromkeys(line for n in nodes for line in lines_of(n)))
     return ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")

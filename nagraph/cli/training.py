@@ -15,7 +15,11 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text as Shown
 
+from nagraph.cli import pictures
 from nagraph.errors import DataError, NotFiniteError
+from nagraph.models.training.diagnosis import SOON, check_gradients
+from nagraph.models.training.logs import Log
+from nagraph.models.training.task import Text
 
 #: A checkpoint is written every so many steps, and at the end.
 SAVE_EVERY = 500
@@ -98,8 +102,6 @@ class _Training:
 
     def advance(self) -> bool:
         """Whether it was stopped. The start is saved as well, so that a full disk or a wrong folder is found before the work."""
-        from nagraph.models.training.logs import Log
-
         run, plan, console = self.run, self.plan, self.console
 
         def on_interrupt(*_: Any) -> None:
@@ -130,8 +132,6 @@ class _Training:
         return self.stop and run.step < plan.steps
 
     def _step(self, log: Any) -> None:
-        from nagraph.models.training.diagnosis import SOON, check_gradients
-
         run, plan = self.run, self.plan
         loss, norm = run.advance()
         self.smooth = loss if self.smooth is None else 0.95 * self.smooth + 0.05 * loss
@@ -165,9 +165,6 @@ class _Training:
 
 def report(console: Console, run: Any, folder: pathlib.Path) -> None:
     """The figures beside those of the baselines, things to look at, and pictures."""
-    from nagraph.cli import pictures
-    from nagraph.models.training.task import Text
-
     task = run.task
     console.print(figures(task, run.evaluate(), run.step))
     for note in task.notes():

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from nagraph.cli.bench import benchmarks
-from nagraph.cli.measuring import LEAST_CHANGE, Change, Others, Row, changes, load, measure, median_seconds, save
+from nagraph.cli.measuring import Others, Row, measure, median_seconds
+from nagraph.cli.results import LEAST_CHANGE, Change, changes, load, save
 from nagraph.errors import DataError
 from nagraph.models import CLASSES
 from nagraph.models.operations import CASES
@@ -67,7 +68,7 @@ def test_a_change_counts_beyond_the_noise_of_both(before, now, verdict) -> None:
 
 def test_what_other_processes_use_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 103.0, 200.0, 201.0])
-    monkeypatch.setattr("nagraph.backends.host.busy_seconds", lambda: next(clock))
+    monkeypatch.setattr("nagraph.cli.measuring.busy_seconds", lambda: next(clock))
     monkeypatch.setattr("nagraph.cli.measuring.time", SimpleNamespace(
         process_time=iter([0.0, 1.0, 5.0, 5.5]).__next__, perf_counter=iter([0.0, 2.0, 7.0, 8.0]).__next__))
     monkeypatch.setattr("os.cpu_count", lambda: 2)

@@ -10,7 +10,7 @@ import pytest
 
 import nagraph as ng
 from nagraph.backends import BACKENDS
-from nagraph.cli import COMMANDS
+from nagraph.cli.lazy import Commands
 from nagraph.pipeline import DEFAULT, Pipeline
 from tests.cli.running import TEXT, TINY, run, spawn
 
@@ -140,7 +140,7 @@ def test_info_says_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
     assert re.search(r"matplotlib +not installed", run("info").out)
 
 
-@pytest.mark.parametrize("args", [[], *([name] for name in COMMANDS)], ids=lambda a: a[0] if a else "nagraph")
+@pytest.mark.parametrize("args", [[], *([name] for name in Commands.names)], ids=lambda a: a[0] if a else "nagraph")
 def test_help(args: list[str]) -> None:
     done = run(*args, "--help")
     assert done.code == 0 and done.out.startswith("Usage: nagraph ") and "-h, --help" in done.out
@@ -149,7 +149,7 @@ def test_help(args: list[str]) -> None:
 
 def test_no_command_shows_the_commands() -> None:
     done = run()
-    assert done.code == 2 and all(name in done.out + done.err for name in COMMANDS)
+    assert done.code == 2 and all(name in done.out + done.err for name in Commands.names)
 
 
 def test_version() -> None:

@@ -48,7 +48,7 @@ def test_the_picture_shows_every_buffer(done, monkeypatch: pytest.MonkeyPatch, t
     figure = pytest.importorskip("matplotlib.figure")
     assert (folder / "memory.png").read_bytes().startswith(b"\x89PNG") and f"memory    {folder / 'memory.png'}" in result.out
 
-    from nagraph.cli.profile import draw_memory
+    from nagraph.cli.memory_picture import draw_memory
     from nagraph.models.workloads import workload
 
     drawn = []

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 from typing import Any
 
+from nagraph.cli.measuring import median_seconds
 from nagraph.errors import DataError
 
 #: Each peer, and what to install.
@@ -56,8 +57,6 @@ class Peer:
 
 def _serve(name: str, threads: int, pipe: Any) -> None:
     """The process: answers with medians until the pipe is closed."""
-    from nagraph.cli.measuring import median_seconds
-
     for library in ("OMP", "MKL", "OPENBLAS"):
         os.environ[f"{library}_NUM_THREADS"] = str(threads)
     if hasattr(os, "sched_setaffinity"):
