@@ -1,4 +1,70 @@
-"""Backends: each makes an executable of an optimised graph."""
+"""Backends: each makes an executable of an optimised graph, and answers the interface in `nagraph.backends.interface`."""
 
-#: The backends there are; the first one is the default.
-BACKENDS = ("llvm", "numpy")
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING
+
+from nagraph.errors import SignatureError
+from nagraph.suggestions import suggestion
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from nagraph.backends.interface import Backend
+
+#: The backend that compiles where none is named.
+DEFAULT = "llvm"
+#: Entry points of this group are backends that other packages bring: an object of a subclass of `Backend`.
+GROUP = "nagraph.backends"
+#: The backends of this package, the default one first.
+BACKENDS = tuple(sorted((m.name for m in pkgutil.iter_modules(__path__) if m.ispkg), key=lambda name: (name != DEFAULT, name)))
+
+
+def names() -> tuple[str, ...]:
+    """The names of all backends: those of this package, then those that other packages bring."""
+    return (*BACKENDS, *sorted(_outside().keys() - set(BACKENDS)))
+
+
+@functools.cache
+def find(name: str | None = None) -> Backend:
+    """The backend of this name, usable or not; None is the default one. SignatureError if there is none, or if it is broken."""
+    chosen = name or DEFAULT
+    if chosen in BACKENDS:
+        found: Backend = importlib.import_module(f"nagraph.backends.{chosen}").BACKEND
+        return found
+    entry = _outside().get(chosen)
+    if entry is None:
+        raise SignatureError(f"unknown backend {chosen!r}{suggestion(chosen, names())}; there is {', '.join(names())}")
+    return _loaded(chosen, entry)
+
+
+def usable(name: str | None = None) -> Backend:
+    """The backend of this name. SignatureError if there is none, or if it can't be used here."""
+    backend = find(name)
+    missing = backend.missing()
+    if missing:
+        raise SignatureError(f"backend {backend.name!r} can't be used here: {missing}")
+    return backend
+
+
+def _outside() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # which reads about all that is installed: only where a name is none of ours
+
+    return {e.name: e for e in entry_points(group=GROUP)}
+
+
+def _loaded(name: str, entry: EntryPoint) -> Backend:
+    from nagraph.backends.interface import Backend
+
+    try:
+        found = entry.load()
+    except Exception as error:
+        raise SignatureError(f"backend {name!r} ({entry.value}) can't be imported: {type(error).__name__}: {error}") from error
+    if not isinstance(found, Backend):
+        raise SignatureError(f"backend {name!r} is the entry point {entry.value}, which is no Backend: {found!r:.80}")
+    if found.name != name:
+        raise SignatureError(f"backend {name!r} is the entry point {entry.value}, which calls itself {found.name!r}; give both one name")
+    return found

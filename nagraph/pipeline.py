@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from nagraph.errors import NagraphError, PassError
 from nagraph.ir.graph import Graph
+from nagraph.ir.nested import nested_graphs
 from nagraph.suggestions import suggestion
 
 Pass = Callable[[Graph], Graph]
@@ -31,12 +32,6 @@ MODULES = {
 }
 #: Passes for which regions are the affair of the graph that holds them.
 WHOLE = frozenset(("memory",))
-#: What `compile` runs when nothing else is asked for.
-DEFAULT = "canonicalize,narrow,simplify,fold,cse,dce,expand,canonicalize,simplify,fold,cse,dce,fuse,schedule,memory"
-#: The same for a backend that computes by kernels, and plans for itself.
-KERNELS = DEFAULT.replace("expand,", "expand,layout,pretranspose,").replace(
-    "fuse,schedule,memory", "split,rematerialize,dce,fuse{max_nodes=128,min_nbytes=0,kernels=True},schedule")
-
 P = TypeVar("P")
 
 
@@ -170,15 +165,7 @@ def neighbourhood(graph: Graph, error: Exception, around: int = 3) -> str:
 
 def _holder(graph: Graph, node: Any) -> Graph | None:
     """The graph or region that holds a node."""
-    stack, seen = [graph], {id(graph)}
-    while stack:
-        found = stack.pop()
-        if node in found.nodes:
-            return found
-        regions = [r for n in found.nodes for r in n.op.regions.values() if id(r) not in seen]
-        seen.update(map(id, regions))
-        stack += regions
-    return None
+    return next((g for g in nested_graphs(graph) if node in g.nodes), None)
 
 
 def _rough(node: Any) -> str:
@@ -197,10 +184,6 @@ def load(name: str) -> Any:
         if getattr(found, "pass_name", None) == name:
             return found
     raise PassError(f"nagraph.passes.{MODULES[name]} defines no pass {name!r}")
-
-
-def default(**options: Any) -> Pipeline:
-    return Pipeline.parse(DEFAULT, **options)
 
 
 def format_pass(step: Pass) -> str:

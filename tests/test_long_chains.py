@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import nagraph as ng
+from nagraph.backends import find
 from nagraph.ir import Graph, build, spec
 from nagraph.ops.control import Scan, jvp_graph
 from nagraph.ops.region import Call, interpret
-from nagraph.pipeline import default
+from nagraph.pipeline import Pipeline
 from nagraph.transforms.batching import batch_graph
 from nagraph.transforms.reverse import grad_graph, vjp_graph
 
@@ -95,7 +96,7 @@ def test_every_pass_on_a_long_derivative():
         return ng.numpy.sum(x)
 
     graph = grad_graph(ng.trace(loss, spec((3,), "f64")))
-    after = default(verify=True)(graph)
+    after = Pipeline.parse(find("numpy").pipeline, verify=True)(graph)
     found = interpret(graph, (X,))[0]
     np.testing.assert_allclose(interpret(after, (X,))[0], found, rtol=1e-10)
     np.testing.assert_allclose(ng.jit(ng.grad(loss))(X), found, rtol=1e-10)
@@ -104,7 +105,7 @@ def test_every_pass_on_a_long_derivative():
 def test_fusion_of_a_long_chain_of_large_arrays():
     """Arrays large enough to be worth fusing: regions of up to 64 nodes, one behind the other."""
     graph = build("f", [spec((130, 130), "f32")], lambda x: [_steps(x, 2_000)])
-    fused = default()(graph)
+    fused = Pipeline.parse(find("numpy").pipeline)(graph)
     assert sum(n.op.name == "call" for n in fused.nodes) > 25
     x = np.linspace(-1, 1, 130 * 130, dtype=np.float32).reshape(130, 130)
     np.testing.assert_allclose(ng.compile(graph)(x)[0], interpret(graph, (x,))[0], rtol=1e-5, atol=1e-7)
@@ -127,7 +128,7 @@ def test_constants_and_dead_nodes_in_a_row():
             ng.numpy.sin(x)
         return [x + c]
 
-    after = default()(build("f", [spec((1,), "f64")], body))
+    after = Pipeline.parse(find("numpy").pipeline)(build("f", [spec((1,), "f64")], body))
     assert [n.op.name for n in after.nodes] == ["const", "add"]
 
 
@@ -190,5 +191,5 @@ def test_many_nodes_with_regions():
     text = str(graph)
     assert text.count("graph @") == 502
     assert ng.parse(text) == graph
-    after = default()(graph)
+    after = Pipeline.parse(find("numpy").pipeline)(graph)
     np.testing.assert_array_equal(interpret(after, (np.ones(2),))[0], np.full(2, 500 * 499 / 2))

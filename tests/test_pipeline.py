@@ -10,6 +10,7 @@ import pytest
 
 import nagraph as ng
 from nagraph import pipeline
+from nagraph.backends import find
 from nagraph.errors import PassError, TypeRuleError, VerifyError
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.types import TensorType
@@ -20,7 +21,7 @@ from nagraph.passes.dce import dce
 from nagraph.passes.fuse import Fuse
 from nagraph.passes.memory import Memory
 from nagraph.passes.simplify import Simplify
-from nagraph.pipeline import DEFAULT, KERNELS, MODULES, Differential, Diffs, Dump, Pipeline, Timings, format_pass, graph_pass
+from nagraph.pipeline import MODULES, Differential, Diffs, Dump, Pipeline, Timings, format_pass, graph_pass
 from nagraph.rewrite.greedy import rewrite
 from nagraph.rewrite.pattern import holes
 from nagraph.rewrite.rule import rules
@@ -54,7 +55,7 @@ def train_graph() -> Graph:
 
 @pytest.mark.parametrize("text", [
     "", "simplify", "dce,cse,dce", "fuse{max_nodes=8}", "fuse{max_nodes=8,min_nbytes=0}", "simplify{inexact=True},fold{max_elements=4}",
-    "memory{donations=((0, 1),)}", "memory{donations=((0, 1),(1, 0))},dce", DEFAULT,
+    "memory{donations=((0, 1),)}", "memory{donations=((0, 1),(1, 0))},dce", find("numpy").pipeline,
 ])
 def test_text_round_trip(text: str) -> None:
     made = Pipeline.parse(text)
@@ -69,9 +70,9 @@ def test_text_means_passes_with_options() -> None:
 
 
 def test_the_default_runs_every_pass_but_none_twice_in_a_row() -> None:
-    names = [format_pass(p) for p in pipeline.default().passes]
-    kernels = [p.pass_name for p in Pipeline.parse(KERNELS).passes]
-    assert ",".join(names) == DEFAULT and {*names, *kernels} == set(MODULES)
+    names = [format_pass(p) for p in Pipeline.parse(find("numpy").pipeline).passes]
+    kernels = [p.pass_name for p in Pipeline.parse(find("llvm").pipeline).passes]
+    assert ",".join(names) == find("numpy").pipeline and {*names, *kernels} == set(MODULES)
     assert all(a != b for a, b in zip(names, names[1:]))
     assert [name for name, _ in pipeline.passes()] == list(MODULES)
 
@@ -154,7 +155,7 @@ def test_timings(graph: Graph) -> None:
 def test_dumps_parse_back(make, tmp_path: pathlib.Path) -> None:
     graph = make()
     seen: list[pipeline.Observation] = []
-    Pipeline.parse(DEFAULT).with_observers(Dump(tmp_path / "a" / "b"), seen.append)(graph)
+    Pipeline.parse(find("numpy").pipeline).with_observers(Dump(tmp_path / "a" / "b"), seen.append)(graph)
     names = sorted(p.name for p in (tmp_path / "a" / "b").iterdir())
     assert names[:3] == ["00_traced.ng", "01_canonicalize.ng", "02_narrow.ng"] and names[-1] == "15_memory.ng" and len(names) == 16
     texts = [(tmp_path / "a" / "b" / n).read_text() for n in names]
@@ -177,7 +178,7 @@ def test_diffs_show_what_changed_and_nothing_else(graph: Graph) -> None:
 
 def test_the_differential_observer_accepts_the_default(graph: Graph) -> None:
     seen: list[pipeline.Observation] = []
-    pipeline.default(verify=True).with_observers(Differential(*ARRAYS), seen.append)(graph)
+    Pipeline.parse(find("numpy").pipeline, verify=True).with_observers(Differential(*ARRAYS), seen.append)(graph)
     assert sum(o.before is not o.after for o in seen) >= 3
 
 

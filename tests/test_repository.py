@@ -26,7 +26,7 @@ TOP = {"pyproject.toml", "README.md", "LICENSE", "nagraph", "passes", "backends"
 MOST_LINES = 450
 
 #: Who imports modules by names that only the run knows, and from which package.
-BY_NAME = {"": "", "thresholds": "", "compiler": "backends", "pipeline": "passes", "models": "models", "cli": "cli"}
+BY_NAME = {"": "", "thresholds": "", "backends": "backends", "pipeline": "passes", "models": "models", "cli": "cli"}
 #: Packages of others at module level, and inside functions, and who may import them.
 PACKAGES = {"numpy": ("",), "ml_dtypes": ("ir", "testing"), "llvmlite": ("backends.llvm",), "click": ("cli",), "rich": ("cli",)}
 LATE_PACKAGES = {

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 import nagraph as ng
+from nagraph.backends import find
 from nagraph.compiler import retreat
 from nagraph.errors import InternalError, MissingRuleError, PassError, RetreatWarning
 from nagraph.ir.op import op
 from nagraph.kernel.lower import NotRowLocal
 from nagraph.ops.base import Elementwise
 from nagraph.ops.control import Scan
-from nagraph.pipeline import KERNELS, MODULES, Pipeline, load
+from nagraph.pipeline import MODULES, Pipeline, load
 from tests.support import forget_kernels
 
 X = np.linspace(-1, 1, 12, dtype="f").reshape(3, 4)
@@ -53,7 +54,7 @@ def check(tmp_path, words="", **options):
 
 
 @pytest.mark.parametrize("backend", ["numpy", "llvm"])
-@pytest.mark.parametrize("name", [n for n in MODULES if n in KERNELS])
+@pytest.mark.parametrize("name", [n for n in MODULES if n in find("llvm").pipeline])
 def test_a_pass_that_fails_is_left_out(name, backend, monkeypatch, tmp_path):
     made = load(name)
     if isinstance(made, type):
@@ -64,7 +65,7 @@ def test_a_pass_that_fails_is_left_out(name, backend, monkeypatch, tmp_path):
 
         failing.pass_name, failing.__module__ = name, made.__module__
         monkeypatch.setattr(f"nagraph.passes.{MODULES[name]}.{name}", failing)
-    check(tmp_path, f"the pass {name}", backend=backend, passes=KERNELS)
+    check(tmp_path, f"the pass {name}", backend=backend, passes=find("llvm").pipeline)
 
 
 @pytest.mark.parametrize("what", [
@@ -110,7 +111,7 @@ def test_all_regions_are_taken_apart_inside_loops_as_well(monkeypatch, tmp_path)
 
     monkeypatch.setattr(kernel_planner, "lower_kernel", lower)
     check(tmp_path, "all fused regions")
-    after = retreat.apart(Pipeline.parse(KERNELS)(ng.trace(program, X)))
+    after = retreat.apart(Pipeline.parse(find("llvm").pipeline)(ng.trace(program, X)))
     inside = [n for g in (after, *(n.op.body for n in after.nodes if isinstance(n.op, Scan))) for n in g.nodes]
     assert inside and not any(getattr(n.op, "kind", "") == "fused" for n in inside)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import nagraph as ng
+from nagraph.backends import find
 from nagraph.ir.builder import build, current
 from nagraph.ir.graph import Graph
 from nagraph.ir.types import DTYPES, TensorType
@@ -13,7 +14,7 @@ from nagraph.ops.movement import broadcast_to
 from nagraph.ops.region import LARGE, Call, region_cost
 from nagraph.ops.slicing import Slice
 from nagraph.ops.special import tanh
-from nagraph.pipeline import DEFAULT, KERNELS, MODULES, WHOLE, Pipeline, apply
+from nagraph.pipeline import MODULES, WHOLE, Pipeline, apply
 from nagraph.plan import make_plan
 from nagraph.plan.constants import MOST_NBYTES
 from nagraph.plan.kernel_planner import kernel_plan
@@ -107,7 +108,7 @@ def test_a_part_of_what_shared_regions_make():
     assert len(regions(found)) < 60 and found != part
 
 
-@pytest.mark.parametrize("pipeline", [DEFAULT, KERNELS])
+@pytest.mark.parametrize("pipeline", [find("numpy").pipeline, find("llvm").pipeline])
 def test_pipelines_and_plans_stay_small(pipeline):
     graph = Pipeline.parse(pipeline)(nested(18, "composite"))
     assert nodes(graph) < 10 * LARGE
@@ -170,7 +171,7 @@ def test_compiling_takes_neither_time_nor_memory_for_large_constants(backend, pr
     assert backend == "numpy" or sum(c.nbytes for c in executable.calls.image.constants) < 1 << 22
 
 
-@pytest.mark.parametrize("pipeline", [DEFAULT, KERNELS, ""])
+@pytest.mark.parametrize("pipeline", [find("numpy").pipeline, find("llvm").pipeline, ""])
 @pytest.mark.parametrize("size", [5, 2000])
 @pytest.mark.parametrize("backend", ["numpy", "llvm"])
 def test_a_reduction_of_a_repeated_constant_is_evaluated_if_it_reads_little(size, pipeline, backend, monkeypatch):

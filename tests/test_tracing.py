@@ -14,7 +14,7 @@ from nagraph.errors import LeakedTracerError, SignatureError
 from nagraph.ir.builder import active_stack
 from nagraph.ir.location import is_internal
 from nagraph.ops.region import interpret
-from nagraph.passes.expand import expand
+from nagraph.passes.expand import Expand
 
 V = np.arange(3, dtype=np.float32)
 HERE = pathlib.Path(__file__).name
@@ -126,7 +126,7 @@ def test_what_a_layer_expands_to_has_the_line_of_its_call():
         y = ng.nn.functional.softmax(x)
         return ng.nn.functional.layer_norm(y).sum()
 
-    graph = expand(ng.trace(ng.value_and_grad(f), np.ones((3, 4), np.float32)))
+    graph = Expand()(ng.trace(ng.value_and_grad(f), np.ones((3, 4), np.float32)))
     first = f.__code__.co_firstlineno
     assert {n.op.name for n in graph.nodes} >= {"exp", "rsqrt"} and all(n.location is not None for n in graph.nodes)
     assert {n.location.line for n in graph.nodes if n.location.file.endswith(HERE)} >= {first + 1, first + 2}

@@ -14,6 +14,6 @@ Its rooms, in the order in which they build on one another:
 `executable` puts them together.
 """
 
+from nagraph.backends.llvm.backend import BACKEND as BACKEND
 from nagraph.backends.llvm.executable import Executable as Executable
 from nagraph.backends.llvm.executable import compile as compile
-from nagraph.backends.llvm.executable import kept as kept

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nagraph import choices, sanitizing
+from nagraph.backends import interface
 from nagraph.backends.arguments import row_major
 from nagraph.backends.llvm.calls.native_calls import NativeCalls
 from nagraph.backends.llvm.calls.sanitizer import GuardedCalls
@@ -18,22 +19,23 @@ from nagraph.backends.llvm.program.explanation import Explanation
 from nagraph.backends.llvm.program.images import Image
 from nagraph.backends.llvm.program.instructions import Launch
 from nagraph.backends.llvm.program.lowering import Lowered
-from nagraph.errors import SignatureError
 from nagraph.ir.cached import cached_property
 from nagraph.ir.graph import Graph
 from nagraph.kernel.form import Kernel
-from nagraph.plan.arena_report import ArenaReport
 from nagraph.plan.plan import Plan
 
 Array = np.ndarray[Any, Any]
 
 
-class Executable:
+class Executable(interface.Executable):
     """exe(*arrays) -> tuple of arrays: fresh ones, never aliases of arguments, of one another or of the arena.
 
     calls: how arrays become results. explain: what the program was made from, asked for when someone looks at `graph`, `plan`,
     `program`, `memory`, `source` or `profile`. loaded: whether the program comes from the cache on disk.
     """
+
+    has_fast_path = True
+    sources = ("llvm", "asm", "kernel")
 
     def __init__(self, calls: NativeCalls | GuardedCalls, explain: Callable[[], Explanation], *, loaded: bool = False):
         self.calls, self.loaded = calls, loaded
@@ -41,9 +43,6 @@ class Executable:
         self._explain = explain
 
     # -- calls ------------------------------------------------------------------------------------------------------
-
-    def __call__(self, *arrays: Any) -> tuple[Array, ...]:
-        return self.calls.run(row_major(self.name, self.inputs, arrays), {})
 
     def run(self, arrays: list[Array], donated: Mapping[int, Array]) -> tuple[Array, ...]:
         """The outputs for row-major arrays of the inputs' types; output j goes into the array donated[j] if there is one."""
@@ -77,11 +76,6 @@ class Executable:
         return self.explanation.program
 
     @property
-    def memory(self) -> ArenaReport:
-        """What lives in the arena, where, and from which step to which."""
-        return ArenaReport.of(self.plan)
-
-    @property
     def arena_nbytes(self) -> int:
         """The bytes that a call works in, beside arguments and results."""
         return self.calls.image.arena_nbytes
@@ -100,8 +94,8 @@ class Executable:
         """The code of every kernel: "kernel" (the kernel form), "llvm" or "asm"."""
         if form == "kernel":
             return "\n\n".join(dict.fromkeys(map(str, self.kernels)))
-        if form not in ("llvm", "asm"):
-            raise SignatureError(f"there is no source {form!r}; there is kernel, llvm and asm")
+        if form not in self.sources:
+            return super().source(form)
         texts = (f.code.text for f in self.program.functions.values())
         return "\n\n".join(texts if form == "llvm" else map(assembly, texts))
 

@@ -8,39 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from nagraph.backends.arguments import row_major
+from nagraph.backends import interface
 from nagraph.backends.numpy.program import Program, new_arena
 from nagraph.errors import LabelError
 from nagraph.ir.graph import Graph
 from nagraph.ops.labels import failure
 from nagraph.plan import Plan, Planned, make_plan
-from nagraph.plan.arena_report import ArenaReport
 
 Array = np.ndarray[Any, Any]
 
 
-class Executable:
+class Executable(interface.Executable):
     """exe(*arrays) -> tuple of arrays: fresh ones, never aliases of arguments, of one another or of the arena."""
 
+    has_fast_path = True
+
     def __init__(self, graph: Graph, donations: Mapping[int, int]):
-        self.graph, self.inputs = graph, graph.inputs
+        self.graph, self.name, self.inputs = graph, graph.name, graph.inputs
         planned = isinstance(graph, Planned) and graph.plan.donations == dict(donations)
         self.plan: Plan = graph.plan if planned else make_plan(graph, donations)  # type: ignore[attr-defined]
         self._program: Program | None = None
         self._lock = threading.Lock()
-
-    @property
-    def arena_nbytes(self) -> int:
-        """The bytes that a call works in, beside arguments and results."""
-        return self.plan.arena_bytes
-
-    @property
-    def memory(self) -> ArenaReport:
-        """What lives in the arena, where, and from which step to which."""
-        return ArenaReport.of(self.plan)
-
-    def __call__(self, *arrays: Any) -> tuple[Array, ...]:
-        return self.run(row_major(self.graph.name, self.inputs, arrays), {})
 
     def plain(self, arrays: list[Any]) -> list[Array] | None:
         """The outputs, if these are row-major arrays of the very dtypes and shapes of the inputs; None if not, and nothing was done."""

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 import nagraph
-from nagraph.backends import BACKENDS
+from nagraph import backends
 from nagraph.backends.host import cpu_name, usable_cores
 
 
@@ -19,7 +19,8 @@ def run() -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("nagraph", nagraph.__version__)
     table.add_row("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    table.add_row("backends", ", ".join(BACKENDS))
+    for name in backends.names():
+        table.add_row(f"backend {name}", backends.find(name).missing() or "usable")
     table.add_row("cpu", cpu_name())
     table.add_row("threads", f"{usable_cores()} usable of {os.cpu_count()}")
     for package in ("numpy", "llvmlite", "ml_dtypes", "safetensors", "networkx", "matplotlib"):

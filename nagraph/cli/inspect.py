@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from nagraph import pipeline as passes
+from nagraph.backends import find
 from nagraph.cli.reasons import decisions, formed_table, refused_table
 from nagraph.cli.terminal import console
 from nagraph.errors import DataError
@@ -15,15 +16,16 @@ from nagraph.ir.printer import format_graph
 from nagraph.models.workloads import workload
 
 
-def run(model: str, name: str | None, train: bool, layers: int, pipeline: str | None, diff: bool, why: bool, rows: int) -> None:
+def run(model: str, name: str | None, train: bool, layers: int, pipeline: str | None, backend: str, diff: bool, why: bool,
+        rows: int) -> None:
     if name is not None:
         passes.load(name)
     graph = workload(model, "train" if train else "infer", layers).graph()
     if why:
-        _tell_why(graph, pipeline or passes.KERNELS, rows)
+        _tell_why(graph, pipeline or find(backend).pipeline, rows)
         return
     seen: list[passes.Observation] = []
-    chosen = passes.Pipeline.parse(pipeline or passes.DEFAULT).with_observers(seen.append)
+    chosen = passes.Pipeline.parse(pipeline or find(backend).pipeline).with_observers(seen.append)
     after = chosen(graph)
     if name is None:
         shown = [("as traced", graph), (f"after {chosen}", after)]

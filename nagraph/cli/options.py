@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import click
 
-from nagraph.backends import BACKENDS
-from nagraph.errors import DataError
+from nagraph import backends
+from nagraph.errors import DataError, SignatureError
 
 
-def check_backend(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
-    """The name itself. DataError naming the backends there are, unless it is one of them."""
-    if name is not None and name not in BACKENDS:
-        raise DataError(f"unknown backend {name!r}; there is {', '.join(BACKENDS)}")
+def check_backend(ctx: click.Context, param: click.Parameter, name: str) -> str:
+    """The name itself. DataError unless there is a backend of this name that can be used here."""
+    try:
+        backends.usable(name)
+    except SignatureError as error:
+        raise DataError(str(error)) from None
     return name
 
 
 #: For commands that compile.
-backend_option = click.option("--backend", callback=check_backend, help=f"What runs the compiled graph.  [default: {BACKENDS[0]}]")
+backend_option = click.option("--backend", default=backends.DEFAULT, show_default=True, callback=check_backend,
+                              help="What runs compiled graphs.")

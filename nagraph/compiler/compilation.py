@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 import functools
-import importlib
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from nagraph import choices
-from nagraph.backends import BACKENDS
+from nagraph.backends import usable
+from nagraph.backends.interface import Backend
+from nagraph.backends.interface import Executable as Executable
 from nagraph.errors import SignatureError
-from nagraph.ir.graph import Graph, Value
-from nagraph.pipeline import DEFAULT, KERNELS, Pipeline
+from nagraph.ir.graph import Graph
+from nagraph.ir.nested import nested_graphs
+from nagraph.ir.types import DTYPES, SHORT_NAMES
+from nagraph.pipeline import Pipeline
 
+#: Backends that have these dtypes need not be asked.
+ALL = frozenset(DTYPES.values())
 #: The most threads that a call can be given.
 MOST_THREADS = 1024
-
-
-class Executable(Protocol):
-    """An executable is what a backend makes of a graph: it is called with the graph's inputs, in order. `graph` is the optimised one."""
-
-    inputs: tuple[Value, ...]
-    arena_nbytes: int
-
-    @property
-    def graph(self) -> Graph: ...
-
-    def __call__(self, *arrays: Any) -> tuple[Any, ...]: ...
-
-
-def backend_module(name: str | None) -> Any:
-    """The backend of this name; None is the default one."""
-    chosen = name or BACKENDS[0]
-    if chosen not in BACKENDS:
-        raise SignatureError(f"unknown backend {chosen!r}; there is {', '.join(BACKENDS)}")
-    return importlib.import_module(f"nagraph.backends.{chosen}")
 
 
 def check_threads(threads: Any) -> None:
@@ -47,31 +32,45 @@ def check_threads(threads: Any) -> None:
                              f"got {threads!r}")
 
 
-def compile(graph: Graph, *, backend: str | None = None, threads: int | None = None, passes: Any = None) -> Any:
+def compile(graph: Graph, *, backend: str | None = None, threads: int | None = None, passes: Any = None) -> Executable:
     """An executable of `graph`: passes, plan, backend. exe(*arrays) gives the tuple of outputs.
 
-    passes: a pipeline, or its text such as "simplify,fold,cse,dce,fuse,schedule"; None is the default.
+    passes: a pipeline, or its text such as "simplify,fold,cse,dce,fuse,schedule"; None is the backend's own.
     """
     with choices.using(None):
         return compile_graph(graph, backend, threads, passes, {})
 
 
-def compile_graph(graph: Graph, backend: str | None, threads: int | None, passes: Any, donations: dict[int, int]) -> Any:
+def compile_graph(graph: Graph, backend: str | None, threads: int | None, passes: Any, donations: dict[int, int]) -> Executable:
     """An executable of `graph`, as `compile`; donations: output number -> number of the input whose array it may take."""
-    module = backend_module(backend)
+    maker = usable(backend)
     check_threads(threads)
-    if passes is None:
-        passes = KERNELS if (backend or BACKENDS[0]) == "llvm" else DEFAULT
+    check_dtypes(graph, maker)
+    passes = maker.pipeline if passes is None else passes
     optimise = functools.partial(_optimised, graph, passes, donations)
     try:
-        if isinstance(passes, str) and hasattr(module, "kept"):
-            return module.kept(graph, passes, optimise, donations, threads)
-        return module.compile(optimise(), donations, threads)
+        if isinstance(passes, str):
+            return maker.compiled(graph, passes, optimise, donations, threads)
+        return maker.compile(optimise(), donations, threads)
     except Exception as error:  # noqa: BLE001 - this is where nagraph's own faults are caught
         from nagraph.compiler.retreat import retreat
 
-        return retreat(error, graph, passes, lambda plainer: _optimised(graph, plainer, donations),
-                       lambda optimised: module.compile(optimised, donations, threads))
+        made: Executable = retreat(error, graph, passes, lambda plainer: _optimised(graph, plainer, donations),
+                                   lambda optimised: maker.compile(optimised, donations, threads))
+        return made
+
+
+def check_dtypes(graph: Graph, backend: Backend) -> None:
+    """SignatureError for the first value of a dtype that the backend has not."""
+    if backend.dtypes == ALL:
+        return
+    for g in nested_graphs(graph):
+        for values, where in ((g.inputs, ""), *((n.results, f" ({n.op.name}, {n.location})") for n in g.nodes)):
+            for v in values:
+                if v.dtype not in backend.dtypes:
+                    known = ", ".join(SHORT_NAMES[d] for d in SHORT_NAMES if d in backend.dtypes)
+                    raise SignatureError(f"backend {backend.name!r} has no {v.dtype}: {v.name or 'a value'} is {v.type}{where}; "
+                                         f"it has {known}")
 
 
 def _optimised(graph: Graph, passes: Any, donations: dict[int, int]) -> Graph:

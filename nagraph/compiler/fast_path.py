@@ -41,7 +41,7 @@ class FastPath:
     @staticmethod
     def serves(call: Call, executable: Any) -> bool:
         """Whether calls like this one may go a fast path: the executable takes arrays as they are, and leaves are arrays or None."""
-        return hasattr(executable, "plain") and all(x is None or type(x) is np.ndarray for x in call.leaves)
+        return executable.has_fast_path and all(x is None or type(x) is np.ndarray for x in call.leaves)
 
     def arrays(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any] | None:
         """The arrays of a call; None if it is another one."""

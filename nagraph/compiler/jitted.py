@@ -214,7 +214,7 @@ class Jitted:
             lines.append(f"  {n}. {e.reason}")
             shown = ", ".join(f"{name}: {t}" for name, t in zip(e.call.leaf_names, e.call.types))
             lines.append(f"     ({shown})" if len(shown) < 400 else f"     ({shown[:400]}...)")
-            how = "loaded from the cache" if getattr(e.executable, "loaded", False) else "compiled"
+            how = "loaded from the cache" if e.executable.loaded else "compiled"
             lines.append(f"     traced in {e.trace_seconds:.3f} s, {how} in {e.compile_seconds:.3f} s, {e.calls} calls")
             lines += [f"     {note}" for note in sorted(e.notes)]
         return "\n".join(lines)

@@ -19,6 +19,7 @@ from nagraph.errors import InternalError, NagraphError, RetreatWarning, Signatur
 from nagraph.ir.builder import current
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.location import caller_location
+from nagraph.ir.nested import nested_graphs
 from nagraph.ir.printer import format_graph
 from nagraph.ir.verify import verify
 from nagraph.pipeline import Pipeline, format_pass
@@ -67,13 +68,7 @@ def _is_internal(error: Exception, graph: Graph, passes: Any) -> bool:
 
 def _nodes(graph: Graph) -> Iterator[Node]:
     """The nodes of a graph and its regions, each once."""
-    waiting, seen = [graph], {id(graph)}
-    while waiting:
-        for node in waiting.pop().nodes:
-            yield node
-            regions = [r for r in node.op.regions.values() if id(r) not in seen]
-            seen.update(map(id, regions))
-            waiting += regions
+    return (node for g in nested_graphs(graph) for node in g.nodes)
 
 
 def _attempts(error: Exception, passes: Any, optimised: Callable[[Any], Graph]) -> Iterator[tuple[str, Callable[[], Graph]]]:

@@ -18,8 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 import nagraph as ng
+from nagraph.backends import find
 from nagraph.ir import Graph, spec
-from nagraph.pipeline import apply, default, format_pass
+from nagraph.pipeline import Pipeline, apply, format_pass
 from nagraph.plan import check
 from nagraph.transforms.reverse import grad_graph
 
@@ -84,7 +85,7 @@ def stages(f: Callable[[Any], Any]) -> Iterator[tuple[str, int, float]]:
 
 
 def _passes(graph: Graph) -> Iterator[tuple[str, int, float]]:
-    for i, step in enumerate(default().passes, 1):
+    for i, step in enumerate(Pipeline.parse(find("numpy").pipeline).passes, 1):
         after, seconds = timed(functools.partial(apply, step, graph))
         yield f"{i}. {format_pass(step)}", len(graph.nodes), seconds
         graph = after

@@ -9,9 +9,9 @@ import re
 import pytest
 
 import nagraph as ng
-from nagraph.backends import BACKENDS
+from nagraph.backends import BACKENDS, find
 from nagraph.cli.lazy import Commands
-from nagraph.pipeline import DEFAULT, Pipeline
+from nagraph.pipeline import Pipeline
 from tests.cli.running import TEXT, TINY, run, spawn
 
 GRAPH = """graph @twice(%x: f32[4]) -> (f32[4]) {
@@ -82,7 +82,7 @@ def test_inspect_prints_the_graph_before_and_after() -> None:
 
 def test_inspect_one_pass() -> None:
     done = run("inspect", "gpt2", "--pass", "fuse")
-    assert re.match(r"// before fuse \(pass 13\): \d+ nodes\n", done.out) and "// after fuse: " in done.out
+    assert re.match(r"// before fuse{[^}]*} \(pass \d+\): \d+ nodes\n", done.out) and "// after fuse{" in done.out
     before, after = counts(done.out)
     assert after < before
     halves = done.out.split("// after fuse")
@@ -113,7 +113,7 @@ def test_opt_runs_passes_on_a_file(tmp_path: pathlib.Path) -> None:
     assert done.code == 0 and done.out.count("tanh") == 1
     assert ng.parse(done.out) == Pipeline.parse("cse")(ng.parse(GRAPH))
     assert ng.parse(run("opt", tmp_path / "twice.ng", "-p", "dce").out) == ng.parse(GRAPH)
-    assert ng.parse(run("opt", tmp_path / "twice.ng").out) == Pipeline.parse(DEFAULT)(ng.parse(GRAPH))
+    assert ng.parse(run("opt", tmp_path / "twice.ng").out) == Pipeline.parse(find().pipeline)(ng.parse(GRAPH))
 
 
 def test_opt_reads_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +128,7 @@ def test_opt_reads_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_info() -> None:
     done = run("info")
     rows = {line.split()[0]: line.split(maxsplit=1)[1].strip() for line in done.out.splitlines() if line.strip()}
-    assert rows["nagraph"] == ng.__version__ and rows["backends"] == ", ".join(BACKENDS)
+    assert rows["nagraph"] == ng.__version__ and all(re.search(rf"^backend {name} +usable", done.out, re.M) for name in BACKENDS)
     assert re.match(r"\d+ usable of \d+", rows["threads"]) and len(rows["cpu"]) > 2 and rows["numpy"][0].isdigit()
 
 

@@ -7,9 +7,9 @@ import re
 import numpy as np
 
 import nagraph as ng
+from nagraph.backends import find
 from nagraph.cli.reasons import decisions
 from nagraph.passes.fuse import Fuse
-from nagraph.pipeline import KERNELS
 from nagraph.plan.kernel_planner import kernel_plan
 from tests.cli.running import run
 
@@ -85,7 +85,7 @@ def test_regions_of_loops_are_told_as_well() -> None:
     def fn(x):
         return ng.scan(lambda c, _: (np.tanh(np.exp(c)), None), x, None, length=3)[0]
 
-    assert any(d.formed and [n.op.name for n in d.nodes] == ["exp", "tanh"] for d in told(fn, (64, 32), pipeline=KERNELS))
+    assert any(d.formed and [n.op.name for n in d.nodes] == ["exp", "tanh"] for d in told(fn, (64, 32), pipeline=find("llvm").pipeline))
 
 
 def test_the_command_shows_both_tables() -> None:

@@ -7,7 +7,7 @@ import nagraph as ng
 from nagraph.nn import functional as F
 from nagraph.ops.control import jvp_graph
 from nagraph.ops.region import Call, interpret
-from nagraph.passes.expand import expand
+from nagraph.passes.expand import Expand
 from nagraph.transforms.batching import batch_graph
 from nagraph.transforms.reverse import vjp_graph
 
@@ -53,7 +53,7 @@ def has_declared(graph):
 def test_declared_is_that_of_the_expansion(name):
     fn, *arrays = CASES[name]
     graph = ng.trace(fn, *arrays)
-    body = expand(graph)
+    body = Expand()(graph)
     assert has_declared(graph) and not has_declared(body)
     declared, expanded = vjp_graph(graph), vjp_graph(body)
     assert declared != expanded
@@ -69,7 +69,7 @@ def test_declared_is_that_of_the_expansion(name):
 def test_declared_in_forward_mode_is_that_of_the_expansion(name):
     fn, *arrays = CASES[name]
     graph = ng.trace(fn, *arrays)
-    declared, expanded = (jvp_graph(g, range(len(arrays))) for g in (graph, expand(graph)))
+    declared, expanded = (jvp_graph(g, range(len(arrays))) for g in (graph, Expand()(graph)))
     tangents = [rng.normal(size=x.shape) for x in arrays]
     for a, b in zip(interpret(declared, [*arrays, *tangents]), interpret(expanded, [*arrays, *tangents]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)

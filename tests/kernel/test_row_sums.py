@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nagraph as ng
+from nagraph.backends import find
 from nagraph.kernel.interpret import interpret_kernel
 from nagraph.kernel.lower import lower
 from nagraph.kernel.row_sums import part_rows, summed_rows
 from nagraph.kernel.verify import verify_kernel
 from nagraph.nn import functional as F
-from nagraph.pipeline import KERNELS
 from nagraph.thresholds import setting
 
 RNG = np.random.default_rng(0)
@@ -174,7 +174,7 @@ def any_sum(rng):
 @pytest.mark.parametrize("seed", range(4))
 def test_any_sum_of_any_product_where_the_smallest_are_summed_as_they_are_made(seed):
     rng, found = np.random.default_rng(seed), 0
-    passes = KERNELS.replace("split,", "split{shortest=1,rows=1},")
+    passes = find("llvm").pipeline.replace("split,", "split{shortest=1,rows=1},")
     with setting(lambda t: t.often):
         for _ in range(50):
             function, arrays = any_sum(rng)

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 
 import nagraph as ng
+from nagraph.backends import find
 from nagraph.backends.numpy import compile as compile_graph
 from nagraph.ops.region import interpret
-from nagraph.pipeline import DEFAULT, MODULES, Pipeline
+from nagraph.pipeline import MODULES, Pipeline
 from nagraph.plan import check, make_plan
 from tests.graphs import arrays_for, graphs
 
@@ -41,7 +42,7 @@ def test_the_whole_pipeline_and_its_plan(graph):
     """Optimised, planned and run in the arena: the interpreter's bits, on a second call too."""
     arrays = arrays_for(graph)
     expected = interpret(graph, arrays)
-    after = Pipeline.parse(DEFAULT.replace("fuse", OPTIONS["fuse"]), verify=True)(graph)
+    after = Pipeline.parse(find("numpy").pipeline.replace("fuse", OPTIONS["fuse"]), verify=True)(graph)
     executable = compile_graph(after)
     check(executable.plan)
     for _ in range(2):

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nagraph as ng
+from nagraph.backends import find
 from nagraph.models import CLASSES
 from nagraph.models.tasks import task_class
 from nagraph.models.workloads import workload
 from nagraph.nn import functional
 from nagraph.ops.region import Call, interpret
-from nagraph.pipeline import KERNELS, MODULES, Pipeline
+from nagraph.pipeline import MODULES, Pipeline
 from nagraph.plan.kernel_planner import kernel_plan
 from nagraph.plan.outline import halved
 from tests.graphs import arrays_for, graphs
@@ -121,7 +122,7 @@ def test_regions_of_models_are_kernels_as_they_are(model):
     sizes = {"layers": 1, "heads": 2, "groups": 1, "width": 16, "context": 8, "batch": 2, "patch": 4, "depths": "1,1", "text_layers": 1}
     known = {f.name for f in dataclasses.fields(task_class(model).Recipe)}
     graph = workload(model, "train", **{k: v for k, v in sizes.items() if k in known}).graph()
-    kernel_plan(Pipeline.parse(KERNELS)(graph), {}, lambda d: pytest.fail(f"{d.nodes[0].op.label} is cut: {d.reason}"))
+    kernel_plan(Pipeline.parse(find("llvm").pipeline)(graph), {}, lambda d: pytest.fail(f"{d.nodes[0].op.label} is cut: {d.reason}"))
 
 
 @pytest.mark.parametrize("rows,width", [(64, 16), (3, 104), (128, 7)])
@@ -142,7 +143,7 @@ def test_a_row_less_its_first_element_is_normalised_in_one_kernel(rows, width):
 @settings(max_examples=40, deadline=None)
 @given(graph=graphs())
 def test_regions_cut_in_halves_compute_the_same_down_to_single_nodes(graph):
-    after = Pipeline.parse(KERNELS.replace(",schedule", ""))(graph)
+    after = Pipeline.parse(find("llvm").pipeline.replace(",schedule", ""))(graph)
     arrays = arrays_for(graph)
     for _ in range(9):
         calls = [n for n in after.nodes if isinstance(n.op, Call) and n.op.kind == "fused"]

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 
 import nagraph as ng
+from nagraph.backends import find
 from nagraph.backends.llvm import compile as compile_graph
 from nagraph.errors import VerifyError
 from nagraph.kernel.interpret import interpret_kernel
 from nagraph.kernel.layout import StridedLayout, row_major
 from nagraph.nn import functional as F
 from nagraph.ops.region import interpret
-from nagraph.pipeline import KERNELS, Pipeline
+from nagraph.pipeline import Pipeline
 from nagraph.plan import check
 from nagraph.plan.kernel_planner import kernel_plan
 from nagraph.plan.placement import border, placements
@@ -154,7 +155,7 @@ def test_parts_that_overlap_are_found():
 @settings(max_examples=60, deadline=None)
 @given(graph=graphs())
 def test_plans_of_random_graphs_are_sound(graph):
-    optimised = Pipeline.parse(KERNELS)(graph)
+    optimised = Pipeline.parse(find("llvm").pipeline)(graph)
     _, plan = kernel_plan(optimised, {})
     check(plan)
     arrays = arrays_for(graph)

@@ -7,16 +7,15 @@ from typing import Any
 
 import click
 
-from nagraph.backends import BACKENDS
 from nagraph.cli.lazy import run
-from nagraph.cli.options import check_backend
+from nagraph.cli.options import backend_option
 
 
 @click.command(short_help="Time models and single operations, and compare.")
 @click.option("--only", help="Names of benchmarks, with commas between; a name stands for all that begin with it.")
 @click.option("--quick", is_flag=True, help="Few and short rounds: a look, not a measurement.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of a call.  [default: as many as there are cores]")
-@click.option("--backend", default=BACKENDS[0], show_default=True, callback=check_backend, help="What runs the compiled graphs.")
+@backend_option
 @click.option("--out", type=click.Path(path_type=pathlib.Path), help="File for the results.  [default: runs/bench/DATE.json]")
 @click.option("--compare", type=click.Path(readable=False, path_type=pathlib.Path),
               help="Results of an earlier run to compare with.")

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from nagraph.cli.lazy import run
+from nagraph.cli.options import backend_option
 
 
 @click.command(short_help="Print a model's graph before and after passes.")
@@ -14,7 +15,8 @@ from nagraph.cli.lazy import run
 @click.option("--pass", "name", help="Show the graph before and after this pass of the pipeline, where it changed most.")
 @click.option("--train", is_flag=True, help="The whole training step: forward, backward, clipping, optimiser.")
 @click.option("--layers", type=click.IntRange(1), default=1, show_default=True, help="Transformer blocks.")
-@click.option("--pipeline", help="Passes to run instead of the default ones, such as \"simplify,cse,dce\".")
+@click.option("--pipeline", help="Passes to run instead of the backend's, such as \"simplify,cse,dce\".")
+@backend_option
 @click.option("--diff", is_flag=True, help="Only the lines that change.")
 @click.option("--why", is_flag=True, help="In place of graphs: why regions of kernels were formed, refused or taken apart.")
 @click.option("--rows", type=click.IntRange(1), default=30, show_default=True, help="With --why: kinds of refusals to show.")

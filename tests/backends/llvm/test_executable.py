@@ -11,12 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import nagraph as ng
+from nagraph.backends import find
 from nagraph.backends.llvm import compile
 from nagraph.backends.llvm.emission.tiled_transpose import turned_loads
 from nagraph.backends.llvm.program.instructions import Decide, Loop, Phase
 from nagraph.ir import REGISTRY
 from nagraph.ops.region import interpret
-from nagraph.pipeline import KERNELS, Pipeline
+from nagraph.pipeline import Pipeline
 from nagraph.plan import check
 from tests.graphs import arrays_for, graphs
 from tests.ir.corpus import WITH_ATTRIBUTES
@@ -65,7 +66,7 @@ def steadiness(graph, arrays, want):
 def test_random_graphs(graph):
     arrays = arrays_for(graph)
     want = interpret(graph, arrays)
-    for passes in (KERNELS, KERNELS.replace("rematerialize", "rematerialize{min_nbytes=0}"), "cse,dce"):
+    for passes in (find("llvm").pipeline, find("llvm").pipeline.replace("rematerialize", "rematerialize{min_nbytes=0}"), "cse,dce"):
         exe = compile(Pipeline.parse(passes)(graph))
         check(exe.plan)
         for _ in range(2):  # the second call finds what the first one left in the arena
@@ -84,7 +85,7 @@ def test_scan_is_a_loop_of_the_program():
 
     c, xs = RNG.normal(size=(8,)), RNG.normal(size=(13, 8))
     graph = ng.trace(fn, c, xs)
-    exe = compile(Pipeline.parse(KERNELS)(graph))
+    exe = compile(Pipeline.parse(find("llvm").pipeline)(graph))
     assert [i.turns for i in exe.program.instructions if isinstance(i, Loop)] == [13]
     assert_close(exe(c, xs), interpret(graph, [c, xs]))
 
@@ -171,7 +172,7 @@ BLOCK = [RNG.normal(size=s).astype("f4") for s in ((1024, 96), (96, 200), (200,)
 
 def test_any_number_of_threads_gives_the_same_bits():
     graph = ng.trace(block, *BLOCK)
-    optimised = Pipeline.parse(KERNELS)(graph)
+    optimised = Pipeline.parse(find("llvm").pipeline)(graph)
     reference = compile(optimised, threads=1)(*BLOCK)
     assert_close(reference, interpret(graph, BLOCK), 1e-4)
     for threads in (2, 3, 5):
@@ -182,7 +183,7 @@ def test_any_number_of_threads_gives_the_same_bits():
 
 
 def test_calls_from_several_threads_at_once():
-    exe = compile(Pipeline.parse(KERNELS)(ng.trace(block, *BLOCK)), threads=2)
+    exe = compile(Pipeline.parse(find("llvm").pipeline)(ng.trace(block, *BLOCK)), threads=2)
     want = exe(*BLOCK)
     wrong = []
 
@@ -201,7 +202,7 @@ def test_calls_from_several_threads_at_once():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_child_has_workers_of_its_own():
-    exe = compile(Pipeline.parse(KERNELS)(ng.trace(block, *BLOCK)), threads=2)
+    exe = compile(Pipeline.parse(find("llvm").pipeline)(ng.trace(block, *BLOCK)), threads=2)
     want = exe(*BLOCK)
     child = os.fork()
     if not child:
@@ -213,7 +214,7 @@ def test_a_forked_child_has_workers_of_its_own():
 
 
 def test_idle_workers_sleep():
-    exe = compile(Pipeline.parse(KERNELS)(ng.trace(block, *BLOCK)), threads=3)
+    exe = compile(Pipeline.parse(find("llvm").pipeline)(ng.trace(block, *BLOCK)), threads=3)
     exe(*BLOCK)
     time.sleep(0.1)
     before, start = time.process_time(), time.perf_counter()
@@ -255,7 +256,7 @@ def test_the_interpreter_ends_while_workers_sleep():
 
 
 def test_sources_show_every_kernel():
-    exe = compile(Pipeline.parse(KERNELS)(ng.trace(block, *BLOCK)))
+    exe = compile(Pipeline.parse(find("llvm").pipeline)(ng.trace(block, *BLOCK)))
     assert exe.source("kernel").count("kernel (") == len(set(map(str, exe.kernels)))
     assert exe.source("llvm").count("define void @k") == len(exe.program.functions)
     assert "ret" in exe.source("asm")

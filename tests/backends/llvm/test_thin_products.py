@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import nagraph as ng
+from nagraph.backends import find
 from nagraph.nn import functional as F
-from nagraph.pipeline import KERNELS
 from nagraph.thresholds import setting
 
 
@@ -85,5 +85,5 @@ def test_a_depthwise_convolution_is_stored_in_any_order(channels, length, taps, 
 
 def test_the_passes_alone_do_not_matter():
     x, y = np.arange(1.0, 5).reshape(2, 2, 1), np.array([[[1.0]], [[10.0]]])
-    for passes in ("", "fuse", KERNELS, KERNELS.replace("split,", "split{shortest=1,rows=1},")):
+    for passes in ("", "fuse", find("llvm").pipeline, find("llvm").pipeline.replace("split,", "split{shortest=1,rows=1},")):
         np.testing.assert_array_equal(on_nan(lambda x, y: np.transpose(x @ y, (1, 0, 2)), x, y, passes=passes), [[[1], [30]], [[2], [40]]])

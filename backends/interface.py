@@ -1,0 +1,118 @@
+"""The interface of a backend: all that the rest of the house knows of it, and asks it for.
+
+A backend is a package with an object `BACKEND` of a subclass of `Backend`: a folder here, or installed from elsewhere under the entry-point
+group `nagraph.backends` (`nagraph.backends.find`). Nothing else is asked of it, and nothing is found out by its name.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+from nagraph.backends.arguments import row_major
+from nagraph.errors import SignatureError
+from nagraph.ir.graph import Graph, Value
+from nagraph.ir.types import DTYPES, DType
+from nagraph.plan.arena_report import ArenaReport
+from nagraph.plan.plan import Plan
+
+
+class Agreement(NamedTuple):
+    """What a backend promises of the bits of its results; `tests/test_guarantees.py` holds it to that.
+
+    reference: whether all ops give the bits of their NumPy references. Where not, it is the column `compiled` of the table in
+    docs/guarantees.md: same bits, or units in the last place, or a sum in an order of the backend's own.
+    repeated: whether calls with equal arguments give equal bits, in one process and from one to the next on the same machine.
+    threads: whether that holds for any number of threads.
+    """
+
+    reference: bool
+    repeated: bool = True
+    threads: bool = True
+
+
+class Executable(ABC):
+    """An executable is a graph that a backend has compiled: exe(*arrays) gives the tuple of its outputs.
+
+    Results are fresh arrays, never aliases of arguments, of one another or of memory that a later call writes.
+    """
+
+    #: The name of the graph, for errors.
+    name: str
+    #: The inputs of the graph that was compiled, in order.
+    inputs: tuple[Value, ...]
+    #: The optimised graph, and its plan: steps, slots, buffers. They may be properties, worked out when they are looked at.
+    graph: Graph
+    plan: Plan
+    #: Whether it came from the backend's cache on disk.
+    loaded: bool = False
+    #: Whether `plain` is worth asking.
+    has_fast_path: ClassVar[bool] = False
+    #: Which forms of its code `source` knows.
+    sources: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def memory(self) -> ArenaReport:
+        """What lives in the arena, where, and from which step to which."""
+        return ArenaReport.of(self.plan)
+
+    @property
+    def arena_nbytes(self) -> int:
+        """The bytes that a call works in, beside arguments and results."""
+        return self.plan.arena_bytes
+
+    def __call__(self, *arrays: Any) -> tuple[Any, ...]:
+        """The outputs for arrays of the inputs' types, in any order of storage. Raises SignatureError."""
+        return self.run(row_major(self.name, self.inputs, arrays), {})
+
+    @abstractmethod
+    def run(self, arrays: list[Any], donated: Mapping[int, Any]) -> tuple[Any, ...]:
+        """The outputs for row-major arrays of the inputs' types; output j goes into the array donated[j] if there is one."""
+
+    def plain(self, arrays: list[Any]) -> list[Any] | None:
+        """The outputs, if these are arrays just as the inputs want them; None if they are not, and nothing was done.
+
+        It checks and runs in one. Calls under `jit` ask for it where `has_fast_path` says so.
+        """
+        return None
+
+    def source(self, form: str = "") -> str:
+        """The code that runs, in one of the forms of `sources`; the first one if none is named. Raises SignatureError."""
+        raise SignatureError(f"there is no source {form!r}; there is {' and '.join(self.sources) or 'none for this backend'}")
+
+    def profile(self, *arrays: Any, repeats: int = 5) -> Any:
+        """Where the time of a call goes, kernel by kernel. SignatureError where the backend can't tell."""
+        raise SignatureError(f"{self.name}: its backend has no profiles")
+
+
+class Backend(ABC):
+    """A backend makes executables of optimised graphs."""
+
+    #: What users call it: the name of its folder, or of its entry point.
+    name: str
+    #: The passes that `compile` runs for it when nothing else is asked for, as text. A composite that the backend computes whole, as one
+    #: call, is named there: `expand{keep=('attention',)}`; all others are opened, and come as their ops.
+    pipeline: str
+    #: The dtypes that its arrays can have; a graph with others is refused before it is compiled.
+    dtypes: frozenset[DType] = frozenset(DTYPES.values())
+    agreement: Agreement
+
+    def missing(self) -> str:
+        """Why it can't be used here, as one sentence that says what to install or which device is missing; "" if it can."""
+        return ""
+
+    @abstractmethod
+    def compile(self, graph: Graph, donations: Mapping[int, int], threads: int | None = None) -> Executable:
+        """An executable of an optimised graph.
+
+        donations: output number -> number of the input whose array it may take. threads: None for as many as there are cores.
+        """
+
+    def compiled(self, graph: Graph, options: str, optimise: Callable[[], Graph], donations: Mapping[int, int],
+                 threads: int | None = None) -> Executable:
+        """compile(optimise()), or what the backend kept on disk when this was done before. Here nothing is kept.
+
+        graph: what `optimise` begins with. options: in words, what else its result follows from.
+        """
+        return self.compile(optimise(), donations, threads)

@@ -1,0 +1,28 @@
+"""What the house knows of the LLVM backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from nagraph.backends.interface import Agreement, Backend
+from nagraph.backends.llvm.executable import Executable, compile, kept
+from nagraph.ir.graph import Graph
+
+
+class LLVMBackend(Backend):
+    """The backend that writes native kernels for this CPU. It plans by kernels, and keeps programs and kernels on disk."""
+
+    name = "llvm"
+    pipeline = ("canonicalize,narrow,simplify,fold,cse,dce,expand,layout,pretranspose,canonicalize,simplify,fold,cse,dce,"
+                "split,rematerialize,dce,fuse{max_nodes=128,min_nbytes=0,kernels=True},schedule")
+    agreement = Agreement(reference=False)
+
+    def compile(self, graph: Graph, donations: Mapping[int, int], threads: int | None = None) -> Executable:
+        return compile(graph, donations, threads)
+
+    def compiled(self, graph: Graph, options: str, optimise: Callable[[], Graph], donations: Mapping[int, int],
+                 threads: int | None = None) -> Executable:
+        return kept(graph, options, optimise, donations, threads)
+
+
+BACKEND = LLVMBackend()
