@@ -70,7 +70,7 @@ THRESHOLDS = tuple(Threshold(*t) for t in (
     ("cut", "backends.llvm.emission.emit", "BLOCK_NBYTES", 1, 1 << 22),
     ("cut", "backends.llvm.emission.emit", "BLOCK_ROWS", 1, 1 << 10),
     ("tiled_transpose", "backends.llvm.emission.tiled_transpose", "LEAST_EXTENT", 1, _LARGE),
-    ("tiled_transpose", "backends.llvm.emission.tiled_transpose", "MOST_TURNED", 8, 0),
+    ("tiled_transpose", "backends.llvm.emission.tiled_transpose", "MOST_LOADS", 8, 0),
     ("loop_split", "backends.llvm.emission.stage", "SHORT", 1, _LARGE),
     ("prefetch", "backends.llvm.emission.prefetch", "ROWS_NBYTES", 1, _LARGE),
 ))

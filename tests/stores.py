@@ -101,16 +101,16 @@ def install() -> None:
     kernels.kernel_plan = plan_and_prove
     import nagraph.backends.llvm.emission.emit as emission
 
-    in_panels, row_blocks = emission.in_panels, emission.row_blocks
+    with_column_split, row_blocks = emission.with_column_split, emission.row_blocks
 
     def again(changed: Kernel, kernel: Kernel) -> None:
         """What emission makes of a kernel stores and reads what that does."""
         if changed != kernel and kernel in _known:
             prove(changed, *_known[kernel])
 
-    @functools.wraps(in_panels)
+    @functools.wraps(with_column_split)
     def panels_and_prove(kernel: Kernel) -> Kernel:
-        found = in_panels(kernel)
+        found = with_column_split(kernel)
         again(found, kernel)
         return found
 
@@ -121,7 +121,7 @@ def install() -> None:
             again(found.kernel, kernel)
         return found
 
-    emission.in_panels, emission.row_blocks = panels_and_prove, blocks_and_prove
+    emission.with_column_split, emission.row_blocks = panels_and_prove, blocks_and_prove
 
 
 def report() -> str:

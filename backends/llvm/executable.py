@@ -18,7 +18,7 @@ from nagraph.backends.llvm.program import images
 from nagraph.backends.llvm.program.explanation import Explanation
 from nagraph.backends.llvm.program.images import Image
 from nagraph.backends.llvm.program.instructions import Launch
-from nagraph.backends.llvm.program.lowering import Lowered
+from nagraph.backends.llvm.program.lowering import LoweredProgram
 from nagraph.ir.cached import cached_property
 from nagraph.ir.graph import Graph
 from nagraph.kernel.form import Kernel
@@ -71,7 +71,7 @@ class Executable(interface.Executable):
         return self.explanation.plan
 
     @property
-    def program(self) -> Lowered:
+    def program(self) -> LoweredProgram:
         """The instructions, the kernels that they launch, and the table of pointers."""
         return self.explanation.program
 

@@ -53,7 +53,7 @@ def free_axes(rank: int, *taken: Axes) -> Axes:
 class DotGeneral(Folding, Multilinear):
     """Contraction: z[b, i, j] = sum over k of x[b, i, k] y[b, k, j], each letter a group of axes.
 
-    `contract` and `batch` are pairs: the axes of x and the axes of y that belong together.
+    `contract` and `batch_axes` are pairs: the axes of x and the axes of y that belong together.
     Shape: batch axes in the order given, the other axes of x, the other axes of y. Dtype: equal, kept;
     16-bit floats accumulate in float32, integers wrap, on bools it is `or` of `and`.
     Raises TypeRuleError where sizes of paired axes or dtypes differ.

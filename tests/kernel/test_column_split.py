@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.backends.llvm.emission.contraction import as_contraction, in_panels
+from nagraph.backends.llvm.emission.contraction import as_contraction, with_column_split
 from nagraph.kernel.column_split import columns, split_columns, with_row
 from nagraph.kernel.interpret import interpret_kernel
 from nagraph.kernel.lower import lower
@@ -46,28 +46,28 @@ def test_a_large_right_side_is_read_in_panels_and_a_small_one_is_not():
         return F.relu(x @ w + b)
 
     large = kernel_of(layer, (128, 784), (784, 512), (512,))
-    assert in_panels(large).axes[0] == 8 and in_panels(large).tiles[0].size == 64
+    assert with_column_split(large).axes[0] == 8 and with_column_split(large).tiles[0].size == 64
     small = kernel_of(layer, (2048, 128), (128, 512), (512,))
-    assert in_panels(small) is small
+    assert with_column_split(small) is small
     few = kernel_of(layer, (32, 128), (128, 512), (512,))
-    assert in_panels(few).axes[0] == 8
+    assert with_column_split(few).axes[0] == 8
 
 
 def test_one_row_takes_wide_panels_of_a_large_right_side():
     def layer(x, w, b):
         return F.relu(x @ w + b)
 
-    kernel = in_panels(kernel_of(layer, (1, 768), (768, 3072), (3072,)))
+    kernel = with_column_split(kernel_of(layer, (1, 768), (768, 3072), (3072,)))
     assert kernel.axes[:kernel.grid] == (8, 1) and kernel.tiles[0].size == 384
     (product, _) = (as_contraction(kernel, stage) for stage in kernel.stages)
     assert product is not None and product.n == 384, "the panels are no rows"
 
 
 def test_one_row_along_the_columns_of_a_large_right_side_is_summed_column_by_column():
-    kernel = in_panels(kernel_of(lambda x, w: x @ w.T, (1, 768), (50257, 768)))
+    kernel = with_column_split(kernel_of(lambda x, w: x @ w.T, (1, 768), (50257, 768)))
     assert kernel.axes[0] == 1733 and [as_contraction(kernel, stage) for stage in kernel.stages] == [None, None]
     few = kernel_of(lambda x, w: x @ w.T, (1, 40), (50257, 40))
-    assert in_panels(few) is few
+    assert with_column_split(few) is few
 
 
 def test_a_kernel_with_one_row_computes_the_same():

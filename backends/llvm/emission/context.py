@@ -1,11 +1,11 @@
-"""The frame of a kernel function: its pointers, where each axis stands, the memory and registers of its tiles."""
+"""The context of a kernel function: its pointers, where each axis stands, the memory and registers of its tiles."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from nagraph.backends.llvm.text.builder import Code, Reg, i64
+from nagraph.backends.llvm.text.builder import FunctionBuilder, Reg, i64
 from nagraph.backends.llvm.text.lanes import Lanes
 from nagraph.backends.llvm.text.target import vector_nbytes
 from nagraph.ir.scalar import I64, Scalar
@@ -27,13 +27,13 @@ class Range(NamedTuple):
     edge: Reg | None = None
 
 
-class Frame:
+class KernelContext:
     """What the stages of a kernel share while it is emitted.
 
     lane: the grid axis along which the lanes run, None if each stage chooses one of its own loops.
     """
 
-    def __init__(self, kernel: Kernel, code: Code):
+    def __init__(self, kernel: Kernel, code: FunctionBuilder):
         self.kernel, self.code = kernel, code
         self.one = Lanes(code, 1)
         self.lane: int | None = None
@@ -42,21 +42,21 @@ class Frame:
         self.pointers: list[Reg] = []
         #: Where each axis stands: the scalar index; of the lane axis, that of the first lane.
         self.at: dict[int, Reg] = {}
-        #: Memory of tiles for the point in hand; values of tiles of one element; which of these need memory as well.
+        #: Memory of tiles for the point in hand; values of tiles of one element; which of these have memory as well.
         self.tiles: dict[int, Reg] = {}
         self.tile_nbytes = 0
         self.registers: dict[int, Scalar] = {}
-        self.kept: set[int] = set()
+        self.spilled: set[int] = set()
         #: Memory of tiles for the first row of a block.
-        self.bases: dict[int, Reg] = {}
-        #: The stage that asks for memory while it computes, and for which accesses (`prefetch.row_requests`).
-        self.requests: tuple[Stage, list[Load | Store]] | None = None
+        self.block_tiles: dict[int, Reg] = {}
+        #: The stage that asks for memory while it computes, and for which accesses (`prefetch.row_prefetch`).
+        self.row_prefetch: tuple[Stage, list[Load | Store]] | None = None
         #: Of the stage in hand: axes that go through a part of their extent, and conditions that hold before a triangle's edge.
         self.ranges: dict[int, Range] = {}
         self.conditions: frozenset[int] = frozenset()
         self._itemsize = max((d.itemsize for d in kernel.operands if d.itemsize >= 4), default=4)
 
-    def place(self, unit: Reg, extents: list[int]) -> None:
+    def locate(self, unit: Reg, extents: list[int]) -> None:
         """Where the grid axes stand at a unit."""
         rest = unit
         for axis in range(len(extents) - 1, -1, -1):
@@ -94,8 +94,8 @@ class Frame:
         return Scalar(lanes, I64, self.code.binary("add", base.raw, Reg(base.raw.type, f"<{offsets}>")))
 
 
-def liking(index: Affine, axis: int) -> int:
-    """How an access likes to be walked along an axis: 2 for unit stride, 1 for none at all, 0 otherwise."""
+def stride_score(index: Affine, axis: int) -> int:
+    """How well lanes along an axis suit an access: 2 for unit stride, 1 where all lanes read one element, 0 otherwise."""
     c = index.coefficient(axis)
     varies = any(a < 0 for a, _ in index.terms)
     return 0 if varies else 2 if c == 1 else 1 if c == 0 else 0

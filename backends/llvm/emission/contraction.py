@@ -7,11 +7,11 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from nagraph.backends.llvm.emission.context import Frame
+from nagraph.backends.llvm.emission.context import KernelContext
 from nagraph.backends.llvm.emission.prefetch import address
 from nagraph.backends.llvm.gemm import machine_tile, scratch_nbytes
 from nagraph.backends.llvm.gemm.tile import CHAIN
-from nagraph.backends.llvm.text.builder import Code, Reg, i64
+from nagraph.backends.llvm.text.builder import FunctionBuilder, Reg, i64
 from nagraph.ir.scalar import F32, F64
 from nagraph.ir.types import DType
 from nagraph.kernel.affine import Affine
@@ -26,9 +26,9 @@ LEAST_SLICE = 1 << 11
 #: Units that a product has at least, so that threads can share it, unless its blocks had fewer rows than these.
 LEAST_UNITS = 8
 LEAST_ROWS = 12
-#: Columns of a strip, and the fewest of a panel, where B streams past one row.
-STRIP, LEAST_PANEL = 64, 192
-#: Products that an element of one row sums from which lanes run along the sum, if both factors stand so.
+#: Columns of a strip, and the fewest of a unit, where B streams past one row.
+STRIP, LEAST_COLUMNS = 64, 192
+#: Products in the sum of one element from which lanes run along the sum, in a product of one row whose factors both have unit steps.
 LONG = 64
 #: With fewer units than these it matters how many there are.
 FEW_UNITS = 32
@@ -36,7 +36,7 @@ FEW_UNITS = 32
 
 @dataclass(frozen=True)
 class Contraction:
-    """C[rows, n] = sum over batches of A[rows, k] B[k, n]. Steps are strides, in elements.
+    """A stage that is a matrix product: C[rows, n] = sum over batches of A[rows, k] B[k, n]. Steps are strides, in elements.
 
     `rows`: the loops of the stage that are its rows; if there are none, they run along the last axis of the grid.
     `a_offsets`, `b_offsets`: where the batches begin, from where the first one does.
@@ -63,7 +63,7 @@ class Contraction:
         return self.stage.kept[len(self.rows):]
 
     def tiles(self, rows: int) -> tuple[int, int, int]:
-        """Of a product of so many rows: tiles that can ask for other memory, the steps of each, bytes of an element."""
+        """What a product of so many rows can prefetch: the tiles that do, the steps of each, and the bytes of an element."""
         tile = machine_tile(self.dtype)
         strips = -(-self.n // (2 * tile.lanes))
         return tile.requesting(rows, strips), min(self.k * len(self.a_offsets), CHAIN), self.dtype.itemsize
@@ -73,17 +73,17 @@ class Contraction:
         """Bytes that the routine wants, behind the tiles."""
         return scratch_nbytes(self.dtype)
 
-    def blocks(self, extent: int, products: int = 1, turned: bool = False) -> tuple[int, int]:
-        """(rows, columns) of the block of one unit, when a block is one of so many matrix products and nothing else.
+    def blocks(self, extent: int, products: int = 1, column_major: bool = False) -> tuple[int, int]:
+        """(rows, columns) of the block that one unit computes, of a kernel that is `products` matrix products and nothing else.
 
-        `turned`: its rows are the columns of the product that is computed. Measured: blocks of 192 x 256 are within a
+        `column_major`: C is stored by columns, so the routine computes its transpose. Measured: blocks of 192 x 256 are within a
         tenth of the best ones at all sizes; a B that fits the second cache is not cut at all.
         """
-        if turned:
+        if column_major:
             columns, rows = replace(self, n=extent).blocks(self.n, products)
             return rows, columns
         if extent == 1:  # B is read once: the longer its rows, the better
-            return 1, _panel(self.n) if products == 1 else self.n
+            return 1, _columns_of_unit(self.n) if products == 1 else self.n
         small = self.k * len(self.a_offsets) * self.n * self.dtype.itemsize <= CACHED_NBYTES
         rows, columns = min(extent, BLOCK[0]), self.n if small else min(self.n, BLOCK[1])
         while products * -(-extent // rows) * -(-self.n // columns) < LEAST_UNITS and rows > LEAST_ROWS:
@@ -94,83 +94,85 @@ class Contraction:
         return even_rows(extent, rows, products * -(-self.n // columns)), columns
 
     def fits(self, axes: Collection[int]) -> bool:
-        """Whether it can be held to parts of these axes: each is all of its rows, of its columns, or of what is summed."""
+        """Whether these axes can be restricted to ranges: each is all of its rows, of its columns, or of what is summed."""
         reduced = self.stage.loops[len(self.stage.kept):]
         return all(a not in self.stage.loops or (a,) in (self.rows, self.columns, reduced) for a in axes)
 
-    def _count(self, frame: Frame, axes: Sequence[int], extent: int) -> Reg:
-        """How many rows, columns or terms there are: the part of their axis, if it is held to one."""
-        part = frame.ranges.get(axes[0]) if len(axes) == 1 else None
-        return i64(extent) if part is None else frame.code.sub(part.stop, part.start)
+    def _count(self, context: KernelContext, axes: Sequence[int], extent: int) -> Reg:
+        """How many rows, columns or terms there are: those of the range that their axis is restricted to, if it is."""
+        part = context.ranges.get(axes[0]) if len(axes) == 1 else None
+        return i64(extent) if part is None else context.code.sub(part.stop, part.start)
 
-    def held_rows(self, frame: Frame) -> Reg:
-        """Its rows, or those of the block."""
-        return self._count(frame, self.rows, math.prod(frame.kernel.axes[a] for a in self.rows))
+    def row_count(self, context: KernelContext) -> Reg:
+        """How many rows the product has, or the block of them."""
+        return self._count(context, self.rows, math.prod(context.kernel.axes[a] for a in self.rows))
 
-    def held_columns(self, frame: Frame) -> Reg:
-        return self._count(frame, self.columns, self.n)
+    def column_count(self, context: KernelContext) -> Reg:
+        """How many columns the product has, or the range of them."""
+        return self._count(context, self.columns, self.n)
 
-    def emit(self, frame: Frame, tile: Reg | None, target: Store | None, rows: Reg, column: Reg, columns: Reg, behind: int,
-             soon: Reg = Reg("ptr", "null"), accumulate: Reg = Reg("i64", "0")) -> None:
+    def emit(self, context: KernelContext, tile: Reg | None, target: Store | None, rows: Reg, column: Reg, columns: Reg,
+             scratch_offset: int, prefetch_table: Reg = Reg("ptr", "null"), accumulate: Reg = Reg("i64", "0")) -> None:
         """Call the routine for `rows` rows from where the grid stands, and `columns` columns from `column`.
 
-        soon: a table of what it asks for meanwhile.
+        scratch_offset: where the routine's scratch memory begins in the thread's. prefetch_table: what it asks for meanwhile.
         """
-        code = frame.code
+        code = context.code
         name = "gemm_f32" if self.dtype == F32 else "gemm_f64"
         element = "float" if self.dtype == F32 else "double"
-        last = frame.kernel.grid - 1
-        a, b = (_first(frame, x, element) for x in (self.a, self.b))
+        last = context.kernel.grid - 1
+        a, b = (_first(context, x, element) for x in (self.a, self.b))
         b = code.offset(b, element, code.mul(column, i64(self.b_column)))
         if target is not None:
-            c = code.offset(frame.pointers[target.operand], element, address(frame, target.index))
-            c_row = nested(frame.kernel, target.index, self.rows) if self.rows else target.index.coefficient(last)
+            c = code.offset(context.pointers[target.operand], element, address(context, target.index))
+            c_row = nested(context.kernel, target.index, self.rows) if self.rows else target.index.coefficient(last)
             assert c_row is not None
-            c_column = nested(frame.kernel, target.index, self.columns) if self.columns else int(c_row not in (0, 1))
+            c_column = nested(context.kernel, target.index, self.columns) if self.columns else int(c_row not in (0, 1))
         else:
             assert tile is not None
-            c, c_row, c_column = code.offset(tile, element, address(frame, self.stage.folds[0].index)), self.n, 1
+            c, c_row, c_column = code.offset(tile, element, address(context, self.stage.folds[0].index)), self.n, 1
         a_table, b_table = (_table(code, offsets) for offsets in (self.a_offsets, self.b_offsets))
-        scratch = code.offset(code.arguments[4], "i8", i64(behind))
+        scratch = code.offset(code.arguments[4], "i8", i64(scratch_offset))
         left, right = (a, i64(self.a_row), i64(self.a_step)), (b, i64(self.b_step), i64(self.b_column))
         c = code.offset(c, element, code.mul(column, i64(c_column)))
         size, tables, c_step = (rows, columns), (a_table, b_table), c_row
-        height = math.prod(frame.kernel.axes[a] for a in self.rows or range(frame.kernel.grid)[-1:])
+        height = math.prod(context.kernel.axes[a] for a in self.rows or range(context.kernel.grid)[-1:])
         assert c_column == 1 or c_row == 1 or height == 1, f"steps of {c_row} from row to row and {c_column} from column to column"
         if c_column != 1:  # the columns of C have unit steps: Cᵀ = BᵀAᵀ, its sums made in the same order
             left, right = (b, i64(self.b_column), i64(self.b_step)), (a, i64(self.a_step), i64(self.a_row))
             size, tables, c_step = (columns, rows), (b_table, a_table), c_column
-        depth = self._count(frame, self.stage.loops[len(self.stage.kept):], self.k)
-        code.call(name, "void", *left, *right, c, i64(c_step), *size, depth, i64(len(self.a_offsets)), *tables, accumulate, scratch, soon)
+        depth = self._count(context, self.stage.loops[len(self.stage.kept):], self.k)
+        code.call(name, "void", *left, *right, c, i64(c_step), *size, depth, i64(len(self.a_offsets)), *tables, accumulate,
+                  scratch, prefetch_table)
 
 
-def _first(frame: Frame, x: Load | Read, element: str) -> Reg:
+def _first(context: KernelContext, x: Load | Read, element: str) -> Reg:
     """The address of the first element of A or B: in a tile for the first row of a block, or in memory."""
     if isinstance(x, Read):
-        return frame.code.offset(frame.bases[x.tile], element, address(frame, x.index))
-    return frame.code.offset(frame.pointers[x.operand], element, address(frame, x.index))
+        return context.code.offset(context.block_tiles[x.tile], element, address(context, x.index))
+    return context.code.offset(context.pointers[x.operand], element, address(context, x.index))
 
 
-def even_rows(extent: int, rows: int, panels: int = 1) -> int:
-    """Rows of a block, at most so many: blocks of one size, and of few units so many that they can be shared evenly.
+def even_rows(extent: int, rows: int, column_blocks: int = 1) -> int:
+    """The rows of a block, at most `rows`: all blocks have one size, and few units are of a number that threads share evenly.
 
-    `panels`: units that each block of rows makes.
+    `column_blocks`: units that each block of rows makes.
     """
     blocks = -(-extent // rows)
     if rows <= LEAST_ROWS:
         return rows
-    while blocks * panels < FEW_UNITS and blocks * panels % 4:
+    while blocks * column_blocks < FEW_UNITS and blocks * column_blocks % 4:
         blocks += 1
     return min(rows, max(LEAST_ROWS, -(-(-(-extent // blocks)) // 4) * 4))
 
 
-def _table(code: Code, offsets: tuple[int, ...]) -> Reg:
+def _table(code: FunctionBuilder, offsets: tuple[int, ...]) -> Reg:
     """Offsets as a constant of the module; no table where there is but one batch, which begins where it begins."""
     return Reg("ptr", "null") if offsets == (0,) else code.table(offsets)
 
 
-def columns_from(code: Code, column: Reg, columns: int, n: int) -> Reg:
-    """Of n columns so many from one on, or what is left."""
+def columns_from(code: FunctionBuilder, column: Reg, columns: int, n: int) -> Reg:
+    """How many columns a block has that begins at `column`: `columns`, of the last one what remains of `n`."""
     if n % columns == 0:
         return i64(columns)
     left = code.sub(i64(n), column)
@@ -216,8 +218,8 @@ def _offsets(kernel: Kernel, index: Affine, axes: Sequence[int]) -> tuple[int, .
     return tuple(map(sum, itertools.product(*steps)))
 
 
-def in_panels(kernel: Kernel) -> Kernel:
-    """A matrix product and what is done to each of its elements, in panels of columns if B is large or rows are few."""
+def with_column_split(kernel: Kernel) -> Kernel:
+    """A matrix product and what is done to each of its elements, in blocks of columns if B is large or rows are few."""
     parts = [as_contraction(kernel, s) for s in kernel.stages]
     found = columns(kernel)
     products = [p for p in parts if p is not None and not p.rows]
@@ -228,7 +230,7 @@ def in_panels(kernel: Kernel) -> Kernel:
     large = any(p.k * len(p.a_offsets) * p.n * p.dtype.itemsize > CACHED_NBYTES for p in products)
     least = 32
     if large and not kernel.grid and all(p.b_column == 1 for p in products):
-        kernel, most = with_row(kernel), _panel(size)  # one row, past which B streams
+        kernel, most = with_row(kernel), _columns_of_unit(size)  # one row, past which B streams
     elif large and not kernel.grid and all(p.b_step == 1 and p.k >= LONG for p in products):
         most, least = BLOCK[1], 1  # B has its columns side by side: each is a sum along both, no product in tiles
     else:
@@ -239,11 +241,11 @@ def in_panels(kernel: Kernel) -> Kernel:
     return split_columns(kernel, width) if width < first and width * (size // first) >= least else kernel
 
 
-def _panel(columns: int) -> int:
-    """Columns of B that one unit takes of a product of one row: whole strips, in units that threads can share evenly."""
+def _columns_of_unit(columns: int) -> int:
+    """Columns of B that one unit takes in a product of one row: whole strips, in units that threads can share evenly."""
     strips = -(-columns // STRIP)
     units = next((u for u in (LEAST_UNITS, 6, 4) if strips % u == 0), LEAST_UNITS)
-    return max(LEAST_PANEL, -(-strips // units) * STRIP)
+    return max(LEAST_COLUMNS, -(-strips // units) * STRIP)
 
 
 def nested(kernel: Kernel, index: Affine, axes: Sequence[int]) -> int | None:
@@ -256,8 +258,8 @@ def nested(kernel: Kernel, index: Affine, axes: Sequence[int]) -> int | None:
     return index.coefficient(axes[-1])
 
 
-def turned(kernel: Kernel, store: Store) -> bool:
-    """Whether the rows of a block, not its columns, stand side by side where they are stored."""
+def column_major(kernel: Kernel, store: Store) -> bool:
+    """Whether a block is stored by columns: its rows, not its columns, have unit steps."""
     return kernel.grid > 0 and store.index.coefficient(kernel.grid - 1) == 1
 
 
@@ -285,7 +287,7 @@ def direct_output(
             continue
         step = nested(kernel, store.index, part.columns) if part.columns else 1
         straight = read.index == part.stage.folds[0].index and None not in (step, nested(kernel, store.index, part.rows))
-        if straight and (step == 1 or (not part.rows and turned(kernel, store))):
+        if straight and (step == 1 or (not part.rows and column_major(kernel, store))):
             found[part.tile] = store
             kept = [p for p in kept if p is not copy]
     return kept, found

@@ -13,24 +13,25 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from nagraph import sanitizing
-from nagraph.backends.llvm.emission.context import Frame, liking, power_of_two
+from nagraph.backends.llvm.emission.context import KernelContext, power_of_two, stride_score
 from nagraph.backends.llvm.emission.contraction import (
     Contraction,
     as_contraction,
+    column_major,
     columns_from,
     direct_output,
     even_rows,
-    in_panels,
     tiles_in_memory,
-    turned,
+    with_column_split,
 )
 from nagraph.backends.llvm.emission.cost import stage_ns
-from nagraph.backends.llvm.emission.prefetch import Requests, accesses, row_requests
-from nagraph.backends.llvm.emission.row_blocks import BlockEmission, block_rows, fit, ranges, triangle_of_rows
-from nagraph.backends.llvm.emission.stage import StageEmission, first_lanes
-from nagraph.backends.llvm.emission.tiled_transpose import Squares, turned_loads
-from nagraph.backends.llvm.emission.values import lane_axes
-from nagraph.backends.llvm.text.builder import Code, Loop, Module, Reg, i64
+from nagraph.backends.llvm.emission.loop_order import lane_axes
+from nagraph.backends.llvm.emission.prefetch import PrefetchQueue, accesses, row_prefetch
+from nagraph.backends.llvm.emission.row_blocks import RowBlockEmission, block_rows, fit, ranges, triangle_of_rows
+from nagraph.backends.llvm.emission.stage import StageLoops
+from nagraph.backends.llvm.emission.tiled_transpose import TransposeTile, transposed_loads
+from nagraph.backends.llvm.emission.values import first_lanes
+from nagraph.backends.llvm.text.builder import FunctionBuilder, Loop, Module, Reg, i64
 from nagraph.backends.llvm.text.lanes import Lanes, memory_type
 from nagraph.backends.llvm.text.target import masks_memory
 from nagraph.ir.scalar import I64
@@ -57,56 +58,56 @@ class Emitted(NamedTuple):
 
 def emit(module: Module, kernel: Kernel, name: str) -> Emitted:
     """Write the function `name` for a kernel: void(slots, args, start, stop, scratch)."""
-    kernel = in_panels(kernel)
-    code = Code(module, name, "void", ARGUMENTS)
+    kernel = with_column_split(kernel)
+    code = FunctionBuilder(module, name, "void", ARGUMENTS)
     module.functions.append(code)
-    frame = Frame(kernel, code)
+    context = KernelContext(kernel, code)
     slots, args, *_ = code.arguments
-    frame.pointers = [operand_pointer(code, slots, args, i) for i in range(len(kernel.operands))]
+    context.pointers = [operand_pointer(code, slots, args, i) for i in range(len(kernel.operands))]
     if only_copies(kernel):
-        with code.when(code.compare("icmp ne", *frame.pointers)):
-            emitted = _emitted(frame)
+        with code.when(code.compare("icmp ne", *context.pointers)):
+            emitted = _emitted(context)
     else:
-        emitted = _emitted(frame)
+        emitted = _emitted(context)
     code.ret()
     return emitted
 
 
-def _emitted(frame: Frame) -> Emitted:
+def _emitted(context: KernelContext) -> Emitted:
     """Write the units in the way that suits the kernel."""
-    kernel = frame.kernel
+    kernel = context.kernel
     split = row_blocks(kernel)
     if split is not None and fit(split):
-        return _by_blocks(frame, split)
+        return _by_blocks(context, split)
     parts = [as_contraction(kernel, s) or s for s in kernel.stages]
     if any(isinstance(p, Contraction) and p.rows for p in parts):
-        return _by_slices(frame, [p if isinstance(p, Stage) or p.rows else p.stage for p in parts])
+        return _by_slices(context, [p if isinstance(p, Stage) or p.rows else p.stage for p in parts])
     if any(isinstance(p, Contraction) for p in parts):
-        return _by_rows(frame, parts)
-    if not kernel.sequential and (found := turned_loads(kernel)) is not None:
-        return _by_squares(frame, *found)
-    return _by_lanes(frame) if _along_grid(kernel) else _by_points(frame)
+        return _by_rows(context, parts)
+    if not kernel.sequential and (found := transposed_loads(kernel)) is not None:
+        return _by_transpose_tiles(context, *found)
+    return _by_lanes(context) if _along_grid(kernel) else _by_points(context)
 
 
-def operand_pointer(code: Code, slots: Reg, args: Reg, i: int) -> Reg:
+def operand_pointer(code: FunctionBuilder, slots: Reg, args: Reg, i: int) -> Reg:
     """The address of operand i of this launch."""
     slot = code.load("i64", code.offset(args, "i64", i64(i)), 8)
     return code.load("ptr", code.offset(slots, "ptr", slot), 8)
 
 
-def _together(kernel: Kernel, extents: list[int]) -> int:
+def _blocks_per_unit(kernel: Kernel, extents: list[int]) -> int:
     """How many blocks of the grid, of which `extents` are the numbers, make a unit: one, or all that a row sum adds up, in their order."""
     return math.prod(extents[kernel.grid - kernel.sequential:])
 
 
 @contextmanager
-def _loop(frame: Frame, together: int = 1) -> Iterator[Loop]:
+def _loop(context: KernelContext, per_unit: int = 1) -> Iterator[Loop]:
     """The loop over the blocks of the units that are asked for."""
-    code = frame.code
-    start, stop = (code.mul(x, i64(together)) for x in code.arguments[2:4])
+    code = context.code
+    start, stop = (code.mul(x, i64(per_unit)) for x in code.arguments[2:4])
     with code.loop(start, stop) as loop:
-        if sanitizing.is_on() and frame.tile_nbytes:  # no tile holds anything yet
-            code.call("llvm.memset.p0.i64", "void", code.arguments[4], Reg("i8", str(sanitizing.NAN)), i64(frame.tile_nbytes),
+        if sanitizing.is_on() and context.tile_nbytes:  # no tile holds anything yet
+            code.call("llvm.memset.p0.i64", "void", code.arguments[4], Reg("i8", str(sanitizing.NAN)), i64(context.tile_nbytes),
                       Reg("i1", "false"))
         yield loop
 
@@ -121,9 +122,9 @@ def _along_grid(kernel: Kernel) -> bool:
     along_grid = along_loops = 0
     for stage in kernel.stages:
         indices = [x.index for x in (*stage.body, *stage.stores) if not isinstance(x, (Apply, Number, Running))]
-        turns = math.prod(kernel.axes[a] for a in stage.loops)
-        along_grid += turns * sum(liking(i, last) for i in indices)
-        along_loops += turns * max((sum(liking(i, a) for i in indices) for a in lane_axes(stage)), default=0)
+        iterations = math.prod(kernel.axes[a] for a in stage.loops)
+        along_grid += iterations * sum(stride_score(i, last) for i in indices)
+        along_loops += iterations * max((sum(stride_score(i, a) for i in indices) for a in lane_axes(stage)), default=0)
     longest = max((kernel.axes[a] for s in kernel.stages for a in lane_axes(s)), default=1)
     if longest < 8 < kernel.axes[last]:
         return along_grid * 2 >= along_loops
@@ -133,190 +134,190 @@ def _along_grid(kernel: Kernel) -> bool:
 # -- lanes along the grid -------------------------------------------------------------------------------------------
 
 
-def _by_lanes(frame: Frame) -> Emitted:
-    kernel, code = frame.kernel, frame.code
-    last = frame.lane = kernel.grid - 1
+def _by_lanes(context: KernelContext) -> Emitted:
+    kernel, code = context.kernel, context.code
+    last = context.lane = kernel.grid - 1
     extent = kernel.axes[last]
-    width = frame.vector() * frame.unroll(kernel.stages)
-    while width > frame.vector() and -(-extent // width) * width > 1.25 * extent:
+    width = context.vector() * context.unroll(kernel.stages)
+    while width > context.vector() and -(-extent // width) * width > 1.25 * extent:
         width //= 2
     width = min(width, power_of_two(extent))
-    frame.lanes = Lanes(code, width)
-    nbytes = frame.tile_memory({i: t.size * width for i, t in enumerate(kernel.tiles) if t.size > 1})
+    context.lanes = Lanes(code, width)
+    nbytes = context.tile_memory({i: t.size * width for i, t in enumerate(kernel.tiles) if t.size > 1})
     extents = [*kernel.axes[:last], -(-extent // width)]
-    with _loop(frame) as loop:
-        frame.place(loop.index, extents)
-        frame.at[last] = code.mul(frame.at[last], i64(width))
+    with _loop(context) as loop:
+        context.locate(loop.index, extents)
+        context.at[last] = code.mul(context.at[last], i64(width))
         if extent < width or not extent % width:
-            frame.mask = first_lanes(extent, width) if extent < width else None
-            _stages(frame)
+            context.mask = first_lanes(extent, width) if extent < width else None
+            _stages(context)
         elif masks_memory():
-            places = frame.places(frame.lanes, frame.at[last], 1)
-            frame.mask = frame.lanes.compare("lt", places, frame.lanes.constant(extent, I64)).raw
-            _stages(frame)
+            places = context.places(context.lanes, context.at[last], 1)
+            context.mask = context.lanes.compare("lt", places, context.lanes.constant(extent, I64)).raw
+            _stages(context)
         else:  # lane after lane, but for whole blocks; which lanes of the last one are active is known now
             for which, mask in (("sle", None), ("sgt", first_lanes(extent % width, width))):
-                with code.when(code.compare(f"icmp {which}", frame.at[last], i64(extent - width))):
-                    frame.mask = mask
-                    _stages(frame)
-    vectors = max(1, width // frame.vector())
+                with code.when(code.compare(f"icmp {which}", context.at[last], i64(extent - width))):
+                    context.mask = mask
+                    _stages(context)
+    vectors = max(1, width // context.vector())
     cost = sum(stage_ns(kernel, s, 1, False) for s in kernel.stages) * vectors
     return Emitted(math.prod(extents), nbytes, cost)
 
 
-def _stages(frame: Frame) -> None:
-    for stage in frame.kernel.stages:
-        StageEmission(frame, stage).emit()
+def _stages(context: KernelContext) -> None:
+    for stage in context.kernel.stages:
+        StageLoops(context, stage).emit()
 
 
-# -- squares of two axes of the grid ---------------------------------------------------------------------------------
+# -- tiles of two axes of the grid ---------------------------------------------------------------------------------
 
 
-def _by_squares(frame: Frame, axis: int, loads: list[int]) -> Emitted:
-    kernel, code = frame.kernel, frame.code
+def _by_transpose_tiles(context: KernelContext, axis: int, loads: list[int]) -> Emitted:
+    kernel, code = context.kernel, context.code
     last = kernel.grid - 1
-    width = min(frame.vector(), power_of_two(min(kernel.axes[axis], kernel.axes[last])))
+    width = min(context.vector(), power_of_two(min(kernel.axes[axis], kernel.axes[last])))
     extents = [-(-n // width) if a in (axis, last) else n for a, n in enumerate(kernel.axes[:kernel.grid])]
-    with _loop(frame) as loop:
-        frame.place(loop.index, extents)
+    with _loop(context) as loop:
+        context.locate(loop.index, extents)
         for a in (axis, last):
-            frame.at[a] = code.mul(frame.at[a], i64(width))
-        Squares(frame, axis, loads, width).emit()
+            context.at[a] = code.mul(context.at[a], i64(width))
+        TransposeTile(context, axis, loads, width).emit()
     return Emitted(math.prod(extents), 0, stage_ns(kernel, kernel.stages[0], 1, False) * 2 * width)
 
 
 # -- point after point ------------------------------------------------------------------------------------------------
 
 
-def _by_points(frame: Frame) -> Emitted:
-    kernel = frame.kernel
-    nbytes = frame.tile_memory({i: t.size for i, t in enumerate(kernel.tiles) if t.size > 1})
+def _by_points(context: KernelContext) -> Emitted:
+    kernel = context.kernel
+    nbytes = context.tile_memory({i: t.size for i, t in enumerate(kernel.tiles) if t.size > 1})
     extents = list(kernel.axes[:kernel.grid])
-    frame.requests = row_requests(kernel, frame.vector())
-    together = _together(kernel, extents)
-    with _loop(frame, together) as loop:
-        frame.place(loop.index, extents)
-        _stages(frame)
-    cost = sum(stage_ns(kernel, s, frame.vector(), False) for s in kernel.stages)
-    return Emitted(math.prod(extents) // together, nbytes, cost * together)
+    context.row_prefetch = row_prefetch(kernel, context.vector())
+    per_unit = _blocks_per_unit(kernel, extents)
+    with _loop(context, per_unit) as loop:
+        context.locate(loop.index, extents)
+        _stages(context)
+    cost = sum(stage_ns(kernel, s, context.vector(), False) for s in kernel.stages)
+    return Emitted(math.prod(extents) // per_unit, nbytes, cost * per_unit)
 
 
 # -- slices: matrix products at each point of the grid -------------------------------------------------------------------
 
 
-def _by_slices(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
-    kernel, code = frame.kernel, frame.code
+def _by_slices(context: KernelContext, parts: list[Contraction | Stage]) -> Emitted:
+    kernel, code = context.kernel, context.code
     parts, outputs = direct_output(kernel, parts)
     products = [p for p in parts if isinstance(p, Contraction)]
     memory = tiles_in_memory(kernel, parts) - outputs.keys()
-    frame.kept = {i for i in memory if kernel.tiles[i].size == 1}
-    nbytes = frame.tile_memory({i: kernel.tiles[i].size for i in sorted(memory)})
-    frame.bases = frame.tiles
+    context.spilled = {i for i in memory if kernel.tiles[i].size == 1}
+    nbytes = context.tile_memory({i: kernel.tiles[i].size for i in sorted(memory)})
+    context.block_tiles = context.tiles
     extents = list(kernel.axes[:kernel.grid])
-    requests, together = Requests(frame), _together(kernel, extents)
-    with _loop(frame, together) as loop:
-        frame.place(code.add(loop.index, i64(1)), extents)
-        requests.add(accesses(kernel, kernel.stages), frame.at)
-        frame.place(loop.index, extents)
+    requests, per_unit = PrefetchQueue(context), _blocks_per_unit(kernel, extents)
+    with _loop(context, per_unit) as loop:
+        context.locate(code.add(loop.index, i64(1)), extents)
+        requests.add(accesses(kernel, kernel.stages), context.at)
+        context.locate(loop.index, extents)
         for part in parts:
             if isinstance(part, Stage):
-                StageEmission(frame, part).emit()
+                StageLoops(context, part).emit()
                 continue
             rows = math.prod(kernel.axes[a] for a in part.rows)
-            soon = requests.table(*part.tiles(rows))
-            part.emit(frame, frame.tiles.get(part.tile), outputs.get(part.tile), i64(rows), i64(0), i64(part.n), nbytes, soon)
-    cost = sum(stage_ns(kernel, p.stage, 1, True) if isinstance(p, Contraction) else stage_ns(kernel, p, frame.vector(), False)
+            prefetch_table = requests.table(*part.tiles(rows))
+            part.emit(context, context.tiles.get(part.tile), outputs.get(part.tile), i64(rows), i64(0), i64(part.n), nbytes, prefetch_table)
+    cost = sum(stage_ns(kernel, p.stage, 1, True) if isinstance(p, Contraction) else stage_ns(kernel, p, context.vector(), False)
                for p in parts)
-    return Emitted(math.prod(extents) // together, nbytes + max(p.scratch for p in products), cost * together)
+    return Emitted(math.prod(extents) // per_unit, nbytes + max(p.scratch for p in products), cost * per_unit)
 
 
-def _by_blocks(frame: Frame, split: RowBlocks) -> Emitted:
+def _by_blocks(context: KernelContext, split: RowBlocks) -> Emitted:
     """The same in blocks of rows, one after another."""
-    frame.kernel = split.kernel
+    context.kernel = split.kernel
     extents = list(split.kernel.axes[:split.kernel.grid])
-    emission, together = BlockEmission(frame, split), _together(split.kernel, extents)
-    with _loop(frame, together) as loop:
-        frame.place(loop.index, extents)
+    emission, per_unit = RowBlockEmission(context, split), _blocks_per_unit(split.kernel, extents)
+    with _loop(context, per_unit) as loop:
+        context.locate(loop.index, extents)
         emission.emit()
-    return Emitted(math.prod(extents) // together, emission.scratch, emission.unit_ns() * together)
+    return Emitted(math.prod(extents) // per_unit, emission.scratch, emission.unit_ns() * per_unit)
 
 
 # -- blocks of rows -----------------------------------------------------------------------------------------------------
 
 
-def _by_rows(frame: Frame, parts: list[Contraction | Stage]) -> Emitted:
-    kernel, code = frame.kernel, frame.code
-    held = triangle_of_rows(kernel, parts)
+def _by_rows(context: KernelContext, parts: list[Contraction | Stage]) -> Emitted:
+    kernel, code = context.kernel, context.code
+    causal = triangle_of_rows(kernel, parts)
     parts, outputs = direct_output(kernel, parts)
     groups = _groups(parts)
     memory = _in_memory(kernel, groups) - set(outputs)
-    frame.kept = {i for i in memory if kernel.tiles[i].size == 1}
+    context.spilled = {i for i in memory if kernel.tiles[i].size == 1}
     row_nbytes = sum(kernel.tiles[i].size * kernel.tiles[i].dtype.itemsize for i in memory)
     last = kernel.grid - 1
     extent = kernel.axes[last] if kernel.grid else 1
     products = math.prod(kernel.axes[:last]) if kernel.grid else 1
     alone = parts[0] if len(parts) == 1 and isinstance(parts[0], Contraction) and outputs else None
     if alone is not None:
-        rows, columns = alone.blocks(extent, products, turned(kernel, outputs[alone.tile]))
+        rows, columns = alone.blocks(extent, products, column_major(kernel, outputs[alone.tile]))
     else:
-        rows, columns = _rows(extent, row_nbytes, products) if held is None else block_rows(extent), 0
-    nbytes = frame.tile_memory({i: kernel.tiles[i].size * rows for i in sorted(memory)})
-    bases = frame.bases = dict(frame.tiles)
+        rows, columns = _rows(extent, row_nbytes, products) if causal is None else block_rows(extent), 0
+    nbytes = context.tile_memory({i: kernel.tiles[i].size * rows for i in sorted(memory)})
+    bases = context.block_tiles = dict(context.tiles)
     extents = [*kernel.axes[:last], -(-extent // rows)] if kernel.grid else []
-    panels = -(-alone.n // columns) if alone is not None else 1
-    together = _together(kernel, extents)
-    with _loop(frame, together) as loop:
+    column_blocks = -(-alone.n // columns) if alone is not None else 1
+    per_unit = _blocks_per_unit(kernel, extents)
+    with _loop(context, per_unit) as loop:
         unit, column = loop.index, i64(0)
-        requests, ahead = Requests(frame), Requests(frame)
-        if kernel.grid and panels == 1:
-            frame.place(code.add(unit, i64(1)), extents)
-            frame.at[last] = code.mul(frame.at[last], i64(rows))
-            ahead.add((a for p in parts if isinstance(p, Contraction) for a in accesses(kernel, [p.stage], rows)), frame.at)
-        if panels > 1:
-            column = code.mul(code.emit("i64", f"urem {unit}, {panels}"), i64(columns))
-            unit = code.emit("i64", f"udiv {unit}, {panels}")
-        frame.place(unit, extents)
+        requests, ahead = PrefetchQueue(context), PrefetchQueue(context)
+        if kernel.grid and column_blocks == 1:
+            context.locate(code.add(unit, i64(1)), extents)
+            context.at[last] = code.mul(context.at[last], i64(rows))
+            ahead.add((a for p in parts if isinstance(p, Contraction) for a in accesses(kernel, [p.stage], rows)), context.at)
+        if column_blocks > 1:
+            column = code.mul(code.emit("i64", f"urem {unit}, {column_blocks}"), i64(columns))
+            unit = code.emit("i64", f"udiv {unit}, {column_blocks}")
+        context.locate(unit, extents)
         first, count = i64(0), i64(1)
         if kernel.grid:
-            first = code.mul(frame.at[last], i64(rows))
-            count = _least(code, code.sub(i64(extent), first), rows, extent)
+            first = code.mul(context.at[last], i64(rows))
+            count = _rows_of_block(code, code.sub(i64(extent), first), rows, extent)
         stop = code.add(first, count)
 
-        def hold(stage: Stage) -> None:
+        def restrict(stage: Stage) -> None:
             """Of a triangle, the columns that a row of the block sees."""
-            if held is not None:
+            if causal is not None:
                 n = next(n for n, s in enumerate(kernel.stages) if s is stage)
-                frame.ranges, frame.conditions = ranges(None, held.columns[n], first, stop, rows), held.conditions[n]
+                context.ranges, context.conditions = ranges(None, causal.columns[n], first, stop, rows), causal.conditions[n]
 
         for n, group in enumerate(groups):
             if isinstance(group, Contraction):
                 if kernel.grid:
-                    frame.at[last] = first
+                    context.at[last] = first
                 following = groups[n + 1] if n + 1 < len(groups) else None
                 if isinstance(following, list):
-                    requests.add(accesses(kernel, following, rows), frame.at)
+                    requests.add(accesses(kernel, following, rows), context.at)
                 if n == 0:
                     requests.waiting += ahead.waiting
-                soon = requests.table(*group.tiles(rows))
+                prefetch_table = requests.table(*group.tiles(rows))
                 target = outputs.get(group.tile)
-                hold(group.stage)
-                width = columns_from(code, column, columns, group.n) if panels > 1 else group.held_columns(frame)
-                group.emit(frame, bases.get(group.tile), target, count, column, width, aligned(nbytes), soon)
+                restrict(group.stage)
+                width = columns_from(code, column, columns, group.n) if column_blocks > 1 else group.column_count(context)
+                group.emit(context, bases.get(group.tile), target, count, column, width, aligned(nbytes), prefetch_table)
                 continue
-            frame.registers.clear()
+            context.registers.clear()
             with code.loop(i64(0), count, 1, known=True) as row:
                 if kernel.grid:
-                    frame.at[last] = code.add(first, row.index)
+                    context.at[last] = code.add(first, row.index)
                 for i, base in bases.items():
                     tile = kernel.tiles[i]
-                    frame.tiles[i] = code.offset(base, memory_type(tile.dtype), code.mul(row.index, i64(tile.size)))
+                    context.tiles[i] = code.offset(base, memory_type(tile.dtype), code.mul(row.index, i64(tile.size)))
                 for stage in group:
-                    hold(stage)
-                    StageEmission(frame, stage).emit()
-    cost = sum(stage_ns(kernel, p.stage, 1, True) if isinstance(p, Contraction) else stage_ns(kernel, p, frame.vector(), False)
-               for p in parts) * rows / panels * together
+                    restrict(stage)
+                    StageLoops(context, stage).emit()
+    cost = sum(stage_ns(kernel, p.stage, 1, True) if isinstance(p, Contraction) else stage_ns(kernel, p, context.vector(), False)
+               for p in parts) * rows / column_blocks * per_unit
     scratch = max(p.scratch for p in parts if isinstance(p, Contraction))
-    return Emitted(math.prod(extents) * panels // together, aligned(nbytes) + scratch, cost)
+    return Emitted(math.prod(extents) * column_blocks // per_unit, aligned(nbytes) + scratch, cost)
 
 
 def _groups(parts: list[Contraction | Stage]) -> list[Contraction | list[Stage]]:
@@ -344,15 +345,15 @@ def _in_memory(kernel: Kernel, groups: list[Contraction | list[Stage]]) -> set[i
     return found
 
 
-def _rows(extent: int, row_nbytes: int, panels: int) -> int:
-    """Rows of a block: as many as fit the cache, but enough blocks to be shared; each makes `panels` units."""
+def _rows(extent: int, row_nbytes: int, column_blocks: int) -> int:
+    """Rows of a block: as many as fit the cache, but enough blocks to be shared; each makes `column_blocks` units."""
     rows = max(1, min(BLOCK_ROWS, BLOCK_NBYTES // max(1, row_nbytes)))
     if rows > 12:
         rows -= rows % 12
-    return even_rows(extent, min(rows, extent), panels)
+    return even_rows(extent, min(rows, extent), column_blocks)
 
 
-def _least(code: Code, left: Reg, rows: int, extent: int) -> Reg:
+def _rows_of_block(code: FunctionBuilder, left: Reg, rows: int, extent: int) -> Reg:
     """The rows of this block: `rows`, or what is left."""
     if extent % rows == 0:
         return i64(rows)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from nagraph.backends.llvm.emission.context import Frame
+from nagraph.backends.llvm.emission.context import KernelContext
 from nagraph.backends.llvm.emission.cost import stage_ns
 from nagraph.backends.llvm.text.builder import Reg, i64
 from nagraph.backends.llvm.text.lanes import memory_type
@@ -81,7 +81,7 @@ def pieces(found: Access, itemsize: int, most: int) -> list[Piece]:
             for offsets in itertools.product(*others) for first in range(0, rows, most)]
 
 
-def row_requests(kernel: Kernel, lanes: int) -> tuple[Stage, list[Load | Store]] | None:
+def row_prefetch(kernel: Kernel, lanes: int) -> tuple[Stage, list[Load | Store]] | None:
     """The stage that computes longest at a point of the grid, and the accesses of all stages that it asks for meanwhile.
 
     Those along its own loops, to operands of ROWS_NBYTES or more: smaller ones are in cache.
@@ -99,11 +99,11 @@ def row_requests(kernel: Kernel, lanes: int) -> tuple[Stage, list[Load | Store]]
     return (busiest, list(found.values())) if found else None
 
 
-class Requests:
+class PrefetchQueue:
     """What matrix products can still ask for: accesses, and where the grid stands when they are made."""
 
-    def __init__(self, frame: Frame):
-        self.frame = frame
+    def __init__(self, context: KernelContext):
+        self.context = context
         self.waiting: list[tuple[Access, dict[int, Reg]]] = []
 
     def add(self, found: Iterable[Access], at: dict[int, Reg]) -> None:
@@ -111,16 +111,16 @@ class Requests:
 
     def table(self, tiles: int, depth: int, size: int) -> Reg:
         """A table for a product of so many tiles, `depth` steps each, its elements of `size` bytes; null if nothing is waiting."""
-        code = self.frame.code
+        code = self.context.code
         entries: list[tuple[Reg, int]] = []
         while self.waiting and depth:
             found, at = self.waiting[0]
-            dtype = self.frame.kernel.operands[found.operand]
+            dtype = self.context.kernel.operands[found.operand]
             wanted = pieces(found, dtype.itemsize, depth)
             if len(entries) + len(wanted) > tiles:
                 break
             self.waiting.pop(0)
-            start = code.offset(self.frame.pointers[found.operand], memory_type(dtype), address(self.frame, found.index, at))
+            start = code.offset(self.context.pointers[found.operand], memory_type(dtype), address(self.context, found.index, at))
             entries += [(code.offset(start, memory_type(dtype), i64(p.offset)), _step(p, dtype.itemsize, depth) // size) for p in wanted]
         if not entries:
             return Reg("ptr", "null")
@@ -141,12 +141,12 @@ def _step(piece: Piece, itemsize: int, depth: int) -> int:
     return -(-piece.rows * nbytes // depth // itemsize) * itemsize if far else nbytes
 
 
-def address(frame: Frame, index: Affine, at: dict[int, Reg] | None = None) -> Reg:
+def address(context: KernelContext, index: Affine, at: dict[int, Reg] | None = None) -> Reg:
     """An index where the grid stands, or at another place of it; loops of the stage at their start."""
-    code, place = frame.code, i64(index.offset)
+    code, place = context.code, i64(index.offset)
     for axis, c in index.terms:
-        if axis < frame.kernel.grid:
-            place = code.add(place, code.mul((at or frame.at)[axis], i64(c)))
-        elif axis in frame.ranges:
-            place = code.add(place, code.mul(frame.ranges[axis].start, i64(c)))
+        if axis < context.kernel.grid:
+            place = code.add(place, code.mul((at or context.at)[axis], i64(c)))
+        elif axis in context.ranges:
+            place = code.add(place, code.mul(context.ranges[axis].start, i64(c)))
     return place

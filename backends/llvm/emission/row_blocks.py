@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nagraph.backends.llvm.emission.context import Frame, Range
+from nagraph.backends.llvm.emission.context import KernelContext, Range
 from nagraph.backends.llvm.emission.contraction import Contraction, as_contraction, direct_output, tiles_in_memory
 from nagraph.backends.llvm.emission.cost import stage_ns
-from nagraph.backends.llvm.emission.stage import StageEmission
+from nagraph.backends.llvm.emission.stage import StageLoops
 from nagraph.backends.llvm.text.builder import Reg, i64
 from nagraph.backends.llvm.text.lanes import memory_type
 from nagraph.kernel.axis_classes import AxisClasses
@@ -43,19 +43,19 @@ def fit(blocks: RowBlocks) -> bool:
     return True
 
 
-class BlockEmission:
+class RowBlockEmission:
     """The stages of a kernel at one point of its grid. `nbytes`: the scratch that its tiles take."""
 
-    def __init__(self, frame: Frame, blocks: RowBlocks):
-        self.frame, self.blocks = frame, blocks
+    def __init__(self, context: KernelContext, blocks: RowBlocks):
+        self.context, self.blocks = context, blocks
         self.size = block_rows(blocks.extent)
         stages, (parts, self.outputs) = blocks.kernel.stages, direct_output(blocks.kernel, parts_of(blocks.kernel), blocks.sums)
         number = {id(s): n for n, s in enumerate(stages)}
         self.parts = [(p, number[id(p.stage if isinstance(p, Contraction) else p)]) for p in parts]
         memory, tiles = sorted(tiles_in_memory(blocks.kernel, parts) - self.outputs.keys()), blocks.kernel.tiles
-        frame.kept = {i for i in memory if tiles[i].size == 1}
-        self.nbytes = frame.tile_memory({i: blocks.row_tiles[i] * self.size if i in blocks.row_tiles else tiles[i].size for i in memory})
-        frame.bases = frame.tiles
+        context.spilled = {i for i in memory if tiles[i].size == 1}
+        self.nbytes = context.tile_memory({i: blocks.row_tiles[i] * self.size if i in blocks.row_tiles else tiles[i].size for i in memory})
+        context.block_tiles = context.tiles
 
     @property
     def scratch(self) -> int:
@@ -66,13 +66,13 @@ class BlockEmission:
         total = 0.0
         for part, n in self.parts:
             product = isinstance(part, Contraction)
-            ns = stage_ns(self.blocks.kernel, part.stage if product else part, 1 if product else self.frame.vector(), product)
+            ns = stage_ns(self.blocks.kernel, part.stage if product else part, 1 if product else self.context.vector(), product)
             total += ns / 2 if self.blocks.columns[n] is not None and self.blocks.when[n] == "block" else ns
         return total
 
     def emit(self) -> None:
-        frame, code, blocks = self.frame, self.frame.code, self.blocks
-        whole = frame.tiles
+        context, code, blocks = self.context, self.context.code, self.blocks
+        whole = context.tiles
         self._emit("before", i64(0))
         count = -(-blocks.extent // self.size)
         with code.loop(i64(0), i64(count)) as loop:
@@ -80,30 +80,30 @@ class BlockEmission:
             stop = code.add(start, i64(self.size))
             if blocks.extent % self.size:
                 stop = code.emit("i64", f"call i64 @llvm.smin.i64({stop}, i64 {blocks.extent})")
-            frame.tiles = frame.bases = dict(whole)
+            context.tiles = context.block_tiles = dict(whole)
             for tile in blocks.row_tiles.keys() & whole.keys():  # so that a row's number is its place
                 back = code.mul(code.sub(i64(0), start), i64(blocks.row_tiles[tile]))
-                frame.tiles[tile] = code.offset(whole[tile], memory_type(blocks.kernel.tiles[tile].dtype), back)
+                context.tiles[tile] = code.offset(whole[tile], memory_type(blocks.kernel.tiles[tile].dtype), back)
             self._emit("block", code.convert("zext", code.compare("icmp ne", loop.index, i64(0)), "i64"), start, stop)
-        frame.tiles = frame.bases = whole
-        frame.registers.clear()
-        frame.ranges, frame.conditions = {}, frozenset()
+        context.tiles = context.block_tiles = whole
+        context.registers.clear()
+        context.ranges, context.conditions = {}, frozenset()
         self._emit("after", i64(0))
 
     def _emit(self, when: str, again: Reg, start: Reg | None = None, stop: Reg | None = None) -> None:
         """The parts of one kind; again: 0 in the first block, which begins the sums, else 1."""
-        frame, blocks = self.frame, self.blocks
+        context, blocks = self.context, self.blocks
         for part, n in self.parts:
             if blocks.when[n] != when:
                 continue
             if start is not None and stop is not None:
-                frame.ranges, frame.conditions = ranges(blocks.rows[n], blocks.columns[n], start, stop, self.size), blocks.conditions[n]
+                context.ranges, context.conditions = ranges(blocks.rows[n], blocks.columns[n], start, stop, self.size), blocks.conditions[n]
             if isinstance(part, Contraction):
                 accumulate = again if part.tile in blocks.sums else i64(0)
-                part.emit(frame, frame.bases.get(part.tile), self.outputs.get(part.tile), part.held_rows(frame), i64(0),
-                          part.held_columns(frame), self.nbytes, accumulate=accumulate)
+                part.emit(context, context.block_tiles.get(part.tile), self.outputs.get(part.tile), part.row_count(context), i64(0),
+                          part.column_count(context), self.nbytes, accumulate=accumulate)
             else:
-                StageEmission(frame, part).emit()
+                StageLoops(context, part).emit()
 
 
 def ranges(rows: int | None, columns: int | None, start: Reg, stop: Reg, size: int) -> dict[int, Range]:

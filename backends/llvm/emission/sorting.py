@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from nagraph.backends.llvm.emission.emit import ARGUMENTS, Emitted, operand_pointer
-from nagraph.backends.llvm.text.builder import Code, Module, Reg, i64
+from nagraph.backends.llvm.text.builder import FunctionBuilder, Module, Reg, i64
 from nagraph.backends.llvm.text.lanes import NARROW, Lanes, memory_type
 from nagraph.ir.scalar import F32, Scalar
 from nagraph.ir.types import BOOL, FLOATS, DType
@@ -23,13 +23,13 @@ def emit_sort(module: Module, name: str, dtype: DType, shape: Sequence[int], lay
 
     A unit is a row along `axis`. In scratch stand the row's keys and two arrays of indices, which merging fills by turns.
     """
-    code = Code(module, name, "void", ARGUMENTS)
+    code = FunctionBuilder(module, name, "void", ARGUMENTS)
     module.functions.append(code)
     slots, args, start, stop, scratch = code.arguments
     source, target = (operand_pointer(code, slots, args, i) for i in (0, 1))
     n = shape[axis]
     row = _Row(code, dtype, n, scratch)
-    code.asks = n > LONG_ROW
+    code.polls = n > LONG_ROW
     others = [a for a in range(len(shape)) if a != axis]
     output = strides(shape)
     with code.loop(start, stop) as loop:
@@ -57,7 +57,7 @@ def emit_sort(module: Module, name: str, dtype: DType, shape: Sequence[int], lay
 class _Row:
     """One row in scratch memory."""
 
-    def __init__(self, code: Code, dtype: DType, n: int, scratch: Reg):
+    def __init__(self, code: FunctionBuilder, dtype: DType, n: int, scratch: Reg):
         self.code, self.dtype, self.n = code, dtype, n
         self.element = memory_type(dtype)
         self.one = Lanes(code, 1)

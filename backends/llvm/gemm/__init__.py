@@ -1,14 +1,14 @@
 """Matrix products on the CPU: one batch-reduce routine a dtype, which every contraction and convolution calls.
 
     void gemm_f32(ptr a, i64 a_row, i64 a_col, ptr b, i64 b_row, i64 b_col, ptr c, i64 c_row, i64 m, i64 n, i64 k,
-                  i64 batches, ptr a_offsets, ptr b_offsets, i64 accumulate, ptr scratch, ptr soon)
+                  i64 batches, ptr a_offsets, ptr b_offsets, i64 accumulate, ptr scratch, ptr prefetch_table)
 
     C[i, j] (+)= Σₜ Σₚ a[a_offsets[t] + i a_row + p a_col] b[b_offsets[t] + p b_row + j b_col]
 
 gemm_f64 alike. One thread runs it; i < m, j < n, p < k, t < batches. Strides and offsets count elements and may be
 zero or negative; a null table of offsets stands for zeros. C has rows c_row apart with contiguous columns, and shares
 no memory with A, B and scratch; nothing else of it is written. Without terms (k or batches zero) C becomes zero, or
-stays if accumulate is not zero. scratch is memory of the thread's own, aligned to a cache line. soon is null, or a table of
+stays if accumulate is not zero. scratch is memory of the thread's own, aligned to a cache line. prefetch_table is null, or a table of
 memory that is asked for meanwhile: how many of its pieces are taken, how many there are, the address and the step of each,
 and (any address, 0) in the end.
 

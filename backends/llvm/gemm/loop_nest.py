@@ -6,10 +6,10 @@ from contextlib import ExitStack
 
 from nagraph.backends.llvm.gemm.microkernel import take
 from nagraph.backends.llvm.gemm.tile import CHAIN, Tile
-from nagraph.backends.llvm.text.builder import Code, Module, Reg, i64
+from nagraph.backends.llvm.text.builder import FunctionBuilder, Module, Reg, i64
 from nagraph.backends.llvm.text.vectors import ceil_div, minimum
 
-#: a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch, soon
+#: a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch, prefetch_table
 ARGUMENTS = ("ptr noalias", "i64", "i64", "ptr noalias", "i64", "i64", "ptr noalias", "i64", "i64", "i64", "i64", "i64",
              "ptr noalias", "ptr noalias", "i64", "ptr noalias", "ptr")
 #: Memory whose rows are a multiple of so many bytes apart falls into few sets of a cache.
@@ -17,7 +17,7 @@ CONFLICT_NBYTES = 4096
 #: Rows of C from which packing such a B pays, columns of C from which packing such an A does, and an A with unit rows.
 PACK_B_ROWS = 96
 PACK_A_COLUMNS = 256
-PACK_TURNED_A_COLUMNS = 128
+PACK_TRANSPOSED_A_COLUMNS = 128
 
 
 def kernel_name(rows: int, width: int) -> str:
@@ -47,7 +47,7 @@ def scratch_layout(tile: Tile) -> dict[str, int]:
     return {**starts, "end": end}
 
 
-def chain_depth(code: Code, k: Reg) -> Reg:
+def chain_depth(code: FunctionBuilder, k: Reg) -> Reg:
     """How many of k products one chain adds up: chains are of one length, but the last."""
     return code.binary("and", code.add(ceil_div(code, k, ceil_div(code, k, i64(CHAIN))), i64(15)), i64(-16))
 
@@ -62,16 +62,16 @@ def blocked(module: Module, tile: Tile, name: str) -> None:
 class _Nest:
     """The loops, from the outside in: chains, blocks of rows, strips of columns. Values made on the way are kept as fields."""
 
-    def __init__(self, code: Code, tile: Tile):
+    def __init__(self, code: FunctionBuilder, tile: Tile):
         self.code, self.tile = code, tile
         (self.a, self.a_row, self.a_col, self.b, self.b_row, self.b_col, self.c, self.c_row, self.m, self.n, self.k, self.batches,
-         self.a_offsets, self.b_offsets, self.accumulate, scratch, soon) = code.arguments
+         self.a_offsets, self.b_offsets, self.accumulate, scratch, prefetch_table) = code.arguments
         layout = scratch_layout(tile)
         self.a_table, self.b_table, self.a_block, self.b_strip = (
             code.offset(scratch, "i8", i64(layout[part])) for part in ("a_table", "b_table", "a_block", "b_strip"))
         self.zero = code.reserve("i64", 1)
         code.store(i64(0), self.zero, 8)
-        self.soon = code.select(code.compare("icmp eq", soon, Reg("ptr", "null")), self.no_requests(), soon)
+        self.prefetch_table = code.select(code.compare("icmp eq", prefetch_table, Reg("ptr", "null")), self.no_requests(), prefetch_table)
 
     def at(self, pointer: Reg, *steps: tuple[Reg, Reg]) -> Reg:
         """The element so many steps further, each (count, stride)."""
@@ -91,8 +91,8 @@ class _Nest:
         taps = ceil_div(code, self.batches, groups)
         depth = chain_depth(code, self.k)
         # Measured: an A with unit rows, whose columns are copied, likes smaller blocks.
-        turned = code.binary("and", self.pack_a, code.binary("xor", self.straight, Reg("i1", "true")))
-        blocks = ceil_div(code, self.m, code.select(turned, i64(tile.block_rows // 2), i64(tile.block_rows)))
+        transposed = code.binary("and", self.pack_a, code.binary("xor", self.straight, Reg("i1", "true")))
+        blocks = ceil_div(code, self.m, code.select(transposed, i64(tile.block_rows // 2), i64(tile.block_rows)))
         rows = code.mul(ceil_div(code, ceil_div(code, self.m, blocks), i64(tile.rows)), i64(tile.rows))
         with ExitStack() as loops:
             t, p = (loops.enter_context(code.loop(i64(0), stop, step, known=True)).index
@@ -154,7 +154,7 @@ class _Nest:
         self.pack_b = code.binary("or", self.strided, code.binary("and", tall, self.conflicts(self.b_row)))
         self.b_step = code.select(self.strided, i64(0), self.b_row)
         self.straight = code.compare("icmp eq", self.a_col, i64(1))
-        columns = code.select(self.straight, i64(PACK_A_COLUMNS), i64(PACK_TURNED_A_COLUMNS))
+        columns = code.select(self.straight, i64(PACK_A_COLUMNS), i64(PACK_TRANSPOSED_A_COLUMNS))
         wide = code.binary("and", code.compare("icmp sge", self.n, columns), code.compare("icmp sge", self.m, i64(tile.rows)))
         worth = code.select(self.straight, self.conflicts(self.a_row), code.compare("icmp eq", self.a_row, i64(1)))
         self.pack_a = code.binary("and", wide, worth)
@@ -200,8 +200,8 @@ class _Nest:
     def pack_strip(self, b: Reg) -> None:
         """The strip of B, with unit columns."""
         code = self.code
-        turned = code.compare("icmp eq", self.b_row, i64(1))
-        how = code.select(self.strided, code.select(turned, Reg("ptr", "@transpose"), Reg("ptr", "@gather")), Reg("ptr", "@copy"))
+        transposed = code.compare("icmp eq", self.b_row, i64(1))
+        how = code.select(self.strided, code.select(transposed, Reg("ptr", "@transpose"), Reg("ptr", "@gather")), Reg("ptr", "@copy"))
         with code.loop(i64(0), self.taps, known=True) as tap:
             to = self.at(self.b_strip, (code.mul(tap.index, self.depth), self.width))
             source = self.at(b, (self.source(self.b_offsets, tap.index, self.b_row), i64(1)))
@@ -233,10 +233,10 @@ class _Nest:
                 kernel = code.load("ptr", code.offset(Reg("ptr", "@kernels"), "ptr", place), 8)
                 # Behind the last strip is nothing of B to ask for: its first tiles take pieces as the others do.
                 more = self.last if part < len(parts) - 1 else Reg("i1", "false")
-                piece = take(code, self.soon, code.convert("zext", more, "i64"))
+                piece = take(code, self.prefetch_table, code.convert("zext", more, "i64"))
                 ahead, step = (code.select(self.last, x, y) for x, y in zip(piece, (self.ahead, self.b_step)))
                 arguments = (a, self.kernel_a_row, self.kernel_a_col, self.a_table, b, self.kernel_b_row, self.b_table,
-                             c, self.c_row, count, columns, self.depth, self.taps, self.add, ahead, step, self.soon)
+                             c, self.c_row, count, columns, self.depth, self.taps, self.add, ahead, step, self.prefetch_table)
                 code.do(f"call void {kernel.text}({', '.join(map(str, arguments))})")
             done = code.mul(count, rows)
             a, c = self.at(a, (done, self.kernel_a_row)), self.at(c, (done, self.c_row))

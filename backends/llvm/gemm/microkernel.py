@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from nagraph.backends.llvm.gemm.tile import Tile
-from nagraph.backends.llvm.text.builder import Code, Module, Reg, constant, i64, vector
+from nagraph.backends.llvm.text.builder import FunctionBuilder, Module, Reg, constant, i64, vector
 from nagraph.backends.llvm.text.vectors import first_lanes, fma, load, minimum, prefetch, splat, store
 
-#: a, a_row, a_col, a_offsets, b, b_row, b_offsets, c, c_row, blocks, columns, k, batches, add, ahead, ahead_row, soon
+#: a, a_row, a_col, a_offsets, b, b_row, b_offsets, c, c_row, blocks, columns, k, batches, add, ahead, ahead_row, prefetch_table
 ARGUMENTS = ("ptr noalias", "i64", "i64", "ptr noalias", "ptr noalias", "i64", "ptr noalias", "ptr noalias", "i64",
              "i64", "i64", "i64", "i64", "i1", "ptr", "i64", "ptr")
 #: Fewest rows of a tile whose micro-kernel has time to ask for what comes next.
@@ -23,11 +23,12 @@ def microkernel(module: Module, tile: Tile, name: str, rows: int, width: int) ->
     lie so far back that they are: columns in two of them are computed twice, with the same result.
 
     While the first tile is computed, memory at `ahead`, in steps of `ahead_row`, is brought into the second cache: what the
-    next call reads of B, or, where B ends, a piece from the table `soon`. Each further tile takes a piece of this table:
+    next call reads of B, or, where B ends, a piece from `prefetch_table`. Each further tile takes a piece of this table:
     [taken, count, (address, step) of each piece, (address, 0) in the end].
     """
     code = module.function(name, "void", ARGUMENTS, linkage="internal")
-    a, a_row, a_col, a_offsets, b, b_row, b_offsets, c, c_row, blocks, columns, k, batches, add, ahead, ahead_row, soon = code.arguments
+    a, a_row, a_col, a_offsets, b, b_row, b_offsets, c, c_row, blocks, columns, k, batches, add, ahead, ahead_row, prefetch_table = (
+        code.arguments)
     row = _Row(code, tile, width, columns)
     steps = [code.mul(a_row, i64(i)) for i in range(POINTER_ROWS)]
     starts = [code.mul(a_row, i64(i)) for i in range(0, rows, POINTER_ROWS)]
@@ -53,23 +54,23 @@ def microkernel(module: Module, tile: Tile, name: str, rows: int, width: int) ->
             batch.carried = along.carried[len(pointers):]
         _put(code, batch.carried[1:], row, places, add)
         more = code.convert("zext", code.compare("icmp slt", code.add(down.index, i64(1)), blocks), "i64")
-        down.carried = [_next(code, tile, a, a_tile), _next(code, tile, c, c_tile), *take(code, soon, more)]
+        down.carried = [_next(code, tile, a, a_tile), _next(code, tile, c, c_tile), *take(code, prefetch_table, more)]
     code.ret()
 
 
-def take(code: Code, soon: Reg, more: Reg) -> tuple[Reg, Reg]:
+def take(code: FunctionBuilder, prefetch_table: Reg, more: Reg) -> tuple[Reg, Reg]:
     """The address and step of the next piece of the table, of the last one if all are taken. It is taken if `more` is 1, not 0."""
-    taken, count = (code.load("i64", code.offset(soon, "i64", i64(n)), 8) for n in range(2))
+    taken, count = (code.load("i64", code.offset(prefetch_table, "i64", i64(n)), 8) for n in range(2))
     following = code.intrinsic("smin", "i64", code.add(taken, more), count)
-    code.store(following, soon, 8)
-    address, step = (code.load("i64", code.offset(soon, "i64", code.add(code.add(taken, taken), i64(n))), 8) for n in (2, 3))
+    code.store(following, prefetch_table, 8)
+    address, step = (code.load("i64", code.offset(prefetch_table, "i64", code.add(code.add(taken, taken), i64(n))), 8) for n in (2, 3))
     return code.emit("ptr", f"inttoptr {address} to ptr"), step
 
 
 class _Row:
     """A row of B or C as vectors, of which the last ones are masked or, without masks, end where the columns do."""
 
-    def __init__(self, code: Code, tile: Tile, width: int, columns: Reg):
+    def __init__(self, code: FunctionBuilder, tile: Tile, width: int, columns: Reg):
         lanes = min(width, tile.lanes)
         self.code, self.tile, self.kind = code, tile, vector(lanes, tile.element)
         self.starts = [i64(j) for j in range(0, width, lanes)]
@@ -91,12 +92,12 @@ class _Row:
             store(self.code, x, p, self.tile.size, mask)
 
 
-def _next(code: Code, tile: Tile, pointer: Reg, step: Reg) -> Reg:
-    """The pointer of the next turn. Code generation sees no constant step, else it would keep a pointer for every row of A."""
+def _next(code: FunctionBuilder, tile: Tile, pointer: Reg, step: Reg) -> Reg:
+    """The pointer of the next iteration. Code generation sees no constant step, else it would keep a pointer for every row of A."""
     return code.offset(pointer, tile.element, code.unary("freeze", step))
 
 
-def _outer(code: Code, tile: Tile, factors: list[Reg], row: _Row, b: Reg, sums: list[Reg]) -> list[Reg]:
+def _outer(code: FunctionBuilder, tile: Tile, factors: list[Reg], row: _Row, b: Reg, sums: list[Reg]) -> list[Reg]:
     """Each row's sums plus the row's factor times a row of B."""
     found = []
     across = row.load(b)
@@ -106,7 +107,7 @@ def _outer(code: Code, tile: Tile, factors: list[Reg], row: _Row, b: Reg, sums: 
     return found
 
 
-def _put(code: Code, sums: list[Reg], row: _Row, places: list[Reg], add: Reg) -> None:
+def _put(code: FunctionBuilder, sums: list[Reg], row: _Row, places: list[Reg], add: Reg) -> None:
     """C = sums, or C + sums."""
     rows = [(sums[i * len(row.masks):(i + 1) * len(row.masks)], place) for i, place in enumerate(places)]
     adding, storing, done = code.fresh("add"), code.fresh("store"), code.fresh("done")

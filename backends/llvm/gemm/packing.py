@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nagraph.backends.llvm.gemm.tile import Tile
-from nagraph.backends.llvm.text.builder import Code, Module, Reg, i64
-from nagraph.backends.llvm.text.register_transpose import turned_square
+from nagraph.backends.llvm.text.builder import FunctionBuilder, Module, Reg, i64
+from nagraph.backends.llvm.text.register_transpose import transposed
 from nagraph.backends.llvm.text.vectors import first_lanes, load, minimum
 
 #: to, to_row, source, source_row, source_col, rows, columns
@@ -46,7 +46,7 @@ def _copy(module: Module, tile: Tile) -> None:
     code.ret()
 
 
-def _copy_pair(code: Code, tile: Tile, source: Reg, to: Reg, start: Reg, masks: Sequence[Reg | None]) -> None:
+def _copy_pair(code: FunctionBuilder, tile: Tile, source: Reg, to: Reg, start: Reg, masks: Sequence[Reg | None]) -> None:
     for j, mask in enumerate(masks):
         place = code.add(start, i64(j * tile.lanes))
         code.store(load(code, tile.vector, code.offset(source, tile.element, place), tile.size, mask),
@@ -61,15 +61,15 @@ def _transpose(module: Module, tile: Tile) -> None:
     with code.loop(i64(0), columns, tile.lanes, known=True) as across:
         left = code.sub(columns, across.index)
 
-        def turn(function: str, down: Reg) -> None:
+        def transpose_part(function: str, down: Reg) -> None:
             there = code.offset(to, tile.element, code.add(across.index, code.mul(down, to_row)))
             here = code.offset(source, tile.element, code.add(down, code.mul(across.index, source_col)))
             code.call(function, "void", there, to_row, here, source_col, code.sub(rows, down), left)
 
         with code.loop(i64(0), whole, tile.lanes) as down:
-            turn("square", down.index)
+            transpose_part("square", down.index)
         with code.when(some):
-            turn("edge", whole)
+            transpose_part("edge", whole)
     code.ret()
 
 
@@ -86,7 +86,7 @@ def _square(module: Module, tile: Tile, name: str, masked: bool) -> None:
     for j in range(lanes):
         place = code.mul(minimum(code, i64(j), last), source_col) if j else i64(0)
         square.append(load(code, tile.vector, code.offset(source, tile.element, place), tile.size, mask))
-    for x in turned_square(code, square):
+    for x in transposed(code, square):
         code.store(x, to, tile.size)
         to = code.offset(to, tile.element, to_row)
     code.ret()

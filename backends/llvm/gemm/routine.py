@@ -7,11 +7,11 @@ from nagraph.backends.llvm.gemm.microkernel import microkernel
 from nagraph.backends.llvm.gemm.packing import emit_copies
 from nagraph.backends.llvm.gemm.stream import LARGE_NBYTES, streamed
 from nagraph.backends.llvm.gemm.tile import Tile
-from nagraph.backends.llvm.text.builder import Code, Module, Reg, constant, i64
+from nagraph.backends.llvm.text.builder import FunctionBuilder, Module, Reg, constant, i64
 from nagraph.backends.llvm.text.vectors import minimum
 
 #: Columns of Cᵀ that are computed at a time.
-TURNED_COLUMNS = 512
+TRANSPOSED_COLUMNS = 512
 
 
 def emit_routine(tile: Tile) -> str:
@@ -28,8 +28,8 @@ def emit_routine(tile: Tile) -> str:
 
 
 def scratch_size(tile: Tile) -> int:
-    """Bytes of scratch: what the blocks need, and behind it Cᵀ of few columns, with room for whole squares to turn C."""
-    return scratch_layout(tile)["end"] + tile.lanes * TURNED_COLUMNS * tile.size
+    """Bytes of scratch: what the blocks need, and behind it Cᵀ of few columns, with room for whole squares to transpose C."""
+    return scratch_layout(tile)["end"] + tile.lanes * TRANSPOSED_COLUMNS * tile.size
 
 
 def _entry(module: Module, tile: Tile, name: str) -> None:
@@ -41,10 +41,10 @@ def _entry(module: Module, tile: Tile, name: str) -> None:
     One row times a large B with unit columns streams.
     """
     code = module.function(name, "void", ARGUMENTS)
-    a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch, soon = code.arguments
+    a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch, prefetch_table = code.arguments
     with code.when(code.compare("icmp sgt", minimum(code, m, n), i64(0))):
-        empty, some, turned, other, row, straight, stream, blocks, done = (
-            code.fresh(block) for block in ("empty", "some", "turned", "other", "row", "straight", "stream", "blocks", "done"))
+        empty, some, transposed, other, row, straight, stream, blocks, done = (
+            code.fresh(block) for block in ("empty", "some", "transposed", "other", "row", "straight", "stream", "blocks", "done"))
         code.branch(code.compare("icmp sgt", minimum(code, k, batches), i64(0)), some, empty)
         code.label(empty)
         with code.when(code.compare("icmp eq", accumulate, i64(0))):
@@ -53,16 +53,16 @@ def _entry(module: Module, tile: Tile, name: str) -> None:
         code.label(some)
         b_col = code.select(code.compare("icmp eq", n, i64(1)), i64(1), b_col)
         few, tall = code.compare("icmp sle", n, i64(tile.lanes // 4)), code.compare("icmp sge", m, i64(tile.lanes))
-        code.branch(_all(code, few, tall, code.compare("icmp eq", a_row, i64(1))), turned, other)
-        code.label(turned)
-        _turned(code, tile)
+        code.branch(_all(code, few, tall, code.compare("icmp eq", a_row, i64(1))), transposed, other)
+        code.label(transposed)
+        _by_transpose(code, tile)
         code.jump(done)
         code.label(other)
         unit, strided = code.compare("icmp eq", b_row, i64(1)), code.compare("icmp ne", b_col, i64(1))
         code.branch(_all(code, code.compare("icmp eq", m, i64(1)), unit, strided), row, straight)
         code.label(row)
         code.call("blocked", "void", b, b_col, b_row, a, a_col, i64(1), c, i64(1), n, m, k, batches, b_offsets, a_offsets,
-                  accumulate, scratch, soon)
+                  accumulate, scratch, prefetch_table)
         code.jump(done)
         code.label(straight)
         large = code.compare("icmp sge", code.mul(b_row, k), i64(LARGE_NBYTES // tile.size))
@@ -74,34 +74,34 @@ def _entry(module: Module, tile: Tile, name: str) -> None:
         code.jump(done)
         code.label(blocks)
         code.call("blocked", "void", a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets,
-                  accumulate, scratch, soon)
+                  accumulate, scratch, prefetch_table)
         code.jump(done)
         code.label(done)
     code.ret()
 
 
-def _all(code: Code, *conditions: Reg) -> Reg:
+def _all(code: FunctionBuilder, *conditions: Reg) -> Reg:
     found, *rest = conditions
     for condition in rest:
         found = code.binary("and", found, condition)
     return found
 
 
-def _clear(code: Code, tile: Tile, c: Reg, c_row: Reg, m: Reg, n: Reg) -> None:
+def _clear(code: FunctionBuilder, tile: Tile, c: Reg, c_row: Reg, m: Reg, n: Reg) -> None:
     with code.loop(i64(0), m, known=True) as down, code.loop(i64(0), n, known=True) as across:
         place = code.add(code.mul(down.index, c_row), across.index)
         code.store(constant(tile.element, "0.0"), code.offset(c, tile.element, place), tile.size)
 
 
-def _turned(code: Code, tile: Tile) -> None:
+def _by_transpose(code: FunctionBuilder, tile: Tile) -> None:
     """Cᵀ in scratch, so many columns at a time, and C from it."""
-    a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch, soon = code.arguments
-    turned, step = code.offset(scratch, "i8", i64(scratch_layout(tile)["end"])), i64(TURNED_COLUMNS)
-    with code.loop(i64(0), m, TURNED_COLUMNS, known=True) as down:
+    a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch, prefetch_table = code.arguments
+    transposed, step = code.offset(scratch, "i8", i64(scratch_layout(tile)["end"])), i64(TRANSPOSED_COLUMNS)
+    with code.loop(i64(0), m, TRANSPOSED_COLUMNS, known=True) as down:
         columns = minimum(code, step, code.sub(m, down.index))
         a_here, c_here = (code.offset(p, tile.element, code.mul(down.index, row)) for p, row in ((a, a_row), (c, c_row)))
         with code.when(code.compare("icmp ne", accumulate, i64(0))):
-            code.call("transpose", "void", turned, step, c_here, i64(1), c_row, n, columns)
-        code.call("blocked", "void", b, b_col, b_row, a_here, a_col, a_row, turned, step, n, columns, k, batches, b_offsets,
-                  a_offsets, accumulate, scratch, soon)
-        code.call("gather", "void", c_here, c_row, turned, i64(1), step, columns, n)
+            code.call("transpose", "void", transposed, step, c_here, i64(1), c_row, n, columns)
+        code.call("blocked", "void", b, b_col, b_row, a_here, a_col, a_row, transposed, step, n, columns, k, batches, b_offsets,
+                  a_offsets, accumulate, scratch, prefetch_table)
+        code.call("gather", "void", c_here, c_row, transposed, i64(1), step, columns, n)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from nagraph.backends.llvm.gemm.loop_nest import ARGUMENTS, chain_depth, scratch_layout
 from nagraph.backends.llvm.gemm.tile import Tile
-from nagraph.backends.llvm.text.builder import Code, Module, Reg, constant, i64
+from nagraph.backends.llvm.text.builder import FunctionBuilder, Module, Reg, constant, i64
 from nagraph.backends.llvm.text.vectors import first_lanes, fma, load, minimum, splat, store
 
 #: Rows of B that are read at a time, vectors of each at a time, and columns of a panel: their sums fill a part of the first cache.
@@ -43,7 +43,7 @@ def streamed(module: Module, tile: Tile, name: str) -> None:
 class _Stream:
     """The sums of a panel's columns, in memory."""
 
-    def __init__(self, code: Code, tile: Tile, sums: Reg):
+    def __init__(self, code: FunctionBuilder, tile: Tile, sums: Reg):
         self.code, self.tile, self.sums = code, tile, sums
 
     def add(self, rows: int, done: Reg, columns: Reg, a: Reg, a_col: Reg, b: Reg, b_row: Reg) -> None:

@@ -22,7 +22,7 @@ from nagraph.backends.llvm.calls.native_calls import NativeCalls
 from nagraph.backends.llvm.native.machine_code import Library, object_code
 from nagraph.backends.llvm.program.explanation import Explanation
 from nagraph.backends.llvm.program.images import Image
-from nagraph.backends.llvm.runtime.assembler import Assembler, Launch
+from nagraph.backends.llvm.runtime.assembler import Assembler, EncodedLaunch
 from nagraph.backends.llvm.runtime.pool import default_threads
 from nagraph.backends.llvm.runtime.program import Program
 from nagraph.backends.llvm.text.target import vector_nbytes, vector_registers
@@ -33,7 +33,7 @@ from nagraph.ops.elementwise import add
 #: The largest array of a measurement.
 MOST_NBYTES = 256 << 20
 #: Turns of the loop that multiplies and adds in a unit; units.
-TURNS, UNITS = 4000, 16
+ITERATIONS, UNITS = 4000, 16
 REPEATS = 20
 
 
@@ -90,14 +90,14 @@ def _flops(dtype: DType) -> float:
     lanes, chains = vector_nbytes() // dtype.itemsize, 3 * vector_registers() // 4
     library = Library([object_code(_multiply_adds(dtype, lanes, chains))])
     a = Assembler()
-    a.phase(Launch(library.address("multiply_adds"), UNITS, 1))
+    a.phase(EncodedLaunch(library.address("multiply_adds"), UNITS, 1))
     program = Program(a.code(), 1, chains * vector_nbytes(), keepalive=library)
     table = np.zeros(1, np.int64)
-    return 2.0 * UNITS * TURNS * chains * lanes / _best(lambda: program.run(table, 1), REPEATS)
+    return 2.0 * UNITS * ITERATIONS * chains * lanes / _best(lambda: program.run(table, 1), REPEATS)
 
 
 def _multiply_adds(dtype: DType, lanes: int, chains: int) -> str:
-    """A kernel that computes x = x * x + x in so many registers, turn after turn, and stores them at the end."""
+    """A kernel that computes x = x * x + x in so many registers, iteration after iteration, and stores them at the end."""
     kind = "double" if dtype == DTYPES["f64"] else "float"
     v, name = f"<{lanes} x {kind}>", f"llvm.fmuladd.v{lanes}f{8 * dtype.itemsize}"
     each = range(chains)
@@ -109,14 +109,14 @@ declare {v} @{name}({v}, {v}, {v})
 define void @multiply_adds(ptr %table, ptr %arguments, i64 %start, i64 %stop, ptr %scratch) {{
 entry:
   %units = sub i64 %stop, %start
-  %turns = mul i64 %units, {TURNS}
+  %iterations = mul i64 %units, {ITERATIONS}
   br label %loop
 loop:
-  %turn = phi i64 [ 0, %entry ], [ %turn1, %loop ]
+  %iteration = phi i64 [ 0, %entry ], [ %iteration1, %loop ]
 {phis}
 {sums}
-  %turn1 = add i64 %turn, 1
-  %more = icmp slt i64 %turn1, %turns
+  %iteration1 = add i64 %iteration, 1
+  %more = icmp slt i64 %iteration1, %iterations
   br i1 %more, label %loop, label %out
 out:
 {stores}
@@ -134,11 +134,11 @@ def _bandwidth(nbytes: int, threads: int) -> float:
     made = Explanation.of(graph, {0: 0})
     calls = NativeCalls(graph, Image.of(made.program, made.plan.arena_bytes), {0: 0}, threads)
     a, b = np.zeros(type.shape, np.float32), np.ones(type.shape, np.float32)
-    turns = max(1, (16 << 20) // nbytes)
+    iterations = max(1, (16 << 20) // nbytes)
 
     def run() -> None:
-        for _ in range(turns):
+        for _ in range(iterations):
             calls.run([a, b], {0: a})
 
     run()
-    return 3.0 * turns * nbytes / _best(run, REPEATS if turns > 1 else REPEATS // 4)
+    return 3.0 * iterations * nbytes / _best(run, REPEATS if iterations > 1 else REPEATS // 4)

@@ -18,7 +18,7 @@ import numpy as np
 from nagraph.backends.llvm.native.machine_code import object_code
 from nagraph.backends.llvm.program.encoding import encoded
 from nagraph.backends.llvm.program.instructions import Instruction, Launch, Phase
-from nagraph.backends.llvm.program.loading import Code
+from nagraph.backends.llvm.program.loading import MachineCode
 from nagraph.backends.llvm.runtime.pool import aligned_words, pool
 from nagraph.backends.llvm.runtime.records import expand
 from nagraph.backends.llvm.runtime.waiting import CLOCK, NOW
@@ -67,9 +67,9 @@ out:
 
 
 @functools.cache
-def _recorder() -> Code:
+def _recorder() -> MachineCode:
     text = expand(NOW + RECORDER)
-    return Code("recorder", text, object_code(text))
+    return MachineCode("recorder", text, object_code(text))
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Recorded:
                 break
             if count > MOST:
                 raise NagraphError(f"a profile has space for {MOST:,} chunks, this call has {count:,}; "
-                                   "profile one with fewer turns of its loops")
+                                   "profile one with fewer iterations of its loops")
             self._log = self._new(count * 5 // 4)
         events = self._log[WORDS:WORDS * (count + 1)].copy().view(EVENT)
         return Recording(begin, end, events[np.argsort(events["begin"], kind="stable")], _names())

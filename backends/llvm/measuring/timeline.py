@@ -34,9 +34,9 @@ def trace_events(name: str, recording: Recording, works: Sequence[Work], call: d
     keys = list(zip(threads, recording.events["launch"].tolist(), _turns(recording, works)))
     for track, ident in enumerate(ordered, PROCESS):
         mine = (n for n, (thread, *_) in enumerate(keys) if thread == ident)
-        for (_, launch, turn), group in itertools.groupby(mine, key=keys.__getitem__):
+        for (_, launch, iteration), group in itertools.groupby(mine, key=keys.__getitem__):
             work, parts = works[launch], [chunks[n] for n in group]
-            about = {"lines": ", ".join(work.lines), "launch": launch, "turn": turn}
+            about = {"lines": ", ".join(work.lines), "launch": launch, "iteration": iteration}
             for kind, some in [("kernel", parts), *(("chunk", [part]) for part in parts)]:
                 (begin, _, first, _), (_, end, _, stop) = some[0], some[-1]
                 units = sum(b - a for _, _, a, b in some)
@@ -48,7 +48,7 @@ def trace_events(name: str, recording: Recording, works: Sequence[Work], call: d
 
 
 def _turns(recording: Recording, works: Sequence[Work]) -> list[int]:
-    """For each chunk how often its launch was done before. A loop's turn ends with all units, before the next one begins."""
+    """For each chunk how often its launch was done before. A loop's iteration ends with all units, before the next one begins."""
     done = [0] * len(works)
     found = []
     for launch, start, stop in recording.events[["launch", "start", "stop"]].tolist():

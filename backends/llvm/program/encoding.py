@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nagraph.backends.llvm.program.instructions import Commit, Decide, End, Instruction, Jump, Launch, Loop, Phase, Point, Swap, Tell
-from nagraph.backends.llvm.runtime import assembler
-from nagraph.backends.llvm.runtime.assembler import Assembler, Label
+from nagraph.backends.llvm.runtime.assembler import Assembler, EncodedLaunch, Label
 from nagraph.backends.llvm.runtime.program import Program
 
 #: The work of a chunk, in nanoseconds: long beside the cost of handing it out, short beside what a call takes.
@@ -42,7 +41,7 @@ def encode(program: Sequence[Instruction]) -> Assembler:
             a.place(labels[n])
         match i:
             case Phase(launches=launches):
-                a.phase(*(assembler.Launch(x.function.code.address, x.function.emitted.units, grain(x), x.slots) for x in launches))
+                a.phase(*(EncodedLaunch(x.function.code.address, x.function.emitted.units, grain(x), x.slots) for x in launches))
                 chained += sum(x.function.emitted.units * x.function.emitted.unit_ns for x in launches)
                 if chained > LONGEST_NS:
                     a.unchain()
@@ -52,7 +51,7 @@ def encode(program: Sequence[Instruction]) -> Assembler:
             case Swap():
                 a.swap(i.a, i.b)
             case Loop():
-                counters[i.loop] = a.begin(i.turns)
+                counters[i.loop] = a.begin(i.iterations)
             case End():
                 a.end(counters[i.loop])
             case Decide():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from nagraph.backends.llvm.program.lowering import Lowered
+from nagraph.backends.llvm.program.lowering import LoweredProgram
 from nagraph.ir.graph import Graph
 from nagraph.plan.kernel_planner import kernel_plan
 from nagraph.plan.plan import Plan
@@ -16,9 +16,9 @@ class Explanation(NamedTuple):
 
     graph: Graph
     plan: Plan
-    program: Lowered
+    program: LoweredProgram
 
     @classmethod
     def of(cls, graph: Graph, donations: Mapping[int, int]) -> Explanation:
         planner, plan = kernel_plan(graph, donations)
-        return cls(graph, plan, Lowered(planner, plan))
+        return cls(graph, plan, LoweredProgram(planner, plan))

@@ -11,7 +11,7 @@ from nagraph import choices, sanitizing
 from nagraph.backends.llvm.emission.emit import Emitted
 from nagraph.backends.llvm.native import cache
 from nagraph.backends.llvm.native.machine_code import object_code
-from nagraph.backends.llvm.program.loading import Code
+from nagraph.backends.llvm.program.loading import MachineCode
 from nagraph.backends.llvm.text.builder import Module
 from nagraph.forks import Lock
 from nagraph.thresholds import changed
@@ -26,14 +26,14 @@ class Function(NamedTuple):
     key: str
     digest: str
     emitted: Emitted
-    code: Code
+    code: MachineCode
 
 
 #: Functions that stay although nobody uses them: those that were asked for last, by their key.
 MOST = 4096
 _KNOWN: OrderedDict[str, Function] = OrderedDict()
-#: Code that somebody holds, by digest.
-_CODES: weakref.WeakValueDictionary[str, Code] = weakref.WeakValueDictionary()
+#: Machine code that somebody holds, by digest.
+_CODES: weakref.WeakValueDictionary[str, MachineCode] = weakref.WeakValueDictionary()
 _LOCK = Lock()
 
 
@@ -61,7 +61,7 @@ def compiled(key: str, write: Writer, keep: bool = True) -> Function:
         return found
 
 
-def codes(digests: Sequence[str]) -> list[Code] | None:
+def codes(digests: Sequence[str]) -> list[MachineCode] | None:
     """The kernels of these digests, from the cache where need be; None if one is not there."""
     with _LOCK:
         found = []
@@ -76,8 +76,8 @@ def codes(digests: Sequence[str]) -> list[Code] | None:
         return found
 
 
-def _held(digest: str, entry: Entry) -> Code:
-    code = _CODES[digest] = Code(_symbol(digest), entry.text, entry.code)
+def _held(digest: str, entry: Entry) -> MachineCode:
+    code = _CODES[digest] = MachineCode(_symbol(digest), entry.text, entry.code)
     return code
 
 

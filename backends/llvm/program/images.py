@@ -13,7 +13,7 @@ from nagraph.backends.llvm.native import cache
 from nagraph.backends.llvm.program.encoding import encoded
 from nagraph.backends.llvm.program.functions import codes
 from nagraph.backends.llvm.program.instructions import Tell
-from nagraph.backends.llvm.program.lowering import Lowered, Place
+from nagraph.backends.llvm.program.lowering import LoweredProgram, TableEntry
 from nagraph.backends.llvm.runtime.assembler import launch_words
 from nagraph.backends.llvm.runtime.program import Program
 from nagraph.ir.graph import Graph
@@ -31,12 +31,12 @@ class Image:
     """A program that runs, where the pointers of its table come from, its constants, and the bytes of its arena."""
 
     program: Program
-    table: tuple[Place, ...]
+    table: tuple[TableEntry, ...]
     constants: tuple[Array, ...]
     arena_nbytes: int
 
     @classmethod
-    def of(cls, lowered: Lowered, arena_nbytes: int) -> Image:
+    def of(cls, lowered: LoweredProgram, arena_nbytes: int) -> Image:
         program = encoded(lowered.instructions, len(lowered.table), lowered.scratch_nbytes)
         return cls(program, tuple(lowered.table), tuple(lowered.constants), arena_nbytes)
 
@@ -61,7 +61,7 @@ def _ops(graph: Graph) -> set[Op]:
     return found
 
 
-def store(key: str, image: Image, lowered: Lowered) -> None:
+def store(key: str, image: Image, lowered: LoweredProgram) -> None:
     """Keep an image, unless it calls functions of Python. Its kernels are kept already, each on its own."""
     if any(isinstance(i, Tell) for i in lowered.instructions):
         return
@@ -90,7 +90,7 @@ def load(key: str) -> Image | None:
     words[at] = [kernels[n].address for n in words[at]]
     program = Program(words, len(about["table"]), about["scratch"], kernels)
     constants = _arrays(data, words.nbytes, about["constants"])
-    return Image(program, tuple(Place(*p) for p in about["table"]), constants, about["arena"])
+    return Image(program, tuple(TableEntry(*p) for p in about["table"]), constants, about["arena"])
 
 
 def _arrays(data: bytes, start: int, described: Sequence[tuple[str, Sequence[int]]]) -> tuple[Array, ...]:

@@ -11,7 +11,10 @@ from nagraph.kernel.form import Kernel
 
 
 class Launch(NamedTuple):
-    """A function on pointers: the numbers of its operands in the table. `reads` and `writes` tell which of them are which."""
+    """A call of a compiled kernel: `slots` are the numbers of its operands in the table, of which it writes the last `outputs`.
+
+    kernel: its kernel form, if it has one. node: what of the graph it computes; None for a copy.
+    """
 
     function: Function
     slots: tuple[int, ...]
@@ -27,7 +30,7 @@ class Phase(NamedTuple):
 
 
 class Point(NamedTuple):
-    """table[target] = table[source] + offset + step * turn of the loop `loop`, counted from the end if `reverse`."""
+    """table[target] = table[source] + offset + step * iteration of the loop `loop`, counted from the end if `reverse`."""
 
     target: int
     source: int
@@ -46,10 +49,10 @@ class Swap(NamedTuple):
 
 
 class Loop(NamedTuple):
-    """Begin loop number `loop`: as many turns up to its `End`, none if `turns` is 0."""
+    """Begin loop number `loop`: as many iterations up to its `End`, none if `iterations` is 0."""
 
     loop: int
-    turns: int
+    iterations: int
 
 
 class End(NamedTuple):
@@ -59,7 +62,7 @@ class End(NamedTuple):
 
 
 class Decide(NamedTuple):
-    """Go on if the bool at table[slot] is true, else at instruction `otherwise`."""
+    """A branch: go on if the bool at table[slot] is true, else at instruction `otherwise`."""
 
     slot: int
     otherwise: int

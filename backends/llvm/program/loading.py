@@ -19,7 +19,7 @@ ROUTINES = {"gemm_f32": DTYPES["f32"], "gemm_f64": DTYPES["f64"]}
 _STANDING: dict[str, Library] = {}
 
 
-class Code:
+class MachineCode:
     """One function's object code; it is loaded when its address is asked for, along with all that waits for that by then.
 
     Whoever calls the address holds the code: its library goes with the last of those that were loaded together.
@@ -48,7 +48,7 @@ class _Loaded(NamedTuple):
     address: int
 
 
-_WAITING: list[weakref.ref[Code]] = []
+_WAITING: list[weakref.ref[MachineCode]] = []
 
 
 def _load() -> None:

@@ -32,7 +32,7 @@ from nagraph.plan.plan import Plan, Step
 Array = np.ndarray[Any, Any]
 
 
-class Place(NamedTuple):
+class TableEntry(NamedTuple):
     """Where a pointer of the table comes from: the arena (number is an offset), an input, an output, a constant, or Points.
 
     "donated": the array that takes an output whose value can't be written there before all is read. "verdict": the call's bool that
@@ -48,23 +48,23 @@ class Place(NamedTuple):
 MOST_LAUNCHES = 64
 
 
-class Lowered:
+class LoweredProgram:
     """The instructions of a plan, the table's places, constant arrays, and the pairs of places that a phase may not mix."""
 
-    def __init__(self, lowering: KernelPlanner, plan: Plan):
+    def __init__(self, planner: KernelPlanner, plan: Plan):
         self.instructions: list[Instruction] = []
-        self.table: list[Place] = []
+        self.table: list[TableEntry] = []
         self.constants: list[Array] = []
         self.functions: dict[str, Function] = {}
-        self._numbers: dict[Place, int] = {}
+        self._numbers: dict[TableEntry, int] = {}
         self._compiled: dict[int, tuple[Kernel, Function]] = {}
         self._loops = 0
         self._donates = bool(plan.donations)
         self._rejected: int | None = None
         self._open: list[Launch] = []
-        inputs = [self._number(Place("input", i, v.type.nbytes)) for i, v in enumerate(plan.graph.inputs)]
-        outputs = [self._number(Place("output", j, v.type.nbytes)) for j, v in enumerate(plan.graph.outputs)]
-        top = _PlanLowering(self, lowering, plan, 0, inputs, outputs)
+        inputs = [self._number(TableEntry("input", i, v.type.nbytes)) for i, v in enumerate(plan.graph.inputs)]
+        outputs = [self._number(TableEntry("output", j, v.type.nbytes)) for j, v in enumerate(plan.graph.outputs)]
+        top = _PlanLowering(self, planner, plan, 0, inputs, outputs)
         top.lower()
         self._donate(top, [j for j in plan.donations if plan.results[j][1]])
 
@@ -75,7 +75,7 @@ class Lowered:
         self.flush()
         for j in late:
             v = top.plan.graph.outputs[j]
-            top.copy(v, top.outputs[j], row_major(v.shape), self._number(Place("donated", j, v.type.nbytes)))
+            top.copy(v, top.outputs[j], row_major(v.shape), self._number(TableEntry("donated", j, v.type.nbytes)))
         if self._rejected is not None:
             self.patch(self._rejected, self.here())
         self.flush()
@@ -96,32 +96,32 @@ class Lowered:
     def scratch_nbytes(self) -> int:
         return max((f.emitted.scratch_nbytes for f in self.functions.values()), default=0)
 
-    def _number(self, place: Place) -> int:
+    def _number(self, place: TableEntry) -> int:
         if place not in self._numbers:
             self._numbers[place] = len(self.table)
             self.table.append(place)
         return self._numbers[place]
 
     def arena(self, offset: int, nbytes: int) -> int:
-        return self._number(Place("arena", offset, nbytes))
+        return self._number(TableEntry("arena", offset, nbytes))
 
     def verdict(self) -> int:
-        return self._number(Place("verdict", 0, 1))
+        return self._number(TableEntry("verdict", 0, 1))
 
     def commit(self) -> None:
         """From here on donated arrays are written, unless the call ends with an error: then it ends here. Once in a program."""
         if not any(isinstance(i, Commit) for i in self.instructions):
-            if Place("verdict", 0, 1) in self._numbers:
+            if TableEntry("verdict", 0, 1) in self._numbers:
                 self._rejected = self.add(Decide(self.verdict(), -1))
             self.add(Commit())
 
     def constant(self, array: Array) -> int:
         self.constants.append(np.ascontiguousarray(array))
-        return self._number(Place("constant", len(self.constants) - 1, array.nbytes))
+        return self._number(TableEntry("constant", len(self.constants) - 1, array.nbytes))
 
     def moving(self) -> int:
         """A new pointer that instructions set."""
-        self.table.append(Place("moving", len(self.table), 0))
+        self.table.append(TableEntry("moving", len(self.table), 0))
         return len(self.table) - 1
 
     def loop(self) -> int:
@@ -179,8 +179,9 @@ class Lowered:
 class _PlanLowering:
     """One plan, possibly that of a region: `base` is where its arena begins, `inputs` and `outputs` are its pointers."""
 
-    def __init__(self, program: Lowered, lowering: KernelPlanner, plan: Plan, base: int, inputs: Sequence[int], outputs: Sequence[int]):
-        self.program, self.lowering, self.plan, self.base = program, lowering, plan, base
+    def __init__(self, program: LoweredProgram, planner: KernelPlanner, plan: Plan, base: int,
+                 inputs: Sequence[int], outputs: Sequence[int]):
+        self.program, self.planner, self.plan, self.base = program, planner, plan, base
         self.inputs, self.outputs = inputs, outputs
         self._constants: dict[int, int] = {}
 
@@ -221,7 +222,7 @@ class _PlanLowering:
         return self._constants[slot]
 
     def whole(self, v: Value) -> int:
-        return self.pointer(self.lowering.slot_of[self.lowering.roots[v] if v not in self.lowering.constants else v])
+        return self.pointer(self.planner.slot_of[self.planner.roots[v] if v not in self.planner.constants else v])
 
     # -- steps ----------------------------------------------------------------------------------------------------
 
@@ -242,12 +243,12 @@ class _PlanLowering:
         elif isinstance(op, DebugPrint):
             self._print(step, op)
         else:
-            found = self.lowering.step_of(step.node)
+            found = self.planner.step_of(step.node)
             if found is None and step.joined:
                 return
             if found is None:
                 raise MissingRuleError(f"op {op.name} has no native code")
-            update = self.lowering.update_of(step.node)
+            update = self.planner.update_of(step.node)
             if update is not None:  # what stands there already stays, be it found here or, of a donated array, at the call
                 x, target = step.node.operands[0], self.pointer(step.results[0])
                 here, there = self._layout(x), self._layout(step.node.result)
@@ -293,7 +294,7 @@ class _PlanLowering:
         self._launch(kernel, (self.whole(x), self.program.verdict(), self.program.verdict()), step.node)
 
     def _layout(self, v: Value) -> StridedLayout:
-        return self.lowering.layouts.get(v, row_major(v.shape)) if v not in self.lowering.constants else row_major(v.shape)
+        return self.planner.layouts.get(v, row_major(v.shape)) if v not in self.planner.constants else row_major(v.shape)
 
     def copy(self, v: Value, source: int, layout: StridedLayout, target: int, written: StridedLayout | None = None) -> None:
         """A value, as it stands at a pointer, to another: row-major there, or as `written`."""
@@ -311,7 +312,7 @@ class _PlanLowering:
         op = step.node.op
         arena, *spare = step.scratch
         base = self.base + self._buffer(arena).offset
-        extra = spare[self.lowering.spare_count(step.node):]
+        extra = spare[self.planner.spare_count(step.node):]
         spare = spare[:len(spare) - len(extra)]
         operands = self._row_major_operands(step, list(extra))
         results = [self.pointer(s) for s in step.results]
@@ -383,7 +384,7 @@ class _PlanLowering:
             self.copy(v, source, row_major(v.shape), result)
 
     def _rotation(self, start: int, first: int, second: int) -> tuple[int, int, int]:
-        """Pointers (read, written, third) of a carry that is read at `start`, then written to two places by turns."""
+        """Pointers (read, written, third) of a carry that is read at `start`, then written to two places in alternation."""
         read, written, third = (self.program.moving() for _ in range(3))
         for target, source in ((read, start), (written, first), (third, second)):
             self.program.add(Point(target, source))
@@ -414,5 +415,5 @@ class _Body(NamedTuple):
     graph: Any
 
     def lower(self, inputs: Sequence[int], outputs: Sequence[int]) -> None:
-        inner, _ = self.outer.lowering.inner[id(self.graph)]
+        inner, _ = self.outer.planner.inner[id(self.graph)]
         _PlanLowering(self.outer.program, inner, self.plan, self.base, inputs, outputs).lower()

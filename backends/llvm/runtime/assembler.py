@@ -5,8 +5,8 @@
     CHAIN  length, count, launches       launches one after another, by one thread
     POINT  target, source, offset, step, counter    table[target] = table[source] + offset + step * counter
     SWAP   a, b
-    LOOP   counter, turns, behind        counter = 0; no turns: go on at `behind`
-    END    counter, turns, body          counter += 1; turns left: go on at `body`
+    LOOP   counter, iterations, behind   counter = 0; no iterations: go on at `behind`
+    END    counter, iterations, body     counter += 1; iterations left: go on at `body`
     DECIDE slot, otherwise               go on here if the bool at table[slot] is true
     JUMP   target
     COMMIT                               from here on the call may not be abandoned
@@ -30,7 +30,7 @@ Words = np.ndarray[Any, np.dtype[np.int64]]
 _FIXED = {Op.STOP: 1, Op.POINT: 6, Op.SWAP: 3, Op.LOOP: 4, Op.END: 4, Op.DECIDE: 3, Op.JUMP: 2, Op.COMMIT: 1, Op.TELL: 3}
 
 
-class Launch(NamedTuple):
+class EncodedLaunch(NamedTuple):
     """Units [0, units) of a kernel, `grain` of them a chunk; `arguments` are numbers, of pointers in the table for example.
 
     The kernel is `void kernel(ptr table, ptr arguments, i64 start, i64 stop, ptr scratch)`.
@@ -68,7 +68,7 @@ class Assembler:
 
     # -- instructions -------------------------------------------------------------------------------------------
 
-    def phase(self, *launches: Launch) -> None:
+    def phase(self, *launches: EncodedLaunch) -> None:
         """Launches that don't depend on one another; what follows waits for them. Those of no units are left out."""
         for x in launches:
             if x.grain < 1 or x.units < 0:
@@ -92,24 +92,24 @@ class Assembler:
         """Exchange table[a] and table[b]."""
         self._emit(Op.SWAP, a, b)
 
-    def begin(self, turns: int) -> int:
+    def begin(self, iterations: int) -> int:
         """Begin a loop; gives the number of its counter, which `end` takes."""
         counter, body, behind = self._counters, Label(), Label()
         self._counters += 1
-        self._emit(Op.LOOP, counter, turns, behind)
+        self._emit(Op.LOOP, counter, iterations, behind)
         self.place(body)
-        self._loops[counter] = turns, body, behind
+        self._loops[counter] = iterations, body, behind
         return counter
 
     def end(self, counter: int) -> None:
-        turns, body, behind = self._loops.pop(counter)
-        self._emit(Op.END, counter, turns, body)
+        iterations, body, behind = self._loops.pop(counter)
+        self._emit(Op.END, counter, iterations, body)
         self.place(behind)
 
     @contextmanager
-    def loop(self, turns: int) -> Iterator[int]:
-        """for counter in range(turns)"""
-        counter = self.begin(turns)
+    def loop(self, iterations: int) -> Iterator[int]:
+        """for counter in range(iterations)"""
+        counter = self.begin(iterations)
         yield counter
         self.end(counter)
 
@@ -160,11 +160,11 @@ class Assembler:
         self._chain = None
         self._words += [op, *words]
 
-    def _launch(self, x: Launch) -> None:
+    def _launch(self, x: EncodedLaunch) -> None:
         self._words += [x.kernel, x.units, x.grain, x.chunks, 0]
         self._arguments.append((len(self._words) - 1, x.arguments))
 
-    def _link(self, x: Launch) -> None:
+    def _link(self, x: EncodedLaunch) -> None:
         """Phases of one chunk, one after another, are a chain: one thread does them, and nobody waits in between."""
         chain = self._chain
         if chain is None:
@@ -238,9 +238,9 @@ def _shown(code: Words, i: Instruction, kernels: Mapping[int, str]) -> str:
         case Op.SWAP:
             return f"swap {o[0]}, {o[1]}"
         case Op.LOOP:
-            return f"loop counter {o[0]}, {o[1]} turns, then {o[2]}"
+            return f"loop counter {o[0]}, {o[1]} iterations, then {o[2]}"
         case Op.END:
-            return f"end counter {o[0]}, {o[1]} turns, body {o[2]}"
+            return f"end counter {o[0]}, {o[1]} iterations, body {o[2]}"
         case Op.DECIDE:
             return f"decide {o[0]}, otherwise {o[1]}"
         case Op.JUMP:

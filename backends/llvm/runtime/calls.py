@@ -191,7 +191,7 @@ idle:
   %began = call i64 @now(i32 {CLOCK})
   br label %look
 look:
-  %turn = phi i64 [ 0, %idle ], [ %turn1, %pause ], [ %turn1, %clock ]
+  %iteration = phi i64 [ 0, %idle ], [ %iteration1, %pause ], [ %iteration1, %clock ]
   %stop = load atomic i64, ptr %context->stop acquire, align 8
   %stopped = icmp ne i64 %stop, 0
   br i1 %stopped, label %out, label %ask
@@ -207,8 +207,8 @@ joined:
   br label %idle
 pause:
   call void @pause()
-  %turn1 = add i64 %turn, 1
-  %some = and i64 %turn1, 31
+  %iteration1 = add i64 %iteration, 1
+  %some = and i64 %iteration1, 31
   %many = icmp eq i64 %some, 0
   br i1 %many, label %clock, label %look
 clock:

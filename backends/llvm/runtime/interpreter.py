@@ -15,11 +15,11 @@ define internal void @point(ptr %me, ptr %at) nounwind {{
   %step = load i64, ptr %at->4
   %counter = load i64, ptr %at->5
   %c = getelementptr inbounds i64, ptr %counters, i64 %counter
-  %turn = load i64, ptr %c
+  %iteration = load i64, ptr %c
   %s = getelementptr inbounds i64, ptr %table, i64 %source
   %t = getelementptr inbounds i64, ptr %table, i64 %target
   %from = load i64, ptr %s
-  %moved = mul i64 %step, %turn
+  %moved = mul i64 %step, %iteration
   %further = add i64 %from, %offset
   %to = add i64 %further, %moved
   store i64 %to, ptr %t
@@ -74,23 +74,23 @@ point:
 swap:
   call void @swap(ptr %me, ptr %at)
   br label %on
-loop:                                      ; counter, turns, where to go on after the last
+loop:                                      ; counter, iterations, where to go on after the last
   %l.counter = load i64, ptr %at->1
-  %l.turns = load i64, ptr %at->2
+  %l.iterations = load i64, ptr %at->2
   %l.behind = load i64, ptr %at->3
   %l.c = getelementptr inbounds i64, ptr %counters, i64 %l.counter
   store i64 0, ptr %l.c
-  %l.any = icmp sgt i64 %l.turns, 0
+  %l.any = icmp sgt i64 %l.iterations, 0
   br i1 %l.any, label %on, label %jump
-end:                                       ; counter, turns, where the body begins
+end:                                       ; counter, iterations, where the body begins
   %e.counter = load i64, ptr %at->1
-  %e.turns = load i64, ptr %at->2
+  %e.iterations = load i64, ptr %at->2
   %e.body = load i64, ptr %at->3
   %e.c = getelementptr inbounds i64, ptr %counters, i64 %e.counter
-  %e.turn = load i64, ptr %e.c
-  %e.turn1 = add i64 %e.turn, 1
-  store i64 %e.turn1, ptr %e.c
-  %e.more = icmp slt i64 %e.turn1, %e.turns
+  %e.iteration = load i64, ptr %e.c
+  %e.iteration1 = add i64 %e.iteration, 1
+  store i64 %e.iteration1, ptr %e.c
+  %e.more = icmp slt i64 %e.iteration1, %e.iterations
   br i1 %e.more, label %jump, label %on
 decide:                                    ; slot, where to go on if not
   %d.other = load i64, ptr %at->2

@@ -13,7 +13,7 @@ from nagraph.backends.llvm.runtime.pool import ALIGNMENT, Pool, aligned_bytes, a
 from nagraph.backends.llvm.runtime.records import CONTEXT_WORDS, RECORD, Op
 
 
-class Memory:
+class CallMemory:
     """What a call needs beside the arrays: a record, and for each thread a table, counters and scratch memory."""
 
     def __init__(self, code: Words, slots: int, counters: int, scratch_nbytes: int, threads: int, keepalive: Any = None):
@@ -52,7 +52,7 @@ class Program:
         self.parallel = any(i.op is Op.PHASE for i in found)
         self._counters = 1 + max((i.operands[0] for i in found if i.op is Op.LOOP), default=0)
         #: Memory that no call has at the moment, by number of threads.
-        self._free: dict[int, list[Memory]] = {}
+        self._free: dict[int, list[CallMemory]] = {}
 
     def run(self, table: Words, threads: int | None = None) -> None:
         """Run on the pointers in `table`: with the pool's workers if it is free, else on the caller's thread alone.
@@ -77,11 +77,11 @@ class Program:
         driver().call(shared, memory.address, threading.get_ident() == threading.main_thread().ident)
         free.append(memory)
 
-    def _memory(self, threads: int) -> Memory:
-        return Memory(self.code, self.slots, self._counters, self.scratch_nbytes, threads, self.keepalive)
+    def _memory(self, threads: int) -> CallMemory:
+        return CallMemory(self.code, self.slots, self._counters, self.scratch_nbytes, threads, self.keepalive)
 
 
-def _pop(free: list[Memory]) -> Memory | None:
+def _pop(free: list[CallMemory]) -> CallMemory | None:
     try:
         return free.pop()
     except IndexError:

@@ -1,4 +1,4 @@
-"""Layout: where things stand in the memory that threads share, and how driver text names them."""
+"""Records: where things stand in the memory that threads share, and how driver text names them."""
 
 from __future__ import annotations
 

@@ -54,14 +54,14 @@ entry:
   %context = load ptr, ptr %me->context
   br label %look
 look:
-  %turn = phi i64 [ 0, %entry ], [ %turn1, %wait ], [ %turn1, %yield ]
+  %iteration = phi i64 [ 0, %entry ], [ %iteration1, %wait ], [ %iteration1, %yield ]
   %done = load atomic i64, ptr %context->done acquire, align 8
   %over = icmp sge i64 %done, %end
   br i1 %over, label %out, label %pause
 pause:
   call void @pause()
-  %turn1 = add i64 %turn, 1
-  %long = icmp ugt i64 %turn1, {PATIENCE}
+  %iteration1 = add i64 %iteration, 1
+  %long = icmp ugt i64 %iteration1, {PATIENCE}
   br i1 %long, label %yield, label %wait
 wait:
   br label %look

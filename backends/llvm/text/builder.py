@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 #: The runtime's function that tells whether the call in which a kernel runs was abandoned; it lets signal handlers run.
 LEAVE = "nagraph_leave"
-#: Turns of a loop from one question to the next, for loops without and with others inside.
-ASK_TURNS, ASK_OUTER_TURNS = 1 << 14, 1 << 5
+#: Iterations of a loop between two polls, for loops without and with others inside.
+POLL_PERIOD, POLL_OUTER_PERIOD = 1 << 14, 1 << 5
 
 
 class Reg(NamedTuple):
@@ -57,13 +57,13 @@ class Module:
 
     def __init__(self) -> None:
         self.declarations: dict[str, str] = {}
-        self.functions: list[Code] = []
+        self.functions: list[FunctionBuilder] = []
 
     def declare(self, name: str, result: str, arguments: Sequence[str]) -> None:
         self.declarations[name] = f"declare {result} @{name}({', '.join(arguments)})"
 
-    def function(self, name: str, result: str, arguments: Sequence[str], **options: str) -> Code:
-        code = Code(self, name, result, arguments, **options)
+    def function(self, name: str, result: str, arguments: Sequence[str], **options: str) -> FunctionBuilder:
+        code = FunctionBuilder(self, name, result, arguments, **options)
         self.functions.append(code)
         return code
 
@@ -71,7 +71,7 @@ class Module:
         return "\n".join([*self.declarations.values(), "", *map(str, self.functions)])
 
 
-class Code:
+class FunctionBuilder:
     """One function. `arguments` are LLVM types with attributes ("ptr noalias"); `code.arguments` are their registers."""
 
     def __init__(self, module: Module, name: str, result: str, arguments: Sequence[str], linkage: str = "",
@@ -84,12 +84,12 @@ class Code:
         self.lines: list[str] = []
         self._count = 0
         self.block = "entry"
-        #: Whether loops ask now and then whether their call was abandoned, and then end the function: where they take long.
-        self.asks = False
-        self._asked = False
+        #: Whether loops that take long poll whether their call was abandoned, and then end the function.
+        self.polls = False
+        self._polled = False
 
     def __str__(self) -> str:
-        left = ["left:", "  ret void"] if self._asked else []
+        left = ["left:", "  ret void"] if self._polled else []
         return "\n".join([self._head, "entry:", *self._entry, *self.lines, *left, "}"])
 
     def fresh(self, hint: str = "") -> str:
@@ -215,15 +215,15 @@ class Code:
 
     @contextmanager
     def loop(self, start: Reg, stop: Reg, step: int | Reg = 1, carried: Sequence[Reg] = (), known: bool = False) -> Iterator[Loop]:
-        """for i in range(start, stop, step), with values carried from turn to turn: set `loop.carried` to the next ones.
+        """for i in range(start, stop, step), with values carried from one iteration to the next: set `loop.carried` to the next ones.
 
-        known: the loop turns at least once. After it, `loop.carried` holds the last values.
+        known: there is at least one iteration. After it, `loop.carried` holds the last values.
         """
         stride = i64(step) if isinstance(step, int) else step
         if _known(start) and _known(stop):
             known = int(start.text) < int(stop.text)
             if not known:
-                raise ValueError("a loop that never turns; leave it out")
+                raise ValueError("a loop without an iteration; leave it out")
         head, done, before = self.fresh("loop"), self.fresh("done"), self.block
         if known:
             self.jump(head)
@@ -236,8 +236,8 @@ class Code:
         self.lines += [""] * (1 + len(phis))
         loop = Loop(index, list(phis))
         yield loop
-        if self.asks:
-            self._ask(index, stride, inner=not any(line.startswith("loop") for line in self.lines[place:]))
+        if self.polls:
+            self._poll(index, stride, inner=not any(line.startswith("loop") for line in self.lines[place:]))
         following = self.add(index, stride)
         again = self.compare("icmp slt", following, stop)
         latch = self.block
@@ -250,9 +250,9 @@ class Code:
             loop.carried = [self.emit(c.type, f"phi {c.type} [ {c.text}, %{before} ], [ {last.text}, %{latch} ]")
                             for c, last in zip(carried, loop.carried)]
 
-    def _ask(self, index: Reg, stride: Reg, inner: bool) -> None:
-        """End the function if its call was abandoned: once in so many turns of a loop, whose index says which."""
-        period = (ASK_TURNS if inner else ASK_OUTER_TURNS) * (int(stride.text) if _known(stride) else 1)
+    def _poll(self, index: Reg, stride: Reg, inner: bool) -> None:
+        """End the function if its call was abandoned: polled once in so many iterations, as the index of the loop says."""
+        period = (POLL_PERIOD if inner else POLL_OUTER_PERIOD) * (int(stride.text) if _known(stride) else 1)
         period = 1 << (period - 1).bit_length()
         ask, on = self.fresh("ask"), self.fresh("on")
         place = self.binary("and", index, i64(period - 1))
@@ -260,7 +260,7 @@ class Code:
         self.label(ask)
         self.branch(self.call(LEAVE, "i1"), "left", on)
         self.label(on)
-        self._asked = True
+        self._polled = True
 
     @contextmanager
     def when(self, condition: Reg) -> Iterator[None]:

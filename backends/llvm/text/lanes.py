@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nagraph.backends.llvm.text.builder import Code, Reg, constant, suffix, vector, vector_parts
+from nagraph.backends.llvm.text.builder import FunctionBuilder, Reg, constant, suffix, vector, vector_parts
 from nagraph.backends.llvm.text.target import scales_by_powers
 from nagraph.ir.scalar import F32, F64, I32, I64, U32, U64, Scalar, ScalarBuilder
 from nagraph.ir.types import BOOL, DTYPES, INTEGERS, SIGNED, UNSIGNED, DType
@@ -70,7 +70,7 @@ class Lanes(ScalarBuilder):
 
     scales = scales_by_powers()
 
-    def __init__(self, code: Code, width: int):
+    def __init__(self, code: FunctionBuilder, width: int):
         self.code = code
         self.width = width
 

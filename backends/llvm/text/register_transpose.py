@@ -1,13 +1,13 @@
-"""A square matrix in registers, turned about its diagonal."""
+"""Register transpose: a square matrix whose rows are vectors becomes one whose rows were its columns."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nagraph.backends.llvm.text.builder import Code, Reg
+from nagraph.backends.llvm.text.builder import FunctionBuilder, Reg
 
 
-def turned_square(code: Code, rows: Sequence[Reg]) -> list[Reg]:
+def transposed(code: FunctionBuilder, rows: Sequence[Reg]) -> list[Reg]:
     """The columns of a square whose rows are vectors; their number is a power of two.
 
     Blocks off the diagonal are exchanged, of half the size, of a quarter, ..., of one element. Source: Eklundh 1972.
@@ -25,6 +25,6 @@ def turned_square(code: Code, rows: Sequence[Reg]) -> list[Reg]:
     return square
 
 
-def _shuffle(code: Code, x: Reg, y: Reg, order: list[int]) -> Reg:
+def _shuffle(code: FunctionBuilder, x: Reg, y: Reg, order: list[int]) -> Reg:
     numbers = ", ".join(f"i32 {j}" for j in order)
     return code.emit(x.type, f"shufflevector {x}, {y}, <{len(order)} x i32> <{numbers}>")

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from nagraph.backends.llvm.text.builder import Code, Reg, i64, suffix, vector, vector_parts
+from nagraph.backends.llvm.text.builder import FunctionBuilder, Reg, i64, suffix, vector, vector_parts
 
 
-def minimum(code: Code, a: Reg, b: Reg) -> Reg:
+def minimum(code: FunctionBuilder, a: Reg, b: Reg) -> Reg:
     return code.intrinsic("smin", "i64", a, b)
 
 
-def ceil_div(code: Code, a: Reg, b: Reg) -> Reg:
+def ceil_div(code: FunctionBuilder, a: Reg, b: Reg) -> Reg:
     """⌈a / b⌉ of positive integers."""
     return code.binary("udiv", code.sub(code.add(a, b), i64(1)), b)
 
 
-def splat(code: Code, value: Reg, kind: str) -> Reg:
+def splat(code: FunctionBuilder, value: Reg, kind: str) -> Reg:
     """The value in every lane."""
     if kind == value.type:
         return value
@@ -22,20 +22,20 @@ def splat(code: Code, value: Reg, kind: str) -> Reg:
     return code.emit(kind, f"shufflevector {first}, {kind} poison, <{vector_parts(kind)[0]} x i32> zeroinitializer")
 
 
-def first_lanes(code: Code, lanes: int, count: Reg) -> Reg:
+def first_lanes(code: FunctionBuilder, lanes: int, count: Reg) -> Reg:
     """A mask of the first `count` lanes: of none if it is not positive, of all if it exceeds them."""
     kind = vector(lanes, "i64")
     numbers = ", ".join(f"i64 {i}" for i in range(lanes))
     return code.emit(vector(lanes, "i1"), f"icmp slt {kind} <{numbers}>, {splat(code, count, kind).text}")
 
 
-def fma(code: Code, a: Reg, b: Reg, c: Reg) -> Reg:
+def fma(code: FunctionBuilder, a: Reg, b: Reg, c: Reg) -> Reg:
     name = f"llvm.fma.{suffix(c.type)}"
     code.module.declare(name, c.type, [c.type] * 3)
     return code.emit(c.type, f"call {c.type} @{name}({a}, {b}, {c})")
 
 
-def load(code: Code, kind: str, pointer: Reg, align: int, mask: Reg | None) -> Reg:
+def load(code: FunctionBuilder, kind: str, pointer: Reg, align: int, mask: Reg | None) -> Reg:
     """A vector; with a mask only its lanes, zeros elsewhere."""
     if mask is None:
         return code.load(kind, pointer, align)
@@ -43,7 +43,7 @@ def load(code: Code, kind: str, pointer: Reg, align: int, mask: Reg | None) -> R
     return code.call(f"llvm.masked.load.{suffix(kind)}.p0", kind, pointer, aligned, mask, zeros)
 
 
-def store(code: Code, value: Reg, pointer: Reg, align: int, mask: Reg | None) -> None:
+def store(code: FunctionBuilder, value: Reg, pointer: Reg, align: int, mask: Reg | None) -> None:
     """Store a vector; with a mask only its lanes."""
     if mask is None:
         code.store(value, pointer, align)
@@ -51,7 +51,7 @@ def store(code: Code, value: Reg, pointer: Reg, align: int, mask: Reg | None) ->
         code.call(f"llvm.masked.store.{suffix(value.type)}.p0", "void", value, pointer, Reg("i32", str(align)), mask)
 
 
-def prefetch(code: Code, pointer: Reg, nbytes: int, write: bool = False) -> None:
+def prefetch(code: FunctionBuilder, pointer: Reg, nbytes: int, write: bool = False) -> None:
     """Ask for cache lines: those to be written for the first cache, others for the second. Any address will do."""
     code.module.declare("llvm.prefetch.p0", "void", ["ptr", "i32", "i32", "i32"])
     for start in range(0, nbytes, 64):

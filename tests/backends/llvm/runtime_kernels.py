@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from nagraph.backends.llvm.native.machine_code import Library, object_code
-from nagraph.backends.llvm.runtime.assembler import Assembler, Launch
+from nagraph.backends.llvm.runtime.assembler import Assembler, EncodedLaunch
 from nagraph.backends.llvm.runtime.program import Program
 
 #: (name, what it does to unit %i; %p0, %p1, %p2 are the pointers, or numbers, that the launch's arguments name)
@@ -113,7 +113,7 @@ def kernels():
 
 
 def launch(name, units, grain, *arguments):
-    return Launch(kernels()[name], units, grain, arguments)
+    return EncodedLaunch(kernels()[name], units, grain, arguments)
 
 
 def program(write, slots, scratch_nbytes=0):

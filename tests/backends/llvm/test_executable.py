@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 import nagraph as ng
 from nagraph.backends import find
 from nagraph.backends.llvm import compile
-from nagraph.backends.llvm.emission.tiled_transpose import turned_loads
+from nagraph.backends.llvm.emission.tiled_transpose import transposed_loads
 from nagraph.backends.llvm.program.instructions import Decide, Loop, Phase
 from nagraph.ir import REGISTRY
 from nagraph.ops.region import interpret
@@ -86,7 +86,7 @@ def test_scan_is_a_loop_of_the_program():
     c, xs = RNG.normal(size=(8,)), RNG.normal(size=(13, 8))
     graph = ng.trace(fn, c, xs)
     exe = compile(Pipeline.parse(find("llvm").pipeline)(graph))
-    assert [i.turns for i in exe.program.instructions if isinstance(i, Loop)] == [13]
+    assert [i.iterations for i in exe.program.instructions if isinstance(i, Loop)] == [13]
     assert_close(exe(c, xs), interpret(graph, [c, xs]))
 
 
@@ -311,7 +311,7 @@ def test_maps_that_write_along_another_axis_than_they_read_go_square_by_square(s
     x, y = (RNG.integers(0, 100, s).astype(dtype) for s in (shape, (shape[0], shape[2], shape[1])))
     executable = ng.compile(ng.trace(fn, x, y), backend="llvm", passes="dce")
     kernels = executable.kernels
-    assert sum(turned_loads(k) is not None for k in kernels) == (2 if min(shape[1:]) >= 8 else 0)
+    assert sum(transposed_loads(k) is not None for k in kernels) == (2 if min(shape[1:]) >= 8 else 0)
     for found, expected in zip(executable(x, y), fn(x, y), strict=True):
         np.testing.assert_array_equal(found, expected)
 

@@ -119,7 +119,7 @@ def test_loading_ends_at_any_step():
     answered = 0
     while step == answered:
         step += 1
-        codes = [loading.Code("answer", CODE, content) for _ in range(2)]
+        codes = [loading.MachineCode("answer", CODE, content) for _ in range(2)]
         answered += interrupted(step, lambda codes=codes: codes[0].address)
         assert [ctypes.CFUNCTYPE(ctypes.c_int64)(code.address)() for code in reversed(codes)] == [42, 42]
     assert step > 50

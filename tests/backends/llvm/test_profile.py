@@ -212,9 +212,9 @@ def test_the_timeline_is_valid_trace_event_json(found) -> None:
 def test_a_turn_of_a_loop_is_a_slice_of_its_own(found) -> None:
     kernels = of_kind(found.timeline(), "kernel")
     product = next(r for r in found if "dot_general" in r.name)
-    assert {k["args"]["turn"] for k in kernels if k["name"] == product.name} == set(range(product.calls))
-    for launch, turn in {(k["args"]["launch"], k["args"]["turn"]) for k in kernels}:
-        parts = [k["args"]["units"].split(" of ") for k in kernels if (k["args"]["launch"], k["args"]["turn"]) == (launch, turn)]
+    assert {k["args"]["iteration"] for k in kernels if k["name"] == product.name} == set(range(product.calls))
+    for launch, iteration in {(k["args"]["launch"], k["args"]["iteration"]) for k in kernels}:
+        parts = [k["args"]["units"].split(" of ") for k in kernels if (k["args"]["launch"], k["args"]["iteration"]) == (launch, iteration)]
         assert sum(int(done) for done, _ in parts) == int(parts[0][1]) == found.works[launch].units
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nagraph.backends.llvm.runtime import pool as pools
-from nagraph.backends.llvm.runtime.assembler import Assembler, Label, Launch, listing
+from nagraph.backends.llvm.runtime.assembler import Assembler, EncodedLaunch, Label, listing
 from nagraph.backends.llvm.runtime.pool import Pool, default_threads, pool
 from nagraph.backends.llvm.runtime.program import Program
 from nagraph.backends.llvm.runtime.records import CONTEXT, DECISIONS
@@ -292,7 +292,7 @@ def test_what_is_refused():
         (lambda a: a.point(-1, 0), "lacks one of 'point -1 = 0"),
         (lambda a: a.jump(Label()), "label that has no place"),
         (lambda a: a.begin(3), "loops without an end"),
-        (lambda a: a.phase(Launch(0, 4, 0)), "grain >= 1"),
+        (lambda a: a.phase(EncodedLaunch(0, 4, 0)), "grain >= 1"),
     ):
         with pytest.raises(ValueError, match=message):
             program(write, 3)
@@ -310,15 +310,15 @@ def test_listing():
     out = Label()
     with a.loop(3) as c:
         a.point(1, 0, 8, 16, c, 3, reverse=True)
-        a.phase(Launch(4096, 100, 7, (0,)), Launch(4097, 10, 7, (1, 2)))
-        a.phase(Launch(4096, 1, 1, (1,)))
-        a.phase(Launch(4096, 5, 5, (1,)))
+        a.phase(EncodedLaunch(4096, 100, 7, (0,)), EncodedLaunch(4097, 10, 7, (1, 2)))
+        a.phase(EncodedLaunch(4096, 1, 1, (1,)))
+        a.phase(EncodedLaunch(4096, 5, 5, (1,)))
         a.decide(2, out)
     a.place(out)
     a.commit()
     a.swap(0, 1)
     assert listing(a.code(), {4096: "f"}) == """\
-    0  loop counter 1, 3 turns, then 43
+    0  loop counter 1, 3 iterations, then 43
     4  point 1 = 0 + 40 + -16 * counter 1
    10  phase of 17 chunks:
            f on 100 units, 15 chunks of 7, arguments from word 48
@@ -327,7 +327,7 @@ def test_listing():
            f on 1 units, 1 chunks of 1, arguments from word 51
            f on 5 units, 1 chunks of 5, arguments from word 52
    36  decide 2, otherwise 43
-   39  end counter 1, 3 turns, body 4
+   39  end counter 1, 3 iterations, body 4
    43  commit
    44  swap 0, 1
    47  stop"""
@@ -359,6 +359,6 @@ def test_arguments_are_read_from_the_launch():
         seen.append((list(numbers), [(ctypes.c_int64 * 2).from_address(slots)[i] for i in (0, 1)], start, stop, scratch % 64))
 
     a = Assembler()
-    a.phase(Launch(ctypes.cast(kernel, ctypes.c_void_p).value, 5, 2, (7, 0, 1 << 40)))
+    a.phase(EncodedLaunch(ctypes.cast(kernel, ctypes.c_void_p).value, 5, 2, (7, 0, 1 << 40)))
     Program(a.code(), 2, 8, kernel).run(np.array([11, 12]), 2)
     assert sorted(seen) == [([7, 0, 1 << 40], [11, 12], i, min(i + 2, 5), 0) for i in (0, 2, 4)]

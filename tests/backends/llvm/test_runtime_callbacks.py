@@ -9,7 +9,7 @@ import weakref
 import numpy as np
 import pytest
 
-from nagraph.backends.llvm.runtime.assembler import Assembler, Label, Launch, listing
+from nagraph.backends.llvm.runtime.assembler import Assembler, EncodedLaunch, Label, listing
 from nagraph.backends.llvm.runtime.program import Program
 from tests.backends.llvm.runtime_kernels import kernels, launch, table
 from tests.backends.llvm.test_runtime_process import FOREVER, Interruption, handler, interrupt, python_kernel, together, until
@@ -89,7 +89,7 @@ def test_it_does_not_matter_whose_thread_it_was(who):
 
     def write(a):
         with a.loop(FOREVER):
-            a.phase(Launch(address, 2, 1))
+            a.phase(EncodedLaunch(address, 2, 1))
             a.tell(0, tell)
 
     p, x = telling(write, 1), np.zeros(1)

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from nagraph.backends.llvm.runtime.assembler import Assembler, Label, Launch
+from nagraph.backends.llvm.runtime.assembler import Assembler, EncodedLaunch, Label
 from nagraph.backends.llvm.runtime.program import Program
 from tests.backends.llvm.runtime_kernels import kernels, launch, program, table
 
@@ -166,7 +166,7 @@ def held(after, slots):
 
     address, kept = python_kernel(both)
     a = Assembler()
-    a.phase(Launch(address, 2, 1))
+    a.phase(EncodedLaunch(address, 2, 1))
     after(a)
     return Program(a.code(), slots, 0, (kept, kernels()["library"])), go
 
