@@ -47,7 +47,7 @@ THRESHOLDS = tuple(Threshold(*t) for t in (
     ("split", "passes.split", "LEAST_PARTS", 2, _LARGE),
     ("split", "passes.split", "LEAST_REST", 2, _LARGE),
     # What is kept in tiles, and which kernels go in blocks of rows.
-    ("tile", "kernel.lower", "RECOMPUTE", 0, _LARGE),
+    ("tile", "kernel.stage_assignment", "RECOMPUTE", 0, _LARGE),
     ("row_blocks", "kernel.row_blocks", "LEAST_ROWS", 1, _LARGE),
     ("row_blocks", "kernel.row_blocks", "LEAST_NBYTES", 1, _LARGE),
     ("row_blocks", "backends.llvm.emission.row_blocks", "FEW", 2, 64),

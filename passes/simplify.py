@@ -9,6 +9,7 @@ from nagraph.ir.graph import Graph
 from nagraph.pipeline import graph_pass
 from nagraph.rewrite.greedy import rewrite
 from nagraph.rewrite.rule import Rule
+from nagraph.rewrite.rules import ALL
 
 
 @graph_pass
@@ -31,6 +32,4 @@ class Simplify:
 
 @cache
 def _rules(inexact: bool) -> tuple[Rule, ...]:
-    from nagraph.rewrite.rules import ALL
-
     return tuple(rule for rule in ALL if rule.exact or inexact)

@@ -12,9 +12,11 @@ import numpy as np
 import nagraph.kernel.lower as lowering
 import nagraph.kernel.update as updates
 from nagraph.errors import VerifyError
+from nagraph.kernel.context import array_constants
 from nagraph.kernel.counting import count_stores
 from nagraph.kernel.coverage import Footprint, cover
 from nagraph.kernel.form import Kernel
+from nagraph.kernel.layout import row_major
 from nagraph.kernel.verify import verify_kernel
 
 #: Kernels looked at, those that were counted by the interpreter as well, and what could not be proved.
@@ -64,7 +66,7 @@ def _count(kernel: Kernel, inputs: Sequence[Footprint], outputs: Sequence[Footpr
 
 
 def _regions(values: Sequence[Any], layouts: Sequence[Any] | None = None) -> list[Footprint]:
-    return [Footprint(v.shape, *(layouts[i] if layouts is not None else lowering.row_major(v.shape))) for i, v in enumerate(values)]
+    return [Footprint(v.shape, *(layouts[i] if layouts is not None else row_major(v.shape))) for i, v in enumerate(values)]
 
 
 def install() -> None:
@@ -74,7 +76,7 @@ def install() -> None:
     @functools.wraps(lower)
     def lower_and_prove(graph: Any, layouts: Any = None, written: Any = None, *rest: Any, **options: Any) -> Kernel:
         kernel = lower(graph, layouts, written, *rest, **options)
-        inputs = _regions(graph.inputs, layouts) + _regions(lowering.array_constants(graph))
+        inputs = _regions(graph.inputs, layouts) + _regions(array_constants(graph))
         prove(kernel, inputs, _regions(graph.outputs, written))
         return kernel
 
@@ -82,7 +84,7 @@ def install() -> None:
     def update_and_prove(graph: Any, layouts: Any, written: Any) -> Kernel | None:
         kernel = lower_update(graph, layouts, written)
         if kernel is not None:
-            inputs = _regions(graph.inputs, layouts) + _regions(lowering.array_constants(graph))
+            inputs = _regions(graph.inputs, layouts) + _regions(array_constants(graph))
             prove(kernel, inputs, _regions(graph.outputs, [written]), partial=True)
         return kernel
 

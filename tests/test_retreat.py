@@ -10,7 +10,7 @@ from nagraph.backends import find
 from nagraph.compiler import retreat
 from nagraph.errors import InternalError, MissingRuleError, PassError, RetreatWarning
 from nagraph.ir.op import op
-from nagraph.kernel.lower import NotRowLocal
+from nagraph.kernel.context import NotRowLocal
 from nagraph.ops.base import Elementwise
 from nagraph.ops.control import Scan
 from nagraph.pipeline import MODULES, Pipeline, load

@@ -9,7 +9,7 @@ import numpy as np
 from nagraph.errors import VerifyError
 from nagraph.ir.types import BOOL, INTEGERS
 from nagraph.kernel.form import Kernel
-from nagraph.kernel.interpret import Array, State
+from nagraph.kernel.interpret import Array, Interpreter
 
 
 def count_stores(kernel: Kernel, sizes: Sequence[int], seed: int = 0) -> list[Array]:
@@ -19,12 +19,12 @@ def count_stores(kernel: Kernel, sizes: Sequence[int], seed: int = 0) -> list[Ar
     """
     rng = np.random.default_rng(seed)
     memory = [_numbers(rng, dtype, size) for dtype, size in zip(kernel.operands, sizes, strict=True)]
-    state = _Counting(kernel, memory)
-    state.interpret()
-    return state.counts
+    counting = _Counting(kernel, memory)
+    counting.interpret()
+    return counting.counts
 
 
-class _Counting(State):
+class _Counting(Interpreter):
     def __init__(self, kernel: Kernel, memory: list[Array]):
         super().__init__(kernel, memory)
         self.first = len(memory) - kernel.outputs

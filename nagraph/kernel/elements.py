@@ -4,46 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nagraph.errors import NagraphError
 from nagraph.ir.constant import Constant
 from nagraph.ir.conversion import number
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Op
 from nagraph.ir.types import DTYPES, DType, TensorType
 from nagraph.kernel.affine import Affine, atom, bounds, split, strides, total
-from nagraph.kernel.form import Apply, Instruction, Load, Number, Position, Read, Running, Within
+from nagraph.kernel.context import KernelContext
+from nagraph.kernel.form import Apply, Instruction, Load, Number, Position, Running, Within
 from nagraph.ops.base import Cast
-from nagraph.ops.elementwise import Select, floor_divide, maximum, minimum, remainder
-
-if TYPE_CHECKING:
-    from nagraph.kernel.lower import Group, Lowering
+from nagraph.ops.comparison import less
+from nagraph.ops.elementwise import Select, add, floor_divide, maximum, minimum, remainder
 
 I64 = DTYPES["i64"]
-
-
-class NotRowLocal(NagraphError):
-    """The graph can't be one kernel with this number of rows."""
-
-
 Index = tuple[Affine, ...]
 
 
 class Elements:
-    """The body of one stage while it is written. Ops call it back from their `element` rules.
+    """Elements are the body of one stage while it is written: ops call them back from their `element` rules.
 
-    An instruction is named by its number; one that stands already is not written again.
+    An instruction is named by its number in the body, and an instruction that is there already is not written again.
     """
 
-    def __init__(self, lowering: Lowering, group: Group, extents: list[int]):
-        self.lowering = lowering
-        self.group = group
+    def __init__(self, context: KernelContext):
+        self.context = context
         self.body: list[Instruction] = []
         self.known: dict[Instruction, int] = {}
         self.mask: int | None = None
-        #: Extents of atoms: those of axes, and those of integers that instructions compute.
-        self._axes = extents
+        #: Bounds of the integers that instructions compute, by the atoms that these are.
         self._dynamic: dict[int, int] = {}
         self._met: dict[tuple[Value, Index, int | None], int] = {}
 
@@ -88,7 +78,7 @@ class Elements:
     # -- indices ----------------------------------------------------------------------------------------------------
 
     def extents(self) -> dict[int, int]:
-        return {**dict(enumerate(self._axes)), **self._dynamic}
+        return {**dict(enumerate(self.context.extents)), **self._dynamic}
 
     def dynamic(self, value: int, size: int) -> Affine:
         """An integer that an instruction computes, known to be from 0 to size - 1, as an atom."""
@@ -141,9 +131,6 @@ class Elements:
         value = self.cast(value, I64)
         zero, last = self.number(0, I64), self.number(max(size - 1, 0), I64)
         if wraps:
-            from nagraph.ops.comparison import less
-            from nagraph.ops.elementwise import add
-
             value = self.select(self.apply(less, value, zero), self.apply(add, value, self.number(size, I64)), value)
         value = self.apply(minimum, self.apply(maximum, value, zero), last)
         return self.dynamic(value, max(size, 1))
@@ -158,46 +145,25 @@ class Elements:
         return self._met[key]
 
     def _element(self, value: Value, index: Index) -> int:
-        low = self.lowering
+        context = self.context
         if not value.type.size:  # never wanted: the loop has no points, or the mask is false
             return self.number(0, value.dtype)
-        if value in low.tile_of and not self._own(value, index):
-            return self._from_tile(value, index)
-        if value in low.operands:
-            number = low.operands[value]
-            layout = low.layouts[number]
+        kept = self.kept(value, index)
+        if kept is not None:
+            return kept
+        if value in context.operands:
+            number = context.operands[value]
+            layout = context.layouts[number]
             return self._add(Load(number, total(zip(index, layout.strides), layout.offset), value.dtype, self.mask))
-        node = low.producers[value]
+        node = context.graph.producers[value]
         if isinstance(node.op, Constant):
             return self.number(node.op.array.reshape(-1)[0], value.dtype)
         found: int = node.op.element(self, node.operands, index)
         return found
 
-    def _own(self, value: Value, index: Index) -> bool:
-        """Whether this very stage computes the element: the value is written here, and this is the stage's own point."""
-        low = self.lowering
-        if low.group_of[value] != self.group or low.producers[value].op.folds:
-            return False
-        return self.flatten(index, value.shape) == total([(low.row, low.inner(value)), (low.every(self.group), 1)])
-
-    def _from_tile(self, value: Value, index: Index) -> int:
-        low = self.lowering
-        lead = low.row_rank(value.shape)
-        if lead is not None:  # the leading axes are the rows: under a mask the others may run out of their range
-            shape = value.shape
-            row, inner = self.flatten(index[:lead], shape[:lead]), self.flatten(index[lead:], shape[lead:])
-        else:
-            parts = split(self.flatten(index, value.shape), low.inner(value), self.extents())
-            row, inner = parts if parts is not None else (Affine(-1), Affine())
-        if row != low.row:
-            raise NotRowLocal(f"{value.type} is needed from another row")
-        return self._add(Read(low.tile(value), inner, value.dtype, self.mask))
-
-    def whole(self, value: Value) -> int:
-        """The element of a value at the stage's own point."""
-        low = self.lowering
-        point = total([(low.row, low.inner(value)), (low.every(self.group), 1)])
-        return self.element(value, self.unflatten(point, value.shape))
+    def kept(self, value: Value, index: Index) -> int | None:
+        """The element as an earlier stage keeps it; None if it is to be computed here. Kernels whose stages keep nothing need no more."""
+        return None
 
     @contextmanager
     def masked(self, mask: int | None) -> Iterator[None]:

@@ -1,19 +1,23 @@
 """The kernel form: parallel axes, and for each of their points a straight list of stages.
 
-A stage is a loop nest around scalar instructions. What one stage leaves for a later one stands in a
+A stage is a loop nest around scalar instructions. What one stage leaves for a later one is in a
 tile: memory for one point of the parallel axes. Vector widths, tile sizes in registers, threads and
 memory spaces are no part of the form: they are decisions of the machine that lowers it.
+
+The text of a kernel, `str(kernel)`, has an operand p0, p1, ..., a tile t0, t1, ..., an axis a0, a1, ... by its number, and in each
+stage an instruction v0, v1, ....
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from nagraph.ir.op import Op
-from nagraph.ir.types import BOOL, DTYPES, DType
+from nagraph.ir.types import BOOL, DTYPES, SHORT_NAMES, DType
 from nagraph.kernel.affine import Affine
 
 I64 = DTYPES["i64"]
@@ -30,6 +34,9 @@ class Number:
     def value(self) -> Any:
         return np.frombuffer(self.bits, self.dtype)[0]
 
+    def __str__(self) -> str:
+        return str(self.value)
+
 
 @dataclass(frozen=True, slots=True)
 class Position:
@@ -38,6 +45,9 @@ class Position:
     index: Affine
 
     dtype = I64
+
+    def __str__(self) -> str:
+        return f"position({self.index})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,10 @@ class Within:
 
     dtype = BOOL
 
+    def __str__(self) -> str:
+        every = f", every {self.step}" if self.step > 1 else ""
+        return f"0 <= {self.index} < {self.size}{every}{f' and v{self.also}' if self.also is not None else ''}"
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -60,6 +74,9 @@ class Load:
     index: Affine
     dtype: DType
     mask: int | None = None
+
+    def __str__(self) -> str:
+        return f"p{self.operand}[{self.index}]{f' if v{self.mask}' if self.mask is not None else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +88,9 @@ class Read:
     dtype: DType
     mask: int | None = None
 
+    def __str__(self) -> str:
+        return f"t{self.tile}[{self.index}]{f' if v{self.mask}' if self.mask is not None else ''}"
+
 
 @dataclass(frozen=True, slots=True)
 class Apply:
@@ -80,6 +100,9 @@ class Apply:
     arguments: tuple[int, ...]
     dtype: DType
 
+    def __str__(self) -> str:
+        return f"{self.op}({_values(self.arguments)})"
+
 
 @dataclass(frozen=True, slots=True)
 class Running:
@@ -87,6 +110,9 @@ class Running:
 
     fold: int
     dtype: DType
+
+    def __str__(self) -> str:
+        return f"running fold {self.fold}"
 
 
 Instruction = Number | Position | Within | Load | Read | Apply | Running
@@ -105,6 +131,9 @@ class Fold:
     tile: int
     index: Affine
 
+    def __str__(self) -> str:
+        return f"t{self.tile}[{self.index}] = {self.op.name if self.op is not None else 'dot'}({_values(self.values)})"
+
 
 @dataclass(frozen=True, slots=True)
 class Write:
@@ -113,6 +142,9 @@ class Write:
     tile: int
     index: Affine
     value: int
+
+    def __str__(self) -> str:
+        return f"t{self.tile}[{self.index}] = v{self.value}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +159,10 @@ class Store:
     value: int
     combine: Op | None = None
     row_sum: bool = False
+
+    def __str__(self) -> str:
+        how = f"{'row ' if self.row_sum else ''}{self.combine.name} " if self.combine is not None else ""
+        return f"p{self.operand}[{self.index}] {how}= v{self.value}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +210,31 @@ class Kernel:
         return max((left_out(s.index, self.grid) for stage in self.stages for s in stage.stores if s.row_sum), default=0)
 
     def __str__(self) -> str:
-        from nagraph.kernel.printer import format_kernel
+        inputs = len(self.operands) - self.outputs
+        listed = ", ".join(f"{'in' if i < inputs else 'out'} p{i}: {SHORT_NAMES[d]}" for i, d in enumerate(self.operands))
+        lines = [f"kernel ({listed}) {{"]
+        lines += [f"  tile t{i}: {SHORT_NAMES[t.dtype]}[{t.size}]" for i, t in enumerate(self.tiles)]
+        if self.grid:
+            lines.append(f"  parallel {self._ranges(tuple(range(self.grid)))}:")
+        lines += [f"    {line}" for stage in self.stages for line in self._stage_lines(stage)]
+        return "\n".join([*lines, "}"])
 
-        return format_kernel(self)
+    def _ranges(self, axes: tuple[int, ...]) -> str:
+        return ", ".join(f"a{a} < {self.axes[a]}" for a in axes)
+
+    def _stage_lines(self, stage: Stage) -> Iterator[str]:
+        kept, reduced = stage.kept, stage.loops[len(stage.kept):]
+        heads = [f"for {self._ranges(kept)}"] if kept else []
+        heads += [f"reduce {self._ranges(reduced)}"] if reduced else []
+        yield f"stage {', '.join(heads)}:"
+        for i, instruction in enumerate(stage.body):
+            yield f"  v{i}: {SHORT_NAMES[instruction.dtype]} = {instruction}"
+        for part in (*stage.folds, *stage.writes, *stage.stores):
+            yield f"  {part}"
+
+
+def _values(numbers: tuple[int, ...]) -> str:
+    return ", ".join(f"v{n}" for n in numbers)
 
 
 def left_out(index: Affine, grid: int) -> int:

@@ -15,18 +15,18 @@ from nagraph.ir.types import BOOL
 from nagraph.kernel.affine import Affine
 from nagraph.kernel.form import Apply, Fold, Instruction, Kernel, Load, Number, Position, Read, Running, Stage, Store, Within
 from nagraph.ops.base import Primitive
+from nagraph.ops.reduction import highest, lowest
 
 Array = np.ndarray[Any, Any]
 
 
 def interpret_kernel(kernel: Kernel, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
     """Run a kernel on flat arrays, writing into `outputs`."""
-    state = State(kernel, [*(a.reshape(-1) for a in inputs), *(a.reshape(-1) for a in outputs)])
-    state.interpret()
+    Interpreter(kernel, [*(a.reshape(-1) for a in inputs), *(a.reshape(-1) for a in outputs)]).interpret()
 
 
-class State:
-    """A kernel on its way through its stages."""
+class Interpreter:
+    """The interpreter of one kernel: the memory of its operands, its tiles, and the values of the stage that runs."""
 
     def __init__(self, kernel: Kernel, memory: list[Array]):
         self.kernel, self.memory = kernel, memory
@@ -190,7 +190,5 @@ class State:
 
 def _start(fold: Fold, dtype: Any) -> Any:
     """The value that a fold begins with."""
-    from nagraph.ops.reduction import highest, lowest
-
     name = fold.op.name  # type: ignore[union-attr]
     return {"sum": 0, "prod": 1, "max": lowest(dtype), "min": highest(dtype), "all": True, "any": False}[name]

@@ -8,6 +8,7 @@ again. The parts follow from shapes alone, and so does the order of additions.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.types import DTYPES
@@ -63,3 +64,8 @@ def row_sums(graph: Graph) -> dict[Value, Node]:
     if not any(isinstance(n.op, DotGeneral) for n in graph.nodes):
         return {}
     return {v: n for v in graph.outputs if (n := graph.producers.get(v)) is not None and not graph.uses[v] and summed_rows(n)}
+
+
+def summand(v: Value, sums: Mapping[Value, Node]) -> Value:
+    """The value whose rows are summed to v, if v is one of the row sums; else v itself."""
+    return sums[v].operands[0] if v in sums else v

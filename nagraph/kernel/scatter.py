@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.kernel.affine import atom, strides
-from nagraph.kernel.elements import Elements, NotRowLocal
+from nagraph.kernel.context import KernelContext, NotRowLocal
+from nagraph.kernel.elements import Elements
 from nagraph.kernel.form import Kernel, Stage, Store
 from nagraph.kernel.layout import StridedLayout
-from nagraph.kernel.lower import Lowering
 from nagraph.ops.base import F32, NARROW_FLOATS, cast
 from nagraph.ops.indexing import Scatter
 from nagraph.ops.movement import Broadcast, broadcast_to
@@ -31,20 +31,19 @@ def lower_scatter(graph: Graph, layouts: Sequence[StridedLayout]) -> Kernel:
     if not isinstance(op, Scatter) or any(not isinstance(n.op, (Scatter, Constant, Broadcast)) for n in graph.nodes):
         raise NotRowLocal("a scatter is a kernel of its own")
     x, updates, *indices = node.operands
-    low = Lowering(graph, layouts, 1)
-    low.extents.clear()
+    context = KernelContext(graph, layouts)
     rest = [a for a in range(x.ndim) if a not in op.axes]
-    low.extents += [x.shape[a] for a in (*rest, *op.axes)] + list(indices[0].shape)
+    context.extents += [x.shape[a] for a in (*rest, *op.axes)] + list(indices[0].shape)
     of_rest = {a: atom(i) for i, a in enumerate(rest)}
     places = tuple(range(len(rest), x.ndim))
-    steps = tuple(range(x.ndim, len(low.extents)))
-    target, output = strides(x.shape), len(low.operands)
+    steps = tuple(range(x.ndim, len(context.extents)))
+    target, output = strides(x.shape), context.output()
 
-    copying = Elements(low, (0, 1, 1, 0), low.extents)
+    copying = Elements(context)
     at = tuple(of_rest[a] if a in of_rest else atom(places[op.axes.index(a)]) for a in range(x.ndim))
     copy = Store(output, copying.sum(zip(at, target)), copying.element(x, at))
 
-    updating = Elements(low, (1, 1, 1, 0), low.extents)
+    updating = Elements(context)
     step = tuple(map(atom, steps))
     found = {a: updating.clamped(updating.element(i, step), x.shape[a], wraps=True) for a, i in zip(op.axes, indices)}
     where = tuple(of_rest[a] if a in of_rest else found[a] for a in range(x.ndim))
@@ -56,8 +55,7 @@ def lower_scatter(graph: Graph, layouts: Sequence[StridedLayout]) -> Kernel:
     stages = [Stage(places, 0, tuple(copying.body), (), (), (copy,))]
     if math.prod(indices[0].shape):
         stages.append(Stage(steps, 0, tuple(updating.body), (), (), (store,)))
-    operands = tuple(v.dtype for v in (*low.operands, x))
-    return Kernel(tuple(low.extents), len(rest), operands, 1, (), tuple(stages))
+    return context.kernel(len(rest), stages)
 
 
 def in_float32(graph: Graph) -> Graph:

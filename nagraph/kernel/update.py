@@ -8,10 +8,10 @@ from nagraph import choices
 from nagraph.ir.graph import Graph
 from nagraph.kernel.affine import atom
 from nagraph.kernel.collapse import collapse
+from nagraph.kernel.context import KernelContext
 from nagraph.kernel.elements import Elements
 from nagraph.kernel.form import Kernel, Load, Stage, Store
 from nagraph.kernel.layout import StridedLayout
-from nagraph.kernel.lower import Lowering
 from nagraph.ops.dynamic_slice import DynamicUpdateSlice
 
 #: A block that is smaller than its array by this factor is worth a kernel of its own.
@@ -28,17 +28,16 @@ def lower_update(graph: Graph, layouts: Sequence[StridedLayout], written: Stride
         return None
     if not choices.takes("update", SMALL * update.type.size <= x.type.size, str(x.type), str(update.type)):
         return None
-    low = Lowering(graph, layouts, 1)
-    low.extents[:] = update.shape
-    elements = Elements(low, (0, 1, 1, 0), low.extents)
+    context = KernelContext(graph, layouts)
+    context.extents += update.shape
+    elements = Elements(context)
     place = [(atom(axis), step) for axis, step in enumerate(written.strides)]
     for start, n, m, step in zip(starts, x.shape, update.shape, written.strides):
         if n > m:
             place.append((elements.clamped(elements.element(start, ()), n - m + 1), step))
     value = elements.element(update, tuple(map(atom, range(x.ndim))))
-    store = Store(len(low.operands), elements.sum(place, written.offset), value)
-    operands = tuple(v.dtype for v in (*low.operands, x))
-    return collapse(Kernel(tuple(low.extents), x.ndim, operands, 1, (), (Stage((), 0, tuple(elements.body), (), (), (store,)),)))
+    store = Store(context.output(), elements.sum(place, written.offset), value)
+    return collapse(context.kernel(x.ndim, [Stage((), 0, tuple(elements.body), (), (), (store,))]))
 
 
 def only_copies(kernel: Kernel) -> bool:

@@ -16,9 +16,9 @@ from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.op import Op
 from nagraph.ir.types import TensorType
 from nagraph.kernel.affine import Affine
+from nagraph.kernel.context import NotRowLocal, array_constants
 from nagraph.kernel.form import Kernel, Stage
 from nagraph.kernel.layout import StridedLayout, row_major
-from nagraph.kernel.lower import NotRowLocal, array_constants
 from nagraph.kernel.lower import lower as lower_kernel
 from nagraph.kernel.row_blocks import row_blocks
 from nagraph.kernel.scatter import in_float32

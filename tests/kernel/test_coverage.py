@@ -9,12 +9,13 @@ import nagraph as ng
 from nagraph.errors import VerifyError
 from nagraph.kernel.affine import Affine
 from nagraph.kernel.column_split import columns, split_columns
+from nagraph.kernel.context import array_constants
 from nagraph.kernel.counting import count_stores
 from nagraph.kernel.coverage import Footprint, cover
 from nagraph.kernel.form import Kernel, Load, Read, Stage, Store
 from nagraph.kernel.index_sets import EMPTY, IndexSet, index_set
 from nagraph.kernel.layout import row_major
-from nagraph.kernel.lower import array_constants, lower
+from nagraph.kernel.lower import lower
 from nagraph.nn import functional as F
 from nagraph.pipeline import Pipeline
 from tests.kernel.test_lower import SAMPLES

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 import nagraph as ng
+from nagraph import choices
 from nagraph.errors import VerifyError
 from nagraph.ir import REGISTRY
+from nagraph.kernel.context import array_constants
 from nagraph.kernel.form import Kernel, Load, Stage, Store
 from nagraph.kernel.interpret import interpret_kernel
-from nagraph.kernel.lower import array_constants, lower
+from nagraph.kernel.lower import lower
 from nagraph.kernel.sharing import may_share
 from nagraph.kernel.verify import verify_kernel
 from nagraph.ops.labels import CheckLabels
@@ -113,6 +115,14 @@ def test_shapes_of_all_sizes(n):
         (lambda x: x[:, ::-1][:, ::2] * 1.5, (3, n)),
     ]:
         check(traced(fn, *shapes), [RNG.normal(size=s).astype("f4") for s in shapes])
+
+
+def test_a_running_sum_begins_where_a_row_does():
+    """Other numbers of rows are refused, also when they are tried first."""
+    graph = traced(lambda x: np.cumsum(x, axis=1), (4, 6))
+    with choices.using("forbid=rows"):
+        kernel = check(graph, [RNG.normal(size=(4, 6)).astype("f4")])
+    assert kernel.axes[:kernel.grid] == (4,)
 
 
 def test_a_result_may_stand_where_its_operand_stood_if_each_row_is_read_before_it_is_written():
