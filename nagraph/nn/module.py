@@ -8,6 +8,7 @@ from typing import Any, TypeVar, dataclass_transform
 
 import nagraph as ng
 from nagraph import tree
+from nagraph.ir.types import is_float
 
 M = TypeVar("M", bound="Module")
 
@@ -39,8 +40,6 @@ class Module:
 
     def astype(self: M, dtype: Any) -> M:
         """A copy with the floating arrays in another dtype."""
-        from nagraph.ir.types import is_float
-
         return self.map(lambda x: ng.numpy.astype(x, dtype) if is_float(x.dtype) else x)
 
     def named_arrays(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+import nagraph as ng
 from nagraph.ir.types import FLOATS
 from nagraph.testing.draw import Array, stored
 from nagraph.testing.names import our_names, plain_names
@@ -45,18 +46,14 @@ class Way:
 
 def jitted(name: str, **options: Any) -> Way:
     """A way that compiles: `options` are those of `ng.jit`."""
-    import nagraph
-
-    return Way(name, lambda f: nagraph.jit(f, **options))
+    return Way(name, lambda f: ng.jit(f, **options))
 
 
 def chaotic(seed: int, **options: Any) -> Way:
     """A way that compiles with legal choices at random, which the seed decides, in place of profitable ones."""
-    import nagraph
-
     def prepare(f: Fn) -> Fn:
-        with nagraph.choices.using(f"chaos={seed}"):
-            made: Fn = nagraph.jit(f, **options)
+        with ng.choices.using(f"chaos={seed}"):
+            made: Fn = ng.jit(f, **options)
         return made
 
     return Way(f"chaos {seed}", prepare)
@@ -167,8 +164,6 @@ class _Slope:
 
     def _modes(self, at: Sequence[Array]) -> tuple[list[Array], float]:
         """Gradients, and the tangent along the direction."""
-        import nagraph as ng
-
         args = self._with(at)
         gradients = ng.jit(ng.grad(self.ours, argnums=tuple(self.moving)))(*args)
         tangent = ng.jit(lambda *xs: ng.jvp(

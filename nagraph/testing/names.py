@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+import nagraph as ng
 from nagraph.ir.types import DTYPES, FLOATS
 from nagraph.testing.plain import plain
 
@@ -23,6 +24,4 @@ def plain_names(widest: bool = False) -> dict[str, Any]:
 
 def our_names(widest: bool = False) -> dict[str, Any]:
     """For the library."""
-    import nagraph
-
-    return {**plain_names(widest), "ng": nagraph}
+    return {**plain_names(widest), "ng": ng}

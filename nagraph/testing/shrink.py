@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from nagraph.ir.types import SHORT_NAMES
 from nagraph.testing.oracle import Oracle, Undetermined, run
 from nagraph.testing.program import Input, Program, Statement
 
@@ -77,8 +78,6 @@ def _without(program: Program, statement: Statement, oracle: Oracle) -> Iterator
     for operand in dict.fromkeys(statement.operands):
         yield program.with_step(statement, None).renamed(statement.name, operand)
     value = oracle.native[statement.name]
-    from nagraph.ir.types import SHORT_NAMES
-
     if value.size <= 1 << 20:
         fresh = Input(statement.name, str(value.shape), SHORT_NAMES[value.dtype])
         yield program.with_step(statement, fresh)
