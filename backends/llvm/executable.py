@@ -28,7 +28,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Executable(interface.Executable):
-    """exe(*arrays) -> tuple of arrays: fresh ones, never aliases of arguments, of one another or of the arena.
+    """An executable that calls a native program: exe(*arrays) -> tuple of fresh arrays.
 
     calls: how arrays become results. explain: what the program was made from, asked for when someone looks at `graph`, `plan`,
     `program`, `memory`, `source` or `profile`. loaded: whether the program comes from the cache on disk.

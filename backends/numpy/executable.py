@@ -19,7 +19,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Executable(interface.Executable):
-    """exe(*arrays) -> tuple of arrays: fresh ones, never aliases of arguments, of one another or of the arena."""
+    """An executable that calls NumPy: exe(*arrays) -> tuple of fresh arrays."""
 
     has_fast_path = True
 

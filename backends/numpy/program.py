@@ -23,7 +23,7 @@ def new_arena(nbytes: int) -> Array:
 
 
 class Program:
-    """run(inputs, outputs) computes the plan's graph into the arrays `outputs`. One call at a time: it owns its arena."""
+    """A plan's NumPy calls: run(inputs, outputs) computes its graph into the arrays `outputs`. One call at a time: it owns its arena."""
 
     def __init__(self, plan: Plan, arena: Array, known: dict[tuple[int, int], Program] | None = None):
         self.plan = plan
@@ -119,7 +119,7 @@ class Program:
 
 
 def _picker(slots: tuple[int, ...]) -> Any:
-    """What takes these slots from a list, as a tuple."""
+    """A function that takes these slots from a list, as a tuple."""
     if len(slots) > 1:
         return itemgetter(*slots)
     (only,) = slots
@@ -127,7 +127,7 @@ def _picker(slots: tuple[int, ...]) -> Any:
 
 
 def _by_rows(step: Step, programs: list[Program]) -> Fn:
-    """A fused region, block of rows after block of rows."""
+    """A function that runs a fused region, block of rows after block of rows."""
     blocks = step.row_loop
     assert blocks is not None
     count, rows, size = len(step.operands), blocks.rows, blocks.size
@@ -155,7 +155,7 @@ def _by_rows(step: Step, programs: list[Program]) -> Fn:
 
 
 def _scan(op: Scan, body: Program, spare: Sequence[Array]) -> Fn:
-    """The loop: carries go back and forth between the results' arrays and spare ones, and end in the results'."""
+    """A function that runs the loop: carries go back and forth between the results' arrays and spare ones, and end in the results'."""
     consts, carries, length = op.consts, op.carries, op.length
 
     def run(*arrays: Array) -> None:
@@ -176,6 +176,7 @@ def _scan(op: Scan, body: Program, spare: Sequence[Array]) -> Fn:
 
 
 def _while(op: WhileLoop, condition: Program, body: Program, spare: Sequence[Array]) -> Fn:
+    """A function that runs the loop while its condition holds."""
     *others, flag = spare
 
     def run(*arrays: Array) -> None:

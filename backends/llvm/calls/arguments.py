@@ -1,4 +1,4 @@
-"""The arrays of a call against what a program takes: looked at, and their addresses put into its table, by native code.
+"""Arguments of a call: native code checks arrays against what a program takes, and puts their addresses into its table.
 
 Asking an array for its dtype, shape, flags and address costs Python half a microsecond. Native code reads them from the
 object, whose head is part of NumPy's binary interface: data, rank, shape, strides, base, dtype, flags. Whether lists and
@@ -41,11 +41,12 @@ class Wanted(NamedTuple):
     at: int
 
     def fits(self, a: Any) -> bool:
+        """Whether an object is such an array."""
         return type(a) is np.ndarray and a.dtype is self.dtype and a.shape == self.shape and a.flags.num & self.flags == self.flags
 
 
 class Arguments:
-    """What arrays a program takes, one after another."""
+    """The arrays that a program takes, in order."""
 
     def __init__(self, wanted: Sequence[Wanted]):
         self.wanted = tuple(wanted)
@@ -66,7 +67,7 @@ class Arguments:
         return lambda arrays: native(id(arrays), words, place)
 
     def ask(self, table: Words, arrays: list[Any]) -> int:
-        """The same by Python."""
+        """What the filler does, done by Python."""
         if len(arrays) != len(self.wanted) or not all(w.fits(a) for w, a in zip(self.wanted, arrays)):
             return UNFIT
         for w, a in zip(self.wanted, arrays):
@@ -75,7 +76,7 @@ class Arguments:
 
 
 class Spans:
-    """Where the arrays of a call lie, some of which are to be written."""
+    """The memory that the arrays of a call take up, to find those that are written and overlap another."""
 
     def __init__(self, wanted: Sequence[Wanted]):
         self._places = np.array([w.at for w in wanted], np.int64)
@@ -177,7 +178,7 @@ no:
 
 @functools.cache
 def _native() -> Callable[[int, int, int], int] | None:
-    """The function above; None where objects lie in memory in another way."""
+    """The function `fill`, loaded; None where objects lie in memory in another way."""
     if not _as_expected():
         return None
     library = Library([cache.routine("fill", lambda: object_code(FILL))])
@@ -198,7 +199,7 @@ def _as_expected() -> bool:
 
 
 def _is_as_expected(a: np.ndarray[Any, Any]) -> bool:
-    """An array's head: data, rank, shape, strides, base, dtype, flags."""
+    """Whether an array's head is data, rank, shape, strides, base, dtype, flags."""
     kind, data, rank, shape, dtype, flags = struct.unpack("=8xqqi4xq16xqi", ctypes.string_at(id(a), HEAD + 52))
     if (kind, data, rank, dtype, flags) != (id(np.ndarray), a.ctypes.data, a.ndim, id(a.dtype), a.flags.num):
         return False

@@ -20,7 +20,8 @@ Array = np.ndarray[Any, Any]
 class Runnable(Protocol):
     """What runs on a table of pointers: a `runtime.program.Program`, or one that records as well."""
 
-    def run(self, table: Array, threads: int | None) -> None: ...
+    def run(self, table: Array, threads: int | None) -> None:
+        """Run on the pointers in `table`."""
 
 
 class NativeCalls:
@@ -40,8 +41,8 @@ class NativeCalls:
         self._inputs, self._outputs, self._late = (
             [(at, number) for (kind, number), at in places.items() if kind == wanted] for wanted in ("input", "output", "donated"))
         self._results = [(v.shape, v.dtype) for v in signature.outputs]
-        self._plain = _Plain.of(signature, donations, places)
-        arguments, self._spans = Arguments(self._plain.wanted), Spans(self._plain.wanted[:len(signature.inputs)])
+        self._fast = _FastPath.of(signature, donations, places)
+        arguments, self._spans = Arguments(self._fast.wanted), Spans(self._fast.wanted[:len(signature.inputs)])
         arenas = Arenas(image, arguments)
         self.arenas: ArenaSource = guard(arenas) if guard is not None else arenas
         self._take, self._leave = self.arenas.take, self.arenas.leave  # here, since each call looks them up
@@ -56,23 +57,23 @@ class NativeCalls:
         Just so: of the very dtypes and shapes, row-major, aligned; those that are donated with memory of their own, which may be
         written and of which no other array shows a part.
         """
-        plain = self._plain
-        if plain.donated and len(set(map(id, arrays))) < len(arrays):
+        fast = self._fast
+        if fast.donated and len(set(map(id, arrays))) < len(arrays):
             return None
-        arrays = arrays + [np.empty(shape, dtype) for shape, dtype in plain.fresh]
-        if plain.donated:
-            arrays += [arrays[i] for i in plain.donated]
+        arrays = arrays + [np.empty(shape, dtype) for shape, dtype in fast.fresh]
+        if fast.donated:
+            arrays += [arrays[i] for i in fast.donated]
         arena = self._take()
         try:
             fits = arena.fill(arrays)
-            if not fits or (fits == BORROWERS and plain.donated and self._spans.meet(arena.table)):
+            if not fits or (fits == BORROWERS and fast.donated and self._spans.meet(arena.table)):
                 return None
             self._program.run(arena.table, self.threads)
         finally:
             failed = self._leave(arena)
         if failed:
             raise failure(self.signature, arrays[:len(self.signature.inputs)])
-        return [arrays[i] for i in plain.results]
+        return [arrays[i] for i in fast.results]
 
     def run(self, arrays: list[Array], donated: Mapping[int, Array]) -> tuple[Array, ...]:
         """The outputs for row-major arrays of the inputs' types; output j goes into the array donated[j] if there is one."""
@@ -95,8 +96,8 @@ class NativeCalls:
         return tuple(donated.get(j, a) for j, a in enumerate(outputs))
 
 
-class _Plain(NamedTuple):
-    """How a call with arrays just as they are wanted goes: arguments, fresh arrays, and donated ones once more, in one list.
+class _FastPath(NamedTuple):
+    """The arrays of a call on the fast path, in one list: the arguments, fresh arrays, and donated ones once more.
 
     wanted: what is asked of each of these, and its place in the table. fresh: shapes and dtypes of what the program writes
     that is donated by nobody, or late. donated: inputs which take an output. results: where each output stands in the list.
@@ -108,7 +109,7 @@ class _Plain(NamedTuple):
     results: tuple[int, ...]
 
     @classmethod
-    def of(cls, signature: Graph, donations: Mapping[int, int], places: Mapping[tuple[str, int], int]) -> _Plain:
+    def of(cls, signature: Graph, donations: Mapping[int, int], places: Mapping[tuple[str, int], int]) -> _FastPath:
         plain, taken = ROW_MAJOR | ALIGNED, set(donations.values())
         inputs = [Wanted(v.dtype, v.shape, plain | (OWNED | WRITEABLE if i in taken else 0), places["input", i])
                   for i, v in enumerate(signature.inputs)]

@@ -43,6 +43,7 @@ class Guarded:
         self._zones = whole[:RED_NBYTES], whole[RED_NBYTES + nbytes:]
 
     def check(self, what: str) -> None:
+        """Raise SanitizerError if a red zone was written; `what` names the memory."""
         for zone, where in zip(self._zones, ("before", "behind")):
             if (zone != NAN).any():
                 raise SanitizerError(f"memory {where} {what} was written")
@@ -127,6 +128,7 @@ class GuardedCalls:
 
     @property
     def threads(self) -> int | None:
+        """As many as a call may use; None for as many as there are cores."""
         return self._calls.threads
 
     def running(self, program: Runnable) -> GuardedCalls:
@@ -136,9 +138,10 @@ class GuardedCalls:
         return twin
 
     def plain(self, arrays: list[Any]) -> None:
-        """There is no fast path."""
+        """None: there is no fast path."""
 
     def run(self, arrays: list[Array], donated: Mapping[int, Array]) -> tuple[Array, ...]:
+        """The outputs, as of `NativeCalls.run`. Raises SanitizerError."""
         name = self.signature.name
         inputs = [Guarded(a) for a in arrays]
         places = {id(a): g for a, g in zip(arrays, inputs)}

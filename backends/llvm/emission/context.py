@@ -1,4 +1,4 @@
-"""The context of a kernel function: its pointers, where each axis stands, the memory and registers of its tiles."""
+"""The context of a kernel function: its pointers, the indices of its axes, the memory and registers of its tiles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nagraph.plan.plan import aligned
 
 
 class Range(NamedTuple):
-    """Where an axis goes in a block: from `start` to `stop`, multiples of `step` but for the axis's own end.
+    """The part of an axis that a block computes: from `start` to `stop`, multiples of `step` but for the axis's own end.
 
     edge: of the columns of a triangle, where the block's diagonal begins: all rows see what is before it.
     """
@@ -40,7 +40,7 @@ class KernelContext:
         #: Lanes along that axis, and which of them are active (None: all).
         self.lanes, self.mask = self.one, None
         self.pointers: list[Reg] = []
-        #: Where each axis stands: the scalar index; of the lane axis, that of the first lane.
+        #: The index of each axis at the point in hand; of the lane axis, that of the first lane.
         self.at: dict[int, Reg] = {}
         #: Memory of tiles for the point in hand; values of tiles of one element; which of these have memory as well.
         self.tiles: dict[int, Reg] = {}
@@ -56,9 +56,9 @@ class KernelContext:
         self.conditions: frozenset[int] = frozenset()
         self._itemsize = max((d.itemsize for d in kernel.operands if d.itemsize >= 4), default=4)
 
-    def locate(self, unit: Reg, extents: list[int]) -> None:
-        """Where the grid axes stand at a unit."""
-        rest = unit
+    def locate(self, block: Reg, extents: list[int]) -> None:
+        """Set the indices of the grid's axes to those of a block, whose number this is. extents: blocks along each axis."""
+        rest = block
         for axis in range(len(extents) - 1, -1, -1):
             if axis == 0:
                 self.at[axis] = rest
@@ -67,7 +67,7 @@ class KernelContext:
                 rest = self.code.emit("i64", f"udiv {rest}, {extents[axis]}")
 
     def tile_memory(self, sizes: Mapping[int, int]) -> int:
-        """Give tiles of so many elements their places in scratch; the bytes that they take."""
+        """Give tiles their places in scratch, by their numbers of elements; the bytes that they take."""
         nbytes = 0
         for i, size in sizes.items():
             self.tiles[i] = self.code.offset(self.code.arguments[4], "i8", i64(nbytes))
@@ -80,13 +80,13 @@ class KernelContext:
         return vector_nbytes() // self._itemsize
 
     def unroll(self, stages: Sequence[Stage]) -> int:
-        """Vectors side by side: for short bodies, whose operations wait for each other or for memory."""
+        """How many vectors are computed side by side: several in short bodies, whose operations wait for each other or for memory."""
         heavy = sum(i.op.weight for s in stages for i in s.body if isinstance(i, Apply) and isinstance(i.op, Elementwise))
         size = heavy + sum(len(s.body) for s in stages)
         return 4 if size < 8 else 2 if size < 24 else 1
 
     def places(self, lanes: Lanes, first: Reg, step: int) -> Scalar:
-        """first, first + step, ... in the lanes, as i64."""
+        """The indices first, first + step, ... in the lanes, as i64."""
         base = lanes.splat(Scalar(self.one, I64, first))
         if lanes.width == 1 or step == 0:
             return base

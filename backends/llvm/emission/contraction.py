@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from nagraph.backends.llvm.emission.context import KernelContext
+from nagraph.backends.llvm.emission.cost import stage_ns
 from nagraph.backends.llvm.emission.prefetch import address
 from nagraph.backends.llvm.gemm import machine_tile, scratch_nbytes
 from nagraph.backends.llvm.gemm.tile import CHAIN
@@ -66,7 +67,7 @@ class Contraction:
         """What a product of so many rows can prefetch: the tiles that do, the steps of each, and the bytes of an element."""
         tile = machine_tile(self.dtype)
         strips = -(-self.n // (2 * tile.lanes))
-        return tile.requesting(rows, strips), min(self.k * len(self.a_offsets), CHAIN), self.dtype.itemsize
+        return tile.prefetching(rows, strips), min(self.k * len(self.a_offsets), CHAIN), self.dtype.itemsize
 
     @property
     def scratch(self) -> int:
@@ -113,7 +114,7 @@ class Contraction:
 
     def emit(self, context: KernelContext, tile: Reg | None, target: Store | None, rows: Reg, column: Reg, columns: Reg,
              scratch_offset: int, prefetch_table: Reg = Reg("ptr", "null"), accumulate: Reg = Reg("i64", "0")) -> None:
-        """Call the routine for `rows` rows from where the grid stands, and `columns` columns from `column`.
+        """Call the routine for `rows` rows from the current indices on, and `columns` columns from `column` on.
 
         scratch_offset: where the routine's scratch memory begins in the thread's. prefetch_table: what it asks for meanwhile.
         """
@@ -146,6 +147,10 @@ class Contraction:
                   scratch, prefetch_table)
 
 
+#: A stage, as the matrix product that it is or as its loops.
+Part = Contraction | Stage
+
+
 def _first(context: KernelContext, x: Load | Read, element: str) -> Reg:
     """The address of the first element of A or B: in a tile for the first row of a block, or in memory."""
     if isinstance(x, Read):
@@ -167,7 +172,7 @@ def even_rows(extent: int, rows: int, column_blocks: int = 1) -> int:
 
 
 def _table(code: FunctionBuilder, offsets: tuple[int, ...]) -> Reg:
-    """Offsets as a constant of the module; no table where there is but one batch, which begins where it begins."""
+    """A constant of the module that holds the offsets; null where there is one batch alone."""
     return Reg("ptr", "null") if offsets == (0,) else code.table(offsets)
 
 
@@ -209,6 +214,12 @@ def as_contraction(kernel: Kernel, stage: Stage) -> Contraction | None:
     a_row = kernel.tiles[a.tile].size if isinstance(a, Read) else a.index.coefficient(last) if kernel.grid else 0
     return Contraction(stage, a.dtype, fold.tile, rows, a, b, n, k, (steps[2] or 0) if rows else a_row, a_step, b_step, steps[0] or 0,
                        *offsets)
+
+
+def matrix_parts(kernel: Kernel) -> list[Part]:
+    """The stages, of which those that are products of whole matrices are contractions."""
+    found = [as_contraction(kernel, s) or s for s in kernel.stages]
+    return [p if isinstance(p, Stage) or p.rows else p.stage for p in found]
 
 
 def _offsets(kernel: Kernel, index: Affine, axes: Sequence[int]) -> tuple[int, ...]:
@@ -264,9 +275,9 @@ def column_major(kernel: Kernel, store: Store) -> bool:
 
 
 def direct_output(
-    kernel: Kernel, parts: list[Contraction | Stage], sums: Collection[int] = ()
-) -> tuple[list[Contraction | Stage], dict[int, Store]]:
-    """The parts without stages that only copy a contraction's tile to where it is stored, and these stores by tile.
+    kernel: Kernel, parts: list[Part], sums: Collection[int] = ()
+) -> tuple[list[Part], dict[int, Store]]:
+    """The parts but for stages that only copy a contraction's tile to where it is stored, and these stores by the tile.
 
     `sums`: tiles that several calls add to, which stay where they are in cache.
     """
@@ -293,13 +304,22 @@ def direct_output(
     return kept, found
 
 
-def tiles_in_memory(kernel: Kernel, parts: Collection[Contraction | Stage]) -> set[int]:
+def tiles_in_memory(kernel: Kernel, parts: Collection[Part]) -> set[int]:
     """The tiles that can't be registers: those of several elements, and those that matrix products read or write."""
     products = [p for p in parts if isinstance(p, Contraction)]
     factors = {x.tile for p in products for x in (p.a, p.b) if isinstance(x, Read)}
     return {i for i, t in enumerate(kernel.tiles) if t.size > 1} | factors | {p.tile for p in products}
 
 
-def _reads(part: Contraction | Stage, tile: int) -> bool:
-    stage = part.stage if isinstance(part, Contraction) else part
-    return any(isinstance(i, Read) and i.tile == tile for i in stage.body)
+def _reads(part: Part, tile: int) -> bool:
+    return any(isinstance(i, Read) and i.tile == tile for i in stage_of(part).body)
+
+
+def stage_of(part: Part) -> Stage:
+    """The stage that a part is."""
+    return part.stage if isinstance(part, Contraction) else part
+
+
+def part_ns(kernel: Kernel, part: Part, lanes: int) -> float:
+    """Roughly the time of a part at one point of the grid: as a matrix product, or `lanes` elements at a time."""
+    return stage_ns(kernel, part.stage, 1, True) if isinstance(part, Contraction) else stage_ns(kernel, part, lanes, False)

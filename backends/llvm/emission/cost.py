@@ -1,4 +1,4 @@
-"""What a kernel costs, roughly: how chunks are cut, so that each is worth handing out. It follows from the kernel alone."""
+"""The cost of a kernel, roughly: chunks are cut by it, so that each is worth handing out. It follows from the kernel alone."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def stage_ns(kernel: Kernel, stage: Stage, lanes: int, product: bool) -> float:
 
 
 def _load(load: Load) -> int:
-    """A load at places that are data is a load for each lane."""
+    """How many instructions a load takes: where its index is data, each lane loads by itself."""
     return 8 if any(a < 0 for a, _ in load.index.terms) else 1

@@ -56,7 +56,7 @@ def _part(code: FunctionBuilder, narrow: Lanes, x: Scalar, first: int) -> Scalar
 
 
 def combine(op: Op, lanes: Lanes, x: State, y: State) -> State:
-    """Two states of a fold as one; 16-bit floats, which are held by their bits, by way of float32."""
+    """Two states, joined by an op's `combine`; 16-bit floats, which are held by their bits, by way of float32."""
     narrow = [a.dtype if a.dtype in NARROW else None for a in x]
     x, y = (tuple(lanes.cast(a, F32) if n else a for a, n in zip(state, narrow)) for state in (x, y))
     made: State = op.combine(lanes, x, y)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Prefetching: while a stage or a matrix product is computed, memory is asked for what comes next.
+"""Prefetching: while a stage or a matrix product is computed, the memory that is read and written next is requested.
 
 In a kernel that goes through each row several times, the stage with the most work asks for the next row and for where this
 one is stored: a row read for the first time would otherwise be waited for.
@@ -65,7 +65,7 @@ def access(kernel: Kernel, x: Load | Store, loops: Sequence[int], rows: int = 1)
 
 
 def pieces(found: Access, itemsize: int, most: int) -> list[Piece]:
-    """The memory that an access reaches, from where its axes start, as pieces of at most so many rows."""
+    """The memory that an access reaches from the start of its axes on, as pieces of at most `most` rows."""
     steps = [(c, extent) for a, extent in found.axes if (c := found.index.coefficient(a)) and extent > 1]
     lowest = sum(c * (extent - 1) for c, extent in steps if c < 0)
     axes = sorted((abs(c), extent) for c, extent in steps)
@@ -100,17 +100,18 @@ def row_prefetch(kernel: Kernel, lanes: int) -> tuple[Stage, list[Load | Store]]
 
 
 class PrefetchQueue:
-    """What matrix products can still ask for: accesses, and where the grid stands when they are made."""
+    """Accesses that matrix products can prefetch while they are computed, each with the grid's indices at which it is made."""
 
     def __init__(self, context: KernelContext):
         self.context = context
         self.waiting: list[tuple[Access, dict[int, Reg]]] = []
 
     def add(self, found: Iterable[Access], at: dict[int, Reg]) -> None:
+        """Queue accesses that are made at these indices of the grid's axes."""
         self.waiting += [(a, dict(at)) for a in found]
 
     def table(self, tiles: int, depth: int, size: int) -> Reg:
-        """A table for a product of so many tiles, `depth` steps each, its elements of `size` bytes; null if nothing is waiting."""
+        """A table for the routine, from the queue: for `tiles` tiles of `depth` steps, elements of `size` bytes. Null if none fits."""
         code = self.context.code
         entries: list[tuple[Reg, int]] = []
         while self.waiting and depth:
@@ -142,7 +143,7 @@ def _step(piece: Piece, itemsize: int, depth: int) -> int:
 
 
 def address(context: KernelContext, index: Affine, at: dict[int, Reg] | None = None) -> Reg:
-    """An index where the grid stands, or at another place of it; loops of the stage at their start."""
+    """The value of an index at the current indices of the grid, or at others; loops of the stage are at their start."""
     code, place = context.code, i64(index.offset)
     for axis, c in index.terms:
         if axis < context.kernel.grid:

@@ -1,42 +1,34 @@
-"""Kernels that go through the rows of each grid point block by block, and triangles, of which only a part is computed."""
+"""Row blocks: kernels that go through the rows of each grid point block by block; and triangles, of which only a part is computed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from nagraph.backends.llvm.emission.context import KernelContext, Range
-from nagraph.backends.llvm.emission.contraction import Contraction, as_contraction, direct_output, tiles_in_memory
-from nagraph.backends.llvm.emission.cost import stage_ns
+from nagraph.backends.llvm.emission.contraction import Contraction, Part, direct_output, matrix_parts, part_ns, stage_of, tiles_in_memory
 from nagraph.backends.llvm.emission.stage import StageLoops
 from nagraph.backends.llvm.text.builder import Reg, i64
 from nagraph.backends.llvm.text.lanes import memory_type
 from nagraph.kernel.axis_classes import AxisClasses
-from nagraph.kernel.form import Kernel, Stage
+from nagraph.kernel.form import Kernel
 from nagraph.kernel.row_blocks import RowBlocks
 from nagraph.kernel.triangle import Triangle, triangle
 
 #: Rows of a block, whole registers of lanes: of short sequences, and of long ones, where sums are read and written less often.
 FEW, MANY = 32, 64
 
-Part = Contraction | Stage
-
 
 def block_rows(extent: int) -> int:
+    """The rows of a block, of `extent` rows in all."""
     return FEW if extent <= 8 * FEW else MANY
 
 
-def parts_of(kernel: Kernel) -> list[Part]:
-    """The stages, those that are products of whole matrices as contractions."""
-    found = [as_contraction(kernel, s) or s for s in kernel.stages]
-    return [p if isinstance(p, Stage) or p.rows else p.stage for p in found]
-
-
-def fit(blocks: RowBlocks) -> bool:
-    """Whether all products of the kernel can be held to a block's rows and columns, and nothing else adds up over blocks."""
-    for part, rows, columns, when in zip(parts_of(blocks.kernel), blocks.rows, blocks.columns, blocks.when):
-        held = [a for a in (rows, columns) if a is not None] if when == "block" else []
+def fits_blocks(blocks: RowBlocks) -> bool:
+    """Whether all products of the kernel can be restricted to a block's rows and columns, and nothing else adds up over blocks."""
+    for part, rows, columns, when in zip(matrix_parts(blocks.kernel), blocks.rows, blocks.columns, blocks.when):
+        restricted = [a for a in (rows, columns) if a is not None] if when == "block" else []
         if isinstance(part, Contraction):
-            if not part.fits(held):
+            if not part.fits(restricted):
                 return False
         elif rows is not None and rows not in part.kept:
             return False
@@ -49,9 +41,9 @@ class RowBlockEmission:
     def __init__(self, context: KernelContext, blocks: RowBlocks):
         self.context, self.blocks = context, blocks
         self.size = block_rows(blocks.extent)
-        stages, (parts, self.outputs) = blocks.kernel.stages, direct_output(blocks.kernel, parts_of(blocks.kernel), blocks.sums)
+        stages, (parts, self.outputs) = blocks.kernel.stages, direct_output(blocks.kernel, matrix_parts(blocks.kernel), blocks.sums)
         number = {id(s): n for n, s in enumerate(stages)}
-        self.parts = [(p, number[id(p.stage if isinstance(p, Contraction) else p)]) for p in parts]
+        self.parts = [(p, number[id(stage_of(p))]) for p in parts]
         memory, tiles = sorted(tiles_in_memory(blocks.kernel, parts) - self.outputs.keys()), blocks.kernel.tiles
         context.spilled = {i for i in memory if tiles[i].size == 1}
         self.nbytes = context.tile_memory({i: blocks.row_tiles[i] * self.size if i in blocks.row_tiles else tiles[i].size for i in memory})
@@ -59,18 +51,19 @@ class RowBlockEmission:
 
     @property
     def scratch(self) -> int:
+        """The bytes of scratch that a thread needs: the tiles, and behind them the routine's."""
         return self.nbytes + max((p.scratch for p, _ in self.parts if isinstance(p, Contraction)), default=0)
 
     def unit_ns(self) -> float:
-        """Roughly the time of a point: of a triangle half."""
+        """Roughly the time of a point; of a triangle half is computed."""
         total = 0.0
         for part, n in self.parts:
-            product = isinstance(part, Contraction)
-            ns = stage_ns(self.blocks.kernel, part.stage if product else part, 1 if product else self.context.vector(), product)
+            ns = part_ns(self.blocks.kernel, part, self.context.vector())
             total += ns / 2 if self.blocks.columns[n] is not None and self.blocks.when[n] == "block" else ns
         return total
 
     def emit(self) -> None:
+        """The parts before the blocks, then the blocks from the last to the first, then the parts after them."""
         context, code, blocks = self.context, self.context.code, self.blocks
         whole = context.tiles
         self._emit("before", i64(0))
@@ -107,7 +100,7 @@ class RowBlockEmission:
 
 
 def ranges(rows: int | None, columns: int | None, start: Reg, stop: Reg, size: int) -> dict[int, Range]:
-    """Rows from start to stop; of a triangle the columns that one of them sees."""
+    """The ranges of a block's axes: its rows from start to stop; of a triangle the columns that one of them sees."""
     found = {} if rows is None else {rows: Range(start, stop, size)}
     return found if columns is None else found | {columns: Range(i64(0), stop, size, edge=start)}
 
@@ -117,8 +110,8 @@ def triangle_of_rows(kernel: Kernel, parts: Sequence[Part]) -> Triangle | None:
     last = kernel.grid - 1
     if not kernel.grid or kernel.axes[last] < 2 * FEW:
         return None
-    held = triangle(kernel, AxisClasses(kernel))
-    if held is None or any(r != last for r in held.rows):
+    found = triangle(kernel, AxisClasses(kernel))
+    if found is None or any(r != last for r in found.rows):
         return None
-    fitting = all(c is None or p.fits([c]) for p, c in zip(parts, held.columns) if isinstance(p, Contraction))
-    return held if fitting else None
+    fitting = all(c is None or p.fits([c]) for p, c in zip(parts, found.columns) if isinstance(p, Contraction))
+    return found if fitting else None

@@ -1,11 +1,11 @@
-"""Sort and argsort: a merge sort of each row, stable, nan last, as NumPy sorts."""
+"""Kernels of sort and argsort: a merge sort of each row, stable, nan last, as NumPy sorts."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from nagraph.backends.llvm.emission.emit import ARGUMENTS, Emitted, operand_pointer
+from nagraph.backends.llvm.emission.kernel_function import ARGUMENTS, Emitted, operand_pointer
 from nagraph.backends.llvm.text.builder import FunctionBuilder, Module, Reg, i64
 from nagraph.backends.llvm.text.lanes import NARROW, Lanes, memory_type
 from nagraph.ir.scalar import F32, Scalar

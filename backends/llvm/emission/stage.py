@@ -1,4 +1,4 @@
-"""The loops of a stage: over what is kept apart, over what is folded, on blocks of lanes."""
+"""The loops of a stage: over the axes of its results, over those that are folded, on blocks of lanes."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ class StageLoops:
     # -- loops --------------------------------------------------------------------------------------------------
 
     def emit(self) -> None:
+        """Write all loops of the stage, at the current indices of the grid."""
         self.code.polls = math.prod(self.kernel.axes[a] for a in self.stage.loops) > LONG_STAGE
         self.values.compute(0)
         self._keep(0)
@@ -159,6 +160,7 @@ class StageLoops:
             self._result(fold, whole[-1])
 
     def _outer_reduced(self, depth: int, spans: Sequence[Span], states: States) -> States:
+        """Loops over the reduced axes, the last of which has the lanes, carrying the states."""
         axis = self.axes[depth]
         if axis != self.lane:
             if not self.kernel.axes[axis]:
@@ -203,7 +205,7 @@ class StageLoops:
         return new
 
     def _result(self, fold: Fold, value: Scalar) -> None:
-        """The value of a fold into its tile."""
+        """Write the value of a fold into its tile."""
         if fold.tile < 0:
             return
         tile = self.kernel.tiles[fold.tile]
@@ -212,12 +214,13 @@ class StageLoops:
 
 
 def _regroup(like: Sequence[State], registers: Sequence[Reg]) -> list[State]:
-    """Registers as states of the shape of others."""
+    """Registers as states that are like others."""
     found = iter(registers)
     return [tuple(Scalar(x.s, x.dtype, next(found)) for x in state) for state in like]
 
 
 def _regroup_all(like: States, registers: Sequence[Reg]) -> States:
+    """The same for the states of all widths."""
     found = list(registers)
     out = {}
     for width, group in like.items():

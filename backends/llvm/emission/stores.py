@@ -50,7 +50,7 @@ class StageStores:
         return self.values.lanes if along or self.values.order.varies[value] else self.context.one
 
     def write(self, tile: int, index: Affine, value: Scalar) -> None:
-        """Into a tile: a register if it has one element, else memory."""
+        """Write into a tile: a register if it has one element, else memory."""
         if self.kernel.tiles[tile].size == 1:
             self.context.registers[tile] = value
             if tile not in self.context.spilled:
@@ -67,6 +67,7 @@ class StageStores:
         self.code.store(self._to_memory(self.values.lanes, value), self.code.offset(pointer, kind, first), align(value.dtype))
 
     def _store(self, s: Store) -> None:
+        """Store into an operand, or combine with what is there."""
         lanes = self._builder_of(s.index, s.value)
         mask = self.values.mask if lanes.width > 1 else None
         pointer, value = self.context.pointers[s.operand], self.values.value(s.value, lanes)
@@ -85,6 +86,7 @@ class StageStores:
         return lanes.splat(Scalar(self.context.one, BOOL, self.code.compare("icmp eq", position, i64(0))))
 
     def _put(self, lanes: Lanes, pointer: Reg, index: Affine, value: Scalar, mask: Reg | None) -> None:
+        """Store a value's lanes, those of the mask, where the index says."""
         code, element = self.code, memory_type(value.dtype)
         raw = self._to_memory(lanes, value)
         first, step, varying = self.values.address(index)
@@ -105,6 +107,7 @@ class StageStores:
                       Reg("i32", str(nbytes)), every)
 
     def _to_memory(self, lanes: Lanes, value: Scalar) -> Reg:
+        """A value as memory holds it."""
         return self.code.convert("zext", value.raw, vector(lanes.width, "i8")) if value.dtype == BOOL else value.raw
 
 

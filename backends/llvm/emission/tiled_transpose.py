@@ -41,7 +41,7 @@ def transposed_loads(kernel: Kernel) -> tuple[int, list[int]] | None:
 
 
 class TransposeTile:
-    """One tile of a kernel: `lanes` points of `axis` by as many of the grid's last axis, from where the grid stands."""
+    """One tile of a kernel: `lanes` points of `axis` by as many of the grid's last axis, from the current indices on."""
 
     def __init__(self, context: KernelContext, axis: int, loads: list[int], lanes: int):
         self.context, self.code, self.axis, self.loads = context, context.code, axis, loads
@@ -49,6 +49,7 @@ class TransposeTile:
         (self.stage,) = context.kernel.stages
 
     def emit(self) -> None:
+        """Write the tile: its loads transposed, then the stage for row after row."""
         context, code, width = self.context, self.code, self.lanes.width
         down, across = context.at[self.axis], context.at[self.last]
         rows_of = self._read(down, across)

@@ -63,7 +63,7 @@ class StageValues:
 
     @contextmanager
     def within(self, span: Span) -> Iterator[None]:
-        """Lanes of a span's width; where there is but one block of them, those past the end are not active."""
+        """Lanes have a span's width inside; where the span is one block, those past its end are not active."""
         before = self.lanes, self.mask, self.values, self.splats, self.span
         self.lanes, self.span = Lanes(self.code, span.width), span
         self.values, self.splats = dict(self.values), {}
@@ -73,7 +73,7 @@ class StageValues:
         self.lanes, self.mask, self.values, self.splats, self.span = before
 
     def move_to(self, span: Span, place: Reg) -> None:
-        """To a place of a span, in whose last block some lanes may lie past the end."""
+        """Move to a place of a span, in whose last block some lanes may lie past the end."""
         assert self.lane is not None
         self.context.at[self.lane] = place
         if span.masked:
@@ -83,13 +83,13 @@ class StageValues:
     # -- values -----------------------------------------------------------------------------------------------------
 
     def compute(self, level: int) -> None:
-        """The instructions that stand in so many loops."""
+        """Compute the instructions that stand in `level` loops."""
         for n, i in enumerate(self.stage.body):
             if self.order.levels[n] == level and not self.order.waits[n]:
                 self.values[n] = self.instruction(n, i)
 
     def compute_running(self, states: list[State]) -> None:
-        """The instructions that need the states of running folds."""
+        """Compute the instructions that need the states of running folds."""
         for n, i in enumerate(self.stage.body):
             if self.order.waits[n]:
                 self.values[n] = states[i.fold][0] if isinstance(i, Running) else self.instruction(n, i)
@@ -146,7 +146,7 @@ class StageValues:
         return lanes.cast(found, i.dtype) if narrow else found
 
     def _position(self, lanes: Lanes, index: Affine) -> Scalar:
-        """An affine expression in the lanes."""
+        """The value of an affine expression in each lane."""
         first, step, varying = self.address(index)
         place = self.context.places(lanes, first, step)
         for atom, c in varying:

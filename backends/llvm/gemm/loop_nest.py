@@ -48,19 +48,19 @@ def scratch_layout(tile: Tile) -> dict[str, int]:
 
 
 def chain_depth(code: FunctionBuilder, k: Reg) -> Reg:
-    """How many of k products one chain adds up: chains are of one length, but the last."""
+    """How many of k products one chain adds up: chains have one length, but for the last."""
     return code.binary("and", code.add(ceil_div(code, k, ceil_div(code, k, i64(CHAIN))), i64(15)), i64(-16))
 
 
 def blocked(module: Module, tile: Tile, name: str) -> None:
     """C (+)= Σₜ AₜBₜ for m, n, k, batches > 0: the function `name` with ARGUMENTS."""
     code = module.function(name, "void", ARGUMENTS, linkage="internal")
-    _Nest(code, tile).emit()
+    _LoopNest(code, tile).emit()
     code.ret()
 
 
-class _Nest:
-    """The loops, from the outside in: chains, blocks of rows, strips of columns. Values made on the way are kept as fields."""
+class _LoopNest:
+    """The loop nest, from the outside in: chains, blocks of rows, strips of columns. Values made on the way are kept as fields."""
 
     def __init__(self, code: FunctionBuilder, tile: Tile):
         self.code, self.tile = code, tile
@@ -71,10 +71,10 @@ class _Nest:
             code.offset(scratch, "i8", i64(layout[part])) for part in ("a_table", "b_table", "a_block", "b_strip"))
         self.zero = code.reserve("i64", 1)
         code.store(i64(0), self.zero, 8)
-        self.prefetch_table = code.select(code.compare("icmp eq", prefetch_table, Reg("ptr", "null")), self.no_requests(), prefetch_table)
+        self.prefetch_table = code.select(code.compare("icmp eq", prefetch_table, Reg("ptr", "null")), self.empty_table(), prefetch_table)
 
     def at(self, pointer: Reg, *steps: tuple[Reg, Reg]) -> Reg:
-        """The element so many steps further, each (count, stride)."""
+        """The address of an element, `count` strides further for each (count, stride)."""
         for count, stride in steps:
             pointer = self.code.offset(pointer, self.tile.element, self.code.mul(count, stride))
         return pointer
@@ -136,8 +136,8 @@ class _Nest:
         power = code.binary("lshr", i64(-1 << 63), code.call("llvm.ctlz.i64", "i64", self.columns, Reg("i1", "false")))
         return code.select(code.compare("icmp slt", self.columns, i64(lanes)), power, self.columns)
 
-    def no_requests(self) -> Reg:
-        """A table with nothing to ask for."""
+    def empty_table(self) -> Reg:
+        """A prefetch table without entries."""
         code = self.code
         table = code.reserve("i64", 4)
         for n, word in enumerate((i64(0), i64(0), code.convert("ptrtoint", table, "i64"), i64(0))):
@@ -169,7 +169,7 @@ class _Nest:
         return code.compare("icmp eq", code.binary("and", step, i64(CONFLICT_NBYTES // self.tile.size - 1)), i64(0))
 
     def source(self, offsets: Reg, tap: Reg, step: Reg) -> Reg:
-        """Where the chain begins in the tap's matrix: at its offset, which is zero without a table, and p steps further."""
+        """Where the chain begins in the tap's matrix: p steps behind its offset, which is zero without a table."""
         code = self.code
         none = code.compare("icmp eq", offsets, Reg("ptr", "null"))
         table, place = code.select(none, self.zero, offsets), code.select(none, i64(0), code.add(self.t, tap))
@@ -211,7 +211,7 @@ class _Nest:
     # -- micro-kernels --------------------------------------------------------------------------------------
 
     def tiles(self, a: Reg, b: Reg, c: Reg, columns: Reg) -> None:
-        """All rows of the block: tiles of the largest height, then one or two of eight rows, tiles of four, and one of the rest."""
+        """All rows of the block: tiles of the largest height, one or two of eight rows, tiles of four, and one of the remaining rows."""
         code, tile = self.code, self.tile
         halves = ceil_div(code, columns, i64(tile.slots[0]))
         slot = code.sub(i64(64), code.call("llvm.ctlz.i64", "i64", code.sub(halves, i64(1)), Reg("i1", "false")))

@@ -15,6 +15,7 @@ TRANSPOSED_COLUMNS = 512
 
 
 def emit_routine(tile: Tile) -> str:
+    """The text of the module that defines the routine for a tile's dtype and machine."""
     module = Module()
     kernel_table(module, tile)
     for rows in tile.heights:
@@ -33,12 +34,11 @@ def scratch_size(tile: Tile) -> int:
 
 
 def _entry(module: Module, tile: Tile, name: str) -> None:
-    """Cᵀ (+)= Σₜ BₜᵀAₜᵀ has the same products in the same order. It is computed instead of C
+    """The entry of the routine: it chooses how C is computed.
 
-    for few columns if A has unit rows: then those of Cᵀ fill vectors, and nothing needs packing;
-    for one row if B has unit rows: then they are the rows of Bᵀ, which need no packing either.
-
-    One row times a large B with unit columns streams.
+    Cᵀ (+)= Σₜ BₜᵀAₜᵀ has the same products in the same order. It is computed instead of C for few columns if A has unit rows
+    (then those of Cᵀ fill vectors, and nothing needs packing), and for one row if B has unit rows (they are the rows of Bᵀ,
+    which need no packing either). One row times a large B with unit columns streams. All other products go by blocks.
     """
     code = module.function(name, "void", ARGUMENTS)
     a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch, prefetch_table = code.arguments
@@ -94,7 +94,7 @@ def _clear(code: FunctionBuilder, tile: Tile, c: Reg, c_row: Reg, m: Reg, n: Reg
 
 
 def _by_transpose(code: FunctionBuilder, tile: Tile) -> None:
-    """Cᵀ in scratch, so many columns at a time, and C from it."""
+    """Compute Cᵀ in scratch, TRANSPOSED_COLUMNS columns at a time, and copy it to C."""
     a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch, prefetch_table = code.arguments
     transposed, step = code.offset(scratch, "i8", i64(scratch_layout(tile)["end"])), i64(TRANSPOSED_COLUMNS)
     with code.loop(i64(0), m, TRANSPOSED_COLUMNS, known=True) as down:

@@ -1,4 +1,4 @@
-"""One row times a large matrix: B is read once, from memory, and in the order in which memory likes to be read.
+"""One row times a large matrix: B is read once, from memory, several rows side by side.
 
 Strips of a few vectors, as the micro-kernels have them, would leave each row of B after some hundred bytes. Here several rows of B
 stream by side by side, each for as long as the panel is wide; the sums, one for each column, stand in the first cache. They
@@ -14,7 +14,7 @@ from nagraph.backends.llvm.gemm.tile import Tile
 from nagraph.backends.llvm.text.builder import FunctionBuilder, Module, Reg, constant, i64
 from nagraph.backends.llvm.text.vectors import first_lanes, fma, load, minimum, splat, store
 
-#: Rows of B that are read at a time, vectors of each at a time, and columns of a panel: their sums fill a part of the first cache.
+#: Rows of B that are read at a time, vectors of each at a time, and columns of a panel, whose sums fill a part of the first cache.
 ROWS, VECTORS, PANEL = 8, 4, 2048
 #: Bytes of B from which it is not in the second cache.
 LARGE_NBYTES = 1 << 20
@@ -47,7 +47,7 @@ class _Stream:
         self.code, self.tile, self.sums = code, tile, sums
 
     def add(self, rows: int, done: Reg, columns: Reg, a: Reg, a_col: Reg, b: Reg, b_row: Reg) -> None:
-        """Add so many products to each sum, after those that are `done`."""
+        """Add `rows` products to each sum, after those that are `done`."""
         code, tile = self.code, self.tile
         factors = [splat(code, code.load(tile.element, code.offset(a, tile.element, code.mul(a_col, i64(r))), tile.size), tile.vector)
                    for r in range(rows)]

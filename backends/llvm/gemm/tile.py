@@ -17,7 +17,7 @@ A_BLOCK_NBYTES = 768 << 10
 
 @dataclass(frozen=True)
 class Tile:
-    """A dtype on a machine that has `registers` vector registers of `nbytes` each."""
+    """The sizes of register tiles and blocks for a dtype, on a machine with `registers` vector registers of `nbytes` each."""
 
     dtype: DType
     nbytes: int
@@ -59,18 +59,18 @@ class Tile:
 
     @property
     def heights(self) -> tuple[int, ...]:
-        """Rows of the register tiles: the largest, and those that make up what it leaves over."""
+        """Rows of the register tiles: the largest, and those for the rows that remain."""
         return (self.rows, 8, 4, 3, 2, 1) if self.rows > 8 else (self.rows, 4, 3, 2, 1)
 
     @property
     def split(self) -> int:
-        """The height of tiles of which the last is not taken if it leaves four to seven rows: eight and eight take less time; or 0."""
+        """The height of tiles, of which one less is taken where 4 to 7 rows would remain: two of 8 take less time. 0 for none."""
         return self.rows if self.rows == 12 else 0
 
-    def requesting(self, rows: int, strips: int) -> int:
-        """How many register tiles of a product ask for other memory than B: all of the last strip, but the first of a call of the others.
+    def prefetching(self, rows: int, strips: int) -> int:
+        """How many register tiles of a product prefetch other memory than B: all of the last strip, all but the first of a call elsewhere.
 
-        Those of a few rows, which are left over, have no time for it.
+        Those of few rows have no time for it.
         """
         found = 0
         for height in self.heights[:-3]:

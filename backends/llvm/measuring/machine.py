@@ -1,4 +1,4 @@
-"""The machine: what it can do at most, measured by code of our own, for rooflines.
+"""The machine: its peaks, measured by code of our own, for rooflines.
 
 Peaks are measured once in a process and for each number of threads: multiply-adds in registers; and a sum of two arrays,
 once so large that it goes through main memory, once so small that it stays in the last cache. Main memory is what threads
@@ -39,7 +39,7 @@ REPEATS = 20
 
 @dataclass(frozen=True)
 class Machine:
-    """Peaks of the machine on so many threads: FLOP/s in float32 and float64, bytes/s of main memory and of the last cache."""
+    """The peaks of the machine on `threads` threads: FLOP/s in float32 and float64, bytes/s of main memory and of the last cache."""
 
     cpu: str
     threads: int
@@ -97,7 +97,7 @@ def _flops(dtype: DType) -> float:
 
 
 def _multiply_adds(dtype: DType, lanes: int, chains: int) -> str:
-    """A kernel that computes x = x * x + x in so many registers, iteration after iteration, and stores them at the end."""
+    """A kernel that computes x = x * x + x in `chains` registers, iteration after iteration, and stores them at the end."""
     kind = "double" if dtype == DTYPES["f64"] else "float"
     v, name = f"<{lanes} x {kind}>", f"llvm.fmuladd.v{lanes}f{8 * dtype.itemsize}"
     each = range(chains)
@@ -126,7 +126,7 @@ out:
 
 
 def _bandwidth(nbytes: int, threads: int) -> float:
-    """Bytes a second of x += y, for arrays of so many bytes each: two are read, one is written."""
+    """Bytes a second of x += y, for arrays of `nbytes` each: two are read, one is written."""
     type = TensorType(DTYPES["f32"], (nbytes // 4,))
     with Builder() as builder:
         x, y = builder.input(type), builder.input(type)

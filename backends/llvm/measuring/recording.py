@@ -90,7 +90,7 @@ class Recording:
 
 
 class Recorded:
-    """The second program. `run` is that of a `Program`; `record` takes down a call that ends up in it."""
+    """A program that records: the same launches, each by way of the recorder. `run` is a `Program`'s; `record` records a call."""
 
     def __init__(self, program: Sequence[Instruction], slots: int, scratch_nbytes: int):
         self._make = lambda log: encoded(_recorded(program, log), slots, scratch_nbytes)
@@ -106,7 +106,7 @@ class Recorded:
         self._native.run(table, threads)
 
     def record(self, call: Callable[[], Any]) -> Recording:
-        """Calls, again with a larger log if there was no space. NagraphError if the largest is too small."""
+        """The recording of `call`, called again with a larger log if there was no space. NagraphError if the largest is too small."""
         while True:
             self._log[0] = 0
             begin = time.clock_gettime_ns(CLOCK)

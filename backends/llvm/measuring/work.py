@@ -24,7 +24,7 @@ class Work:
 
 
 def work_of(launch: Launch, sizes: Sequence[int | None]) -> Work:
-    """Operations by the ops' costs, bytes by the kernel's loads and stores."""
+    """The work of a launch: operations by the ops' costs, bytes by the kernel's loads and stores."""
     node, units = launch.node, launch.function.emitted.units
     if launch.kernel is not None:
         nbytes = sum(traffic(launch.kernel, launch.slots, sizes))

@@ -1,4 +1,4 @@
-"""From an array to where its elements stand, as fast as Python can: calls of small programs are short. And back."""
+"""Addresses of arrays, found as fast as Python can, since calls of small programs are short; and arrays at addresses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = np.ndarray[Any, Any]
 
 
 def _asked(array: Array) -> int:
-    """By NumPy's own interface: right everywhere, half a microsecond."""
+    """The address by NumPy's own interface: right everywhere, half a microsecond."""
     found: int = array.__array_interface__["data"][0]
     return found
 
@@ -29,7 +29,7 @@ def _looked_up(array: Array) -> int:
 
 
 def _chosen() -> Callable[[Array], int]:
-    """Reading the object itself, where that gives what NumPy says."""
+    """A function that reads the object itself where that gives what NumPy says, else one that asks NumPy."""
     probes = [np.empty(3), np.empty((2, 2), np.int8)[1:], np.zeros((), np.float32)]
     return _looked_up if all(_looked_up(p) == _asked(p) for p in probes) else _asked
 
@@ -38,7 +38,7 @@ address: Callable[[Array], int] = _chosen()
 
 
 def array_at(address: int, type: TensorType) -> Array:
-    """A copy of the row-major array that stands at an address."""
+    """A copy of the row-major array at an address."""
     found = np.empty(type.shape, type.dtype)
     ctypes.memmove(found.ctypes.data, address, found.nbytes)
     return found

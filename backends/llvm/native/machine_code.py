@@ -1,4 +1,4 @@
-"""Machine code: LLVM text compiled for this CPU, object code loaded, addresses of functions."""
+"""Machine code: LLVM text is compiled for this CPU, object code is loaded, functions have addresses."""
 
 from __future__ import annotations
 

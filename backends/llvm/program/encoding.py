@@ -17,21 +17,21 @@ LONGEST_NS = 20_000_000
 
 
 def grain(launch: Launch) -> int:
-    """Units of a chunk: by the kernel alone, never by a number of threads."""
+    """How many units make a chunk. It follows from the kernel alone, never from the number of threads."""
     units, cost = launch.function.emitted.units, max(launch.function.emitted.unit_ns, 0.01)
     wanted, most = max(1, round(CHUNK_NS / cost)), max(1, round(LONGEST_NS / cost))
     return min(units, max(wanted, min(most, -(-units // MOST_CHUNKS))))
 
 
 def encoded(program: Sequence[Instruction], slots: int, scratch_nbytes: int) -> Program:
-    """The program, ready to run on a table of so many slots."""
+    """A program of these instructions that runs on a table of `slots` pointers."""
     a = encode(program)
     kernels = [launch.function.code for i in program if isinstance(i, Phase) for launch in i.launches]
     return Program(a.code(), slots, scratch_nbytes, (a.functions, kernels))
 
 
 def encode(program: Sequence[Instruction]) -> Assembler:
-    """The program, whose jumps lead to numbers of instructions, in an assembler, whose jumps lead to labels."""
+    """An assembler with these instructions. Jumps to numbers of instructions become jumps to labels."""
     a = Assembler()
     labels = {i.otherwise if isinstance(i, Decide) else i.target: Label() for i in program if isinstance(i, (Decide, Jump))}
     counters = {-1: 0}

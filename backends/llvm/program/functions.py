@@ -1,4 +1,4 @@
-"""Compiled functions, shared by all executables: equal kernels are compiled once, and kept on disk."""
+"""Compiled kernels, shared by all executables: equal ones are compiled once, and kept on disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from nagraph import choices, sanitizing
-from nagraph.backends.llvm.emission.emit import Emitted
+from nagraph.backends.llvm.emission.kernel_function import Emitted
 from nagraph.backends.llvm.native import cache
 from nagraph.backends.llvm.native.machine_code import object_code
 from nagraph.backends.llvm.program.loading import MachineCode
@@ -20,8 +20,8 @@ from nagraph.thresholds import changed
 Writer = Callable[[Module, str], Emitted]
 
 
-class Function(NamedTuple):
-    """A kernel's machine code: its key, the name of its file in the cache, how to launch it, the code, which has its LLVM text."""
+class CompiledKernel(NamedTuple):
+    """A compiled kernel: its key, the name of its file in the cache, how to launch it, the code, which has its LLVM text."""
 
     key: str
     digest: str
@@ -29,23 +29,23 @@ class Function(NamedTuple):
     code: MachineCode
 
 
-#: Functions that stay although nobody uses them: those that were asked for last, by their key.
+#: Compiled kernels that stay although nobody uses them: those that were asked for last, by their key.
 MOST = 4096
-_KNOWN: OrderedDict[str, Function] = OrderedDict()
+_KNOWN: OrderedDict[str, CompiledKernel] = OrderedDict()
 #: Machine code that somebody holds, by digest.
 _CODES: weakref.WeakValueDictionary[str, MachineCode] = weakref.WeakValueDictionary()
 _LOCK = Lock()
 
 
 class Entry(NamedTuple):
-    """What is kept of a kernel."""
+    """What the cache on disk keeps of a kernel."""
 
     emitted: Emitted
     text: str
     code: bytes
 
 
-def compiled(key: str, write: Writer, keep: bool = True) -> Function:
+def compiled(key: str, write: Writer, keep: bool = True) -> CompiledKernel:
     """The machine code of what `write` emits, which must follow from the key and the choices alone; it is kept on disk if `keep`."""
     chosen = f"{choices.current()} {changed()} {'sanitized' if sanitizing.is_on() else ''}".strip()
     key = f"{key}\n{chosen}" if chosen else key
@@ -54,7 +54,7 @@ def compiled(key: str, write: Writer, keep: bool = True) -> Function:
         if found is None:
             digest = cache.digest("kernel", key)
             entry = (_kept(digest) if keep else None) or _compile(digest, write, keep)
-            found = _KNOWN[key] = Function(key, digest, entry.emitted, _CODES.get(digest) or _held(digest, entry))
+            found = _KNOWN[key] = CompiledKernel(key, digest, entry.emitted, _CODES.get(digest) or _held(digest, entry))
         _KNOWN.move_to_end(key)
         while len(_KNOWN) > MOST:
             _KNOWN.popitem(last=False)

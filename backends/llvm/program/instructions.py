@@ -1,11 +1,11 @@
-"""The program of an executable: what every thread does, instruction after instruction, over a table of pointers."""
+"""Instructions of a program: what every thread does, one after another, over a table of pointers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from nagraph.backends.llvm.program.functions import Function
+from nagraph.backends.llvm.program.functions import CompiledKernel
 from nagraph.ir.graph import Node
 from nagraph.kernel.form import Kernel
 
@@ -16,7 +16,7 @@ class Launch(NamedTuple):
     kernel: its kernel form, if it has one. node: what of the graph it computes; None for a copy.
     """
 
-    function: Function
+    function: CompiledKernel
     slots: tuple[int, ...]
     outputs: int
     kernel: Kernel | None
@@ -24,13 +24,13 @@ class Launch(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """Launches that don't depend on one another; the next instruction waits for all of them."""
+    """A set of launches that don't depend on one another; the next instruction waits for all of them."""
 
     launches: tuple[Launch, ...]
 
 
 class Point(NamedTuple):
-    """table[target] = table[source] + offset + step * iteration of the loop `loop`, counted from the end if `reverse`."""
+    """The assignment table[target] = table[source] + offset + step * iteration of the loop `loop`, counted from the end if `reverse`."""
 
     target: int
     source: int
@@ -42,14 +42,14 @@ class Point(NamedTuple):
 
 
 class Swap(NamedTuple):
-    """Exchange two pointers."""
+    """An exchange of two pointers."""
 
     a: int
     b: int
 
 
 class Loop(NamedTuple):
-    """Begin loop number `loop`: as many iterations up to its `End`, none if `iterations` is 0."""
+    """The beginning of loop number `loop`: `iterations` of what follows up to its `End`."""
 
     loop: int
     iterations: int
@@ -69,17 +69,17 @@ class Decide(NamedTuple):
 
 
 class Jump(NamedTuple):
-    """Go on at instruction `target`."""
+    """A jump to instruction `target`."""
 
     target: int
 
 
 class Commit(NamedTuple):
-    """From here on donated arrays are written: the call may not be abandoned any more."""
+    """The point from which on donated arrays are written: the call may not be abandoned any more."""
 
 
 class Tell(NamedTuple):
-    """Call a function of Python with the address at table[slot], on one thread; the others wait. What it raises ends the call."""
+    """A call of a function of Python with the address at table[slot], on one thread; the others wait. What it raises ends the call."""
 
     slot: int
     function: Callable[[int], object]

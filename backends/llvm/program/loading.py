@@ -44,6 +44,8 @@ class MachineCode:
 
 
 class _Loaded(NamedTuple):
+    """The library that holds a function, and the function's address in it."""
+
     library: Library
     address: int
 

@@ -1,4 +1,4 @@
-"""From a plan to a program: kernels in phases, loops and branches as instructions, every pointer a number in one table."""
+"""Lowering: a plan becomes a program, with kernels in phases, loops and branches as instructions, pointers as numbers in one table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nagraph.backends.llvm.emission.emit import emit
 from nagraph.backends.llvm.emission.sorting import emit_sort
 from nagraph.backends.llvm.native import cache
 from nagraph.backends.llvm.native.addresses import array_at
-from nagraph.backends.llvm.program.functions import Function, compiled
+from nagraph.backends.llvm.program.functions import CompiledKernel, compiled
 from nagraph.backends.llvm.program.instructions import Commit, Decide, End, Instruction, Jump, Launch, Loop, Phase, Point, Swap, Tell
 from nagraph.errors import MissingRuleError
 from nagraph.ir.builder import Builder
@@ -49,15 +49,15 @@ MOST_LAUNCHES = 64
 
 
 class LoweredProgram:
-    """The instructions of a plan, the table's places, constant arrays, and the pairs of places that a phase may not mix."""
+    """A plan as instructions, the entries of its table of pointers, and its constant arrays."""
 
     def __init__(self, planner: KernelPlanner, plan: Plan):
         self.instructions: list[Instruction] = []
         self.table: list[TableEntry] = []
         self.constants: list[Array] = []
-        self.functions: dict[str, Function] = {}
+        self.functions: dict[str, CompiledKernel] = {}
         self._numbers: dict[TableEntry, int] = {}
-        self._compiled: dict[int, tuple[Kernel, Function]] = {}
+        self._compiled: dict[int, tuple[Kernel, CompiledKernel]] = {}
         self._loops = 0
         self._donates = bool(plan.donations)
         self._rejected: int | None = None
@@ -80,7 +80,7 @@ class LoweredProgram:
             self.patch(self._rejected, self.here())
         self.flush()
 
-    def function_of(self, kernel: Kernel) -> Function:
+    def function_of(self, kernel: Kernel) -> CompiledKernel:
         """The compiled kernel. A region that is run often has one kernel object for all its launches."""
         if id(kernel) not in self._compiled:
             known = all(cache.knows(i.op) for s in kernel.stages for i in s.body if isinstance(i, Apply))
@@ -94,6 +94,7 @@ class LoweredProgram:
 
     @property
     def scratch_nbytes(self) -> int:
+        """The bytes of scratch that each thread needs."""
         return max((f.emitted.scratch_nbytes for f in self.functions.values()), default=0)
 
     def _number(self, place: TableEntry) -> int:
@@ -103,9 +104,11 @@ class LoweredProgram:
         return self._numbers[place]
 
     def arena(self, offset: int, nbytes: int) -> int:
+        """The pointer to bytes of the arena."""
         return self._number(TableEntry("arena", offset, nbytes))
 
     def verdict(self) -> int:
+        """The pointer to the call's verdict."""
         return self._number(TableEntry("verdict", 0, 1))
 
     def commit(self) -> None:
@@ -116,6 +119,7 @@ class LoweredProgram:
             self.add(Commit())
 
     def constant(self, array: Array) -> int:
+        """The pointer to a constant array."""
         self.constants.append(np.ascontiguousarray(array))
         return self._number(TableEntry("constant", len(self.constants) - 1, array.nbytes))
 
@@ -125,12 +129,14 @@ class LoweredProgram:
         return len(self.table) - 1
 
     def loop(self) -> int:
+        """The number of a new loop."""
         self._loops += 1
         return self._loops - 1
 
     # -- instructions -----------------------------------------------------------------------------------------
 
     def add(self, instruction: Instruction) -> int:
+        """Add an instruction behind the phase in the making; its number."""
         self.flush()
         self.instructions.append(instruction)
         return len(self.instructions) - 1
@@ -172,12 +178,13 @@ class LoweredProgram:
         self.instructions[at] = Decide(old.slot, target) if isinstance(old, Decide) else Jump(target)
 
     def here(self) -> int:
+        """The number of the next instruction, for jumps."""
         self.flush()
         return len(self.instructions)
 
 
 class _PlanLowering:
-    """One plan, possibly that of a region: `base` is where its arena begins, `inputs` and `outputs` are its pointers."""
+    """The lowering of one plan, of the graph or of a region: `base` is where its arena begins, `inputs` and `outputs` are its pointers."""
 
     def __init__(self, program: LoweredProgram, planner: KernelPlanner, plan: Plan, base: int,
                  inputs: Sequence[int], outputs: Sequence[int]):
@@ -186,6 +193,7 @@ class _PlanLowering:
         self._constants: dict[int, int] = {}
 
     def lower(self) -> None:
+        """Add the instructions of all steps, then copy what outputs have elsewhere."""
         donated = set(self.plan.donations)
         committed = not donated
         for step in self.plan.steps:
@@ -222,6 +230,7 @@ class _PlanLowering:
         return self._constants[slot]
 
     def whole(self, v: Value) -> int:
+        """The pointer of the value that v is, or shows."""
         return self.pointer(self.planner.slot_of[self.planner.roots[v] if v not in self.planner.constants else v])
 
     # -- steps ----------------------------------------------------------------------------------------------------
@@ -415,5 +424,6 @@ class _Body(NamedTuple):
     graph: Any
 
     def lower(self, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+        """Add its instructions, reading and writing at these pointers."""
         inner, _ = self.outer.planner.inner[id(self.graph)]
         _PlanLowering(self.outer.program, inner, self.plan, self.base, inputs, outputs).lower()

@@ -31,7 +31,7 @@ _FIXED = {Op.STOP: 1, Op.POINT: 6, Op.SWAP: 3, Op.LOOP: 4, Op.END: 4, Op.DECIDE:
 
 
 class EncodedLaunch(NamedTuple):
-    """Units [0, units) of a kernel, `grain` of them a chunk; `arguments` are numbers, of pointers in the table for example.
+    """A launch as the driver reads it: units [0, units) of a kernel, `grain` of them a chunk; `arguments` are numbers, mostly of pointers.
 
     The kernel is `void kernel(ptr table, ptr arguments, i64 start, i64 stop, ptr scratch)`.
     """
@@ -53,7 +53,7 @@ class Label:
 
 
 class Assembler:
-    """Writes a program. `code()` gives its words, `str` shows it."""
+    """An assembler writes a program, instruction by instruction. `code()` gives its words, `str` shows it."""
 
     def __init__(self) -> None:
         #: The functions of Python that the program calls: they must live as long as it does.
@@ -179,7 +179,7 @@ class Assembler:
 
 
 class Instruction(NamedTuple):
-    """An instruction as it stands in the words: where, which, and the words behind its code."""
+    """An instruction in the words of a program: where it begins, its code, and the words behind that."""
 
     at: int
     op: Op
@@ -205,7 +205,7 @@ def launch_words(code: Words) -> list[int]:
 
 
 def check(code: Words, slots: int) -> None:
-    """Raises ValueError if an instruction names a pointer outside a table of `slots`, or leads between instructions."""
+    """Check a program: ValueError if an instruction names a pointer outside a table of `slots`, or leads between instructions."""
     found = list(instructions(code))
     starts = {i.at for i in found}
     for i in found:

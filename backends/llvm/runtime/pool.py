@@ -33,7 +33,7 @@ def aligned_bytes(nbytes: int) -> tuple[Any, int]:
 
 
 def aligned_words(count: int) -> Any:
-    """Zeros, aligned."""
+    """Zeros, of which the first is aligned."""
     raw = np.zeros(count + ALIGNMENT // 8, np.int64)
     return raw[-(raw.ctypes.data // 8) % (ALIGNMENT // 8):][:count]
 
@@ -60,6 +60,7 @@ class Driver:
 
 @functools.cache
 def driver() -> Driver:
+    """The driver of this process, loaded when it is first asked for."""
     return Driver()
 
 
@@ -88,7 +89,7 @@ class Pool:
         self._entries = itertools.count()
 
     def grow(self, threads: int) -> None:
-        """See to it that there are workers for so many threads, the caller's included, as far as the system starts any."""
+        """Start workers until there are enough for `threads` threads, the caller's included, as far as the system starts any."""
         if len(self.workers) >= threads - 1:
             return
         with self._growing:

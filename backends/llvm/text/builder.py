@@ -24,10 +24,12 @@ class Reg(NamedTuple):
 
 
 def i64(value: int) -> Reg:
+    """A constant of 64 bits."""
     return Reg("i64", str(value))
 
 
 def i32(value: int) -> Reg:
+    """A constant of 32 bits."""
     return Reg("i32", str(value))
 
 
@@ -53,13 +55,14 @@ def vector_parts(type: str) -> tuple[int, str]:
 
 
 class Module:
-    """Functions and declarations that are compiled together."""
+    """A module: functions and declarations that are compiled together."""
 
     def __init__(self) -> None:
         self.declarations: dict[str, str] = {}
         self.functions: list[FunctionBuilder] = []
 
     def declare(self, name: str, result: str, arguments: Sequence[str]) -> None:
+        """Declare a function that is defined elsewhere."""
         self.declarations[name] = f"declare {result} @{name}({', '.join(arguments)})"
 
     def function(self, name: str, result: str, arguments: Sequence[str], **options: str) -> FunctionBuilder:
@@ -72,7 +75,10 @@ class Module:
 
 
 class FunctionBuilder:
-    """One function. `arguments` are LLVM types with attributes ("ptr noalias"); `code.arguments` are their registers."""
+    """A builder writes one function, instruction by instruction.
+
+    arguments: LLVM types with attributes ("ptr noalias"); `code.arguments` are their registers.
+    """
 
     def __init__(self, module: Module, name: str, result: str, arguments: Sequence[str], linkage: str = "",
                  attributes: str = 'nounwind "min-legal-vector-width"="512"'):
@@ -93,6 +99,7 @@ class FunctionBuilder:
         return "\n".join([self._head, "entry:", *self._entry, *self.lines, *left, "}"])
 
     def fresh(self, hint: str = "") -> str:
+        """A name that the function does not have yet."""
         self._count += 1
         return f"{hint}{self._count}"
 

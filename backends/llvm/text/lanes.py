@@ -66,7 +66,7 @@ def known(x: Scalar) -> int | None:
 
 
 class Lanes(ScalarBuilder):
-    """Writes into `code`, `width` lanes at a time."""
+    """The scalar builder that writes into `code`: a scalar is a vector of `width` lanes."""
 
     scales = scales_by_powers()
 
@@ -136,7 +136,7 @@ class Lanes(ScalarBuilder):
         return self._call(ROUND[how], x)
 
     def scale(self, x: Scalar, n: Scalar) -> Scalar:
-        """By AVX-512's instruction, whole registers at a time: it is not one of LLVM's own operations."""
+        """x times 2 to the n, by AVX-512's instruction, whole registers at a time: it is not one of LLVM's own operations."""
         code, element = self.code, element_type(x.dtype)
         most, least = (n // x.dtype.itemsize for n in (64, 16))
         width = max(least, min(self.width, most))
@@ -159,7 +159,7 @@ class Lanes(ScalarBuilder):
                 for first in range(0, self.width, width)]
 
     def _from_registers(self, parts: list[Reg], kind: str) -> Reg:
-        """The inverse."""
+        """Vectors of this kind side by side as lanes: the inverse of `_registers`."""
         if self.width == 1:
             return self.code.emit(kind, f"extractelement {parts[0]}, i64 0")
         while len(parts) > 1:
@@ -236,7 +236,7 @@ class Lanes(ScalarBuilder):
         return Scalar(self, dtype, self._convert(x, dtype))
 
     def _convert(self, x: Scalar, dtype: DType) -> Reg:
-        """Between bools, integers, float32 and float64."""
+        """A conversion between bools, integers, float32 and float64."""
         kind = self.type(dtype)
         if x.dtype in (F32, F64):
             if dtype in (F32, F64):
@@ -258,7 +258,7 @@ class Lanes(ScalarBuilder):
         return self.code.convert("sext" if x.dtype in SIGNED else "zext", x.raw, kind)
 
     def _to_u64(self, x: Scalar) -> Reg:
-        """Negative numbers wrap around."""
+        """A float as u64; negative numbers wrap around."""
         kind = self.type(I64)
         negative = self.compare("lt", x, self.constant(0, x.dtype))
         return self.code.select(negative.raw, self.code.convert("fptosi", x.raw, kind), self.code.convert("fptoui", x.raw, kind))
@@ -270,7 +270,7 @@ class Lanes(ScalarBuilder):
         return self.bitcast(Scalar(self, U32, bits) << 16, F32)
 
     def _to_bfloat(self, x: Scalar) -> Scalar:
-        """Round to nearest, halves to even; nan stays a quiet nan with its sign."""
+        """float32 as bfloat16, rounded to nearest, halves to even; nan stays a quiet nan with its sign."""
         bits = self.bitcast(x, U32)
         rounded = (bits + (((bits >> 16) & 1) + 0x7FFF)) >> 16
         nan = ((bits >> 16) & 0x8000) | 0x7FC0
@@ -288,7 +288,7 @@ class Lanes(ScalarBuilder):
         return self.bitcast(chosen | sign, F32)
 
     def _to_half(self, x: Scalar) -> Scalar:
-        """Round to nearest, halves to even. Source of the method: the addition of a power of two rounds subnormals."""
+        """float32 as float16, rounded to nearest, halves to even. Method: the addition of a power of two rounds subnormals."""
         bits = self.bitcast(x, U32)
         sign = (bits >> 16) & 0x8000
         rest = bits & 0x7FFFFFFF

@@ -43,5 +43,5 @@ def masks_memory() -> bool:
 
 @functools.cache
 def vector_registers() -> int:
-    """The number of vector registers that hold it."""
+    """The number of vector registers of that size."""
     return 32 if vector_nbytes() == 64 or not llvm.get_default_triple().startswith("x86") else 16

@@ -1,4 +1,4 @@
-"""Instructions on whole vectors that the matrix product is made of."""
+"""Instructions on whole vectors: masks, loads and stores in part, fma, prefetching."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from nagraph.backends.llvm.text.builder import FunctionBuilder, Reg, i64, suffix
 
 
 def minimum(code: FunctionBuilder, a: Reg, b: Reg) -> Reg:
+    """The smaller one of two integers."""
     return code.intrinsic("smin", "i64", a, b)
 
 
@@ -30,6 +31,7 @@ def first_lanes(code: FunctionBuilder, lanes: int, count: Reg) -> Reg:
 
 
 def fma(code: FunctionBuilder, a: Reg, b: Reg, c: Reg) -> Reg:
+    """a b + c, rounded once."""
     name = f"llvm.fma.{suffix(c.type)}"
     code.module.declare(name, c.type, [c.type] * 3)
     return code.emit(c.type, f"call {c.type} @{name}({a}, {b}, {c})")

@@ -1,0 +1,47 @@
+"""The function of a kernel: its arguments, the loop over its units, and how it is launched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from nagraph import sanitizing
+from nagraph.backends.llvm.emission.context import KernelContext
+from nagraph.backends.llvm.text.builder import FunctionBuilder, Loop, Reg, i64
+from nagraph.kernel.form import Kernel
+
+#: What a kernel function takes: the thread's table of pointers, which of them are its operands, its units, its scratch.
+ARGUMENTS = ("ptr noalias", "ptr noalias", "i64", "i64", "ptr noalias")
+
+
+class Emitted(NamedTuple):
+    """How to launch a kernel: its units, the bytes of scratch that a thread needs, and roughly the time of a unit."""
+
+    units: int
+    scratch_nbytes: int
+    unit_ns: float = 100.0
+
+
+def operand_pointer(code: FunctionBuilder, slots: Reg, args: Reg, i: int) -> Reg:
+    """The address of operand i of this launch."""
+    slot = code.load("i64", code.offset(args, "i64", i64(i)), 8)
+    return code.load("ptr", code.offset(slots, "ptr", slot), 8)
+
+
+def blocks_per_unit(kernel: Kernel, extents: list[int]) -> int:
+    """How many blocks of the grid make a unit: one, or all that a row sum adds up in their order. `extents`: blocks along each axis."""
+    return math.prod(extents[kernel.grid - kernel.sequential:])
+
+
+@contextmanager
+def unit_loop(context: KernelContext, per_unit: int = 1) -> Iterator[Loop]:
+    """The loop over the blocks of the units that a launch asks for, `per_unit` of each."""
+    code = context.code
+    start, stop = (code.mul(x, i64(per_unit)) for x in code.arguments[2:4])
+    with code.loop(start, stop) as loop:
+        if sanitizing.is_on() and context.tile_nbytes:  # no tile holds anything yet
+            code.call("llvm.memset.p0.i64", "void", code.arguments[4], Reg("i8", str(sanitizing.NAN)), i64(context.tile_nbytes),
+                      Reg("i1", "false"))
+        yield loop
