@@ -27,8 +27,8 @@ class Range(NamedTuple):
     edge: Reg | None = None
 
 
-class KernelContext:
-    """What the stages of a kernel share while it is emitted.
+class EmissionContext:
+    """The emission context: what the stages of a kernel share while its function is written.
 
     lane: the grid axis along which the lanes run, None if each stage chooses one of its own loops.
     """

@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from nagraph.backends.llvm.emission.context import KernelContext
+from nagraph.backends.llvm.emission.context import EmissionContext
 from nagraph.backends.llvm.emission.cost import stage_ns
 from nagraph.backends.llvm.emission.prefetch import address
 from nagraph.backends.llvm.gemm import machine_tile, scratch_nbytes
@@ -99,20 +99,20 @@ class Contraction:
         reduced = self.stage.loops[len(self.stage.kept):]
         return all(a not in self.stage.loops or (a,) in (self.rows, self.columns, reduced) for a in axes)
 
-    def _count(self, context: KernelContext, axes: Sequence[int], extent: int) -> Reg:
+    def _count(self, context: EmissionContext, axes: Sequence[int], extent: int) -> Reg:
         """How many rows, columns or terms there are: those of the range that their axis is restricted to, if it is."""
         part = context.ranges.get(axes[0]) if len(axes) == 1 else None
         return i64(extent) if part is None else context.code.sub(part.stop, part.start)
 
-    def row_count(self, context: KernelContext) -> Reg:
+    def row_count(self, context: EmissionContext) -> Reg:
         """How many rows the product has, or the block of them."""
         return self._count(context, self.rows, math.prod(context.kernel.axes[a] for a in self.rows))
 
-    def column_count(self, context: KernelContext) -> Reg:
+    def column_count(self, context: EmissionContext) -> Reg:
         """How many columns the product has, or the range of them."""
         return self._count(context, self.columns, self.n)
 
-    def emit(self, context: KernelContext, tile: Reg | None, target: Store | None, rows: Reg, column: Reg, columns: Reg,
+    def emit(self, context: EmissionContext, tile: Reg | None, target: Store | None, rows: Reg, column: Reg, columns: Reg,
              scratch_offset: int, prefetch_table: Reg = Reg("ptr", "null"), accumulate: Reg = Reg("i64", "0")) -> None:
         """Call the routine for `rows` rows from the current indices on, and `columns` columns from `column` on.
 
@@ -151,7 +151,7 @@ class Contraction:
 Part = Contraction | Stage
 
 
-def _first(context: KernelContext, x: Load | Read, element: str) -> Reg:
+def _first(context: EmissionContext, x: Load | Read, element: str) -> Reg:
     """The address of the first element of A or B: in a tile for the first row of a block, or in memory."""
     if isinstance(x, Read):
         return context.code.offset(context.block_tiles[x.tile], element, address(context, x.index))

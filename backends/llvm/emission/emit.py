@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from nagraph.backends.llvm.emission.context import KernelContext, power_of_two, stride_score
+from nagraph.backends.llvm.emission.context import EmissionContext, power_of_two, stride_score
 from nagraph.backends.llvm.emission.contraction import (
     Contraction,
     as_contraction,
@@ -42,7 +42,7 @@ def emit(module: Module, kernel: Kernel, name: str) -> Emitted:
     kernel = with_column_split(kernel)
     code = FunctionBuilder(module, name, "void", ARGUMENTS)
     module.functions.append(code)
-    context = KernelContext(kernel, code)
+    context = EmissionContext(kernel, code)
     slots, args, *_ = code.arguments
     context.pointers = [operand_pointer(code, slots, args, i) for i in range(len(kernel.operands))]
     if only_copies(kernel):
@@ -54,7 +54,7 @@ def emit(module: Module, kernel: Kernel, name: str) -> Emitted:
     return emitted
 
 
-def _emitted(context: KernelContext) -> Emitted:
+def _emitted(context: EmissionContext) -> Emitted:
     """Write the units in the way that suits the kernel."""
     kernel = context.kernel
     split = row_blocks(kernel)
@@ -92,7 +92,7 @@ def _along_grid(kernel: Kernel) -> bool:
 # -- lanes along the grid -------------------------------------------------------------------------------------------
 
 
-def _by_lanes(context: KernelContext) -> Emitted:
+def _by_lanes(context: EmissionContext) -> Emitted:
     """Lanes along the last axis of the grid: a unit is a vector of its points."""
     kernel, code = context.kernel, context.code
     last = context.lane = kernel.grid - 1
@@ -124,7 +124,7 @@ def _by_lanes(context: KernelContext) -> Emitted:
     return Emitted(math.prod(extents), nbytes, cost)
 
 
-def _stages(context: KernelContext) -> None:
+def _stages(context: EmissionContext) -> None:
     """All stages, one after another, at the point in hand."""
     for stage in context.kernel.stages:
         StageLoops(context, stage).emit()
@@ -133,7 +133,7 @@ def _stages(context: KernelContext) -> None:
 # -- tiles of two axes of the grid ---------------------------------------------------------------------------------
 
 
-def _by_transpose_tiles(context: KernelContext, axis: int, loads: list[int]) -> Emitted:
+def _by_transpose_tiles(context: EmissionContext, axis: int, loads: list[int]) -> Emitted:
     """Tiles of two axes of the grid, in which these loads are transposed: a unit is a tile."""
     kernel, code = context.kernel, context.code
     last = kernel.grid - 1
@@ -150,7 +150,7 @@ def _by_transpose_tiles(context: KernelContext, axis: int, loads: list[int]) -> 
 # -- point after point ------------------------------------------------------------------------------------------------
 
 
-def _by_points(context: KernelContext) -> Emitted:
+def _by_points(context: EmissionContext) -> Emitted:
     """Point after point of the grid, with lanes along the loops of each stage."""
     kernel = context.kernel
     nbytes = context.tile_memory({i: t.size for i, t in enumerate(kernel.tiles) if t.size > 1})
@@ -167,7 +167,7 @@ def _by_points(context: KernelContext) -> Emitted:
 # -- slices: matrix products at each point of the grid -------------------------------------------------------------------
 
 
-def _by_slices(context: KernelContext, parts: list[Contraction | Stage]) -> Emitted:
+def _by_slices(context: EmissionContext, parts: list[Contraction | Stage]) -> Emitted:
     """Matrix products at each point of the grid, which is a unit."""
     kernel, code = context.kernel, context.code
     parts, outputs = direct_output(kernel, parts)
@@ -193,7 +193,7 @@ def _by_slices(context: KernelContext, parts: list[Contraction | Stage]) -> Emit
     return Emitted(math.prod(extents) // per_unit, nbytes + max(p.scratch for p in products), cost * per_unit)
 
 
-def _by_blocks(context: KernelContext, split: RowBlocks) -> Emitted:
+def _by_blocks(context: EmissionContext, split: RowBlocks) -> Emitted:
     """Matrix products at each point of the grid, in blocks of their rows one after another."""
     context.kernel = split.kernel
     extents = list(split.kernel.axes[:split.kernel.grid])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from nagraph.backends.llvm.emission.context import KernelContext
+from nagraph.backends.llvm.emission.context import EmissionContext
 from nagraph.backends.llvm.emission.contraction import (
     Contraction,
     Part,
@@ -39,7 +39,7 @@ Group = Contraction | list[Stage]
 class GridRows:
     """The units of a kernel: blocks of `rows` of the `extent` rows by blocks of columns, `column_blocks` of them."""
 
-    def __init__(self, context: KernelContext, parts: list[Part]):
+    def __init__(self, context: EmissionContext, parts: list[Part]):
         kernel = context.kernel
         self.context, self.kernel, self.last = context, kernel, kernel.grid - 1
         self.causal = triangle_of_rows(kernel, parts)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from nagraph import sanitizing
-from nagraph.backends.llvm.emission.context import KernelContext
+from nagraph.backends.llvm.emission.context import EmissionContext
 from nagraph.backends.llvm.text.builder import FunctionBuilder, Loop, Reg, i64
 from nagraph.kernel.form import Kernel
 
@@ -36,7 +36,7 @@ def blocks_per_unit(kernel: Kernel, extents: list[int]) -> int:
 
 
 @contextmanager
-def unit_loop(context: KernelContext, per_unit: int = 1) -> Iterator[Loop]:
+def unit_loop(context: EmissionContext, per_unit: int = 1) -> Iterator[Loop]:
     """The loop over the blocks of the units that a launch asks for, `per_unit` of each."""
     code = context.code
     start, stop = (code.mul(x, i64(per_unit)) for x in code.arguments[2:4])

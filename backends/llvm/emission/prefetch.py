@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from nagraph.backends.llvm.emission.context import KernelContext
+from nagraph.backends.llvm.emission.context import EmissionContext
 from nagraph.backends.llvm.emission.cost import stage_ns
 from nagraph.backends.llvm.text.builder import Reg, i64
 from nagraph.backends.llvm.text.lanes import memory_type
@@ -102,7 +102,7 @@ def row_prefetch(kernel: Kernel, lanes: int) -> tuple[Stage, list[Load | Store]]
 class PrefetchQueue:
     """Accesses that matrix products can prefetch while they are computed, each with the grid's indices at which it is made."""
 
-    def __init__(self, context: KernelContext):
+    def __init__(self, context: EmissionContext):
         self.context = context
         self.waiting: list[tuple[Access, dict[int, Reg]]] = []
 
@@ -142,7 +142,7 @@ def _step(piece: Piece, itemsize: int, depth: int) -> int:
     return -(-piece.rows * nbytes // depth // itemsize) * itemsize if far else nbytes
 
 
-def address(context: KernelContext, index: Affine, at: dict[int, Reg] | None = None) -> Reg:
+def address(context: EmissionContext, index: Affine, at: dict[int, Reg] | None = None) -> Reg:
     """The value of an index at the current indices of the grid, or at others; loops of the stage are at their start."""
     code, place = context.code, i64(index.offset)
     for axis, c in index.terms:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nagraph.backends.llvm.emission.context import KernelContext, Range
+from nagraph.backends.llvm.emission.context import EmissionContext, Range
 from nagraph.backends.llvm.emission.contraction import Contraction, Part, direct_output, matrix_parts, part_ns, stage_of, tiles_in_memory
 from nagraph.backends.llvm.emission.stage import StageLoops
 from nagraph.backends.llvm.text.builder import Reg, i64
@@ -38,7 +38,7 @@ def fits_blocks(blocks: RowBlocks) -> bool:
 class RowBlockEmission:
     """The stages of a kernel at one point of its grid. `nbytes`: the scratch that its tiles take."""
 
-    def __init__(self, context: KernelContext, blocks: RowBlocks):
+    def __init__(self, context: EmissionContext, blocks: RowBlocks):
         self.context, self.blocks = context, blocks
         self.size = block_rows(blocks.extent)
         stages, (parts, self.outputs) = blocks.kernel.stages, direct_output(blocks.kernel, matrix_parts(blocks.kernel), blocks.sums)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from nagraph.backends.llvm.emission import folds
-from nagraph.backends.llvm.emission.context import KernelContext, power_of_two
+from nagraph.backends.llvm.emission.context import EmissionContext, power_of_two
 from nagraph.backends.llvm.emission.folds import State
 from nagraph.backends.llvm.emission.stores import StageStores
 from nagraph.backends.llvm.emission.values import Span, StageValues
@@ -29,7 +29,7 @@ States = dict[int, list[State]]
 class StageLoops:
     """The loops of one stage, and what is done in them. given: instructions whose values are known already."""
 
-    def __init__(self, context: KernelContext, stage: Stage, given: Mapping[int, Scalar] = MappingProxyType({})):
+    def __init__(self, context: EmissionContext, stage: Stage, given: Mapping[int, Scalar] = MappingProxyType({})):
         self.context, self.stage, self.code, self.kernel = context, stage, context.code, context.kernel
         self.values = StageValues(context, stage, given)
         self.stores = StageStores(self.values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
-from nagraph.backends.llvm.emission.context import KernelContext
+from nagraph.backends.llvm.emission.context import EmissionContext
 from nagraph.backends.llvm.emission.stage import StageLoops
 from nagraph.backends.llvm.emission.values import StageValues
 from nagraph.backends.llvm.text.builder import Reg, i64
@@ -43,7 +43,7 @@ def transposed_loads(kernel: Kernel) -> tuple[int, list[int]] | None:
 class TransposeTile:
     """One tile of a kernel: `lanes` points of `axis` by as many of the grid's last axis, from the current indices on."""
 
-    def __init__(self, context: KernelContext, axis: int, loads: list[int], lanes: int):
+    def __init__(self, context: EmissionContext, axis: int, loads: list[int], lanes: int):
         self.context, self.code, self.axis, self.loads = context, context.code, axis, loads
         self.last, self.lanes = context.kernel.grid - 1, Lanes(context.code, lanes)
         (self.stage,) = context.kernel.stages

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import NamedTuple
 
-from nagraph.backends.llvm.emission.context import KernelContext
+from nagraph.backends.llvm.emission.context import EmissionContext
 from nagraph.backends.llvm.emission.folds import State
 from nagraph.backends.llvm.emission.loop_order import LoopOrder
 from nagraph.backends.llvm.text.builder import Reg, i64, suffix, vector
@@ -40,7 +40,7 @@ class StageValues:
     given: instructions whose values are known already.
     """
 
-    def __init__(self, context: KernelContext, stage: Stage, given: Mapping[int, Scalar] = MappingProxyType({})):
+    def __init__(self, context: EmissionContext, stage: Stage, given: Mapping[int, Scalar] = MappingProxyType({})):
         self.context, self.stage, self.code, self.given = context, stage, context.code, given
         self.order = LoopOrder(context.kernel, stage, context.lane)
         self.lane, self.varies = self.order.lane, self.order.varies
