@@ -8,35 +8,34 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import importlib
-import pathlib
+import pkgutil
 import re
 import time
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import nagraph.passes
 from nagraph.errors import NagraphError, PassError
+from nagraph.ir.attributes import fits
 from nagraph.ir.graph import Graph
 from nagraph.ir.nested import nested_graphs
+from nagraph.ir.verify import verify
 from nagraph.suggestions import suggestion
 
 Pass = Callable[[Graph], Graph]
 
-#: The passes by name, in the order in which a reader should meet them, and the module of each.
-MODULES = {
-    "canonicalize": "canonicalize", "narrow": "narrow", "simplify": "simplify", "fold": "fold", "cse": "cse", "dce": "dce",
-    "expand": "expand", "layout": "layout", "pretranspose": "pretranspose", "split": "split", "rematerialize": "rematerialize",
-    "fuse": "fuse", "schedule": "schedule", "memory": "memory",
-}
-#: Passes for which regions are the affair of the graph that holds them.
-WHOLE = frozenset(("memory",))
 P = TypeVar("P")
 
 
 def graph_pass(made: P) -> P:
-    """Mark a function or a frozen dataclass as a pass: it is applied to regions first, then to the graph."""
+    """Mark a function or a frozen dataclass as a pass, named like it: it is applied to regions first, then to the graph.
+
+    Not to regions if its attribute `on_regions` is False: then they are the affair of the graph that holds them.
+    """
     if isinstance(made, type):
         made.pass_name = _snake(made.__name__)  # type: ignore[attr-defined]
     else:
@@ -53,7 +52,7 @@ def apply(step: Pass, graph: Graph, done: dict[int, Graph] | None = None) -> Gra
 
     done: what became of regions so far, by their identity. Each is visited once, however many graphs hold it.
     """
-    if getattr(step, "pass_name", "") in WHOLE:
+    if not getattr(step, "on_regions", True):
         return step(graph)
     done = {} if done is None else done
     if id(graph) not in done:
@@ -127,8 +126,6 @@ class Pipeline:
     def _check(self, graph: Graph, step: Pass | None, before: Graph | None) -> None:
         if not self.verify:
             return
-        from nagraph.ir.verify import verify
-
         try:
             verify(graph)
             if before is not None:
@@ -175,15 +172,21 @@ def _rough(node: Any) -> str:
     return f"{results} = {node.op.name}({operands}){where}"
 
 
+@functools.cache
+def pass_names() -> tuple[str, ...]:
+    """The names of all passes: those of the modules in `nagraph.passes`, each of which defines the pass of its name."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(nagraph.passes.__path__)))
+
+
 def load(name: str) -> Any:
     """The pass of this name."""
-    if name not in MODULES:
-        raise PassError(f"unknown pass {name!r}{suggestion(name, MODULES)}; there is {', '.join(MODULES)}")
-    module = importlib.import_module(f"nagraph.passes.{MODULES[name]}")
-    for found in vars(module).values():
+    known = pass_names()
+    if name not in known:
+        raise PassError(f"unknown pass {name!r}{suggestion(name, known)}; there is {', '.join(known)}")
+    for found in vars(importlib.import_module(f"nagraph.passes.{name}")).values():
         if getattr(found, "pass_name", None) == name:
             return found
-    raise PassError(f"nagraph.passes.{MODULES[name]} defines no pass {name!r}")
+    raise PassError(f"nagraph.passes.{name} defines no pass {name!r}")
 
 
 def format_pass(step: Pass) -> str:
@@ -214,8 +217,6 @@ def _parse_pass(text: str) -> Pass:
 
 def _parse_options(name: str, made: type, text: str) -> dict[str, Any]:
     """`max_nodes=64, other=(1, 2)`: options as the arguments of a call are written."""
-    from nagraph.ir.attributes import fits
-
     try:
         call = ast.parse(f"f({text})", mode="eval").body
     except SyntaxError:
@@ -239,96 +240,3 @@ def _parse_options(name: str, made: type, text: str) -> dict[str, Any]:
             raise PassError(f"pass {name}: option {key} has the type {hint}, got {shown}")
         options[key] = value
     return options
-
-
-# -- observers ----------------------------------------------------------------------------------------
-
-
-class Timings:
-    """Collects the seconds of each pass and the number of nodes after it."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[str, float, int]] = []
-
-    def __call__(self, seen: Observation) -> None:
-        self.rows.append((seen.step, seen.seconds, len(seen.after.nodes)))
-
-    def __str__(self) -> str:
-        return "\n".join(f"{step:<24} {seconds * 1e3:9.2f} ms {nodes:7d} nodes" for step, seconds, nodes in self.rows)
-
-
-class Dump:
-    """Writes 00_traced.ng, 01_canonicalize.ng, ... into a folder."""
-
-    def __init__(self, folder: str | pathlib.Path):
-        self.folder = pathlib.Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-
-    def __call__(self, seen: Observation) -> None:
-        if seen.index == 1:
-            (self.folder / "00_traced.ng").write_text(f"{seen.before}\n")
-        name = seen.step.partition("{")[0]
-        (self.folder / f"{seen.index:02d}_{name}.ng").write_text(f"{seen.after}\n")
-
-
-class Diffs:
-    """Collects the difference in the text form for each pass that changed something."""
-
-    def __init__(self) -> None:
-        self.texts: list[tuple[str, str]] = []
-
-    def __call__(self, seen: Observation) -> None:
-        if seen.before is seen.after:
-            return
-        from nagraph.ir.difference import difference
-
-        self.texts.append((seen.step, difference(seen.before, seen.after, f"after {seen.step}")))
-
-
-class Differential:
-    """Runs the graph before and after each pass on the same inputs; a changed result names the pass.
-
-    rtol: tolerance for floating outputs, relative to the output's largest entry; everything else is compared exactly.
-    """
-
-    def __init__(self, *arrays: Any, rtol: float = 1e-5):
-        self.arrays = arrays
-        self.rtol = rtol
-
-    def __call__(self, seen: Observation) -> None:
-        from nagraph.ops.region import interpret
-
-        if seen.before is seen.after:
-            return
-        expected, got = (interpret(g, self.arrays) for g in (seen.before, seen.after))
-        if len(expected) != len(got):
-            raise PassError(f"pass {seen.step} changed the number of outputs of {seen.before.name} from {len(expected)} to {len(got)}")
-        for i, (a, b) in enumerate(zip(expected, got)):
-            difference = self._difference(a, b)
-            if difference:
-                raise PassError(f"pass {seen.step} changed output {i} of {seen.before.name}: {difference}")
-
-    def _difference(self, a: Any, b: Any) -> str:
-        """Where and how b differs from a, in words; "" if it does not."""
-        import numpy as np
-
-        from nagraph.ir.types import is_float, type_of
-
-        if type_of(a) != type_of(b):
-            return f"it was {type_of(a)} and is {type_of(b)}"
-        if is_float(a.dtype):
-            x, y = (z.astype(np.float64) for z in (a, b))
-            size = float(np.abs(x[np.isfinite(x)]).max(initial=0))
-            wrong = ~np.isclose(x, y, rtol=self.rtol, atol=self.rtol * size, equal_nan=True)
-        else:
-            wrong = np.asarray(a != b)
-        if not wrong.any():
-            return ""
-        at = tuple(map(int, np.unravel_index(int(wrong.argmax()), wrong.shape)))
-        return f"{int(wrong.sum())} of {wrong.size} entries, the first at {list(at)}: it was {a[at]} and is {b[at]}"
-
-
-def passes() -> Iterator[tuple[str, Any]]:
-    """Every pass with its name."""
-    for name in MODULES:
-        yield name, load(name)

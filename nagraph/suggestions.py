@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 #: Names of passes and decisions that texts written for earlier versions may hold, and those in their place.
@@ -23,5 +22,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     known = tuple(known)
     if RENAMED.get(name) in known:
         return f" (it is called {RENAMED[name]} now)"
+    import difflib  # a few ms, which only an error is worth
+
     close = difflib.get_close_matches(name, known, 1)
     return f" (did you mean {close[0]}?)" if close else ""

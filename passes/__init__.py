@@ -1,1 +1,1 @@
-"""The passes, one a file: each a pure function Graph -> Graph."""
+"""The passes, one a file, which bears its name: each a pure function Graph -> Graph."""

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from nagraph import choices
-from nagraph.ir.builder import current
+from nagraph.ir.emitter import current
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ops.region import LARGE, Call
 from nagraph.pipeline import graph_pass

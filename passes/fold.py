@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nagraph import choices
-from nagraph.ir.builder import current
 from nagraph.ir.constant import Constant
+from nagraph.ir.emitter import current
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.op import Array
 from nagraph.ops.base import Primitive

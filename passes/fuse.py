@@ -24,8 +24,12 @@ class Fuse:
 
     Legal: there is a number of rows in which all members are row-wise (`nagraph.plan.rows`), and no
     path leaves the region and comes back. Profitable: a tensor of `min_nbytes` or more would
-    otherwise travel through memory between two members. No node is computed twice. Views at the
-    end of a region stay outside, where they cost nothing. Near-linear in the nodes.
+    otherwise travel through memory between two members. Views at the end of a region stay outside,
+    where they cost nothing. Near-linear in the nodes.
+
+    `kernels` is for backends that make one kernel of a region: matrix products, padding, joining, gathering and random bits join
+    as well, what is read from outside may be read anywhere (`nagraph.plan.regions`), and what follows from indices alone is computed
+    again in every region that reads it. Without it no node is computed twice.
     """
 
     max_nodes: int = 64

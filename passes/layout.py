@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from nagraph.ir.builder import current
+from nagraph.ir.emitter import current
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.op import Op
 from nagraph.ops.base import Cast, Elementwise
@@ -32,6 +32,7 @@ class Layout:
 
     Every value keeps its meaning: where one was computed in another order, a transposition gives it back, and what reads
     the other order skips it. So transpositions stay only where data enter, leave, or meet nodes that want one order.
+    It is for backends that have no convolution of their own.
     """
 
     def __call__(self, graph: Graph) -> Graph:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from nagraph.ir.graph import Graph
 from nagraph.pipeline import graph_pass
@@ -17,10 +18,12 @@ class Memory:
     Before   the graph
     After    the same graph with its plan: `graph.plan.arena_bytes`, `str(graph.plan)`
 
-    donations: pairs (output, input) of numbers: the output may take the array of the input. Runs
-    last: a pass that changes the graph drops the plan. Offsets are found as `nagraph.plan.offsets` says.
+    It is for backends whose steps are nodes, such as NumPy's; those that run kernels plan when they know their kernels
+    (`nagraph.plan.kernel_planner`). It runs last: a pass that changes the graph drops the plan. donations: pairs (output, input) of
+    numbers: the output may take the array of the input. Offsets are found as `nagraph.plan.offsets` says.
     """
 
+    on_regions: ClassVar[bool] = False
     donations: tuple[tuple[int, int], ...] = ()
 
     def __call__(self, graph: Graph) -> Graph:

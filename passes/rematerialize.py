@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from nagraph import choices
-from nagraph.ir.builder import current
+from nagraph.ir.emitter import current
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ops.base import Cast, Elementwise
 from nagraph.ops.identities import Recompute
@@ -31,7 +31,7 @@ class Rematerialize:
     Legal: the same operations on the same values. Profitable: `most` operations at most, none of them a function like exp, on
     one large value that is stored anyway, so that a reader reads as much as before; or on two, if there is but one reader. It
     is done for readers outside the group of nodes that would share a kernel with it (`nagraph.plan.groups`), for all of them
-    or none, so that a write is saved. To be run before fusion, which ends at `recompute`. Near-linear in the nodes.
+    or none, so that a write is saved. It is for backends of kernels, before fusion, which ends at `recompute`. Near-linear in the nodes.
     """
 
     most: int = 4

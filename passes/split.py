@@ -30,7 +30,8 @@ class Split:
     Before   %1 = sum{axes=[0,1]}(%0)                       %0: f32[16,128,104]
     After    %1 = sum{axes=[1]}(%0)   %2 = sum{axes=[0]}(%1)
 
-    The parts follow from the shape alone, never from a number of threads; so does the order of additions.
+    The parts follow from the shape alone, never from a number of threads; so does the order of additions. It is for backends of
+    several threads, such as LLVM's.
     It is for results of fewer than `rows` rows that are reduced from `shortest` elements or more. Of sums over rows that a matrix product
     makes, the parts are blocks of its rows, which it can sum as it goes (`nagraph.kernel.row_sums`). Matrix products whose
     operands come from memory badly are split so that a part of them fits a cache of `cache_nbytes`: those over windows, which read

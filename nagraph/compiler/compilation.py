@@ -15,7 +15,6 @@ from nagraph.errors import SignatureError
 from nagraph.ir.graph import Graph
 from nagraph.ir.nested import nested_graphs
 from nagraph.ir.types import DTYPES, SHORT_NAMES
-from nagraph.pipeline import Pipeline
 
 #: Backends that have these dtypes need not be asked.
 ALL = frozenset(DTYPES.values())
@@ -75,6 +74,7 @@ def check_dtypes(graph: Graph, backend: Backend) -> None:
 
 def _optimised(graph: Graph, passes: Any, donations: dict[int, int]) -> Graph:
     from nagraph.ir.verify import verify  # what a program from the cache does without
+    from nagraph.pipeline import Pipeline
 
     pipeline = Pipeline.parse(passes) if isinstance(passes, str) else passes
     planned = pipeline.replace("memory", donations=tuple(sorted(donations.items()))) if donations else pipeline

@@ -72,7 +72,6 @@ class Region(Primitive):
     """Base of the ops that hold graphs."""
 
     small = False
-    flops_known: ClassVar[bool] = True
 
     def residual_form(self, operands: tuple[TensorType, ...]) -> ResidualForm | None:
         """How reverse mode saves values of the forward pass; None where `vjp` needs none."""

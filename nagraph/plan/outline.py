@@ -5,8 +5,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterable
 
-from nagraph.ir.builder import current
 from nagraph.ir.constant import Constant
+from nagraph.ir.emitter import current
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ops.region import Call
 from nagraph.plan.decision import region_label

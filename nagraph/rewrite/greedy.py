@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from nagraph import choices
 from nagraph.errors import PassError
-from nagraph.ir.builder import Builder, current
+from nagraph.ir.emitter import Emitter, current
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.rewrite.rule import Rule
 
@@ -44,9 +44,9 @@ def _round(graph: Graph, by_op: dict[str, list[Rule]], fired: list[str]) -> Grap
         producers.update(dict.fromkeys(node.results, node))
         if len(node.results) != 1:
             return None
-        builder = current()
+        emitter = current()
         for rule in by_op.get(node.op.name, ()):
-            made = _attempt(rule, node, producers, builder)
+            made = _attempt(rule, node, producers, emitter)
             if made is not None:
                 fired.append(rule.name)
                 return made
@@ -55,15 +55,15 @@ def _round(graph: Graph, by_op: dict[str, list[Rule]], fired: list[str]) -> Grap
     return graph.rebuild(visit)
 
 
-def _attempt(rule: Rule, node: Node, producers: dict[Value, Node], builder: Builder) -> Value | None:
+def _attempt(rule: Rule, node: Node, producers: dict[Value, Node], emitter: Emitter) -> Value | None:
     """Apply a rule; what it emitted is known afterwards, or taken back if it gave nothing."""
     if not choices.takes("simplify", True, rule.name, str(node.result.type)):
         return None
-    mark = len(builder.nodes)
+    mark = len(emitter.nodes)
     made = rule.apply(node, producers)
     if made is None:
-        del builder.nodes[mark:]
+        del emitter.nodes[mark:]
         return None
-    for n in builder.nodes[mark:]:
+    for n in emitter.nodes[mark:]:
         producers.update(dict.fromkeys(n.results, n))
     return made

@@ -23,7 +23,7 @@ import sys, time
 sys.path[:0] = {paths!r}
 import nagraph.backends.llvm, nagraph.ir.printer, nagraph.ir.verify, nagraph.pipeline
 from peers_adapter import Adapter
-for name in nagraph.pipeline.MODULES:
+for name in nagraph.pipeline.pass_names():
     nagraph.pipeline.load(name)
 made = Adapter(2, "llvm").train({model!r})
 step = made[0] if isinstance(made, tuple) else made

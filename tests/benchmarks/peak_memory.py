@@ -40,7 +40,8 @@ forget()
 step(), step()
 print(status("VmHWM") - before, whole)
 """
-OURS = ("peers_adapter", "llvm", "import nagraph.backends.llvm, nagraph.pipeline\nlist(nagraph.pipeline.passes())")
+OURS = ("peers_adapter", "llvm",
+        "import nagraph.backends.llvm\nfrom nagraph.pipeline import load, pass_names\nlist(map(load, pass_names()))")
 THEIRS = ("torch_models", "torch_eager", "")
 
 

@@ -15,13 +15,13 @@ from nagraph.models.tasks import task_class
 from nagraph.models.workloads import workload
 from nagraph.nn import functional
 from nagraph.ops.region import Call, interpret
-from nagraph.pipeline import MODULES, Pipeline
+from nagraph.pipeline import Pipeline, pass_names
 from nagraph.plan.kernel_planner import kernel_plan
 from nagraph.plan.outline import halved
 from tests.graphs import arrays_for, graphs
 
 #: Every pass; fusion as it is for references and for kernels, with no eye to profit; `memory` comes last or its plan is dropped.
-PASSES = [*MODULES, "fuse{min_nbytes=0}", "fuse{max_nodes=128,min_nbytes=0,kernels=True}", "rematerialize{min_nbytes=0}"]
+PASSES = [*pass_names(), "fuse{min_nbytes=0}", "fuse{max_nodes=128,min_nbytes=0,kernels=True}", "rematerialize{min_nbytes=0}"]
 
 
 def numbers(*shape, seed=0):
