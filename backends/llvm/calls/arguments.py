@@ -75,7 +75,7 @@ class Arguments:
         return OWNERS if all(a.flags.owndata for a in arrays) else BORROWERS
 
 
-class Spans:
+class MemoryRanges:
     """The memory that the arrays of a call take up, to find those that are written and overlap another."""
 
     def __init__(self, wanted: Sequence[Wanted]):
@@ -85,7 +85,7 @@ class Spans:
         #: Of these, those that have any memory meet themselves.
         self._meetings = np.count_nonzero(self._nbytes[self._written])
 
-    def meet(self, table: Words) -> bool:
+    def overlap(self, table: Words) -> bool:
         """Whether an array that is to be written shares memory with another one; their addresses stand in the table."""
         begins = table[self._places]
         ends = begins + self._nbytes

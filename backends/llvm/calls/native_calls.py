@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from nagraph.backends.llvm.calls.arena import Arenas, ArenaSource
-from nagraph.backends.llvm.calls.arguments import ALIGNED, BORROWERS, OWNED, ROW_MAJOR, WRITEABLE, Arguments, Spans, Wanted
+from nagraph.backends.llvm.calls.arguments import ALIGNED, BORROWERS, OWNED, ROW_MAJOR, WRITEABLE, Arguments, MemoryRanges, Wanted
 from nagraph.backends.llvm.native.addresses import address
 from nagraph.backends.llvm.program.images import Image
 from nagraph.ir.graph import Graph
@@ -42,7 +42,7 @@ class NativeCalls:
             [(at, number) for (kind, number), at in places.items() if kind == wanted] for wanted in ("input", "output", "donated"))
         self._results = [(v.shape, v.dtype) for v in signature.outputs]
         self._fast = _FastPath.of(signature, donations, places)
-        arguments, self._spans = Arguments(self._fast.wanted), Spans(self._fast.wanted[:len(signature.inputs)])
+        arguments, self._ranges = Arguments(self._fast.wanted), MemoryRanges(self._fast.wanted[:len(signature.inputs)])
         arenas = Arenas(image, arguments)
         self.arenas: ArenaSource = guard(arenas) if guard is not None else arenas
         self._take, self._leave = self.arenas.take, self.arenas.leave  # here, since each call looks them up
@@ -66,7 +66,7 @@ class NativeCalls:
         arena = self._take()
         try:
             fits = arena.fill(arrays)
-            if not fits or (fits == BORROWERS and fast.donated and self._spans.meet(arena.table)):
+            if not fits or (fits == BORROWERS and fast.donated and self._ranges.overlap(arena.table)):
                 return None
             self._program.run(arena.table, self.threads)
         finally:

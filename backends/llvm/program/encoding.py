@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nagraph.backends.llvm.program.instructions import Commit, Decide, End, Instruction, Jump, Launch, Loop, Phase, Point, Swap, Tell
+from nagraph.backends.llvm.program.instructions import Commit, Decide, End, Instruction, Jump, Launch, Loop, Phase, SetPointer, Swap, Tell
 from nagraph.backends.llvm.runtime.assembler import Assembler, EncodedLaunch, Label
 from nagraph.backends.llvm.runtime.program import Program
 
@@ -46,8 +46,8 @@ def encode(program: Sequence[Instruction]) -> Assembler:
                 if chained > LONGEST_NS:
                     a.unchain()
                     chained = 0.0
-            case Point():
-                a.point(i.target, i.source, i.offset, i.step, counters[i.loop], i.length, i.reverse)
+            case SetPointer():
+                a.set_pointer(i.target, i.source, i.offset, i.step, counters[i.loop], i.length, i.reverse)
             case Swap():
                 a.swap(i.a, i.b)
             case Loop():

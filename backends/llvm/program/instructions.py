@@ -29,7 +29,7 @@ class Phase(NamedTuple):
     launches: tuple[Launch, ...]
 
 
-class Point(NamedTuple):
+class SetPointer(NamedTuple):
     """The assignment table[target] = table[source] + offset + step * iteration of the loop `loop`, counted from the end if `reverse`."""
 
     target: int
@@ -85,4 +85,4 @@ class Tell(NamedTuple):
     function: Callable[[int], object]
 
 
-Instruction = Phase | Point | Swap | Loop | End | Decide | Jump | Commit | Tell
+Instruction = Phase | SetPointer | Swap | Loop | End | Decide | Jump | Commit | Tell

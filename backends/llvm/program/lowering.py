@@ -12,7 +12,7 @@ from nagraph.backends.llvm.emission.sorting import emit_sort
 from nagraph.backends.llvm.native import cache
 from nagraph.backends.llvm.native.addresses import array_at
 from nagraph.backends.llvm.program.functions import CompiledKernel, compiled
-from nagraph.backends.llvm.program.instructions import Commit, Decide, End, Instruction, Jump, Launch, Loop, Phase, Point, Swap, Tell
+from nagraph.backends.llvm.program.instructions import Commit, Decide, End, Instruction, Jump, Launch, Loop, Phase, SetPointer, Swap, Tell
 from nagraph.errors import MissingRuleError
 from nagraph.ir.builder import Builder
 from nagraph.ir.graph import Node, Value
@@ -347,7 +347,7 @@ class _PlanLowering:
                 found.append(source)
             elif layout.strides == row_major(v.shape).strides:
                 found.append(self.program.moving())
-                self.program.add(Point(found[-1], source, layout.offset * v.dtype.itemsize))
+                self.program.add(SetPointer(found[-1], source, layout.offset * v.dtype.itemsize))
             else:
                 found.append(self.pointer(extra.pop(0)))
                 self.copy(v, source, layout, found[-1])
@@ -369,7 +369,7 @@ class _PlanLowering:
         program.add(Loop(loop, op.length))
         for at, pointer, v in zip((*x_at, *y_at), (*xs, *ys), (*node.operands[len(operands) - len(xs):], *node.results[op.carries:])):
             nbytes = v.type.nbytes // op.length
-            program.add(Point(at, pointer, 0, nbytes, loop, op.length, op.reverse))
+            program.add(SetPointer(at, pointer, 0, nbytes, loop, op.length, op.reverse))
         body.lower([*consts, *(m[0] for m in moves), *x_at], [*(m[1] for m in moves), *y_at])
         self._rotate(moves)
         program.add(End(loop))
@@ -396,12 +396,12 @@ class _PlanLowering:
         """Pointers (read, written, third) of a carry that is read at `start`, then written to two places in alternation."""
         read, written, third = (self.program.moving() for _ in range(3))
         for target, source in ((read, start), (written, first), (third, second)):
-            self.program.add(Point(target, source))
+            self.program.add(SetPointer(target, source))
         return read, written, third
 
     def _rotate(self, moves: list[tuple[int, int, int]]) -> None:
         for read, written, third in moves:
-            self.program.add(Point(read, written))
+            self.program.add(SetPointer(read, written))
             self.program.add(Swap(written, third))
 
     def _cond(self, bodies: list[_Body], operands: list[int], results: list[int]) -> None:

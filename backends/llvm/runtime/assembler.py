@@ -3,7 +3,7 @@
     STOP
     PHASE  length, chunks, launches      launches that don't depend on one another, cut into chunks
     CHAIN  length, count, launches       launches one after another, by one thread
-    POINT  target, source, offset, step, counter    table[target] = table[source] + offset + step * counter
+    SET    target, source, offset, step, counter    table[target] = table[source] + offset + step * counter
     SWAP   a, b
     LOOP   counter, iterations, behind   counter = 0; no iterations: go on at `behind`
     END    counter, iterations, body     counter += 1; iterations left: go on at `body`
@@ -23,11 +23,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nagraph.backends.llvm.runtime.records import LAUNCH_WORDS, Op
+from nagraph.backends.llvm.runtime.records import LAUNCH_WORDS, Opcode
 
 Words = np.ndarray[Any, np.dtype[np.int64]]
 
-_FIXED = {Op.STOP: 1, Op.POINT: 6, Op.SWAP: 3, Op.LOOP: 4, Op.END: 4, Op.DECIDE: 3, Op.JUMP: 2, Op.COMMIT: 1, Op.TELL: 3}
+_FIXED = {Opcode.STOP: 1, Opcode.SET: 6, Opcode.SWAP: 3, Opcode.LOOP: 4, Opcode.END: 4,
+          Opcode.DECIDE: 3, Opcode.JUMP: 2, Opcode.COMMIT: 1, Opcode.TELL: 3}
 
 
 class EncodedLaunch(NamedTuple):
@@ -77,33 +78,33 @@ class Assembler:
         if len(some) == 1 and some[0].chunks == 1:
             self._link(some[0])
         elif some:
-            self._emit(Op.PHASE, 3 + LAUNCH_WORDS * len(some), sum(x.chunks for x in some))
+            self._emit(Opcode.PHASE, 3 + LAUNCH_WORDS * len(some), sum(x.chunks for x in some))
             for x in some:
                 self._launch(x)
 
-    def point(self, target: int, source: int, offset: int = 0, step: int = 0, counter: int = 0,
-              length: int = 0, reverse: bool = False) -> None:
+    def set_pointer(self, target: int, source: int, offset: int = 0, step: int = 0, counter: int = 0,
+                    length: int = 0, reverse: bool = False) -> None:
         """table[target] = table[source] + offset + step * i: i is the counter, or length - 1 - counter if `reverse`."""
         if reverse:
             offset, step = offset + step * (length - 1), -step
-        self._emit(Op.POINT, target, source, offset, step, counter)
+        self._emit(Opcode.SET, target, source, offset, step, counter)
 
     def swap(self, a: int, b: int) -> None:
         """Exchange table[a] and table[b]."""
-        self._emit(Op.SWAP, a, b)
+        self._emit(Opcode.SWAP, a, b)
 
     def begin(self, iterations: int) -> int:
         """Begin a loop; gives the number of its counter, which `end` takes."""
         counter, body, behind = self._counters, Label(), Label()
         self._counters += 1
-        self._emit(Op.LOOP, counter, iterations, behind)
+        self._emit(Opcode.LOOP, counter, iterations, behind)
         self.place(body)
         self._loops[counter] = iterations, body, behind
         return counter
 
     def end(self, counter: int) -> None:
         iterations, body, behind = self._loops.pop(counter)
-        self._emit(Op.END, counter, iterations, body)
+        self._emit(Opcode.END, counter, iterations, body)
         self.place(behind)
 
     @contextmanager
@@ -115,19 +116,19 @@ class Assembler:
 
     def decide(self, slot: int, otherwise: Label) -> None:
         """Go on here if the bool at table[slot] is true once all before is done, else at the label."""
-        self._emit(Op.DECIDE, slot, otherwise)
+        self._emit(Opcode.DECIDE, slot, otherwise)
 
     def jump(self, target: Label) -> None:
-        self._emit(Op.JUMP, target)
+        self._emit(Opcode.JUMP, target)
 
     def commit(self) -> None:
         """From here on the call may not be abandoned: it writes what others can see."""
-        self._emit(Op.COMMIT)
+        self._emit(Opcode.COMMIT)
 
     def tell(self, slot: int, function: Callable[[int], object]) -> None:
         """Call a function of Python with the address at table[slot] once all before is done; what it raises ends the call."""
         self.functions.append(function)
-        self._emit(Op.TELL, slot, id(function))
+        self._emit(Opcode.TELL, slot, id(function))
 
     def unchain(self) -> None:
         """Let the next phase begin a chain of its own."""
@@ -144,7 +145,7 @@ class Assembler:
         """The program's words. Raises ValueError if a loop has no end or a label no place."""
         if self._loops:
             raise ValueError(f"loops without an end: counters {sorted(self._loops)}")
-        words = [*self._words, Op.STOP]
+        words = [*self._words, Opcode.STOP]
         for at, numbers in self._arguments:
             words[at] = len(words)
             words += numbers
@@ -156,7 +157,7 @@ class Assembler:
     def __str__(self) -> str:
         return listing(self.code())
 
-    def _emit(self, op: Op, *words: int | Label) -> None:
+    def _emit(self, op: Opcode, *words: int | Label) -> None:
         self._chain = None
         self._words += [op, *words]
 
@@ -169,7 +170,7 @@ class Assembler:
         chain = self._chain
         if chain is None:
             chain = len(self._words)
-            self._emit(Op.CHAIN, 3, 0)
+            self._emit(Opcode.CHAIN, 3, 0)
         self._launch(x)
         for word, more in ((chain + 1, LAUNCH_WORDS), (chain + 2, 1)):
             old = self._words[word]
@@ -178,29 +179,29 @@ class Assembler:
         self._chain = chain
 
 
-class Instruction(NamedTuple):
+class EncodedInstruction(NamedTuple):
     """An instruction in the words of a program: where it begins, its code, and the words behind that."""
 
     at: int
-    op: Op
+    op: Opcode
     operands: tuple[int, ...]
 
 
-def instructions(code: Words) -> Iterator[Instruction]:
+def instructions(code: Words) -> Iterator[EncodedInstruction]:
     """The instructions, in the order in which they stand, up to the STOP."""
     at = 0
     while True:
-        op = Op(code[at])
+        op = Opcode(code[at])
         length = _FIXED[op] if op in _FIXED else int(code[at + 1])
-        yield Instruction(at, op, tuple(int(w) for w in code[at + 1:at + length]))
-        if op is Op.STOP:
+        yield EncodedInstruction(at, op, tuple(int(w) for w in code[at + 1:at + length]))
+        if op is Opcode.STOP:
             return
         at += length
 
 
 def launch_words(code: Words) -> list[int]:
     """Where launches stand in the words: each begins with the address of its kernel."""
-    return [at for i in instructions(code) if i.op in (Op.PHASE, Op.CHAIN)
+    return [at for i in instructions(code) if i.op in (Opcode.PHASE, Opcode.CHAIN)
             for at in range(i.at + 3, i.at + int(code[i.at + 1]), LAUNCH_WORDS)]
 
 
@@ -217,8 +218,9 @@ def check(code: Words, slots: int) -> None:
 
 
 #: How many operands, from the first, are numbers of pointers; which operand is a place in the code.
-_REFERENCES: dict[Op, tuple[int, int | None]] = {
-    Op.POINT: (2, None), Op.SWAP: (2, None), Op.DECIDE: (1, 1), Op.TELL: (1, None), Op.LOOP: (0, 2), Op.END: (0, 2), Op.JUMP: (0, 0)}
+_REFERENCES: dict[Opcode, tuple[int, int | None]] = {
+    Opcode.SET: (2, None), Opcode.SWAP: (2, None), Opcode.DECIDE: (1, 1), Opcode.TELL: (1, None),
+    Opcode.LOOP: (0, 2), Opcode.END: (0, 2), Opcode.JUMP: (0, 0)}
 
 
 def listing(code: Words, kernels: Mapping[int, str] | None = None) -> str:
@@ -226,26 +228,26 @@ def listing(code: Words, kernels: Mapping[int, str] | None = None) -> str:
     return "\n".join(f"{i.at:5}  {_shown(code, i, kernels or {})}" for i in instructions(code))
 
 
-def _shown(code: Words, i: Instruction, kernels: Mapping[int, str]) -> str:
+def _shown(code: Words, i: EncodedInstruction, kernels: Mapping[int, str]) -> str:
     o = i.operands
     match i.op:
-        case Op.PHASE | Op.CHAIN:
+        case Opcode.PHASE | Opcode.CHAIN:
             launches = [_launch_shown(code, o[n:n + LAUNCH_WORDS], kernels) for n in range(2, len(o), LAUNCH_WORDS)]
-            head = f"phase of {o[1]} chunks" if i.op is Op.PHASE else "chain"
+            head = f"phase of {o[1]} chunks" if i.op is Opcode.PHASE else "chain"
             return "\n           ".join([f"{head}:", *launches])
-        case Op.POINT:
-            return f"point {o[0]} = {o[1]} + {o[2]} + {o[3]} * counter {o[4]}"
-        case Op.SWAP:
+        case Opcode.SET:
+            return f"set {o[0]} = {o[1]} + {o[2]} + {o[3]} * counter {o[4]}"
+        case Opcode.SWAP:
             return f"swap {o[0]}, {o[1]}"
-        case Op.LOOP:
+        case Opcode.LOOP:
             return f"loop counter {o[0]}, {o[1]} iterations, then {o[2]}"
-        case Op.END:
+        case Opcode.END:
             return f"end counter {o[0]}, {o[1]} iterations, body {o[2]}"
-        case Op.DECIDE:
+        case Opcode.DECIDE:
             return f"decide {o[0]}, otherwise {o[1]}"
-        case Op.JUMP:
+        case Opcode.JUMP:
             return f"jump {o[0]}"
-        case Op.TELL:
+        case Opcode.TELL:
             return f"tell {o[0]}"
         case _:
             return i.op.name.lower()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from nagraph.backends.llvm.runtime.records import Op
+from nagraph.backends.llvm.runtime.records import Opcode
 
 INTERPRETER = f"""
 ; table[target] = table[source] + offset + step * counter
-define internal void @point(ptr %me, ptr %at) nounwind {{
+define internal void @set_pointer(ptr %me, ptr %at) nounwind {{
   %table = load ptr, ptr %me->table
   %counters = load ptr, ptr %me->counters
   %target = load i64, ptr %at->1
@@ -49,16 +49,16 @@ fetch:
   %at = phi ptr [ %words, %entry ], [ %next, %on ], [ %aim, %jump ]
   %op = load i64, ptr %at
   switch i64 %op, label %stop [
-    i64 {Op.PHASE}, label %phase
-    i64 {Op.CHAIN}, label %chain
-    i64 {Op.POINT}, label %point
-    i64 {Op.SWAP}, label %swap
-    i64 {Op.LOOP}, label %loop
-    i64 {Op.END}, label %end
-    i64 {Op.DECIDE}, label %decide
-    i64 {Op.JUMP}, label %away
-    i64 {Op.COMMIT}, label %commit
-    i64 {Op.TELL}, label %tell
+    i64 {Opcode.PHASE}, label %phase
+    i64 {Opcode.CHAIN}, label %chain
+    i64 {Opcode.SET}, label %set
+    i64 {Opcode.SWAP}, label %swap
+    i64 {Opcode.LOOP}, label %loop
+    i64 {Opcode.END}, label %end
+    i64 {Opcode.DECIDE}, label %decide
+    i64 {Opcode.JUMP}, label %away
+    i64 {Opcode.COMMIT}, label %commit
+    i64 {Opcode.TELL}, label %tell
   ]
 phase:
   %p.length = load i64, ptr %at->1
@@ -68,8 +68,8 @@ chain:
   %c.length = load i64, ptr %at->1
   %c.on = call i1 @chain(ptr %me, ptr %at)
   br i1 %c.on, label %on, label %leave
-point:
-  call void @point(ptr %me, ptr %at)
+set:
+  call void @set_pointer(ptr %me, ptr %at)
   br label %on
 swap:
   call void @swap(ptr %me, ptr %at)
@@ -106,7 +106,7 @@ tell:
   %t.on = call i1 @tell(ptr %me, ptr %at)
   br i1 %t.on, label %on, label %leave
 on:
-  %length = phi i64 [ %p.length, %phase ], [ %c.length, %chain ], [ 6, %point ], [ 3, %swap ], [ 4, %loop ], [ 4, %end ],
+  %length = phi i64 [ %p.length, %phase ], [ %c.length, %chain ], [ 6, %set ], [ 3, %swap ], [ 4, %loop ], [ 4, %end ],
     [ 3, %decide ], [ 1, %commit ], [ 3, %tell ]
   %next = getelementptr inbounds i64, ptr %at, i64 %length
   br label %fetch

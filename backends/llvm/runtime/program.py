@@ -10,7 +10,7 @@ import numpy as np
 
 from nagraph.backends.llvm.runtime.assembler import Words, check, instructions
 from nagraph.backends.llvm.runtime.pool import ALIGNMENT, Pool, aligned_bytes, aligned_words, default_threads, driver, pool
-from nagraph.backends.llvm.runtime.records import CONTEXT_WORDS, RECORD, Op
+from nagraph.backends.llvm.runtime.records import CONTEXT_WORDS, RECORD, Opcode
 
 
 class CallMemory:
@@ -49,8 +49,8 @@ class Program:
         check(self.code, slots)
         found = list(instructions(self.code))
         #: Whether there is work for a second thread at all.
-        self.parallel = any(i.op is Op.PHASE for i in found)
-        self._counters = 1 + max((i.operands[0] for i in found if i.op is Op.LOOP), default=0)
+        self.parallel = any(i.op is Opcode.PHASE for i in found)
+        self._counters = 1 + max((i.operands[0] for i in found if i.op is Opcode.LOOP), default=0)
         #: Memory that no call has at the moment, by number of threads.
         self._free: dict[int, list[CallMemory]] = {}
 

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from enum import IntEnum
 
 
-class Op(IntEnum):
+class Opcode(IntEnum):
     """The instructions' codes; `nagraph.backends.llvm.runtime.assembler` says what they mean."""
 
     STOP = 0
     PHASE = 1
     CHAIN = 2
-    POINT = 3
+    SET = 3
     SWAP = 4
     LOOP = 5
     END = 6

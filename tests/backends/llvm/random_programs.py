@@ -56,7 +56,7 @@ class Model:
         source, offset, turns = int(self.rng.integers(4)), int(self.rng.integers(9)), int(self.rng.integers(5))
         reverse, size = bool(self.rng.integers(2)), self._grain()
         with self.a.loop(turns) as c:
-            self.a.point(VIEW, source, 8 * offset, 16, c, turns, reverse)
+            self.a.set_pointer(VIEW, source, 8 * offset, 16, c, turns, reverse)
             self.a.phase(launch("mix", VIEWED, size, VIEW, SEEN, VIEWED))
 
         def step(t):

@@ -105,9 +105,9 @@ def test_loops_move_pointers(threads, reverse):
     """y[o, i] += 3 x[i] + 1 for the rows in either order: each row once per turn of the outer loop, in its own place."""
     def write(a):
         with a.loop(3) as outer, a.loop(5) as inner:
-            a.point(2, 1, 0, 40, outer)
-            a.point(3, 0, 8, 8, inner, 5, reverse)
-            a.point(4, 2, 0, 8, inner)
+            a.set_pointer(2, 1, 0, 40, outer)
+            a.set_pointer(3, 0, 8, 8, inner, 5, reverse)
+            a.set_pointer(4, 2, 0, 8, inner)
             a.phase(launch("mix", 1, 1, 3, 4, 1))
             a.phase(launch("add", 2, 1, 5))
 
@@ -289,7 +289,7 @@ def test_what_is_refused():
         p.run(np.zeros(1, np.int64), 0)
     for write, message in (
         (lambda a: a.swap(0, 3), "a table of 3 pointers lacks one of 'swap 0, 3'"),
-        (lambda a: a.point(-1, 0), "lacks one of 'point -1 = 0"),
+        (lambda a: a.set_pointer(-1, 0), "lacks one of 'set -1 = 0"),
         (lambda a: a.jump(Label()), "label that has no place"),
         (lambda a: a.begin(3), "loops without an end"),
         (lambda a: a.phase(EncodedLaunch(0, 4, 0)), "grain >= 1"),
@@ -309,7 +309,7 @@ def test_listing():
     a = Assembler()
     out = Label()
     with a.loop(3) as c:
-        a.point(1, 0, 8, 16, c, 3, reverse=True)
+        a.set_pointer(1, 0, 8, 16, c, 3, reverse=True)
         a.phase(EncodedLaunch(4096, 100, 7, (0,)), EncodedLaunch(4097, 10, 7, (1, 2)))
         a.phase(EncodedLaunch(4096, 1, 1, (1,)))
         a.phase(EncodedLaunch(4096, 5, 5, (1,)))
@@ -319,7 +319,7 @@ def test_listing():
     a.swap(0, 1)
     assert listing(a.code(), {4096: "f"}) == """\
     0  loop counter 1, 3 iterations, then 43
-    4  point 1 = 0 + 40 + -16 * counter 1
+    4  set 1 = 0 + 40 + -16 * counter 1
    10  phase of 17 chunks:
            f on 100 units, 15 chunks of 7, arguments from word 48
            0x1001 on 10 units, 2 chunks of 7, arguments from word 49

@@ -202,7 +202,7 @@ def test_a_caller_that_is_late_for_a_decision_waits_for_the_end():
     def after(a):
         with a.loop(turns) as turn:
             other, done = Label(), Label()
-            a.point(3, 2, 0, 1, turn)
+            a.set_pointer(3, 2, 0, 1, turn)
             a.decide(3, other)
             a.phase(launch("add", 2, 1, 0))
             a.phase(launch("work", 2, 1, 0))
