@@ -40,7 +40,7 @@ __all__ = [*_NAMES, *_MODULES]
 def __getattr__(name: str) -> Any:
     if name in _NAMES:
         if name == "parse":
-            importlib.import_module("nagraph.ops")
+            importlib.import_module("nagraph.regions")  # and the ops
         found = getattr(importlib.import_module(f"nagraph.{_NAMES[name]}"), name)
     elif name in _MODULES:
         found = importlib.import_module(f"nagraph.{name}")

@@ -11,9 +11,10 @@ from nagraph import tree
 from nagraph.ir.builder import active, current
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ir.interpret import interpret
 from nagraph.ir.location import Location
 from nagraph.ops.identities import DebugPrint
-from nagraph.ops.region import Call, interpret
+from nagraph.regions.calls import Call
 from nagraph.tracing.tracer import trace
 
 

@@ -11,12 +11,15 @@ from typing import Any
 import numpy as _np
 
 import nagraph.ops  # noqa: F401 - fills the operators
+from nagraph.errors import TypeRuleError as _TypeRuleError
 from nagraph.ir.builder import active as _active
 from nagraph.ir.graph import Value as _Value
 from nagraph.ir.types import as_dtype as _as_dtype
+from nagraph.ir.types import spec as _spec
 from nagraph.ops.arg_extremum import argmax, argmin  # noqa: F401
 from nagraph.ops.base import NARROW_FLOATS as _NARROW_FLOATS
 from nagraph.ops.base import cast as astype  # noqa: F401
+from nagraph.ops.base import shape_of as _shape_of
 from nagraph.ops.bits import bitwise_and, bitwise_not, bitwise_or, bitwise_xor, invert, left_shift, right_shift  # noqa: F401
 from nagraph.ops.comparison import (  # noqa: F401
     equal,
@@ -76,10 +79,12 @@ from nagraph.ops.movement import (  # noqa: F401
     swapaxes,
     transpose,
 )
+from nagraph.ops.movement import iota as _iota
 from nagraph.ops.norm import norm as _norm
 from nagraph.ops.padding import pad  # noqa: F401
 from nagraph.ops.reduction import all, amax, amin, any, max, mean, min, prod, std, sum, var  # noqa: F401
 from nagraph.ops.rounding import ceil, copysign, fix, floor, nextafter, rint, round, sign, trunc  # noqa: F401
+from nagraph.ops.rules import full as _fill
 from nagraph.ops.sorting import argsort, sort, top_k  # noqa: F401
 from nagraph.ops.special import (  # noqa: F401
     arccos,
@@ -115,23 +120,15 @@ pi, e, inf, nan, newaxis = _np.pi, _np.e, _np.inf, _np.nan, None
 around = round
 
 
-def _shape_type(shape: Any, dtype: Any) -> Any:
-    from nagraph.ir.types import spec
-
-    return spec(shape, dtype)
-
-
 @_contextmanager
 def _refusing(name: str, *numbers: Any) -> Any:
     """What NumPy refuses is told as an error of ours, with the function's name; so are traced values in the place of numbers."""
-    from nagraph.errors import TypeRuleError
-
     if builtins_any(isinstance(x, _Value) for x in numbers):
-        raise TypeRuleError(f"{name}: the bounds are plain numbers, which traced values are not")
+        raise _TypeRuleError(f"{name}: the bounds are plain numbers, which traced values are not")
     try:
         yield
     except (ValueError, OverflowError, IndexError) as error:
-        raise error if isinstance(error, TypeRuleError) else TypeRuleError(f"{name}: {error}") from None
+        raise error if isinstance(error, _TypeRuleError) else _TypeRuleError(f"{name}: {error}") from None
 
 
 def full(shape: Any, value: Any, dtype: Any = None) -> Any:
@@ -153,10 +150,8 @@ def ones(shape: Any, dtype: Any = _np.float64) -> Any:
 
 
 def _filled(shape: Any, value: float, dtype: Any) -> Any:
-    from nagraph.ops.rules import full as fill
-
-    found = _shape_type(shape, dtype)
-    return fill(found, value) if _active() is not None else _np.full(found.shape, value, found.dtype)
+    found = _spec(shape, dtype)
+    return _fill(found, value) if _active() is not None else _np.full(found.shape, value, found.dtype)
 
 
 def zeros_like(x: Any, dtype: Any = None) -> Any:
@@ -183,14 +178,11 @@ def linspace(start: float, stop: float, num: int = 50, endpoint: bool = True, dt
 
 def eye(n: int, m: int | None = None, k: int = 0, dtype: Any = _np.float64) -> Any:
     """Ones on the k-th diagonal."""
-    from nagraph.ops.base import cast
-    from nagraph.ops.movement import iota
-
     columns = n if m is None else m
     if _active() is None or n * columns <= 256:
         with _refusing("eye"):
             return _np.eye(n, m, k, dtype=_as_dtype(dtype))
-    return cast(equal(iota("int64", (n, columns), 0) + k, iota("int64", (n, columns), 1)), dtype)
+    return astype(equal(_iota("int64", (n, columns), 0) + k, _iota("int64", (n, columns), 1)), dtype)
 
 
 def array(x: Any, dtype: Any = None) -> Any:
@@ -223,9 +215,7 @@ def builtins_any(items: Any) -> bool:
 
 def shape(x: Any) -> tuple[int, ...]:
     """The sizes of x."""
-    from nagraph.ops.base import shape_of
-
-    return tuple(shape_of(x))
+    return tuple(_shape_of(x))
 
 
 def ndim(x: Any) -> int:

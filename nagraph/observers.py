@@ -9,8 +9,8 @@ import numpy as np
 
 from nagraph.errors import PassError
 from nagraph.ir.difference import difference
+from nagraph.ir.interpret import interpret
 from nagraph.ir.types import is_float, type_of
-from nagraph.ops.region import interpret
 from nagraph.pipeline import Observation
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from nagraph import choices
 from nagraph.ir.emitter import current
 from nagraph.ir.graph import Graph, Node, Value
-from nagraph.ops.region import LARGE, Call
 from nagraph.pipeline import graph_pass
+from nagraph.regions.calls import LARGE, Call
 
 
 @graph_pass

@@ -14,7 +14,6 @@ from nagraph.ops.arg_extremum import argmax
 from nagraph.ops.base import cast
 from nagraph.ops.comparison import greater, less, logical_and, logical_not
 from nagraph.ops.contraction import matmul
-from nagraph.ops.control import Cond, Scan, WhileLoop
 from nagraph.ops.cumulative import cumsum
 from nagraph.ops.elementwise import abs, add, clip, maximum, minimum, multiply, negative, square, subtract, where
 from nagraph.ops.indexing import take
@@ -22,10 +21,13 @@ from nagraph.ops.joining import concatenate, stack
 from nagraph.ops.movement import broadcast_to, expand_dims, flip, iota, reshape, swapaxes, transpose
 from nagraph.ops.padding import pad
 from nagraph.ops.reduction import max, mean, min, sum
-from nagraph.ops.region import Call
 from nagraph.ops.rounding import floor, sign
 from nagraph.ops.sorting import sort
 from nagraph.ops.special import cos, erf, exp, rsqrt, sigmoid, sin, sqrt, tanh
+from nagraph.regions.branches import Cond
+from nagraph.regions.calls import Call
+from nagraph.regions.scans import Scan
+from nagraph.regions.while_loops import WhileLoop
 
 F32 = DTYPES["f32"]
 INPUTS = [TensorType(DTYPES[d], s) for d, s in (("f32", (3, 4)), ("f32", (4,)), ("f64", (2, 3)), ("i32", (3, 4)), ("f32", ()),

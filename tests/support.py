@@ -14,11 +14,12 @@ import pytest
 
 from nagraph.ir.builder import build
 from nagraph.ir.graph import Graph
+from nagraph.ir.interpret import interpret
 from nagraph.ir.op import Op
 from nagraph.ir.types import is_float, type_of
 from nagraph.ops.base import as_array
-from nagraph.ops.region import interpret
-from nagraph.transforms.reverse import pullback, pushforward, vjp_graph
+from nagraph.transforms.forward import pushforward
+from nagraph.transforms.reverse import pullback, vjp_graph
 
 
 def evaluate(graph: Graph, *arrays: Any) -> tuple[np.ndarray, ...]:

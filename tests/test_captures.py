@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.ops.region import interpret
+from nagraph.ir.interpret import interpret
 
 SIZES = (0, 1, 3, 16, 17, 33, 1000)
 

@@ -8,10 +8,12 @@ import pytest
 import nagraph as ng
 from nagraph.backends import find
 from nagraph.ir import Graph, build, spec
-from nagraph.ops.control import Scan, jvp_graph
-from nagraph.ops.region import Call, interpret
+from nagraph.ir.interpret import interpret
 from nagraph.pipeline import Pipeline
+from nagraph.regions.calls import Call
+from nagraph.regions.scans import Scan
 from nagraph.transforms.batching import batch_graph
+from nagraph.transforms.forward import jvp_graph
 from nagraph.transforms.reverse import grad_graph, vjp_graph
 
 NODES = 40_000

@@ -12,8 +12,8 @@ from nagraph.errors import InternalError, MissingRuleError, PassError, RetreatWa
 from nagraph.ir.op import op
 from nagraph.kernel.context import NotRowLocal
 from nagraph.ops.base import Elementwise
-from nagraph.ops.control import Scan
 from nagraph.pipeline import Pipeline, load, pass_names
+from nagraph.regions.scans import Scan
 from tests.support import forget_kernels
 
 X = np.linspace(-1, 1, 12, dtype="f").reshape(3, 4)

@@ -9,16 +9,18 @@ from nagraph.ir.builder import build, current
 from nagraph.ir.graph import Graph
 from nagraph.ir.types import DTYPES, TensorType
 from nagraph.ops.arg_extremum import ArgExtremum, argmax
-from nagraph.ops.control import Cond, jvp_graph
 from nagraph.ops.movement import broadcast_to
-from nagraph.ops.region import LARGE, Call, region_cost
 from nagraph.ops.slicing import Slice
 from nagraph.ops.special import tanh
 from nagraph.pipeline import Pipeline, apply, load, pass_names
 from nagraph.plan import make_plan
 from nagraph.plan.constants import MOST_NBYTES
 from nagraph.plan.kernel_planner import kernel_plan
+from nagraph.regions.base import region_cost
+from nagraph.regions.branches import Cond
+from nagraph.regions.calls import LARGE, Call
 from nagraph.transforms.batching import batch_graph
+from nagraph.transforms.forward import jvp_graph
 from nagraph.transforms.narrowing import narrowed
 from nagraph.transforms.reverse import vjp_graph
 
@@ -93,7 +95,7 @@ def test_graphs_that_differ_are_not_equal():
 
 @pytest.mark.parametrize("kind", ["composite", "checkpoint"])
 def test_transforms_make_of_each_region_one_other(kind, monkeypatch):
-    monkeypatch.setattr("nagraph.ops.region.LARGE", 64)
+    monkeypatch.setattr("nagraph.regions.calls.LARGE", 64)
     graph = nested(25, kind)
     for made in (batch_graph(graph, 3, [True]), jvp_graph(graph, [0]), vjp_graph(graph), jvp_graph(vjp_graph(nested(14, kind)), [0])):
         ng.verify(made)
@@ -133,7 +135,7 @@ def test_they_run(backend):
 def test_the_derivative_of_a_large_shared_body_is_that_of_its_parts(monkeypatch):
     graph, x, t = nested(6, "composite"), np.linspace(-2, 2, 4, dtype="f"), np.ones(4, "f")
     expected = [ng.compile(g)(x, t) for g in (vjp_graph(graph), jvp_graph(graph, [0]))]
-    monkeypatch.setattr("nagraph.ops.region.LARGE", 3)
+    monkeypatch.setattr("nagraph.regions.calls.LARGE", 3)
     graph = nested(6, "composite")
     got = [ng.compile(g)(x, t) for g in (vjp_graph(graph), jvp_graph(graph, [0]))]
     for a, b in zip(expected, got, strict=True):

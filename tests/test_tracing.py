@@ -12,8 +12,8 @@ import pytest
 import nagraph as ng
 from nagraph.errors import LeakedTracerError, SignatureError
 from nagraph.ir.builder import active_stack
+from nagraph.ir.interpret import interpret
 from nagraph.ir.location import is_internal
-from nagraph.ops.region import interpret
 from nagraph.passes.expand import Expand
 
 V = np.arange(3, dtype=np.float32)

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from nagraph.ops.control import Cond, Scan, WhileLoop
 from nagraph.plan.plan import ALIGNMENT, Plan, Step
+from nagraph.regions.branches import Cond
+from nagraph.regions.scans import Scan
+from nagraph.regions.while_loops import WhileLoop
 
 Array = np.ndarray[Any, Any]
 Fn = Callable[..., Any]

@@ -16,9 +16,9 @@ from nagraph.ir.location import caller_location, located
 from nagraph.ir.op import attribute_key
 from nagraph.ir.types import TensorType, is_float, type_of
 from nagraph.ops.base import F64, as_array, cast, is_weak, mark_weak
-from nagraph.ops.region import Call
 from nagraph.ops.rules import sum_to, zeros_of
 from nagraph.ops.width import common, rounded, widen, widened
+from nagraph.regions.calls import Call
 
 Fn = Callable[..., Any]
 REGISTRY: dict[str, Composite] = {}

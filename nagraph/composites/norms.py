@@ -9,6 +9,7 @@ from nagraph.composites.base import composite
 from nagraph.ops.movement import reshape
 from nagraph.ops.reduction import mean, shifted
 from nagraph.ops.reduction import sum as sum_of
+from nagraph.ops.rules import sum_to
 from nagraph.ops.special import rsqrt
 
 
@@ -32,8 +33,6 @@ def _standardize_grad(y: Any, r: Any, ct: Any, axes: Any) -> Any:
 
 
 def _sum_to(ct: Any, like: Any) -> Any:
-    from nagraph.ops.rules import sum_to
-
     return sum_to(ct, like.type)
 
 

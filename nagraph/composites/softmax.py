@@ -10,6 +10,7 @@ from nagraph.composites.base import composite
 from nagraph.ops.base import normalize_axes, shape_of
 from nagraph.ops.comparison import equal, isfinite
 from nagraph.ops.elementwise import where
+from nagraph.ops.movement import reshape
 from nagraph.ops.reduction import max as max_of
 from nagraph.ops.reduction import sum as sum_of
 from nagraph.ops.rules import full
@@ -99,8 +100,6 @@ def _logsumexp_fwd(x: Any, *, axis: tuple[int, ...] = (-1,), keepdims: bool = Fa
 
 def _logsumexp_bwd(residuals: Any, cts: Any, *, axis: tuple[int, ...] = (-1,), keepdims: bool = False) -> Any:
     """ct_x = ct exp(x - y); a row of -inf alone gets zeros, in a row with +inf that element gets nan and the others zeros."""
-    from nagraph.ops.movement import reshape
-
     (x, y), (ct,) = residuals, cts
     ct = ct if keepdims else reshape(ct, y.shape)
     return (ct * exp(x - where(equal(y, -np.inf), _zero(y), y)),)

@@ -42,3 +42,10 @@ def build(name: str, types: Sequence[TensorType], body: Callable[..., Sequence[V
     with Builder() as builder:
         inputs = [builder.input(t, names[i] if i < len(names) else "") for i, t in enumerate(types)]
         return builder.graph(name, list(body(*inputs)))
+
+
+def fresh(graph: Graph) -> Graph:
+    """The same graph with values of its own."""
+    with Builder() as builder:
+        inputs = [builder.input(v.type, v.name) for v in graph.inputs]
+        return builder.graph(graph.name, builder.inline(graph, inputs))

@@ -38,6 +38,17 @@ class Cost(NamedTuple):
     transcendental: float = 0.0
 
 
+class ResidualForm(NamedTuple):
+    """A way to differentiate an op that saves values: another op for the forward pass, a function for the backward pass.
+
+    `forward` gives the op's results and then the residuals; `backward(residuals, cotangents, operands)` emits the cotangents
+    of the operands.
+    """
+
+    forward: Op
+    backward: Callable[[tuple[Value, ...], tuple[Value | None, ...], tuple[Value, ...]], tuple[Value | None, ...]]
+
+
 def _no_reference(op: Op, *operands: Any) -> Any:
     raise MissingRuleError(f"op {op.name} has no NumPy reference")
 
@@ -63,6 +74,8 @@ class Op:
     effect: ClassVar[bool] = False
     #: True where computing a node can end the call with an error that depends on data.
     can_fail: ClassVar[bool] = False
+    #: True where how often a region runs is data.
+    loops_by_data: ClassVar[bool] = False
     #: True where the results may be views of the first operand.
     view: ClassVar[bool] = False
     #: False for ops whose attributes may be large, so that comparing them costs more than inferring their results' types.
@@ -105,6 +118,10 @@ class Op:
     #: reference(*operands): the results computed by NumPy, one array or a tuple of arrays. A method or a ufunc.
     reference: ClassVar[Any] = _no_reference
 
+    def evaluate(self, *arrays: Array) -> Any:
+        """The results for these arrays: the reference's; ops that people call check the types and see to the results' dtypes."""
+        return self.reference(*arrays)
+
     def shown(self, x: Array) -> Array:
         """The view of an array that the result of a view op is; no element is read."""
         view: Array = self.reference(x)
@@ -146,6 +163,10 @@ class Op:
         """Cotangents of the operands (None is zero) from those of the results (None is zero)."""
         raise MissingRuleError(f"op {self.name} has no reverse derivative (vjp)")
 
+    def residual_form(self, operands: tuple[TensorType, ...]) -> ResidualForm | None:
+        """How reverse mode saves values of the forward pass; None where `vjp` needs none beside operands and results."""
+        return None
+
     def plus(self, operands: tuple[Value, ...], other: Op, others: tuple[Value, ...]) -> Value | None:
         """The sum of cotangents that this op and `other` made of their operands, where it takes less than an addition; else None.
 
@@ -173,6 +194,10 @@ class Op:
         None where it takes the whole operands; that is so unless an op says more.
         """
         return None
+
+    def narrow_results(self, boxes: Sequence[Box], *operands: Any) -> tuple[Op, Sequence[Box]] | None:
+        """`narrow` for ops of any number of results, of which these are the parts."""
+        return self.narrow(boxes[0], *operands) if len(boxes) == 1 else None
 
     def cost(self, *operands: Any, **_: Any) -> Cost:
         """Operations of one evaluation."""

@@ -4,7 +4,6 @@ from nagraph.ops import arg_extremum as arg_extremum
 from nagraph.ops import bits as bits
 from nagraph.ops import comparison as comparison
 from nagraph.ops import contraction as contraction
-from nagraph.ops import control as control
 from nagraph.ops import convolution as convolution
 from nagraph.ops import cumulative as cumulative
 from nagraph.ops import dynamic_slice as dynamic_slice
@@ -19,7 +18,6 @@ from nagraph.ops import movement as movement
 from nagraph.ops import pooling as pooling
 from nagraph.ops import random as random
 from nagraph.ops import reduction as reduction
-from nagraph.ops import region as region
 from nagraph.ops import rounding as rounding
 from nagraph.ops import sorting as sorting
 from nagraph.ops import special as special

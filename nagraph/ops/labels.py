@@ -9,12 +9,12 @@ import numpy as np
 
 from nagraph.errors import LabelError, TypeRuleError
 from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ir.interpret import interpret
 from nagraph.ir.op import Array, Cost, Op, op
 from nagraph.ir.types import INTEGERS, TensorType
 from nagraph.ops.base import Primitive
 from nagraph.ops.comparison import equal
 from nagraph.ops.elementwise import where
-from nagraph.ops.region import interpret
 
 
 @op

@@ -77,6 +77,11 @@ def ones_of(type: TensorType) -> Value:
     return full(type, 1)
 
 
+def or_zeros(c: Maybe, type: TensorType) -> Value:
+    """A tangent or cotangent of this type as a value, zero as well."""
+    return zeros_of(type) if c is None else c
+
+
 def zeros_like(x: Value) -> Value:
     """Zeros of the type of `x`."""
     return full(x.type, 0)

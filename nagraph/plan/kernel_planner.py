@@ -25,12 +25,10 @@ from nagraph.kernel.scatter import in_float32
 from nagraph.kernel.sharing import may_share
 from nagraph.kernel.update import lower_update
 from nagraph.ops.contraction import DotGeneral
-from nagraph.ops.control import Scan, WhileLoop
 from nagraph.ops.dynamic_slice import DynamicUpdateSlice
 from nagraph.ops.identities import Recompute, StopGradient
 from nagraph.ops.indexing import Scatter
 from nagraph.ops.movement import Broadcast, Transpose
-from nagraph.ops.region import Call
 from nagraph.ops.slicing import Pad
 from nagraph.ops.sorting import Argsort, Sort
 from nagraph.plan.decision import Decision, Why
@@ -40,6 +38,9 @@ from nagraph.plan.placement import border, placements
 from nagraph.plan.plan import Buffer, Plan
 from nagraph.plan.planner import Planner
 from nagraph.plan.regions import LARGEST_TILE
+from nagraph.regions.calls import Call
+from nagraph.regions.scans import Scan
+from nagraph.regions.while_loops import WhileLoop
 
 #: Elements that one thread may compute alone.
 SERIAL = 1 << 14

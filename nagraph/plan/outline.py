@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable
 from nagraph.ir.constant import Constant
 from nagraph.ir.emitter import current
 from nagraph.ir.graph import Graph, Node, Value
-from nagraph.ops.region import Call
 from nagraph.plan.decision import region_label
 from nagraph.plan.groups import Made, without_outer_views
 from nagraph.plan.regions import made_of_indices
+from nagraph.regions.calls import Call
 
 
 def outlined(graph: Graph, regions: list[list[Node]], everywhere: Made) -> Graph:

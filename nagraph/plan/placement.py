@@ -22,10 +22,10 @@ from nagraph.ops.identities import Recompute, StopGradient
 from nagraph.ops.indexing import Scatter
 from nagraph.ops.joining import Concatenate
 from nagraph.ops.movement import Reshape, Transpose
-from nagraph.ops.region import Call
 from nagraph.ops.slicing import Pad
 from nagraph.ops.sorting import Argsort, Sort
 from nagraph.plan.live_ranges import strided
+from nagraph.regions.calls import Call
 
 Array = np.ndarray[Any, Any]
 

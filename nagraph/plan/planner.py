@@ -11,13 +11,14 @@ from nagraph import choices
 from nagraph.ir.cached import cached_property
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.types import DTYPES, TensorType
-from nagraph.ops.control import Scan, WhileLoop
-from nagraph.ops.region import Call
 from nagraph.plan.constants import constants
 from nagraph.plan.live_ranges import last_uses, view_roots
 from nagraph.plan.offsets import assign_offsets
 from nagraph.plan.plan import Buffer, Plan, RowLoop, Slot, Step
 from nagraph.plan.rows import RowForm, block_graph, row_bytes, row_form
+from nagraph.regions.calls import Call
+from nagraph.regions.scans import Scan
+from nagraph.regions.while_loops import WhileLoop
 
 #: A block of rows of a fused region: its widest tensor fills this many bytes, so that a few of them stay in cache.
 BLOCK_NBYTES = 1 << 17

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from nagraph import numpy as namespace
 from nagraph.errors import TracerError
 from nagraph.ir.graph import Value
 from nagraph.ir.location import caller_location, located
@@ -57,8 +58,6 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: dic
     if method in ("reduce", "accumulate"):
         kwargs = {"axis": 0, **kwargs}
     elif method == "outer":
-        from nagraph import numpy as namespace
-
         x, y = inputs
         inputs = (namespace.reshape(x, (*namespace.shape(x), *(1,) * namespace.ndim(y))), y)
     return _answer(shown, found, inputs, kwargs)
@@ -67,8 +66,6 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: dic
 @functools.lru_cache(1024)
 def _namesake(function: Callable[..., Any]) -> tuple[str, Callable[..., Any] | None]:
     """How NumPy's function is called in messages, and what answers it."""
-    from nagraph import numpy as namespace
-
     inside = next((m for m in ("linalg", "fft") if m in function.__module__), "")
     found = getattr(getattr(namespace, inside, None) if inside else namespace, function.__name__, None)
     return ".".join(filter(None, ("np", inside, function.__name__))), found
@@ -77,8 +74,6 @@ def _namesake(function: Callable[..., Any]) -> tuple[str, Callable[..., Any] | N
 @functools.lru_cache(1024)
 def _namesake_of_ufunc(ufunc: np.ufunc, method: str) -> tuple[str, Callable[..., Any] | None]:
     """The same for a method of a ufunc."""
-    from nagraph import numpy as namespace
-
     table = {"reduce": _REDUCES, "accumulate": _ACCUMULATES}.get(method)
     name = ufunc.__name__ if table is None else table.get(ufunc.__name__, "")
     found = getattr(namespace, name, None) if name and method in ("__call__", "outer", "reduce", "accumulate") else None

@@ -11,19 +11,23 @@ from typing import Any
 
 import numpy as np
 
+from nagraph import numpy as namespace
 from nagraph import tree
 from nagraph.errors import SignatureError, TracerError, TreeError
 from nagraph.ir.builder import active, current
 from nagraph.ir.graph import Graph, Value
 from nagraph.ir.integers import integer, integer_or_integers, is_integer
 from nagraph.ir.types import TensorType, is_float
+from nagraph.ops.base import cast
 from nagraph.ops.identities import stop_gradient as _stop
-from nagraph.ops.region import Call
-from nagraph.ops.rules import ones_of, with_batch_axis, zeros_of
+from nagraph.ops.movement import moveaxis
+from nagraph.ops.rules import ones_of, or_zeros, with_batch_axis, zeros_of
+from nagraph.regions.calls import Call
 from nagraph.tracing.tracer import argument_names, as_value, function_name, leaf_type, trace_leaves
 from nagraph.transforms.batching import batched_call
 from nagraph.transforms.eager import Eager, Inner, frozen
-from nagraph.transforms.reverse import grad_graph, pullback, pushforward
+from nagraph.transforms.forward import pushforward
+from nagraph.transforms.reverse import grad_graph, pullback
 
 Fn = Callable[..., Any]
 
@@ -104,7 +108,7 @@ def value_and_grad(fn: Fn, argnums: int | Sequence[int] = 0, has_aux: bool = Fal
         found = pull([ones_of(loss_type), *(None for _ in outputs[1:])])
         by_leaf: dict[int, Value] = {}
         for k, c in zip(wrt, found, strict=True):
-            by_leaf[traced.leaf_of[k]] = zeros_of(traced.graph.inputs[k].type) if c is None else c
+            by_leaf[traced.leaf_of[k]] = or_zeros(c, traced.graph.inputs[k].type)
         all_leaves = [by_leaf.get(i) for i in range(len(traced.leaves))]
         grads, _ = tree.unflatten(traced.structure, all_leaves)
         return traced.result(outputs), grads[which[0]] if single else tuple(grads[n] for n in which)
@@ -166,8 +170,7 @@ def _vjp(fn: Fn, *args: Any) -> tuple[Any, Fn]:
         given = [None if c is None else _like(as_value(c), v.type)
                  for c, v in zip((c for c, m in zip(found, traced.out_mask) if m), outputs, strict=True)]
         cts = pull([c if c is not None and is_float(v.dtype) else None for c, v in zip(given, outputs)])
-        by_leaf = {traced.leaf_of[k]: zeros_of(traced.graph.inputs[k].type) if c is None else c
-                   for k, c in zip(wrt, cts, strict=True)}
+        by_leaf = {traced.leaf_of[k]: or_zeros(c, traced.graph.inputs[k].type) for k, c in zip(wrt, cts, strict=True)}
         return tree.unflatten(traced.structure, [by_leaf.get(i) for i in range(len(traced.leaves))])[0]
 
     return traced.result(outputs), pulled_back
@@ -175,8 +178,6 @@ def _vjp(fn: Fn, *args: Any) -> tuple[Any, Fn]:
 
 def _like(x: Value, type: TensorType) -> Value:
     """A cotangent or tangent as the type asks: dtype cast where weak, same shape."""
-    from nagraph.ops.base import cast
-
     if x.shape != type.shape:
         raise SignatureError(f"a cotangent or tangent must have the shape of its value, {type}, got {x.type}")
     result: Value = cast(x, type.dtype)
@@ -196,7 +197,7 @@ def jvp(fn: Fn, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, A
              else _like(as_value(given[i]), traced.graph.inputs[k].type) for k, i in enumerate(traced.leaf_of)]
     moved += [None] * (len(traced.operands) - len(moved))
     outputs, found = pushforward(traced.graph, traced.operands, moved)
-    full = [zeros_of(o.type) if t is None else t for o, t in zip(outputs, found)]
+    full = [or_zeros(t, o.type) for o, t in zip(outputs, found)]
     return traced.result(outputs), traced.result(full)
 
 
@@ -242,8 +243,6 @@ def vmap(fn: Fn, in_axes: Any = 0, out_axes: int = 0) -> Fn:
         return tree.unflatten(structure, types), kwargs
 
     def emitted(fn: Fn, *args: Any) -> Any:
-        from nagraph.ops.movement import moveaxis
-
         leaves, structure, axes, size = mapped(args)
         examples, _ = example(args, {})
         graph, captured, out_structure, mask = trace_leaves(
@@ -285,8 +284,6 @@ def jacobian(fn: Fn, argnums: int = 0) -> Fn:
     argnums = integer("jacobian: argnums", argnums)
 
     def emitted(fn: Fn, *args: Any) -> Any:
-        from nagraph import numpy as np_
-
         def of_one(x: Any) -> Any:
             return fn(*args[:argnums], x, *args[argnums + 1:])
 
@@ -294,9 +291,9 @@ def jacobian(fn: Fn, argnums: int = 0) -> Fn:
         if not isinstance(y, Value):
             raise SignatureError(f"jacobian: the function must return one array, got {tree.structure(y)}")
         n = y.size
-        rows = np_.reshape(np_.eye(n, dtype=y.dtype), (n, *y.shape))
+        rows = namespace.reshape(namespace.eye(n, dtype=y.dtype), (n, *y.shape))
         found = vmap(lambda ct: pull(ct)[0])(rows)
-        return tree.map(lambda g: np_.reshape(g, (*y.shape, *g.shape[1:])), found)
+        return tree.map(lambda g: namespace.reshape(g, (*y.shape, *g.shape[1:])), found)
 
     return _transform(("jacobian", argnums), emitted, fn)
 

@@ -12,7 +12,9 @@ from nagraph.ir.graph import Graph, Value
 from nagraph.ir.integers import integer
 from nagraph.ir.types import TensorType
 from nagraph.ops.base import cast
-from nagraph.ops.control import Cond, Scan, WhileLoop
+from nagraph.regions.branches import Cond
+from nagraph.regions.scans import Scan
+from nagraph.regions.while_loops import WhileLoop
 from nagraph.tracing.tracer import as_value, function_name, trace_leaves
 from nagraph.transforms.api import directly
 

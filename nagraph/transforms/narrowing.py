@@ -15,7 +15,6 @@ from nagraph.ir.builder import Builder
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value, kept
 from nagraph.ir.op import Box, Op, whole
-from nagraph.ops.region import Call
 from nagraph.ops.slicing import Slice
 
 #: What is emitted for a node: an op, the boxes of its operands, and the boxes that its results are then.
@@ -56,7 +55,8 @@ def _narrowed(graph: Graph, boxes: Sequence[Box], inputs_as_well: bool = False) 
 
 
 @kept
-def _narrowed_body(body: Graph, boxes: tuple[Box, ...]) -> tuple[Graph, list[Box]]:
+def narrowed_body(body: Graph, boxes: tuple[Box, ...]) -> tuple[Graph, list[Box]]:
+    """The graph whose outputs are these boxes of the old ones', and the boxes that its inputs are of the old ones; itself as it was."""
     return _narrowed(body, boxes, inputs_as_well=True)
 
 
@@ -74,21 +74,10 @@ def _plan(node: Node, wanted: dict[Value, Box]) -> Plan:
     results = node.results
     boxes = [_worth(r, wanted.get(r)) for r in results]
     types = [v.type for v in node.operands]
-    if isinstance(node.op, Call):
-        part = _call(node.op, boxes)
-    else:
-        part = node.op.narrow(boxes[0], *types) if len(results) == 1 else None
+    part = node.op.narrow_results(boxes, *types)
     if part is not None:
         return part[0], part[1], boxes
     return node.op, [whole(t.shape) for t in types], [whole(r.shape) for r in results]
-
-
-def _call(op: Call, boxes: Sequence[Box]) -> tuple[Op, Sequence[Box]] | None:
-    """A call whose body computes parts alone. Its derivative is that of its body."""
-    if op.kind in ("fused", "custom") or list(boxes) == [whole(v.shape) for v in op.body.outputs]:
-        return None
-    body, needed = _narrowed_body(op.body, tuple(boxes))
-    return None if body is op.body else (Call(op.label, op.kind, body), needed)
 
 
 def _worth(v: Value, box: Box | None) -> Box:

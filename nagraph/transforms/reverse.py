@@ -1,25 +1,22 @@
-"""Autodiff as a graph transform: reverse mode (pullback) and forward mode (pushforward).
+"""Reverse mode as a graph transform: cotangents of inputs from those of outputs.
 
-Both walk a graph once and emit into the active builder with the rules that the ops declare, so
+It walks a graph once and emits into the active builder with the rules that the ops declare, so
 derivatives are graphs, and derivatives of derivatives need nothing new. Zeros are symbolic (None).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
 
-from nagraph.errors import MissingRuleError
+from nagraph.errors import MissingRuleError, SignatureError
 from nagraph.ir.builder import Builder, current
 from nagraph.ir.graph import Graph, Node, Value, kept
 from nagraph.ir.location import located
 from nagraph.ir.types import is_float
-from nagraph.ops.region import Region
-from nagraph.ops.rules import add_tangents, ones_of, zeros_of
+from nagraph.ops.rules import Maybe, add_tangents, ones_of, or_zeros
 from nagraph.ops.width import derivative
 from nagraph.transforms.narrowing import narrowed
 
-Maybe: TypeAlias = Value | None
 Pull = Callable[[Sequence[Maybe]], list[Maybe]]
 Backward = Callable[[tuple[Maybe, ...]], tuple[Maybe, ...]]
 
@@ -39,10 +36,8 @@ def pullback(graph: Graph, operands: Sequence[Value], wrt: Sequence[int] | None 
     for node in graph.nodes:
         with builder.at(node.location):
             inner = tuple(env[v] for v in node.operands)
-            form = None
             active = any(v in depends for v in node.operands) and any(is_float(r.dtype) for r in node.results)
-            if active and isinstance(node.op, Region):
-                form = node.op.residual_form(tuple(v.type for v in inner))
+            form = node.op.residual_form(tuple(v.type for v in inner)) if active else None
             if form is not None:
                 found = builder.emit(form.forward, inner)
                 results, residuals = found[:len(node.results)], found[len(node.results):]
@@ -110,27 +105,6 @@ def _sum(a: Value, b: Value, makers: dict[Value, Node]) -> Value:
     return total
 
 
-def pushforward(graph: Graph, operands: Sequence[Value], tangents: Sequence[Maybe]) -> tuple[list[Value], list[Maybe]]:
-    """Emit `graph` on `operands`; the outputs and their tangents J t (None is zero)."""
-    builder = current()
-    env: dict[Value, Value] = dict(zip(graph.inputs, map(builder.accept, operands), strict=True))
-    moved: dict[Value, Value] = {v: t for v, t in zip(graph.inputs, tangents, strict=True) if t is not None}
-    for node in graph.nodes:
-        with builder.at(node.location):
-            inner = tuple(env[v] for v in node.operands)
-            results = builder.emit(node.op, inner)
-            env.update(zip(node.results, results, strict=True))
-            given = tuple(moved.get(v) for v in node.operands)
-            if all(t is None for t in given) or not any(is_float(r.dtype) and r.size for r in node.results):
-                continue
-            try:
-                found = derivative(node.op, node.op.jvp, given, results, inner, like=results)
-            except MissingRuleError as error:
-                raise located(error, node.location) from None
-            moved.update((r, t) for r, t in zip(node.results, found, strict=True) if t is not None and is_float(r.dtype))
-    return [env[v] for v in graph.outputs], [moved.get(v) for v in graph.outputs]
-
-
 @kept
 def vjp_graph(graph: Graph, wrt: Sequence[int] | None = None, seeds: Sequence[int] | None = None,
               name: str = "", with_outputs: bool = False) -> Graph:
@@ -143,15 +117,13 @@ def vjp_graph(graph: Graph, wrt: Sequence[int] | None = None, seeds: Sequence[in
         cts: list[Maybe] = [None] * len(graph.outputs)
         for i in seeded:
             cts[i] = builder.input(graph.outputs[i].type, f"ct{i}")
-        found = [zeros_of(graph.input_types[i]) if c is None else c for i, c in zip(which, pull(cts), strict=True)]
+        found = [or_zeros(c, graph.input_types[i]) for i, c in zip(which, pull(cts), strict=True)]
         return builder.graph(name or f"{graph.name}.vjp", [*outputs, *found] if with_outputs else found)
 
 
 def grad_graph(graph: Graph, argnums: int | Sequence[int] = 0) -> Graph:
     """The gradient of a graph with one scalar floating output, as a graph of the same inputs."""
     if len(graph.outputs) != 1 or graph.output_types[0].shape or not is_float(graph.output_types[0].dtype):
-        from nagraph.errors import SignatureError
-
         shown = ", ".join(map(str, graph.output_types))
         raise SignatureError(f"grad: the graph {graph.name} must have one floating scalar output, it has ({shown})")
     which = [argnums] if isinstance(argnums, int) else list(argnums)
@@ -159,5 +131,5 @@ def grad_graph(graph: Graph, argnums: int | Sequence[int] = 0) -> Graph:
         inputs = [builder.input(v.type, v.name) for v in graph.inputs]
         outputs, pull = pullback(graph, inputs, which)
         found = pull([ones_of(outputs[0].type)])
-        grads = [zeros_of(graph.input_types[i]) if c is None else c for i, c in zip(which, found, strict=True)]
+        grads = [or_zeros(c, graph.input_types[i]) for i, c in zip(which, found, strict=True)]
         return builder.graph(f"{graph.name}.grad", grads)

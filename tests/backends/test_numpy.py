@@ -15,6 +15,7 @@ import nagraph as ng
 from nagraph.backends.numpy import Executable
 from nagraph.backends.numpy import compile as compile_graph
 from nagraph.ir.graph import Graph
+from nagraph.ir.interpret import interpret
 from nagraph.models.gpt2 import GPT2, GPT2Config
 from nagraph.ops.base import Cast, as_array
 from nagraph.ops.contraction import DotGeneral
@@ -25,7 +26,6 @@ from nagraph.ops.indexing import Gather, Scatter
 from nagraph.ops.joining import Concatenate
 from nagraph.ops.movement import Reshape, Transpose
 from nagraph.ops.reduction import Max, Sum
-from nagraph.ops.region import interpret
 from nagraph.ops.slicing import Pad, Slice
 from nagraph.ops.special import BLOCK, Erf, Exp, Tanh
 from nagraph.plan.plan import ALIGNMENT

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 import nagraph as ng
+from nagraph.ir.interpret import interpret
 from nagraph.nn import functional as F
-from nagraph.ops.control import jvp_graph
-from nagraph.ops.region import Call, interpret
 from nagraph.passes.expand import Expand
+from nagraph.regions.calls import Call
 from nagraph.transforms.batching import batch_graph
+from nagraph.transforms.forward import jvp_graph
 from nagraph.transforms.reverse import vjp_graph
 
 rng = np.random.default_rng(11)

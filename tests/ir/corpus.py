@@ -9,7 +9,6 @@ from nagraph.ir.types import DTYPES, bfloat16
 from nagraph.ops.arg_extremum import ArgMax, ArgMin
 from nagraph.ops.base import Cast
 from nagraph.ops.contraction import DotGeneral
-from nagraph.ops.control import Cond, Scan, WhileLoop
 from nagraph.ops.convolution import ConvGeneral
 from nagraph.ops.cumulative import Cummax, Cummin, Cumprod, Cumsum
 from nagraph.ops.dynamic_slice import DynamicSlice
@@ -21,10 +20,13 @@ from nagraph.ops.movement import Broadcast, Flip, Iota, Reshape, Transpose
 from nagraph.ops.pooling import WindowArgmax, WindowMax, WindowPut, WindowSum
 from nagraph.ops.random import RandomBits
 from nagraph.ops.reduction import All, Any_, Max, Min, Prod, Sum
-from nagraph.ops.region import Call
 from nagraph.ops.slicing import Pad, Slice
 from nagraph.ops.sorting import Argsort, Sort
 from nagraph.ops.windows import Windows
+from nagraph.regions.branches import Cond
+from nagraph.regions.calls import Call
+from nagraph.regions.scans import Scan
+from nagraph.regions.while_loops import WhileLoop
 from tests.support import graph_of
 
 WINDOW = (2, 2), (1, 2), ((0, 1), (0, 0))

@@ -4,7 +4,7 @@ import numpy as np
 
 import nagraph as ng
 from nagraph.ir import build, spec
-from nagraph.ops.region import interpret
+from nagraph.ir.interpret import interpret
 from nagraph.transforms.reverse import grad_graph, vjp_graph
 
 

@@ -15,8 +15,8 @@ from nagraph.ir import REGISTRY, Graph, Location, Node, Value, build, spec
 from nagraph.ir.printer import format_graph
 from nagraph.ir.types import DTYPES
 from nagraph.models.workloads import workload
-from nagraph.ops.region import Call
 from nagraph.pipeline import Pipeline
+from nagraph.regions.calls import Call
 from tests.graphs import graphs
 from tests.ir.corpus import constant_graph, constants, one_node_graphs, region_graphs, shaped_constants
 

@@ -10,12 +10,13 @@ import pytest
 import nagraph as ng
 from nagraph.errors import LabelError, NagraphError, VerifyError
 from nagraph.ir import Constant, Graph, Node, Value, build, spec
+from nagraph.ir.builder import fresh
+from nagraph.ir.interpret import interpret
 from nagraph.ir.verify import MAX_NESTING
-from nagraph.ops.control import fresh
 from nagraph.ops.reduction import Sum
-from nagraph.ops.region import Call, interpret
 from nagraph.ops.slicing import Pad
 from nagraph.ops.special import Tanh
+from nagraph.regions.calls import Call
 from tests.graphs import arrays_for, program
 from tests.ir.corpus import constant_graph, constants, one_node_graphs, region_graphs
 from tests.ir.mutations import ALWAYS, SOMETIMES, broken_op

@@ -7,6 +7,7 @@ import nagraph as ng
 from nagraph import choices
 from nagraph.errors import VerifyError
 from nagraph.ir import REGISTRY
+from nagraph.ir.interpret import interpret
 from nagraph.kernel.context import array_constants
 from nagraph.kernel.form import Kernel, Load, Stage, Store
 from nagraph.kernel.interpret import interpret_kernel
@@ -14,7 +15,6 @@ from nagraph.kernel.lower import lower
 from nagraph.kernel.sharing import may_share
 from nagraph.kernel.verify import verify_kernel
 from nagraph.ops.labels import CheckLabels
-from nagraph.ops.region import interpret
 from nagraph.ops.sorting import Argsort, Sort
 from nagraph.pipeline import Pipeline
 from tests.ir.corpus import WITH_ATTRIBUTES

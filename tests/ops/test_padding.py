@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 
 from nagraph.ir.builder import Builder
+from nagraph.ir.interpret import interpret
 from nagraph.ir.types import DTYPES, TensorType
-from nagraph.ops.region import interpret
 from nagraph.ops.slicing import Pad, side_by_side
 
 F64 = DTYPES["f64"]

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nagraph as ng
+from nagraph.ir.interpret import interpret
 from nagraph.nn import functional as F
 from nagraph.ops.convolution import ConvGeneral
-from nagraph.ops.region import interpret
 from nagraph.ops.windows import Windows
 from nagraph.pipeline import Pipeline
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import nagraph as ng
+from nagraph.ir.interpret import interpret
 from nagraph.ir.types import type_of
 from nagraph.nn import functional as F
 from nagraph.ops.base import Cast, Elementwise, as_array
@@ -11,8 +12,8 @@ from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.joining import Concatenate
 from nagraph.ops.movement import Broadcast, Reshape, Transpose
 from nagraph.ops.reduction import Reduction
-from nagraph.ops.region import interpret, region_cost
 from nagraph.ops.slicing import Slice
+from nagraph.regions.base import region_cost
 from nagraph.transforms.narrowing import narrowed
 from tests.ops.test_every_op import ALL, samples
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 import nagraph as ng
 from nagraph.backends import find
 from nagraph.backends.numpy import compile as compile_graph
-from nagraph.ops.region import interpret
+from nagraph.ir.interpret import interpret
 from nagraph.pipeline import Pipeline, pass_names
 from nagraph.plan import check, make_plan
 from tests.graphs import arrays_for, graphs

@@ -9,10 +9,10 @@ import pytest
 import nagraph as ng
 from nagraph.errors import NagraphError, PassError
 from nagraph.ir.builder import Builder
+from nagraph.ir.interpret import interpret
 from nagraph.ir.op import REGISTRY
 from nagraph.ir.types import BOOL, DTYPES, TensorType, is_float
 from nagraph.observers import Differential
-from nagraph.ops.region import interpret
 from nagraph.pipeline import Pipeline
 from nagraph.rewrite.greedy import rewrite
 from nagraph.rewrite.pattern import Apply, Attribute, Hole, Number, Numeral, holes, op

@@ -4,8 +4,8 @@ import numpy as np
 
 import nagraph as ng
 from nagraph.ir.builder import Builder
+from nagraph.ir.interpret import interpret
 from nagraph.ir.types import DTYPES, TensorType
-from nagraph.ops.region import interpret
 from nagraph.passes.simplify import Simplify
 from nagraph.pipeline import Pipeline
 

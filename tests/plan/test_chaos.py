@@ -13,11 +13,11 @@ import pytest
 import nagraph as ng
 from nagraph import choices
 from nagraph.choices import DECISIONS
+from nagraph.ir.interpret import interpret
 from nagraph.models import CLASSES
 from nagraph.models.tasks import task_class
 from nagraph.models.workloads import workload
 from nagraph.nn import functional
-from nagraph.ops.region import interpret
 
 SMALL = {"layers": 1, "heads": 2, "groups": 1, "width": 8, "context": 8, "batch": 2, "patch": 4, "depths": "1,1", "text_layers": 1}
 

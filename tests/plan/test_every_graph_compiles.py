@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 
 import nagraph as ng
 from nagraph.backends import find
+from nagraph.ir.interpret import interpret
 from nagraph.models import CLASSES
 from nagraph.models.tasks import task_class
 from nagraph.models.workloads import workload
 from nagraph.nn import functional
-from nagraph.ops.region import Call, interpret
 from nagraph.pipeline import Pipeline, pass_names
 from nagraph.plan.kernel_planner import kernel_plan
 from nagraph.plan.outline import halved
+from nagraph.regions.calls import Call
 from tests.graphs import arrays_for, graphs
 
 #: Every pass; fusion as it is for references and for kernels, with no eye to profit; `memory` comes last or its plan is dropped.

@@ -10,10 +10,10 @@ import nagraph as ng
 from nagraph.backends import find
 from nagraph.backends.llvm import compile as compile_graph
 from nagraph.errors import VerifyError
+from nagraph.ir.interpret import interpret
 from nagraph.kernel.interpret import interpret_kernel
 from nagraph.kernel.layout import StridedLayout, row_major
 from nagraph.nn import functional as F
-from nagraph.ops.region import interpret
 from nagraph.pipeline import Pipeline
 from nagraph.plan import check
 from nagraph.plan.kernel_planner import kernel_plan

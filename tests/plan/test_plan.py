@@ -9,8 +9,8 @@ import nagraph as ng
 from nagraph.backends import find
 from nagraph.backends.numpy import compile as compile_graph
 from nagraph.errors import VerifyError
+from nagraph.ir.interpret import interpret
 from nagraph.nn import functional as F
-from nagraph.ops.region import interpret
 from nagraph.pipeline import Pipeline
 from nagraph.plan import check, make_plan
 from nagraph.plan.offsets import assign_offsets, peak_bytes

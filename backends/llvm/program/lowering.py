@@ -20,14 +20,16 @@ from nagraph.ir.types import BOOL, TensorType
 from nagraph.kernel.form import Apply, Kernel
 from nagraph.kernel.layout import StridedLayout, row_major
 from nagraph.kernel.lower import lower as lower_kernel
-from nagraph.ops.control import Cond, Scan, WhileLoop
 from nagraph.ops.identities import DebugPrint
 from nagraph.ops.labels import CheckLabels
 from nagraph.ops.reduction import all as all_of
-from nagraph.ops.region import Call
 from nagraph.ops.sorting import Argsort, Sort
 from nagraph.plan.kernel_planner import KernelPlanner
 from nagraph.plan.plan import Plan, Step
+from nagraph.regions.branches import Cond
+from nagraph.regions.calls import Call
+from nagraph.regions.scans import Scan
+from nagraph.regions.while_loops import WhileLoop
 
 Array = np.ndarray[Any, Any]
 

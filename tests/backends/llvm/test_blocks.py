@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import nagraph as ng
+from nagraph.ir.interpret import interpret
 from nagraph.kernel.row_blocks import row_blocks
 from nagraph.nn import functional as F
 from nagraph.ops.movement import iota
-from nagraph.ops.region import interpret
 
 
 def attend(causal):

@@ -16,7 +16,7 @@ from nagraph.backends.llvm import compile
 from nagraph.backends.llvm.emission.tiled_transpose import transposed_loads
 from nagraph.backends.llvm.program.instructions import Decide, Loop, Phase
 from nagraph.ir import REGISTRY
-from nagraph.ops.region import interpret
+from nagraph.ir.interpret import interpret
 from nagraph.pipeline import Pipeline
 from nagraph.plan import check
 from tests.graphs import arrays_for, graphs

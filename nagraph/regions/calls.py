@@ -1,85 +1,30 @@
-"""Region ops: `call`, one op for composites, fused regions and checkpoints, and the reference of any region."""
+"""Calls: `call`, the one op behind composites, checkpoints and fused regions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
-import numpy as np
-
-from nagraph.errors import NagraphError, TypeRuleError
+from nagraph.errors import TypeRuleError
 from nagraph.ir.builder import current
-from nagraph.ir.graph import Graph, Value, kept
-from nagraph.ir.location import located
-from nagraph.ir.op import Array, Cost, Op, op
+from nagraph.ir.graph import Graph, Value
+from nagraph.ir.interpret import interpret
+from nagraph.ir.op import Array, Box, Cost, Op, ResidualForm, op, whole
 from nagraph.ir.types import TensorType, is_float
-from nagraph.ops.base import Primitive
-from nagraph.ops.rules import Maybe, zeros_of
-
-
-def interpret(graph: Graph, arrays: Sequence[Array]) -> tuple[Array, ...]:
-    """The outputs of `graph`, node by node with each op's NumPy reference."""
-    env: dict[Value, Array] = dict(zip(graph.inputs, arrays, strict=True))
-    for node in graph.nodes:
-        op_ = node.op
-        try:
-            if isinstance(op_, Primitive):
-                results = op_.evaluate(*(env[v] for v in node.operands))
-            else:
-                results = op_.reference(*(env[v] for v in node.operands))
-        except NagraphError as error:
-            raise located(error, node.location) from None
-        env.update(zip(node.results, results if isinstance(results, tuple) else (results,), strict=True))
-    return tuple(env[v] for v in graph.outputs)
-
-
-@kept
-def region_cost(graph: Graph) -> Cost:
-    """The sum over the region's nodes."""
-    flops = transcendental = 0.0
-    for node in graph.nodes:
-        cost = node.op.cost(*(v.type for v in node.operands))
-        flops, transcendental = flops + cost.flops, transcendental + cost.transcendental
-    return Cost(flops, transcendental)
-
+from nagraph.ops.rules import Maybe, or_zeros, zeros_of
+from nagraph.regions.base import RegionOp, check_operands, on_floating, region_cost
+from nagraph.transforms.batching import batch_derivative, batch_graph, harmless
+from nagraph.transforms.forward import jvp_graph, pushforward
+from nagraph.transforms.narrowing import narrowed_body
+from nagraph.transforms.reverse import pullback, vjp_graph
 
 #: Bodies of more nodes are not put in place of calls where they are called more than once, nor are their derivatives: bodies in
 #: bodies, each called twice, would grow beyond all bounds.
 LARGE = 4096
 
 
-def check_operands(name: str, graph: Graph, types: Sequence[TensorType]) -> None:
-    """The region's inputs must have exactly the operands' types."""
-    if graph.input_types != tuple(types):
-        wanted = ", ".join(map(str, graph.input_types))
-        raise TypeRuleError(f"{name}: the region {graph.name} takes ({wanted}), got ({', '.join(map(str, types))})")
-
-
-@dataclass(frozen=True)
-class ResidualForm:
-    """A way to differentiate an op that saves values: another op for the forward pass, a function for the backward.
-
-    `forward` gives the op's results and then the residuals; `backward(residuals, cotangents,
-    operands)` emits the cotangents of the operands.
-    """
-
-    forward: Op
-    backward: Callable[[tuple[Value, ...], tuple[Maybe, ...], tuple[Value, ...]], tuple[Maybe, ...]]
-
-
-class Region(Primitive):
-    """Base of the ops that hold graphs."""
-
-    small = False
-
-    def residual_form(self, operands: tuple[TensorType, ...]) -> ResidualForm | None:
-        """How reverse mode saves values of the forward pass; None where `vjp` needs none."""
-        return None
-
-
 @op
-class Call(Region):
+class Call(RegionOp):
     """The results of `body` on the operands, under a name.
 
     kind: "composite" (expanded before fusion unless a backend claims it), "custom" (a composite whose declared
@@ -133,16 +78,13 @@ class Call(Region):
 
         def backward(residuals: tuple[Value, ...], cts: tuple[Maybe, ...], xs: tuple[Value, ...]) -> tuple[Maybe, ...]:
             types = bwd.input_types[len(residuals):]
-            full = [zeros_of(t) if c is None else c for c, t in zip(cts, types, strict=True)]
-            found = iter(current().emit(Call(f"{label}.bwd", "composite", bwd), (*residuals, *full)))
-            return tuple(next(found) if is_float(x.dtype) else None for x in xs)
+            full = [or_zeros(c, t) for c, t in zip(cts, types, strict=True)]
+            return on_floating(current().emit(Call(f"{label}.bwd", "composite", bwd), (*residuals, *full)), xs)
 
         assert len(self.fwd.outputs) >= count
         return ResidualForm(Call(f"{label}.fwd", "composite", self.fwd), backward)
 
     def vjp(self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
-        from nagraph.transforms.reverse import pullback, vjp_graph
-
         if self.kind == "checkpoint" or self.body.total_nodes > LARGE:
             which = [i for i, x in enumerate(operands) if is_float(x.dtype)]
             given = [i for i, c in enumerate(cotangents) if c is not None]
@@ -158,9 +100,6 @@ class Call(Region):
 
     def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         """The body's; a declared derivative is linear in the cotangents, so that its transpose is the forward mode."""
-        from nagraph.ops.control import jvp_graph
-        from nagraph.transforms.reverse import pullback, pushforward
-
         if self.fwd is not None and self.bwd is not None:
             count = len(self.body.outputs)
             residuals = current().emit(Call(f"{self.label}.fwd", "composite", self.fwd), operands)[count:]
@@ -174,18 +113,14 @@ class Call(Region):
         moving = [i for i, t in enumerate(tangents) if t is not None]
         graph = jvp_graph(self.body, moving)
         given = [t for t in tangents if t is not None]
-        found = iter(current().emit(Call(f"{self.label}.jvp", self.kind, graph), (*operands, *given))[len(results):])
-        return tuple(next(found) if is_float(r.dtype) else None for r in results)
+        found = current().emit(Call(f"{self.label}.jvp", self.kind, graph), (*operands, *given))
+        return on_floating(found[len(results):], results)
 
     def harmless(self, condition: Value, operands: tuple[Value, ...]) -> tuple[Op, tuple[Value, ...]]:
-        from nagraph.transforms.batching import harmless
-
         fwd = None if self.fwd is None else harmless(self.fwd)
         return Call(self.label, self.kind, harmless(self.body), fwd, self.bwd), (condition, *operands)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
-        from nagraph.transforms.batching import batch_derivative, batch_graph
-
         fwd, bwd = self.fwd, self.bwd
         if fwd is not None and bwd is not None:
             fwd, bwd = batch_derivative(fwd, bwd, len(self.body.outputs), size, batched)
@@ -194,5 +129,9 @@ class Call(Region):
     def cost(self, *operands: TensorType) -> Cost:
         return region_cost(self.body)
 
-    def samples(self, rng: np.random.Generator) -> Any:
-        return iter(())
+    def narrow_results(self, boxes: Sequence[Box], *operands: TensorType) -> tuple[Op, Sequence[Box]] | None:
+        """The call of a body that computes parts alone. Its derivative is that of its body."""
+        if self.kind in ("fused", "custom") or list(boxes) == [whole(v.shape) for v in self.body.outputs]:
+            return None
+        body, needed = narrowed_body(self.body, tuple(boxes))
+        return None if body is self.body else (Call(self.label, self.kind, body), needed)
