@@ -17,8 +17,8 @@ import numpy as np
 
 from nagraph.errors import CheckpointError
 from nagraph.files import is_plain_name, read_bytes, read_json, short
-from nagraph.models import RENAMED
 from nagraph.storage import read_safetensors, safetensors_bytes, write_atomically
+from nagraph.suggestions import RENAMED
 
 FORMAT = "nagraph checkpoint 1"
 NAME = "checkpoint.json"

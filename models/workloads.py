@@ -43,6 +43,10 @@ class Workload:
         """The compiled function (graph and executable), not run."""
         return self.make(backend, threads).lower(*self.arguments)
 
+    def executable(self, backend: str | None = None, threads: int | None = None) -> Any:
+        """What the function compiles to."""
+        return self.lower(backend, threads).executable
+
     def arrays(self) -> list[np.ndarray[Any, Any]]:
         """The arguments as the executable takes them: arrays, one after another."""
         return [np.asarray(x) for x in ng.tree.leaves(self.arguments) if x is not None]

@@ -1,18 +1,20 @@
-"""What to answer to an unknown name of a pass or a decision: the name that it has now, or the closest known one."""
+"""What to answer to an unknown name of a pass, a decision or a model: the name that it has now, or the closest known one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-#: Names of passes and decisions that texts written for earlier versions may hold, and those in their place.
+#: Names of passes, decisions and models that texts written for earlier versions may hold, and those in their place.
 RENAMED = {
     "blocks": "row_blocks",
     "made": "index_values",
+    "modern": "llama",
     "order": "storage_order",
     "product": "gemm",
     "squares": "tiled_transpose",
     "stretches": "loop_split",
     "sweep": "row_sums",
+    "Transformer": "Llama",
     "turn": "pretranspose",
 }
 

@@ -303,7 +303,7 @@ def test_imports_by_name_are_known() -> None:
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "import_module", "__import__"):
                 layer = layer_of(short(name), RULES).partition(".")[0]
                 prefix = f"nagraph.{BY_NAME[layer]}." if BY_NAME.get(layer) else "nagraph."
-                if layer == "forks":  # which waits for what others import
+                if layer == "forks" or name == "nagraph.cli.targets":  # which wait for what others import, or import what the user names
                     continue
                 if layer not in BY_NAME or not ast.unparse(node.args[0]).strip("f'\"").startswith(prefix):
                     offenders.append(f"{name}, line {node.lineno}: {ast.unparse(node)}")

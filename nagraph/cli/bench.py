@@ -19,6 +19,7 @@ from nagraph.backends.host import cpu_name, usable_cores
 from nagraph.cli.measuring import Others, Row, measure, median_seconds
 from nagraph.cli.peers import Peer
 from nagraph.cli.results import Change, changes, load, save
+from nagraph.cli.targets import resolve
 from nagraph.cli.terminal import console as new_console
 from nagraph.errors import DataError
 from nagraph.models import CLASSES
@@ -34,12 +35,12 @@ BUSY = 0.05
 CHANGES: dict[str, dict[str, Any]] = {"gpt2": {"dropout": 0.0}}
 
 
-def run(only: str | None, quick: bool, threads: int | None, backend: str, out: pathlib.Path | None,
+def run(targets: tuple[str, ...], only: str | None, quick: bool, threads: int | None, backend: str, out: pathlib.Path | None,
         compare: pathlib.Path | None, fail_if_slower: bool, against: str | None) -> int:
     if fail_if_slower and compare is None:
         raise click.UsageError("--fail-if-slower compares with earlier results; name them with --compare")
     before = load(compare) if compare else None
-    names = _chosen(only)
+    chosen = _chosen(targets, only)
     count = threads or usable_cores()
     console = new_console()
     peers: list[Peer] = []
@@ -48,7 +49,7 @@ def run(only: str | None, quick: bool, threads: int | None, backend: str, out: p
             peers.append(Peer(name, count))
         others = Others()
         length = (QUICK_ROUNDS, QUICK_SECONDS) if quick else (ROUNDS, SECONDS)
-        rows = _measured(console, names, backend, count, peers, others, *length)
+        rows = _measured(console, chosen, backend, count, peers, others, *length)
     finally:
         for peer in peers:
             peer.close()
@@ -74,30 +75,29 @@ def benchmarks() -> dict[str, Callable[[], Any]]:
     return found
 
 
-def _chosen(only: str | None) -> list[str]:
-    known = list(benchmarks())
-    if only is None:
-        return known
-    found: dict[str, None] = {}
-    for wanted in only.replace(" ", "").split(","):
-        matching = [n for n in known if wanted and n.startswith(wanted)]
-        if not matching:
-            raise DataError(f"there is no benchmark {wanted!r}; there is {', '.join(known)}")
-        found |= dict.fromkeys(matching)
-    return list(found)
+def _chosen(targets: tuple[str, ...], only: str | None) -> dict[str, Callable[[], Any]]:
+    """The benchmarks to run, and what makes the workload of each: ours whose names begin as asked, and other targets."""
+    ours = benchmarks()
+    found: dict[str, Callable[[], Any]] = {}
+    named = [] if only is None else only.replace(" ", "").split(",")
+    for wanted in (*named, *targets):
+        matching = {name: make for name, make in ours.items() if wanted and name.startswith(wanted)}
+        if not matching and wanted in named:
+            raise DataError(f"there is no benchmark {wanted!r}; there is {', '.join(ours)}")
+        found |= matching or {wanted: lambda work=resolve(wanted).work: work}
+    return found or ours
 
 
-def _measured(console: Console, names: list[str], backend: str, threads: int, peers: list[Any], others: Others, rounds: int,
-              seconds: float) -> list[Row]:
+def _measured(console: Console, chosen: dict[str, Callable[[], Any]], backend: str, threads: int, peers: list[Any], others: Others,
+              rounds: int, seconds: float) -> list[Row]:
     """All rows; a first run of each compiles and warms up."""
     runs: dict[tuple[str, str], Callable[[float], float]] = {}
     flops: dict[str, float] = {}
-    known = benchmarks()
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("compiling", total=len(names) * (1 + len(peers)))
-        for name in names:
-            work = known[name]()
+        task = progress.add_task("compiling", total=len(chosen) * (1 + len(peers)))
+        for name, make in chosen.items():
+            work = make()
             call = work.calls(backend, threads)
             flops[name] = _flops(work)
             call()

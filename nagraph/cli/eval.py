@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 
+from nagraph.cli.targets import trained
 from nagraph.cli.terminal import console
 from nagraph.cli.training import figures
 from nagraph.files import short
@@ -11,9 +12,10 @@ from nagraph.models import checkpoint
 from nagraph.models.training import load_model
 
 
-def run(folder: pathlib.Path, data: pathlib.Path | None, backend: str | None) -> None:
-    facts = checkpoint.read_facts(folder)
-    model, task = load_model(folder)
+def run(folder: str, data: pathlib.Path | None, backend: str | None) -> None:
+    place = trained(folder)
+    facts = checkpoint.read_facts(place)
+    model, task = load_model(place)
     task.read(data)
     out = console()
     out.print(f"data      {task.describe()}")

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import pathlib
 from typing import Any
 
 import click
 
+from nagraph.cli.targets import trained
 from nagraph.errors import DataError
 from nagraph.models.generation import generate, stream
 from nagraph.models.pretrained import load_language_model
 
 
-def run(folder: pathlib.Path, prompt: str, length: int, **sampling: Any) -> None:
+def run(folder: str, prompt: str, length: int, **sampling: Any) -> None:
     """sampling: what `generate` takes besides."""
     if not prompt:
         raise DataError("the prompt is empty; generation needs at least one symbol to begin with")
-    model, tokenizer = load_language_model(folder)
+    model, tokenizer = load_language_model(trained(folder))
     ids = tokenizer.encode(prompt)
     click.echo(prompt, nl=False)
     written = generate(model, ids, length, **sampling)

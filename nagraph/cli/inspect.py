@@ -1,4 +1,4 @@
-"""`nagraph inspect MODEL`: prints the graph before and after passes, or why its regions were formed or refused."""
+"""`nagraph inspect TARGET`: prints the graph before and after passes, or why its regions were formed or refused."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import click
 from nagraph import pipeline as passes
 from nagraph.backends import find
 from nagraph.cli.reasons import decisions, formed_table, refused_table
+from nagraph.cli.targets import resolve
 from nagraph.cli.terminal import console
 from nagraph.errors import DataError
 from nagraph.ir.difference import difference
 from nagraph.ir.printer import format_graph
-from nagraph.models.workloads import workload
 
 
-def run(model: str, name: str | None, train: bool, layers: int, pipeline: str | None, backend: str, diff: bool, why: bool,
+def run(target: str, name: str | None, train: bool, layers: int | None, pipeline: str | None, backend: str, diff: bool, why: bool,
         rows: int) -> None:
     if name is not None:
         passes.load(name)
-    graph = workload(model, "train" if train else "infer", layers).graph()
+    graph = resolve(target, "train" if train else None, layers, usual_layers=1).work.graph()
     if why:
         _tell_why(graph, pipeline or find(backend).pipeline, rows)
         return

@@ -1,9 +1,10 @@
-"""`nagraph profile MODEL`: shows where the time and the memory of a model's step go."""
+"""`nagraph profile TARGET`: shows where the time and the memory of a call go."""
 
 from __future__ import annotations
 
 import json
 import pathlib
+import re
 import time
 from typing import Any
 
@@ -11,35 +12,35 @@ from rich.table import Table
 
 from nagraph.backends.llvm.measuring.profile import COLUMNS
 from nagraph.cli.memory_picture import draw_memory
+from nagraph.cli.targets import resolve
 from nagraph.cli.terminal import console
 from nagraph.errors import DataError
-from nagraph.models.workloads import workload
 from nagraph.storage import write_atomically
 
 
-def run(model: str, task: str, steps: int, threads: int | None, place: pathlib.Path | None, rows: int, layers: int | None) -> None:
-    work = workload(model, task, layers)
-    folder = place or pathlib.Path("runs") / f"{model}-{task}-profile"
+def run(target: str, task: str | None, steps: int, threads: int | None, place: pathlib.Path | None, rows: int, layers: int | None) -> None:
+    title, work = resolve(target, task, layers, usual_step="train")
+    folder = place or pathlib.Path("runs") / f"{re.sub(r'[^A-Za-z0-9_.]+', '-', title)}-profile"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise DataError(f"{folder} is a file; name a folder with --out") from None
     start = time.perf_counter()
-    executable = work.lower("llvm", threads).executable
+    executable = work.executable("llvm", threads)
     seconds = time.perf_counter() - start
     profile = executable.profile(*work.arrays(), repeats=steps)
     rate = f", {work.items / profile.seconds / 1e3:.1f}k {work.unit}/s" if work.items else ""
     out = console()
-    out.print(f"{model} {task}: {profile.seconds * 1e3:.2f} ms a step{rate}, {len(executable.launches)} kernel launches, "
+    out.print(f"{title}: {profile.seconds * 1e3:.2f} ms a step{rate}, {len(executable.launches)} kernel launches, "
               f"compiled in {seconds:.1f} s")
     out.print(time_table(profile, rows))
     out.print(f"{profile.machine}", soft_wrap=True)
     memory = executable.memory
     out.print(f"\n{memory.table(rows)}\n", soft_wrap=True)
     timeline = folder / "timeline.json"
-    write_atomically(timeline, json.dumps(profile.timeline(f"{model} {task}")).encode())
+    write_atomically(timeline, json.dumps(profile.timeline(title)).encode())
     out.print(f"timeline  {timeline} (open it in https://ui.perfetto.dev)", soft_wrap=True)
-    picture = draw_memory(memory, f"{model} {task}", folder / "memory.png")
+    picture = draw_memory(memory, title, folder / "memory.png")
     missing = "not drawn: it needs matplotlib (pip install 'nagraph[plot]')"
     out.print(f"memory    {picture or missing}", soft_wrap=True)
 

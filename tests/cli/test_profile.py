@@ -69,7 +69,7 @@ def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
 
 
 def test_wrong_input(tmp_path: pathlib.Path) -> None:
-    assert "unknown model 'gpt9'; there is gpt2" in run("profile", "gpt9").one_sentence()
+    assert "unknown target 'gpt9' (did you mean gpt2?); there is a model" in run("profile", "gpt9").one_sentence()
     assert "'sleep' is not one of 'train', 'infer'" in run("profile", "gpt2", "--task", "sleep").one_sentence()
     (tmp_path / "file").touch()
     assert "is a file; name a folder with --out" in run("profile", "gpt2", "--out", tmp_path / "file").one_sentence()

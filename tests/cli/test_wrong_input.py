@@ -61,7 +61,7 @@ GOOD = ["--data", "text.txt"]
     ([*TRAIN, "--data", "nothing"], "nothing holds no text file (.txt, .md, "),
     ([*TRAIN, "--data", "pictures"], "pictures holds no text file"),
     ([*TRAIN, *GOOD, "--context", "5000"], "training needs at least 50,010"),
-    (["train", "gpt5", *GOOD], "unknown model 'gpt5'; there is gpt2"),
+    (["train", "gpt5", *GOOD], "unknown model 'gpt5' (did you mean gpt2?); there is gpt2"),
     ([*TRAIN, *GOOD, "--backend", "abacus"], "unknown backend 'abacus'; there is llvm, numpy"),
     ([*TRAIN, *GOOD, "--width", "9"], "width 9 must be a multiple of heads 2"),
     ([*TRAIN, *GOOD, "--horizon", "50"], "the horizon, 50 steps, must lie beyond the warm-up of 100"),
@@ -83,12 +83,12 @@ GOOD = ["--data", "text.txt"]
     (["generate", "text.txt", "--prompt", "the"], "text.txt holds no checkpoint"),
     (["generate", "run", "--prompt", "the", "--backend", "abacus"], "unknown backend 'abacus'"),
     (["generate", "run", "--prompt", "the", "--temperature", "nan"], "the temperature is at least 0, got nan"),
-    (["inspect", "abacus"], "unknown model 'abacus'; there is gpt2"),
+    (["inspect", "abacus"], "unknown target 'abacus'; there is a model (gpt2, "),
     (["inspect", "gpt2", "--pass", "fuze"], "unknown pass 'fuze' (did you mean fuse?); there is "),
     (["inspect", "gpt2", "--pass", "fuse", "--pipeline", "cse"], "the pipeline cse does not run fuse"),
     (["inspect", "gpt2", "--pipeline", "fuse{"], "can't read the pipeline 'fuse{'"),
     (["opt", "missing.ng"], "missing.ng does not exist"),
-    (["opt", "nothing"], "nothing can't be read: it is a folder"),
+    (["opt", "nothing"], "nothing holds no checkpoint: there is no checkpoint.json"),
     (["opt", "bytes.txt"], "bytes.txt is no UTF-8 text: byte 14 is 0xff"),
 ])
 def test_one_sentence(place: pathlib.Path, args: list[str], told: str) -> None:
@@ -106,7 +106,7 @@ def test_one_sentence(place: pathlib.Path, args: list[str], told: str) -> None:
     (["train", "gpt2", "--step-size", "3"], "No such option '--step-size'"),
     (["generate", "run"], "Missing option '--prompt'"),
     (["generate", "run", "--prompt", "a", "--top-k", "0"], "Invalid value for '--top-k'"),
-    (["opt"], "Missing argument 'FILE'"),
+    (["opt"], "Missing argument 'TARGET'"),
 ])
 def test_wrong_usage(place: pathlib.Path, args: list[str], told: str) -> None:
     done = run(*args)

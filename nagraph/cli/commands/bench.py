@@ -1,4 +1,4 @@
-"""`nagraph bench`: options."""
+"""`nagraph bench [TARGET]...`: arguments and options."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from nagraph.cli.lazy import run
-from nagraph.cli.options import backend_option
+from nagraph.cli.options import TARGETS, backend_option
 
 
-@click.command(short_help="Time models and single operations, and compare.")
-@click.option("--only", help="Names of benchmarks, with commas between; a name stands for all that begin with it.")
+@click.command(short_help="Time models and single operations, and compare.", epilog=TARGETS)
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.option("--only", help="Names of our benchmarks, with commas between; a name stands for all that begin with it.")
 @click.option("--quick", is_flag=True, help="Few and short rounds: a look, not a measurement.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of a call.  [default: as many as there are cores]")
 @backend_option
@@ -22,5 +23,5 @@ from nagraph.cli.options import backend_option
 @click.option("--fail-if-slower", is_flag=True, help="With --compare: exit code 1 if something got slower beyond the noise.")
 @click.option("--against", help="Frameworks to time in the same rounds: torch, jax, or both with a comma between.")
 def command(**options: Any) -> Any:
-    """Time training and forward steps of the models and single operations: medians over interleaved rounds."""
+    """Time training and forward steps of the models and single operations, or the TARGETs named: medians over interleaved rounds."""
     return run("bench", **options)

@@ -12,7 +12,7 @@ from nagraph.cli.options import backend_option
 
 
 @click.command(short_help="Evaluate a trained model on what was held out.")
-@click.argument("folder", type=click.Path(readable=False, path_type=pathlib.Path))
+@click.argument("folder")
 @click.option("--data", type=click.Path(readable=False, path_type=pathlib.Path),
               help="The data that it was trained on, or others of their kind; without it, those that every machine has.")
 @backend_option

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 from typing import Any
 
 import click
@@ -12,7 +11,7 @@ from nagraph.cli.options import backend_option
 
 
 @click.command(short_help="Continue a text with a trained model.")
-@click.argument("folder", type=click.Path(readable=False, path_type=pathlib.Path))
+@click.argument("folder")
 @click.option("--prompt", required=True, help="The text to continue.")
 @click.option("--length", type=click.IntRange(1), default=400, show_default=True, help="Symbols to write.")
 @click.option("--temperature", type=click.FloatRange(0), default=0.8, show_default=True, help="0 takes the likeliest symbol each time.")

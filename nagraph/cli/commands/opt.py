@@ -1,4 +1,4 @@
-"""`nagraph opt FILE -p PASSES`: arguments and options."""
+"""`nagraph opt TARGET -p PASSES`: arguments and options."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 import click
 
 from nagraph.cli.lazy import run
-from nagraph.cli.options import backend_option
+from nagraph.cli.options import TARGETS, backend_option, target_argument
 
 
-@click.command(short_help="Run passes on a graph in the text form.")
-@click.argument("file", type=click.Path(readable=False, allow_dash=True))
+@click.command(short_help="Run passes on a graph and print it.", epilog=TARGETS)
+@target_argument
 @click.option("-p", "--passes", default="", help="The pipeline, such as \"simplify,fold,cse,dce\"; empty runs the backend's.")
 @backend_option
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Verify the graph before and after each pass.")
 def command(**options: Any) -> None:
-    """Read a graph from FILE (- is standard input), run passes on it, print it."""
+    """Run passes on the graph of TARGET, such as a file.ng, and print it in the text form."""
     run("opt", **options)
