@@ -122,7 +122,7 @@ around = round
 
 @_contextmanager
 def _refusing(name: str, *numbers: Any) -> Any:
-    """What NumPy refuses is told as an error of ours, with the function's name; so are traced values in the place of numbers."""
+    """A context where what NumPy refuses is a TypeRuleError with the function's name, and so are traced values in the place of numbers."""
     if builtins_any(isinstance(x, _Value) for x in numbers):
         raise _TypeRuleError(f"{name}: the bounds are plain numbers, which traced values are not")
     try:

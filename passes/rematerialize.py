@@ -104,7 +104,7 @@ class _Choice:
 
     def _recipe(self, node: Node) -> Recipe | None:
         """How the node's result can be computed by others, if it can be."""
-        if not isinstance(node.op, (Elementwise, Cast, Reshape, Broadcast)) or getattr(node.op, "weight", 1) > 1 or node.op.has_effect:
+        if not isinstance(node.op, (Elementwise, Cast, Reshape, Broadcast)) or node.op.weight > 1 or node.op.has_effect:
             return None
         v, roots, count = node.result, set[Value](), int(not node.op.view)
         for x in node.operands:

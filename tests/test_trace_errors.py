@@ -15,7 +15,7 @@ import nagraph as ng
 from nagraph.errors import LeakedTracerError, MissingRuleError, NagraphError, SignatureError, TracerError, TypeRuleError
 from nagraph.ir.builder import active_stack
 from nagraph.ir.location import is_internal
-from nagraph.ops.base import Elementwise
+from nagraph.ops.base import Elementwise, Linear
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 V = np.arange(3, dtype=np.float32)
@@ -351,6 +351,26 @@ def test_an_op_without_a_derivative_is_named_with_its_line():
         error = caught_loosely(call, MissingRuleError)
         assert "bumped" in str(error) and "derivative" in str(error)
         assert f"({HERE}:{loss.__code__.co_firstlineno + 1})" in str(error)
+
+
+def test_a_linear_op_without_an_adjoint_is_named_with_its_line():
+    @dataclass(frozen=True, eq=False, repr=False)
+    class Halved(Linear):  # outside the registry
+        """x / 2."""
+
+        name = "halved"
+
+        def infer(self, x):
+            return x
+
+        def reference(self, x):
+            return x / 2
+
+    def loss(x):
+        return Halved()(x).sum()
+
+    error = caught_loosely(lambda: ng.grad(loss)(V), MissingRuleError)
+    assert f"op halved declares itself linear but has no adjoint ({HERE}:{loss.__code__.co_firstlineno + 1})" in str(error)
 
 
 def caught_loosely(call, kind):

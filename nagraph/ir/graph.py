@@ -186,7 +186,7 @@ def structure_of(inputs: Sequence[Value], nodes: Sequence[Node], outputs: Sequen
 
 
 class _Token:
-    """Stands for a structure."""
+    """An object that all graphs of one structure have in common."""
 
     __slots__ = ("__weakref__",)
 
@@ -195,7 +195,7 @@ _TOKENS: weakref.WeakValueDictionary[tuple[Any, ...], _Token] = weakref.WeakValu
 
 
 def kept(make: Callable[Concatenate[Graph, P], T]) -> Callable[Concatenate[Graph, P], T]:
-    """A function of a graph whose result is kept with it: what transforms make of a region that graphs hold often is made once.
+    """The same function of a graph, whose results are kept with the graph: so a transform of a region that many nodes hold is made once.
 
     Its other arguments are hashable, or sequences of what is. Choices count as one of them.
     """

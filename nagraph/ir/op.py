@@ -54,7 +54,7 @@ def _no_reference(op: Op, *operands: Any) -> Any:
 
 
 class GraphAttribute:
-    """The base of `Graph`, by which an op tells which of its attributes are graphs: it knows no more of them, for they are made of ops."""
+    """The base of `Graph`, by which an op finds its attributes that are graphs. Graphs are made of ops, so no op can import them."""
 
     __slots__ = ()
 
@@ -68,16 +68,16 @@ class Op:
     """
 
     name: ClassVar[str] = ""
-    #: False for ops whose result has no derivative (comparisons, integer results).
-    differentiable: ClassVar[bool] = True
     #: True where a node does more than compute its results.
     effect: ClassVar[bool] = False
     #: True where computing a node can end the call with an error that depends on data.
     can_fail: ClassVar[bool] = False
-    #: True where how often a region runs is data.
+    #: True where data decides how often a region runs.
     loops_by_data: ClassVar[bool] = False
     #: True where the results may be views of the first operand.
     view: ClassVar[bool] = False
+    #: Roughly the machine's instructions for one element of the result, operands apart: 0 where elements only move.
+    weight: ClassVar[int] = 0
     #: False for ops whose attributes may be large, so that comparing them costs more than inferring their results' types.
     small: ClassVar[bool] = True
     #: True where an element of the result combines many of the operands': see `nagraph.ops.folding`.
@@ -119,7 +119,7 @@ class Op:
     reference: ClassVar[Any] = _no_reference
 
     def evaluate(self, *arrays: Array) -> Any:
-        """The results for these arrays: the reference's; ops that people call check the types and see to the results' dtypes."""
+        """The results for these arrays, by the reference. Ops that are called as functions check the types and give the inferred dtypes."""
         return self.reference(*arrays)
 
     def shown(self, x: Array) -> Array:
@@ -185,7 +185,7 @@ class Op:
         raise MissingRuleError(f"op {self.name} has no batching rule (vmap)")
 
     def harmless(self, condition: Value, operands: tuple[Value, ...]) -> tuple[Op, tuple[Value, ...]]:
-        """The op and operands with which a node that may end the call does so only where a bool[] holds; elsewhere any results will do."""
+        """The op and operands of a node that ends the call only where `condition`, a bool[], holds; elsewhere any results will do."""
         raise MissingRuleError(f"op {self.name} may end the call, and has no rule for branches that are not taken")
 
     def narrow(self, box: Box, *operands: Any) -> tuple[Op, Sequence[Box]] | None:
@@ -196,7 +196,7 @@ class Op:
         return None
 
     def narrow_results(self, boxes: Sequence[Box], *operands: Any) -> tuple[Op, Sequence[Box]] | None:
-        """`narrow` for ops of any number of results, of which these are the parts."""
+        """How parts of all results are computed from parts of the operands: `narrow` for ops of one result, None for others."""
         return self.narrow(boxes[0], *operands) if len(boxes) == 1 else None
 
     def cost(self, *operands: Any, **_: Any) -> Cost:
@@ -209,7 +209,7 @@ class Op:
 
     @cached_property
     def has_effect(self) -> bool:
-        """Whether nodes of it are kept although nobody uses their results, as often and in the order in which they stand.
+        """Whether its nodes must stay, as many as they are and in their order, also where nobody uses their results.
 
         It is so if the op has an effect, or one in its regions has.
         """
@@ -265,7 +265,7 @@ def attribute_key(value: Any) -> Any:
 
 @functools.lru_cache(4096)
 def shared(kind: Any, *attributes: Any) -> Any:
-    """The op of these attributes (Python's integers, dtypes, tuples of them), made once: what is found out of it is kept with it."""
+    """The op of a class with these attributes (Python's integers, dtypes, tuples of them), made once: so its types are inferred once."""
     return kind(*attributes)
 
 

@@ -95,7 +95,7 @@ class StageAssignment:
                 self._assign_fold(node, depth, number + 1)
                 continue
             self._depth.update(dict.fromkeys(node.results, depth))
-            own = getattr(node.op, "weight", 0)
+            own = node.op.weight
             self._weight[node.results[0]] = own + sum(self._weight.get(v, 0) for v in node.operands if not self._is_once_a_row(v, node))
 
     def _assign_fold(self, node: Node, depth: int, number: int) -> None:

@@ -23,7 +23,6 @@ I64 = DTYPES["i64"]
 class ArgExtremum(Folding):
     """The index of the first largest or smallest element on one axis; the first nan if there is one."""
 
-    differentiable = False
     axis: int
 
     def infer(self, x: TensorType) -> TensorType:

@@ -105,22 +105,21 @@ def convert(operand: Operand, dtype: DType) -> Operand:
 
 
 class Elementwise(Primitive):
-    """Applies a scalar function at every index; operands broadcast as in NumPy, dtypes are equal after promotion."""
+    """Base of the ops that apply a scalar function at every index; operands broadcast as in NumPy, dtypes are equal after promotion."""
 
     widens = True
+    weight = 1
     #: The dtypes that operands may have after promotion.
     dtypes: ClassVar[frozenset[DType]] = NUMERIC
     #: How integers and bools are promoted: "keep", or "float" for functions that NumPy computes in floating point.
     promotes: ClassVar[str] = "keep"
     #: Operands that keep their own dtype (the condition of a select).
     separate: ClassVar[frozenset[int]] = frozenset()
-    #: Roughly the machine's instructions for one element.
-    weight: ClassVar[int] = 1
     #: Operations per element.
     per_element: ClassVar[Cost] = Cost(flops=1)
 
     def __call__(self, *operands: Operand) -> Any:
-        """What is known of operands of these kinds, values of one floating dtype and Python numbers, is not found out again."""
+        """The result. What promotion makes of operands of these kinds (values of one floating dtype, Python numbers) is found out once."""
         kinds = tuple([o.type if isinstance(o, Value) and not o.weak else type(o) for o in operands])
         known = self._unpromoted.get(kinds)
         if known is None:
@@ -131,7 +130,7 @@ class Elementwise(Primitive):
         return current().emit(self, operands, *known)[0]
 
     def _learn(self, kinds: tuple[Any, ...], operands: tuple[Operand, ...], ready: tuple[Operand, ...], result: Any) -> None:
-        """Keep what follows if promotion leaves all values as they are, and makes of numbers what they meet."""
+        """Keep the result's type for these kinds, if promotion changed no value and gave numbers the dtype of the values."""
         values = [isinstance(k, TensorType) for k in kinds]
         if not any(values) or not all(v or k in WEAK for v, k in zip(values, kinds)):
             return
@@ -141,7 +140,7 @@ class Elementwise(Primitive):
 
     @cached_property
     def _unpromoted(self) -> dict[tuple[Any, ...], tuple[tuple[TensorType, ...], DType | None]]:
-        """By kinds (types, or types of Python numbers) of operands of which none is promoted: what `Builder.emit` takes beside them."""
+        """For kinds of operands (types, or types of Python numbers), none of them promoted: what `Emitter.emit` takes beside operands."""
         return {}
 
     def prepare(self, operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
@@ -240,13 +239,13 @@ class Elementwise(Primitive):
 
 
 class Linear(Primitive):
-    """Linear in operand 0 (or in the operands `linear`) and in nothing else: the transpose gives both derivatives."""
+    """Base of the ops that are linear in operand 0 (or in the operands `linear`) and in no other: the adjoint gives both derivatives."""
 
     linear: ClassVar[tuple[int, ...]] = (0,)
 
-    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+    def adjoint(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         """The cotangents of the linear operands, in the order of `linear`; only their types may be read."""
-        raise NotImplementedError(f"op {self.name} declares itself linear but has no transpose")
+        raise MissingRuleError(f"op {self.name} declares itself linear but has no adjoint")
 
     def linear_in(self, operands: tuple[Value, ...]) -> tuple[int, ...]:
         return self.linear
@@ -255,7 +254,7 @@ class Linear(Primitive):
         out: list[Maybe] = [None] * len(operands)
         (ct,) = cotangents
         if ct is not None:
-            for i, c in zip(self.linear_in(operands), self.transpose(ct, operands), strict=True):
+            for i, c in zip(self.linear_in(operands), self.adjoint(ct, operands), strict=True):
                 out[i] = c
         return tuple(out)
 
@@ -274,17 +273,17 @@ class Linear(Primitive):
 
 
 class Multilinear(Primitive):
-    """Linear in each operand with the others held fixed (products, contractions)."""
+    """Base of the ops that are linear in each operand with the others held fixed (products, contractions)."""
 
-    def transpose_in(self, index: int, ct: Value, operands: tuple[Value, ...]) -> Value:
+    def adjoint_in(self, index: int, ct: Value, operands: tuple[Value, ...]) -> Value:
         """The cotangent of operand `index`."""
-        raise NotImplementedError(f"op {self.name} declares itself multilinear but has no transpose")
+        raise MissingRuleError(f"op {self.name} declares itself multilinear but has no adjoint")
 
     def vjp(self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         (ct,) = cotangents
         if ct is None:
             return (None,) * len(operands)
-        return tuple(self.transpose_in(i, ct, operands) for i in range(len(operands)))
+        return tuple(self.adjoint_in(i, ct, operands) for i in range(len(operands)))
 
     def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         total: Maybe = None
@@ -292,12 +291,6 @@ class Multilinear(Primitive):
             if t is not None:
                 total = add_tangents(total, self(*operands[:i], t, *operands[i + 1:]))
         return (total,)
-
-
-class NotDifferentiable(Primitive):
-    """Results are discrete: asking for a derivative through a float operand gives zero where declared, else an error."""
-
-    differentiable = False
 
 
 # -- conversion, which promotion needs -----------------------------------------------------------------
@@ -333,7 +326,7 @@ class Cast(Linear):
     def narrow(self, box: Box, x: TensorType) -> tuple[Op, Sequence[Box]]:
         return self, [box]
 
-    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+    def adjoint(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         (x,) = operands
         return (cast(ct, x.dtype) if is_float(x.dtype) and is_float(self.dtype) else None,)
 

@@ -19,7 +19,6 @@ class Bits(Elementwise):
     """On integers bit by bit; on bools the logic."""
 
     dtypes = INTEGERS | {BOOL}
-    differentiable = False
 
     def samples(self, rng: np.random.Generator) -> Any:
         yield rng.integers(0, 100, (3, 4)), rng.integers(0, 5, (4,))

@@ -24,7 +24,6 @@ class Comparison(Elementwise):
     """
 
     dtypes = ANY
-    differentiable = False
 
     def result_dtype(self, dtype: DType) -> DType:
         return BOOL

@@ -144,7 +144,7 @@ class DotGeneral(Folding, Multilinear):
     def fold_op(self) -> None:
         return None
 
-    def transpose_in(self, index: int, ct: Value, operands: tuple[Value, ...]) -> Value:
+    def adjoint_in(self, index: int, ct: Value, operands: tuple[Value, ...]) -> Value:
         """The cotangent contracted with the other operand over that operand's free axes."""
         other = operands[1 - index]
         mine, theirs = (0, 1) if index == 0 else (1, 0)

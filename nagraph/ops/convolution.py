@@ -24,7 +24,7 @@ Pairs = tuple[tuple[int, int], ...]
 
 
 def spread(size: int, step: int) -> int:
-    """How far `size` elements reach that stand `step` apart."""
+    """The number of places from the first to the last of `size` elements, each `step` from the one before."""
     return (size - 1) * step + 1 if size else 0
 
 
@@ -131,7 +131,7 @@ class ConvGeneral(Folding, Multilinear):
         cut = tuple(slice(max(-low, 0), max(n - max(-high, 0), 0)) for n, (low, high) in zip(wide.shape[2:], self.padding))
         return wide[whole + cut]
 
-    def transpose_in(self, index: int, ct: Value, operands: tuple[Value, ...]) -> Value:
+    def adjoint_in(self, index: int, ct: Value, operands: tuple[Value, ...]) -> Value:
         x, w = operands
         if 0 in (ct.size, operands[0].size, operands[1].size):
             return zeros_like(operands[index])

@@ -84,7 +84,7 @@ class Cumulative(Folding):
 
 @op
 class Cumsum(Cumulative):
-    """Running sum. Linear: its transpose is the running sum from the other end."""
+    """Running sum. Linear: its adjoint is the running sum from the other end."""
 
     ufunc = np.add
     whole = Sum

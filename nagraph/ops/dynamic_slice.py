@@ -50,7 +50,7 @@ class DynamicSlice(Linear):
         first = (k.clamped(k.element(s, ()), n - m + 1) for s, n, m in zip(starts, x.shape, self.sizes))
         return int(k.element(x, tuple(k.sum([(i, 1), (f, 1)]) for i, f in zip(index, first))))
 
-    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+    def adjoint(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         x, *starts = operands
         return (DynamicUpdateSlice()(zeros_like(x), ct, *starts),)
 
@@ -114,7 +114,7 @@ class DynamicUpdateSlice(Linear):
     def in_place(self, count: int) -> Sequence[int]:
         return (0,)
 
-    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+    def adjoint(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         x, update, *starts = operands
         return self(ct, zeros_like(update), *starts), DynamicSlice(update.shape)(ct, *starts)
 

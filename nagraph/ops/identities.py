@@ -29,7 +29,7 @@ class Identity(Linear):
     def narrow(self, box: Box, x: TensorType) -> tuple[Op, Sequence[Box]]:
         return self, [box]
 
-    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+    def adjoint(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         return (ct,)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
@@ -91,7 +91,7 @@ class DebugPrint(Linear):
         print(self.text.replace("{}", str(x)))
         return x
 
-    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+    def adjoint(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         return (ct,)
 
     def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:

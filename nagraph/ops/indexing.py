@@ -1,7 +1,7 @@
 """Reading and writing at positions that are data: gather and scatter.
 
 An index i of an axis with n elements counts from the end where it is negative, and is then clipped to
-0 ... n - 1: a graph has no way to raise. Reading and writing clip alike, so they stay each other's transpose.
+0 ... n - 1: a graph has no way to raise. Reading and writing clip alike, so they stay each other's adjoint.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def position(index: Array, size: int) -> Array:
 
 
 def iota(shape: Axes, axis: int) -> Any:
-    """The number of its place on `axis` at every index of `shape`, i64."""
+    """The index along `axis`, i64, as a tensor of this shape."""
     return numbers(I64, shape, axis)
 
 
@@ -126,7 +126,7 @@ class Gather(Linear):
         where = {a: k.clamped(k.element(i, at), x.shape[a], wraps=True) for a, i in zip(self.axes, indices)}
         return int(k.element(x, tuple(where[a] if a in where else next(rest) for a in range(x.ndim))))
 
-    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+    def adjoint(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         x, *indices = operands
         return (Scatter(self.axes, "add")(zeros_like(x), ct, *indices),)
 

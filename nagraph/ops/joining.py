@@ -83,7 +83,7 @@ class Concatenate(Linear):
             return None
         return self, [tuple((0, t.shape[i]) if i == self.axis else part for i, part in enumerate(box)) for t in operands]
 
-    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+    def adjoint(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         out, start = [], 0
         for x in operands:
             stop = start + x.shape[self.axis]

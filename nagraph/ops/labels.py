@@ -25,7 +25,6 @@ class CheckLabels(Primitive):
     Shape: any, kept. Dtype: integer, kept. No derivative. Raises TypeRuleError for other dtypes, and where there are no classes.
     """
 
-    differentiable = False
     view = True
     can_fail = True
     classes: int

@@ -18,7 +18,7 @@ from nagraph.ir.operators import functions
 from nagraph.ir.types import BOOL, DType, TensorType, as_dtype
 from nagraph.ops.base import (
     Linear,
-    NotDifferentiable,
+    Primitive,
     aligned_box,
     as_array,
     is_axis_of_scalar,
@@ -55,7 +55,7 @@ class Reshape(Linear):
         found: int = k.element(x, k.unflatten(k.flatten(index, self.shape), x.shape))
         return found
 
-    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+    def adjoint(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         return (reshape(ct, operands[0].shape),)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
@@ -98,7 +98,7 @@ class Transpose(Linear):
         found: int = k.element(operands[0], tuple(index[self.axes.index(i)] for i in range(len(index))))
         return found
 
-    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+    def adjoint(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         return (transpose(ct, tuple(int(i) for i in np.argsort(self.axes))),)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
@@ -131,7 +131,7 @@ class Broadcast(Linear):
         found: int = k.element(operands[0], k.broadcast(index, operands[0].shape))
         return found
 
-    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+    def adjoint(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         return (sum_to(ct, operands[0].type),)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
@@ -163,7 +163,7 @@ class Flip(Linear):
         turned = (k.sum([(i, -1)], n - 1) if a in self.axes else i for a, (i, n) in enumerate(zip(index, x.shape)))
         return int(k.element(x, tuple(turned)))
 
-    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+    def adjoint(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         return (self(ct),)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
@@ -174,7 +174,7 @@ class Flip(Linear):
 
 
 @op
-class Iota(NotDifferentiable):
+class Iota(Primitive):
     """The index along one axis: y[i] = i[axis]."""
 
     dtype: DType

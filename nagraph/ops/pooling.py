@@ -14,7 +14,7 @@ from nagraph.ir.integers import integers, is_integer
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import DTYPES, TensorType, is_float
 from nagraph.ops.arg_extremum import ArgMax
-from nagraph.ops.base import F32, NARROW_FLOATS, Linear, NotDifferentiable, Operand, as_array
+from nagraph.ops.base import F32, NARROW_FLOATS, Linear, Operand, as_array
 from nagraph.ops.comparison import equal, logical_and
 from nagraph.ops.convolution import ConvGeneral, Pairs, pads, per_axis, window_count
 from nagraph.ops.elementwise import divide, floor_divide, multiply
@@ -138,7 +138,7 @@ class WindowMax(_Window):
 
 
 @op
-class WindowArgmax(_Window, NotDifferentiable):
+class WindowArgmax(_Window):
     """Where `window_max` finds its element: its number among the last axes of x, row-major, the first one of equals."""
 
     window: Axes = (2,)
@@ -240,7 +240,7 @@ class WindowPut(Folding, Linear):
     def fold_op(self) -> Sum:
         return Sum((0,))
 
-    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+    def adjoint(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         return (at_places(ct, operands[1], len(self.sizes)),)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
@@ -292,7 +292,7 @@ class WindowSum(_Window, Linear):
     def fold_op(self) -> Sum:
         return Sum((0,))
 
-    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+    def adjoint(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         """The input gradient of a convolution with a kernel of ones."""
         (x,) = operands
         if not ct.size or not x.size:

@@ -19,7 +19,7 @@ from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SIGNED, DType, TensorType, as_dtype
 from nagraph.ops.arg_extremum import argmax
-from nagraph.ops.base import NARROW_FLOATS, Elementwise, NotDifferentiable, Operand, as_array, cast
+from nagraph.ops.base import NARROW_FLOATS, Elementwise, Operand, Primitive, as_array, cast
 from nagraph.ops.bits import bitwise_and, right_shift
 from nagraph.ops.comparison import greater_equal, less
 from nagraph.ops.elementwise import maximum, where
@@ -88,7 +88,6 @@ class Threefry(Elementwise):
     """
 
     dtypes = frozenset((U32,))
-    differentiable = False
     per_element = Cost(flops=100)
     weight = 100
 
@@ -127,7 +126,7 @@ def check_key(name: str, key: TensorType) -> None:
 
 
 @op
-class RandomBits(NotDifferentiable):
+class RandomBits(Primitive):
     """Uniformly distributed bits: Threefry-2x32 with 20 rounds of a counter under the key.
 
     For width 64, element i is both words of counter i, the first one high; for width 32, word i mod 2 of counter ⌊i / 2⌋.
@@ -202,7 +201,7 @@ class RandomBits(NotDifferentiable):
 
 
 @op
-class FoldIn(NotDifferentiable):
+class FoldIn(Primitive):
     """A key made of a key and a number: Threefry-2x32 of the counter (2^31, number).
 
     Operands: keys u32[..., 2], numbers u32[...]. Result: u32[..., 2].

@@ -227,7 +227,6 @@ class Quantifier(Reduction):
     """A bool over bools; numbers count as true where they are not 0."""
 
     widens = False
-    differentiable = False
 
     def infer(self, x: TensorType) -> TensorType:
         if x.dtype != BOOL:

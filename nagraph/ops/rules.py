@@ -78,7 +78,7 @@ def ones_of(type: TensorType) -> Value:
 
 
 def or_zeros(c: Maybe, type: TensorType) -> Value:
-    """A tangent or cotangent of this type as a value, zero as well."""
+    """The tangent or cotangent, and zeros of this type where it is None."""
     return zeros_of(type) if c is None else c
 
 

@@ -45,7 +45,7 @@ class Slice(Linear):
         found: int = k.element(operands[0], tuple(k.sum([(i, s)], a) for i, a, s in zip(index, self.start, self.step)))
         return found
 
-    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+    def adjoint(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         high, inner = [], []
         for a, n, s, m in zip(self.start, operands[0].shape, self.step, ct.shape):
             spread = (m - 1) * s + 1 if m else 0
@@ -122,7 +122,7 @@ class Pad(Linear):
         """Two paddings of parts that lie side by side are one padding of both: the cotangents of slices meet so."""
         return side_by_side(self, operands[0], other, others[0]) if isinstance(other, Pad) else None
 
-    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+    def adjoint(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         stop = tuple(max(n - b, a) for a, b, n in zip(self.low, self.high, ct.shape))
         return (Slice(self.low, stop, tuple(s + 1 for s in self.inner))(ct),)
 

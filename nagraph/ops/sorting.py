@@ -26,7 +26,6 @@ I64 = DTYPES["i64"]
 class Argsort(Primitive):
     """The indices that sort an axis in ascending order; equal elements keep their order, nan comes last."""
 
-    differentiable = False
     axis: int
 
     def infer(self, x: TensorType) -> TensorType:

@@ -64,7 +64,7 @@ class Windows(Linear):
             places[a] = k.sum([(places[a], s), (inside, d)])
         return int(k.element(x, tuple(places)))
 
-    def transpose(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
+    def adjoint(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         """Each place inside the window put back where it came from, and all of them added."""
         (x,) = operands
         found: Value | None = None

@@ -1,4 +1,4 @@
-"""Ops that hold graphs, and what all of them ask of these."""
+"""The base of ops that hold graphs, and what all of them ask of a graph."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def on_floating(tangents: Sequence[Value], results: Sequence[Value]) -> tuple[Ma
 
 
 def loops_by_data(graph: Graph) -> bool:
-    """Whether there is a loop inside whose length is data."""
+    """Whether the graph holds, at any depth, a loop whose length is data."""
     seen, waiting = {id(graph)}, [graph]
     while waiting:
         for node in waiting.pop().nodes:

@@ -73,7 +73,7 @@ class Cond(RegionOp):
 
 
 def _side(graph: Graph, size: int, taken: Value, operands: Sequence[Value], batched: Sequence[bool]) -> Sequence[Value]:
-    """A branch for the examples that take it. One that may not end runs only if there are any."""
+    """The results of a branch for the examples that take it. A branch that may not end runs only if there are any."""
     if not loops_by_data(graph):
         return batched_call_where(taken, graph, size, operands, batched)
     with Builder() as builder:

@@ -99,7 +99,7 @@ class Call(RegionOp):
         return tuple(pull(cotangents))
 
     def jvp(self, tangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
-        """The body's; a declared derivative is linear in the cotangents, so that its transpose is the forward mode."""
+        """The body's tangents; where a derivative is declared, those that the adjoint of `bwd` gives, which is linear in the cotangents."""
         if self.fwd is not None and self.bwd is not None:
             count = len(self.body.outputs)
             residuals = current().emit(Call(f"{self.label}.fwd", "composite", self.fwd), operands)[count:]

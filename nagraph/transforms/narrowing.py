@@ -31,7 +31,7 @@ def narrowed(graph: Graph) -> Graph:
 
 
 def _narrowed(graph: Graph, boxes: Sequence[Box], inputs_as_well: bool = False) -> tuple[Graph, list[Box]]:
-    """The graph whose outputs are these boxes of the old ones', and the boxes that its inputs are of the old ones."""
+    """The graph that computes these boxes of the outputs, and the boxes of the inputs that it takes; itself where none is smaller."""
     wanted = _joined(zip(graph.outputs, boxes))
     plans: dict[Node, Plan] = {}
     for node in reversed(graph.nodes):
@@ -56,7 +56,7 @@ def _narrowed(graph: Graph, boxes: Sequence[Box], inputs_as_well: bool = False) 
 
 @kept
 def narrowed_body(body: Graph, boxes: tuple[Box, ...]) -> tuple[Graph, list[Box]]:
-    """The graph whose outputs are these boxes of the old ones', and the boxes that its inputs are of the old ones; itself as it was."""
+    """The graph that computes these boxes of the body's outputs, and the boxes of the body's inputs that it takes."""
     return _narrowed(body, boxes, inputs_as_well=True)
 
 

@@ -54,16 +54,16 @@ def test_a_traced_node_computes_what_the_eager_call_does(op):
         np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.parametrize("op", [o for o in ALL if o.differentiable], ids=str)
+@pytest.mark.parametrize("op", [o for o in ALL if not isinstance(o, Cast)], ids=str)
 def test_derivatives(op):
     checked = 0
     for operands in samples(op):
         arrays = [as_array(x) for x in operands]
         finite = all(np.isfinite(a).all() for a in arrays if is_float(a.dtype))
-        if finite and any(is_float(a.dtype) for a in arrays) and not isinstance(op, Cast):
+        if finite and any(is_float(a.dtype) for a in arrays) and is_float(as_array(op(*operands)).dtype):
             check_derivatives(op, operands)
             checked += 1
-    assert checked or isinstance(op, Cast) or op.name in ("all", "any")
+    assert checked or not any(is_float(as_array(op(*operands)).dtype) for operands in samples(op))
 
 
 @pytest.mark.parametrize("op", ALL, ids=str)

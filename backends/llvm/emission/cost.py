@@ -17,7 +17,7 @@ def stage_ns(kernel: Kernel, stage: Stage, lanes: int, product: bool) -> float:
     points = math.prod(kernel.axes[a] for a in stage.loops)
     if product:
         return 2 * points * FLOP_NS
-    weights = [getattr(i.op, "weight", 1) if isinstance(i, Apply) else _load(i) if isinstance(i, Load) else 1 for i in stage.body]
+    weights = [i.op.weight if isinstance(i, Apply) else _load(i) if isinstance(i, Load) else 1 for i in stage.body]
     return (sum(weights) + len(stage.stores) + len(stage.folds)) * INSTRUCTION_NS * max(1.0, points / lanes) + POINT_NS
 
 
