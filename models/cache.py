@@ -1,4 +1,4 @@
-"""Keys and values of what was read so far: attention to a text that grows needs those of the past, and only computes new ones."""
+"""Caches hold the keys and values of what was read, so that attention to a text that grows computes those of new tokens alone."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Array = Any
 
 
 class LayerCache(Module):
-    """Keys and values of one layer, each [batch, groups, context, d]; what no position has written yet is never looked at."""
+    """A layer's cache is its keys and values, each [batch, groups, context, d]; what no position has written yet is never looked at."""
 
     keys: Array
     values: Array
 
 
 class Cache(Module):
-    """The caches of all layers, the lowest first."""
+    """A cache is the caches of all layers, the lowest first."""
 
     layers: tuple[LayerCache, ...]
 

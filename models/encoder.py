@@ -93,7 +93,7 @@ class MLP(Module):
 
 
 class Block(Module):
-    """The parts of a transformer block; its two subclasses differ in where the norms stand."""
+    """A transformer block in parts; its two subclasses differ in where the norms stand."""
 
     attention_norm: LayerNorm
     attention: SelfAttention
@@ -174,7 +174,7 @@ def describing(folder: Any, model: str) -> Iterator[None]:
 
 
 class Folder:
-    """The tensors of a folder as layers. Linear weights are stored [out, in], and turned here; what is missing `finish` names."""
+    """A folder gives its tensors as layers. Linear weights are stored [out, in], and turned here; what is missing `finish` names."""
 
     def __init__(self, path: str | pathlib.Path, dtype: Any, strip: str = ""):
         self.tensors, self.dtype = hugging_face.read_tensors(path, strip=strip), dtype

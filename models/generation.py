@@ -26,7 +26,7 @@ LONGEST = 4
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next id is drawn: p = softmax(scores / temperature), among the likeliest alone.
+    """A sampling says how the next id is drawn: p = softmax(scores / temperature), among the likeliest alone.
 
     repetition_penalty: scores of ids in the text so far are divided by it where positive, else multiplied (Keskar et al. 2019).
     temperature 0 takes the likeliest. top_k: how many may be drawn; of equal scores the first count.
@@ -143,7 +143,7 @@ def compiled(config: Any, backend: str | None, threads: int | None) -> tuple[Any
 
 
 class Reader:
-    """Scores of the id after a window of ids. Of a window that begins with the one before, only what is new is read."""
+    """A reader gives the scores of the id after a window of ids. Of a window that begins with the one before, only what is new is read."""
 
     def __init__(self, model: Any, backend: str | None, threads: int | None):
         step, fill, _ = compiled(model.config, backend, threads)
@@ -173,7 +173,7 @@ class Reader:
 
 
 class Rereader:
-    """Scores of the id after a window of ids, all of which is read each time."""
+    """A rereader gives the scores of the id after a window of ids, all of which it reads each time."""
 
     def __init__(self, model: Any, backend: str | None, threads: int | None):
         self._whole = compiled(model.config, backend, threads)[2].bind(model)

@@ -52,7 +52,7 @@ def check_options(folder: str | pathlib.Path, config: dict[str, Any], allowed: M
 
 
 class Tensors(Mapping[str, Array]):
-    """The tensors of a folder by name, read-only and mapped from disk; it remembers which were used.
+    """Tensors of a folder, by name: read-only and mapped from disk, with a memory of which were used.
 
     `take` goes on where a tensor is missing or does not fit, with zeros in its place, so that `finish` can name all of them.
     """

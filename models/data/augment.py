@@ -113,7 +113,7 @@ def normalise(pixels: Array, mean: Any, std: Any) -> Array:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to each batch of images, in the order of the fields; zeros do nothing.
+    """An augmentation changes each batch of images, in the order of its fields; zeros do nothing.
 
     shift: whole pixels. rotation: degrees. scale: 0.1 is up to 10 % larger or smaller. flip: mirror every other image.
     crop: pixels of mirrored border. DataError for amounts that can't be.

@@ -27,7 +27,7 @@ NOISE = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pictures of digits and their captions, without end; a pure function of the generator.
+    """Pairs are pictures of digits and their captions, without end; a pure function of the generator.
 
     digits: what is drawn, [n, 1, 8, 8]. combinations: ids of those that are drawn. sha256: of the digits' split.
     """

@@ -85,7 +85,7 @@ def _check_share(share: float) -> None:
 
 @dataclass(frozen=True, eq=False)
 class TokenText:
-    """A text as tokens, a part held out.
+    """A token text is texts as tokens, a part of them held out.
 
     train, held_out: [tokens], of the smallest dtype. source: where it came from, in words. sha256: of both parts as UTF-8.
     bytes_train, bytes_held_out: the lengths in UTF-8 of what the tokens stand for.

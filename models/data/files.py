@@ -14,7 +14,7 @@ SUFFIXES = (".txt", ".md", ".rst", ".py", ".csv", ".html", ".tex")
 
 @dataclass(frozen=True)
 class Document:
-    """A text and its name, for a file of a folder the path inside it."""
+    """A document is a text and its name, for a file of a folder the path inside it."""
 
     name: str
     text: str

@@ -30,7 +30,7 @@ PARTS = 10
 
 @dataclass(frozen=True, eq=False)
 class Photographs:
-    """Images float32 [n, channels, size, size] in [0, 1], each with at least one caption."""
+    """Photographs are images, float32 [n, channels, size, size] in [0, 1], each with at least one caption."""
 
     pixels: Array
     captions: tuple[tuple[str, ...], ...]

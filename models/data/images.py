@@ -23,7 +23,7 @@ LAYOUTS = ("MNIST's IDX files (train-images-idx3-ubyte, train-labels-idx1-ubyte,
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images and their classes.
+    """Images are pixels with the classes of the pictures.
 
     pixels: float32 [n, channels, height, width] in [0, 1]. labels: int32 [n], indices into names.
     """
@@ -42,7 +42,7 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images to learn from, and images held out. source: where they came from, in words. sha256: of pixels and labels."""
+    """A split is images to learn from, and images held out. source: where they came from, in words. sha256: of pixels and labels."""
 
     train: Images
     held_out: Images

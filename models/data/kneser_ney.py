@@ -27,7 +27,7 @@ def windows(ids: Ids, n: int, symbols: int) -> Ids:
 
 
 class _Counts:
-    """Numbers of occurrences (or sums of weights) under sorted keys. Takes the keys sorted, each as often as it occurs."""
+    """Counts are numbers of occurrences (or sums of weights) under sorted keys. Takes the keys sorted, each as often as it occurs."""
 
     def __init__(self, keys: Ids, weights: Ids | None = None):
         first = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[:len(keys)])
@@ -50,7 +50,7 @@ def _with(keys: Ids, first: Ids) -> Ids:
 
 
 class KneserNey:
-    """A model of the given order: each symbol given the order - 1 before it."""
+    """A Kneser-Ney model of some order gives each symbol its probability after the order - 1 before it."""
 
     def __init__(self, ids: Ids, order: int, symbols: int):
         if order < 1:

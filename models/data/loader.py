@@ -49,7 +49,7 @@ def batch_indices(count: int, size: int, seed: int, step: int) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Loader:
-    """Batches of images, shuffled and augmented; each a function of its step alone, so that a run resumes where it stopped."""
+    """A loader makes batches of images, shuffled and augmented, each a function of its step alone: so a run resumes where it stopped."""
 
     images: Images
     size: int
@@ -66,7 +66,7 @@ class Loader:
 
 
 class Prefetch(Generic[T]):
-    """make(first_step), make(first_step + 1), ... computed by a thread, at most `depth` of them ahead.
+    """A prefetch has a thread compute make(first_step), make(first_step + 1), ..., at most `depth` of them ahead.
 
     What `make` raises is raised by `next`, in its turn and with its own traceback, and ends the thread.
     """

@@ -15,7 +15,10 @@ MASKED, RANDOM = 0.8, 0.1
 
 
 class Masked(NamedTuple):
-    """ids: int32 [..., time], what the model sees. labels: int32 [..., time], what was there. weights: float32 [..., time], 1 to guess."""
+    """Masked text is what the model sees, and what it has to guess.
+
+    ids: int32 [..., time], what it sees. labels: int32 [..., time], what was there. weights: float32 [..., time], 1 to guess.
+    """
 
     ids: Ids
     labels: Ids

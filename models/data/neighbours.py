@@ -30,7 +30,9 @@ def _look_up(table: tuple[Ids, Ids], contexts: Ids, otherwise: Ids) -> Ids:
 
 
 class Neighbours:
-    """The most frequent token between the two beside it; where they were never seen so, after the left one, before the right one, of all.
+    """Neighbours guess the most frequent token between the two beside it.
+
+    Where these were never seen together it is that after the left one, before the right one, or of all.
 
     ids: int32 [tokens], the text. size: how many different tokens there are. ValueError if three of them do not fit 64 bits.
     """

@@ -27,7 +27,7 @@ LEAST = 300
 
 @dataclass(frozen=True, eq=False)
 class LabelledTexts:
-    """Texts and their classes. train_labels, test_labels: int32 [texts], each the index of a name.
+    """Labelled texts are texts and their classes. train_labels, test_labels: int32 [texts], each the index of a name.
 
     reading: texts to learn the language from, which hold none of the test's. unread: others, to test that.
     """

@@ -37,7 +37,7 @@ def _asked(failure: str, call: Callable[[], Any]) -> Any:
 
 
 class Subwords:
-    """What byte pairs and word pieces share: a tokenizer of the library, used without padding, cutting and added special tokens."""
+    """Subwords are a tokenizer of the library, used without padding, cutting and added special tokens: what both kinds share."""
 
     kind: ClassVar[str]
 
@@ -86,7 +86,7 @@ class Subwords:
 
 
 class BytePairs(Subwords):
-    """Byte-level BPE: bytes, and the pairs that were most frequent when they were merged; any text, back without loss.
+    """Byte pairs are bytes, and the pairs that were most frequent when they were merged (byte-level BPE): any text, back without loss.
 
     Source: Sennrich et al. 2016; Radford et al. 2019.
     """
@@ -120,7 +120,7 @@ class BytePairs(Subwords):
 
 
 class WordPieces(Subwords):
-    """WordPiece as in BERT: words and punctuation, cut into the longest pieces known; pieces that go on begin with ##.
+    """Word pieces are words and punctuation, cut into the longest pieces known, as in BERT; pieces that go on begin with ##.
 
     Spaces and line ends are lost. Control characters are dropped; `lowercase` drops case and accents.
     Source: Schuster and Nakajima 2012; Devlin et al. 2019.

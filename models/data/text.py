@@ -19,7 +19,7 @@ PARTS = 10
 
 @dataclass(frozen=True, eq=False)
 class Text:
-    """A text as ids of its symbols (sorted characters), the last tenth held out.
+    """A text is ids of its symbols (sorted characters), the last tenth held out.
 
     ids: [characters], of the smallest dtype. source: where it came from, in words. sha256: of the UTF-8 text.
     """

@@ -19,7 +19,7 @@ BLOCK = 1 << 18
 
 
 class Tokenizer(Protocol):
-    """Text to ids below `size` and back. ids: int32 [tokens]. The JSON of `to_json` is all that `from_json` needs."""
+    """A tokenizer turns text into ids below `size` and back. ids: int32 [tokens]. The JSON of `to_json` is all that `from_json` needs."""
 
     kind: ClassVar[str]
 
@@ -47,7 +47,7 @@ def checked(ids: Any, size: int) -> Ids:
 
 @dataclass(frozen=True)
 class Characters:
-    """The characters of a text are the tokens: the index of each in `symbols`."""
+    """Characters as tokens: each is its index in `symbols`."""
 
     symbols: str
     kind: ClassVar[str] = "characters"
@@ -87,7 +87,7 @@ class Characters:
 
 @dataclass(frozen=True)
 class Bytes:
-    """The bytes of UTF-8 are the tokens: any text, 256 of them, nothing to train."""
+    """Bytes of UTF-8 as tokens: any text, 256 of them, nothing to train."""
 
     kind: ClassVar[str] = "bytes"
     size: ClassVar[int] = 256

@@ -34,7 +34,7 @@ COUNTS = (len(DIGITS), len(POSITIONS), len(SIZES), len(POLARITIES))
 
 
 class Combination(NamedTuple):
-    """What is drawn: indices into DIGITS, POSITIONS, SIZES and POLARITIES."""
+    """A combination is what is drawn: indices into DIGITS, POSITIONS, SIZES and POLARITIES."""
 
     digit: int
     position: int

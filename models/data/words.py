@@ -26,7 +26,7 @@ def words_of(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class WordVocabulary:
-    """Words and their ids: 0 padding, 1 start, 2 end, 3 unknown, then the words in order."""
+    """A vocabulary is words and their ids: 0 padding, 1 start, 2 end, 3 unknown, then the words in order."""
 
     words: tuple[str, ...]
 

@@ -36,7 +36,7 @@ _WINDOWS, _MASKS, _TEST, _DROPS = 1, 2, 3, 4
 
 @dataclass(frozen=True)
 class BERTRecipe(LanguageRecipe):
-    """Two parts: reading, and then reading and classes together.
+    """BERT's recipe has two parts: reading, and then reading and classes together.
 
     Small models on little text read better if more is hidden than BERT's 15 % (Wettig et al. 2022), and if the first weights are larger.
     """
@@ -59,7 +59,7 @@ class BERTRecipe(LanguageRecipe):
 
 
 class BERTTask(Task):
-    """Texts of classes. The facts are the word pieces and the classes' names."""
+    """BERT's task is to guess hidden tokens of texts, and their classes. The facts are the word pieces and the classes' names."""
 
     name: ClassVar[str] = "bert"
     about: ClassVar[str] = ("the sources of Python's standard library: hidden tokens, then which package 12 lines come from (--data: "

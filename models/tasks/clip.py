@@ -32,7 +32,7 @@ _BATCH, _GALLERY, _WORDS = 1, 2, 3
 
 @dataclass(frozen=True)
 class CLIPRecipe(Recipe):
-    """Two small transformers."""
+    """CLIP's recipe is two small transformers."""
 
     batch: int = whole(128, 2, "Pairs in one batch.")
     learning_rate: float = positive(1e-3, "Peak learning rate.")
@@ -53,7 +53,7 @@ class CLIPRecipe(Recipe):
 
 
 class CLIPTask(Task):
-    """Pairs of pictures and captions. The facts are the words and the shape of a picture."""
+    """CLIP's task is to find captions by pictures and pictures by captions. The facts are the words and the shape of a picture."""
 
     name: ClassVar[str] = "clip"
     about: ClassVar[str] = ("digits drawn at places, sizes and polarities, with captions in several wordings (--data: a folder of images "

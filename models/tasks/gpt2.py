@@ -23,13 +23,13 @@ ORDERS = (1, 2, 3, 5, 9)
 
 @dataclass(frozen=True)
 class GPT2Recipe(LanguageRecipe):
-    """The learning rate falls along a half cosine, to the end of the default run."""
+    """GPT-2's recipe lets the learning rate fall along a half cosine, to the end of the default run."""
 
     horizon: int | None = maybe_whole(3600, 2, "Let the learning rate fall along a half cosine until this step.")
 
 
 class GPT2Task(LanguageTask):
-    """Characters of a text, the last tenth held out."""
+    """GPT-2's task is to continue a text by characters; the last tenth is held out."""
 
     name: ClassVar[str] = "gpt2"
     about: ClassVar[str] = "characters of the English text that ships with Python (--data: a text file, or a folder of them)"

@@ -31,7 +31,7 @@ EVALUATED, SHOWN = 256, 32
 
 @dataclass(frozen=True)
 class ImageRecipe(Recipe):
-    """How images are varied, and how sure the model may be."""
+    """A recipe for images says how they are varied, and how sure the model may be."""
 
     image: int = whole(0, 0, "Side of the square that pictures in class folders are brought to; 0 takes them as they are.")
     shift: int = whole(1, 0, "Pixels by which images are moved.")
@@ -43,7 +43,7 @@ class ImageRecipe(Recipe):
 
 
 class ImageTask(Task):
-    """Images with labels. The facts are the classes' names, the shape of an image, and mean and deviation of its channels."""
+    """A task of images is to name their classes. The facts are these names, an image's shape, and mean and deviation of its channels."""
 
     item: ClassVar[str] = "images"
     unit: ClassVar[str] = "nats an image"

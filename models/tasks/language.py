@@ -28,7 +28,7 @@ Ids = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class LanguageRecipe(Recipe):
-    """Sizes of a transformer that reads text."""
+    """A recipe for text has the sizes of a transformer that reads it."""
 
     layers: int = whole(4, 1, "Transformer blocks.")
     heads: int = whole(4, 1, "Attention heads.")
@@ -43,7 +43,7 @@ class LanguageRecipe(Recipe):
 
 
 class LanguageTask(Task):
-    """A model of text. `read` sets `train` and `held_out`, ids, and `held_out_bytes`, the UTF-8 bytes of the second."""
+    """A task of language is to continue a text. `read` sets `train` and `held_out`, ids, and `held_out_bytes`, UTF-8 bytes of these."""
 
     item: ClassVar[str] = "tokens"
     #: Tokens of a sample, of which the prompt takes half a context.

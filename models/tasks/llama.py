@@ -24,7 +24,7 @@ TOKENS = ("byte-pairs", "bytes", "characters")
 
 @dataclass(frozen=True)
 class LlamaRecipe(LanguageRecipe):
-    """Text is large beside the model, so nothing is dropped."""
+    """Llama's recipe drops nothing, since the text is large beside the model."""
 
     batch: int = whole(16, 1, "Windows in one batch.")
     context: int = whole(128, 2, "Tokens that the model sees at once.")
@@ -47,7 +47,7 @@ class LlamaRecipe(LanguageRecipe):
 
 
 class LlamaTask(LanguageTask):
-    """Text files as tokens, a tenth of the files held out."""
+    """Llama's task is to continue program text by tokens; a tenth of the files is held out."""
 
     name: ClassVar[str] = "llama"
     about: ClassVar[str] = "the sources of Python's standard library, split by file (--data: a text file, or a folder of them)"

@@ -16,7 +16,7 @@ Array = Any
 
 @dataclass(frozen=True)
 class ResNetRecipe(ImageRecipe):
-    """Stages of basic blocks, each of twice the width and half the image of the one before."""
+    """ResNet's recipe is stages of basic blocks, each of twice the width and half the image of the one before."""
 
     batch: int = whole(64, 1, "Images in one batch.")
     learning_rate: float = positive(3e-3, "Peak learning rate.")

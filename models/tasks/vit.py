@@ -17,7 +17,7 @@ Array = Any
 
 @dataclass(frozen=True)
 class ViTRecipe(ImageRecipe):
-    """A small transformer for small images; 120 epochs of the digits."""
+    """ViT's recipe is a small transformer for small images, and 120 epochs of the digits."""
 
     batch: int = whole(64, 1, "Images in one batch.")
     learning_rate: float = positive(1e-3, "Peak learning rate.")

@@ -20,7 +20,7 @@ _STEP = re.compile("[0-9]{1,18}")
 
 
 class Log:
-    """Rows of log.csv, kept up to the step at which a run begins or goes on, and TensorBoard's events if asked for."""
+    """A log is the rows of log.csv, kept up to the step at which a run begins or goes on, and TensorBoard's events if asked for."""
 
     def __init__(self, folder: str | pathlib.Path, step: int, tensorboard: bool = False):
         self.path = pathlib.Path(folder) / NAME

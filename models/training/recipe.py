@@ -17,7 +17,7 @@ R = TypeVar("R", bound="Recipe")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Learning rate, regularisation, seed; tasks add the sizes of their models.
+    """A recipe is learning rate, regularisation and seed; tasks add the sizes of their models.
 
     Nothing here knows how many steps there will be; a schedule that decays takes an explicit `horizon`.
     DataError for values that no run can have.

@@ -26,7 +26,7 @@ Tensors = Mapping[str, np.ndarray[Any, Any]]
 
 
 class Run:
-    """A training run. `advance` does one step; batches are made ahead by a thread, so that no step waits for one."""
+    """A run is one training of a task. `advance` does one step; batches are made ahead by a thread, so that no step waits for one."""
 
     def __init__(self, task: Task, backend: str | None = None, threads: int | None = None):
         self.task, self.backend = task, backend

@@ -14,7 +14,7 @@ Array = Any
 
 
 class TrainState(Module):
-    """What a step changes: the model, the optimiser's moments, the moving average of the weights, the count of steps done."""
+    """A training state is what a step changes: the model, the optimiser's moments, the weights' moving average, the count of steps."""
 
     model: Any
     optimiser: Any

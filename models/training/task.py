@@ -18,7 +18,7 @@ Facts = dict[str, Any]
 
 
 class Score(NamedTuple):
-    """One figure of an evaluation, or of a baseline on the same split."""
+    """A score is one figure of an evaluation, or of a baseline on the same split."""
 
     name: str
     value: float
@@ -26,7 +26,7 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True)
 class Text:
-    """Something written by the model, after what it was given."""
+    """A text to look at is what the model wrote after what it was given."""
 
     title: str
     given: str
@@ -35,7 +35,7 @@ class Text:
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Images [n, h, w] or [n, h, w, 3] in [0, 1], what the model says of each, and whether that is right."""
+    """A grid to look at is images, [n, h, w] or [n, h, w, 3] in [0, 1], what the model says of each, and whether that is right."""
 
     title: str
     images: np.ndarray[Any, Any]
@@ -45,7 +45,7 @@ class Grid:
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """Scores of rows beside columns, with what each of them is. name: what they are, in a word."""
+    """A matrix to look at is scores of rows beside columns, with what each of them is. name: what they are, in a word."""
 
     name: str
     title: str

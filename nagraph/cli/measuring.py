@@ -31,7 +31,7 @@ def median_seconds(call: Callable[[], Any], seconds: float) -> float:
 
 @dataclass(frozen=True)
 class Row:
-    """A benchmark in one column ("nagraph", or a peer): seconds of a call in each round, and operations of a call."""
+    """A row is a benchmark in one column ("nagraph", or a peer): seconds of a call in each round, and operations of a call."""
 
     name: str
     column: str
@@ -69,7 +69,7 @@ def measure(runs: Mapping[tuple[str, str], Callable[[float], float]], rounds: in
 
 
 class Others:
-    """What other processes do meanwhile: `share` is the part of the cores that they used during watched runs, None if not known."""
+    """Others are the processes beside ours: `share` is the part of the cores that they used during watched runs, None if not known."""
 
     def __init__(self) -> None:
         self._seconds = self._available = 0.0

@@ -43,7 +43,7 @@ def load(path: pathlib.Path) -> tuple[dict[str, Any], list[Row]]:
 
 @dataclass(frozen=True)
 class Change:
-    """A row before and now. ratio: time now / time before. `limit`: changes up to this are noise."""
+    """A change is a row before and now. ratio: time now / time before. `limit`: changes up to this are noise."""
 
     before: Row
     now: Row

@@ -65,7 +65,7 @@ class GraphWork:
 
 
 class Target(NamedTuple):
-    """A target: what it is called in tables and names of files, and what it does."""
+    """A target is something to compile: what it is called in tables and names of files, and what it does."""
 
     title: str
     work: Workload | GraphWork

@@ -29,7 +29,7 @@ SAY_EVERY = 100
 
 @dataclass(frozen=True)
 class Plan:
-    """Where a run goes, how long it is, and what it leaves behind."""
+    """A plan says where a run goes, how long it is, and what it leaves behind."""
 
     folder: pathlib.Path
     steps: int
@@ -74,7 +74,7 @@ def _describe(console: Console, run: Any) -> None:
 
 
 class _Loss(ProgressColumn):
-    """The running loss."""
+    """A column with the running loss."""
 
     def render(self, task: Task) -> Shown:
         loss = task.fields.get("loss")
@@ -91,7 +91,7 @@ def _rate(rate: float, item: str) -> str:
 
 
 class _Training:
-    """Steps until all are done, evaluations stop getting better, or Ctrl-C; saves on the way and at the end."""
+    """A training goes on until all steps are done, evaluations stop getting better, or Ctrl-C; it saves on the way and at the end."""
 
     def __init__(self, console: Console, run: Any, plan: Plan):
         self.console, self.run, self.plan = console, run, plan

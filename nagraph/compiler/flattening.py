@@ -18,7 +18,7 @@ Taker = Callable[[Any, list[Any]], bool]
 
 
 def taker(structure: Structure, nones: Iterator[bool]) -> Taker:
-    """For trees of this structure. nones: for each leaf in turn, whether it is None; such leaves are checked and left out.
+    """A taker for trees of this structure. nones: for each leaf in turn, whether it is None; such leaves are checked and left out.
 
     That the other leaves are arrays remains to be checked.
     """

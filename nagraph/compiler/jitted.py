@@ -29,7 +29,7 @@ MANY_SIGNATURES = 8
 
 
 class Lowered(NamedTuple):
-    """A function's graph as traced, and the executable made from it."""
+    """A lowered function is its graph as traced, and the executable made from it."""
 
     graph: Graph
     executable: Any
@@ -39,7 +39,7 @@ class Lowered(NamedTuple):
 
 
 class CacheInfo(NamedTuple):
-    """Calls answered by a compiled signature, calls that compiled one, and how many there are."""
+    """Cache information is how many calls a compiled signature answered, how many compiled one, and how many there are."""
 
     hits: int
     misses: int

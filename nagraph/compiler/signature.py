@@ -21,7 +21,7 @@ from nagraph.tracing.tracer import Trace, function_name, leaf_type, positional_l
 
 
 class Roles(NamedTuple):
-    """The names of arguments that are static, donated, or constant."""
+    """Roles are the names of arguments that are static, donated, or constant."""
 
     static: tuple[str, ...]
     donate: tuple[str, ...]
@@ -29,7 +29,7 @@ class Roles(NamedTuple):
 
 
 class Weak(NamedTuple):
-    """The type of a Python scalar."""
+    """A weak type is that of a Python scalar."""
 
     type: TensorType
 
@@ -42,13 +42,13 @@ class Weak(NamedTuple):
 
 
 class _Given(NamedTuple):
-    """Stands for an argument of a call, by its number among those given."""
+    """A given argument of a call, by its number among those given."""
 
     number: int
 
 
 class Form:
-    """What calls with so many positional arguments, and keywords of these names, have in common."""
+    """A form is what calls with as many positional arguments, and keywords of the same names, have in common."""
 
     def __init__(self, fn: Callable[..., Any], signature: inspect.Signature | None, roles: Roles, count: int, names: tuple[str, ...]):
         self.count, self.names, self.fn = count, names, fn
@@ -86,7 +86,7 @@ class Form:
 
 
 class Call:
-    """The arguments of one call, taken apart."""
+    """A call is the arguments of one call of a function, taken apart."""
 
     def __init__(self, form: Form, args: tuple[Any, ...], kwargs: dict[str, Any]):
         values = form.values(args, kwargs)

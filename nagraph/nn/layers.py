@@ -64,7 +64,7 @@ def dropout(x: Array, rate: float, key: Array | None) -> Array:
 
 
 class Dropout(Module):
-    """Dropout with probability `rate`; `key=None` means inference."""
+    """Dropout zeroes elements with probability `rate`; `key=None` means inference."""
 
     rate: float = 0.5
 
@@ -73,7 +73,7 @@ class Dropout(Module):
 
 
 class Function(Module):
-    """A plain function as a layer without arrays: y = fn(x)."""
+    """A function as a layer without arrays: y = fn(x)."""
 
     fn: Callable[[Any], Any]
 
@@ -82,7 +82,7 @@ class Function(Module):
 
 
 class Sequential(Module):
-    """Layers or functions one after another. Modules that take a key get it folded by their index.
+    """Sequential calls layers or functions one after another. Modules that take a key get it folded by their index.
 
     Each is called for its result alone: BatchNorm uses its running statistics here.
     """

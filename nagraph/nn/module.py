@@ -20,7 +20,7 @@ def buffer(**options: Any) -> Any:
 
 @dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(buffer, dataclasses.field))
 class Module:
-    """Base of layers and models: subclasses are frozen dataclasses.
+    """A module is a layer or a model: a frozen dataclass that is a tree of arrays.
 
     Fields with arrays, modules or containers of them are the tree; all other fields are static.
     """

@@ -16,7 +16,7 @@ Array = Any
 
 
 class _Recurrent(Module):
-    """Weights of `gates` stacked gates: input [in, gates · width], hidden [width, gates · width]."""
+    """A recurrent layer has weights of `gates` stacked gates: input [in, gates · width], hidden [width, gates · width]."""
 
     input_weight: Array
     hidden_weight: Array

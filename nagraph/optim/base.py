@@ -20,7 +20,7 @@ Slots = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class OptimizerState:
-    """The number of updates done, and for each slot (a moment, a running average) a tree like the model.
+    """An optimiser's state is the number of updates done, and for each slot (a moment, a running average) a tree like the model.
 
     Slots hold None where the model has no parameter: at integer, bool and buffer leaves.
     """
@@ -31,7 +31,7 @@ class OptimizerState:
 
 @dataclass(frozen=True)
 class Clock:
-    """What an update knows beside the arrays: the updates done before it and its learning rate, as scalars of the
+    """A clock is what an update knows beside the arrays: the updates done before it and its learning rate, as scalars of the
     dtype that it computes in, float32 or float64."""
 
     done: Scalar
@@ -51,7 +51,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """state = opt.init(model); model, state = opt.update(model, grads, state).
+    """An optimiser is two pure functions: state = opt.init(model); model, state = opt.update(model, grads, state).
 
     Both are pure and work inside `jit`. learning_rate is a number, a schedule, or a function of the step.
     Moments have the dtype of their parameter. Leaves whose gradient is None stay as they are.

@@ -21,7 +21,7 @@ Scalar = Any
 
 
 class Schedule:
-    """A learning rate as a function of the step; subclasses say it in `at`, for a floating step."""
+    """A schedule is a learning rate as a function of the step; subclasses say it in `at`, for a floating step."""
 
     def __call__(self, step: Scalar) -> Scalar:
         floating = hasattr(step, "dtype") and is_float(step.dtype)

@@ -21,7 +21,7 @@ Fn = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong with a program: in which way of running it, and how.
+    """A failure is what went wrong with a program: in which way of running it, and how.
 
     kind: "result", "bits", "derivative", or the name of an exception. `str(failure)` ends with a script that shows the fault.
     """
@@ -38,7 +38,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Way:
-    """One way of running a function: `prepare` makes of it what is then called with the arguments."""
+    """A way is one way of running a function: `prepare` makes of it what is then called with the arguments."""
 
     name: str
     prepare: Callable[[Fn], Fn]
@@ -135,7 +135,7 @@ def _derivatives(program: Program, oracle: Oracle) -> tuple[str, str]:
 
 
 class _Slope:
-    """The derivative of a program's results, with weights, along a direction in its floating arguments."""
+    """A slope is the derivative of a program's results, with weights, along a direction in its floating arguments."""
 
     def __init__(self, program: Program, oracle: Oracle, moving: Sequence[int], outputs: Sequence[int]):
         self.moving = moving

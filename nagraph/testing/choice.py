@@ -29,7 +29,7 @@ def is_bool(x: Array) -> bool:
 
 
 class Choice:
-    """Random choices among the values in `scope`; `made` are the inputs that rules have asked for."""
+    """A choice draws at random among the values in `scope`; `made` are the inputs that rules have asked for."""
 
     def __init__(self, rng: np.random.Generator, scope: Mapping[str, Array], fresh_name: Callable[[], str], dtypes: Sequence[str]):
         self.rng, self.scope, self.dtypes = rng, scope, dtypes

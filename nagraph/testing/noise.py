@@ -11,7 +11,7 @@ STEP = 1e-150
 
 
 class Noisy(np.ndarray[Any, Any]):
-    """An array whose universal functions, and theirs in turn, give results off by up to `width` of their size, at random."""
+    """A noisy array is one whose universal functions, and theirs in turn, give results off by up to `width` of their size, at random."""
 
     width: float = 0.0
     rng: np.random.Generator | None = None

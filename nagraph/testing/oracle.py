@@ -45,7 +45,7 @@ def as_float64(x: Array) -> Array:
 
 
 class Oracle:
-    """The values of a program's steps so far, as several runs of NumPy find them."""
+    """An oracle holds the values of a program's steps so far, as several runs of NumPy find them."""
 
     def __init__(self, sizes: Mapping[str, int]):
         #: What the program would give in its own dtypes; in float64; and with noise.

@@ -11,7 +11,7 @@ from nagraph.testing.draw import Array, draw
 
 @dataclass(frozen=True)
 class Input:
-    """An argument of the program: random numbers of a shape, which an expression over sizes and earlier names gives."""
+    """An input is an argument of the program: random numbers of a shape, which an expression over sizes and earlier names gives."""
 
     name: str
     shape: str
@@ -28,7 +28,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Statement:
-    """name = text, where {0}, {1}, ... in the text stand for the operands."""
+    """A statement is name = text, where {0}, {1}, ... in the text stand for the operands."""
 
     name: str
     text: str
@@ -60,7 +60,7 @@ Step = Input | Statement
 
 @dataclass(frozen=True)
 class Program:
-    """Steps in order, over named sizes; `outputs` are names of steps.
+    """A program is steps in order, over named sizes; `outputs` are names of steps.
 
     The function that it stands for takes the inputs in their order and returns a tuple of the outputs.
     """

@@ -20,7 +20,7 @@ MOST_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Finding:
-    """What checking one seed found: `text` is a report that ends with a script; empty if nothing is wrong."""
+    """A finding is what checking one seed found: `text` is a report that ends with a script; empty if nothing is wrong."""
 
     seed: int
     text: str = ""
@@ -72,7 +72,7 @@ def check_seeds(seeds: Iterable[int], workers: int = 1, answer: Callable[[int], 
 
 
 class _Worker:
-    """A process that checks one seed after another; a new one takes its place when it dies."""
+    """A worker is a process that checks one seed after another; a new one takes its place when it dies."""
 
     def __init__(self, answer: Callable[[int], str]) -> None:
         self.answer = answer

@@ -19,7 +19,10 @@ PEERS = {"torch": "pip install torch --index-url https://download.pytorch.org/wh
 
 
 class Peer:
-    """A framework in its process. `run(name, seconds)`: the median seconds of a call; None where it has no such benchmark."""
+    """A peer is another framework in a process of its own.
+
+    `run(name, seconds)`: the median seconds of a call; None where it has no such benchmark.
+    """
 
     def __init__(self, name: str, threads: int):
         if name not in PEERS:

@@ -18,7 +18,7 @@ RATES = 200
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """Where a comparison begins: the recipe, weights and ids as arrays, and the learning rate of each step."""
+    """A start is where a comparison begins: the recipe, weights and ids as arrays, and the learning rate of each step."""
 
     recipe: GPT2Recipe
     weights: dict[str, np.ndarray[Any, Any]]

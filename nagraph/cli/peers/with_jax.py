@@ -13,7 +13,7 @@ from nagraph.models.workloads import operation
 
 
 class Adapter:
-    """calls(name): a function that does one call of a benchmark; None where there is none of that name.
+    """An adapter gives the benchmarks: calls(name) is a function that does one call of it, None where there is none of that name.
 
     JAX has as many threads as the process has cores; the process is bound to as many as were asked for.
     """

@@ -13,7 +13,7 @@ from nagraph.models.workloads import operation
 
 
 class Adapter:
-    """calls(name): a function that does one call of a benchmark; None where there is none of that name."""
+    """An adapter gives the benchmarks: calls(name) is a function that does one call of it, None where there is none of that name."""
 
     def __init__(self, threads: int):
         import torch

@@ -16,7 +16,7 @@ Proposal = tuple[str, tuple[str, ...]]
 
 
 class Rule(NamedTuple):
-    """A kind of statement: `propose` makes one, or raises NoChoice; `weight`: how often, beside others."""
+    """A rule is a kind of statement: `propose` makes one, or raises NoChoice; `weight`: how often, beside others."""
 
     name: str
     propose: Callable[[Choice], Proposal]
