@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nagraph import choices
+from nagraph.analysis.constants import affordable
 from nagraph.ir.constant import Constant
 from nagraph.ir.emitter import current
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.op import Array
 from nagraph.ops.base import Primitive
 from nagraph.pipeline import graph_pass
-from nagraph.plan.constants import affordable
 
 
 @graph_pass
@@ -22,7 +22,7 @@ class Fold:
     Before   %0 = const{2.0}   %1 = const{3.0}   %2 = multiply(%0, %1)
     After    %2 = const{6.0}
 
-    Results above `max_elements` elements stay computed, and so does what reads or works much (`nagraph.plan.constants`), and a
+    Results above `max_elements` elements stay computed, and so does what reads or works much (`nagraph.analysis.constants`), and a
     view that is larger than its operand: a broadcast zero is cheaper than its bytes. What is computed from such a view is folded.
     """
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nagraph import choices
+from nagraph.analysis.constants import HOIST_NBYTES
 from nagraph.ir.graph import Graph, Node
 from nagraph.pipeline import graph_pass
-from nagraph.plan.constants import HOIST_NBYTES
 from nagraph.plan.decision import Decision, Why, region_label
 from nagraph.plan.groups import Made, grow
 from nagraph.plan.outline import outlined

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from nagraph import choices
+from nagraph.analysis.live_ranges import peak_live_bytes, view_roots
+from nagraph.analysis.order import dependencies, topological
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.pipeline import graph_pass
-from nagraph.plan.live_ranges import peak_live_bytes, view_roots
 
 
 @graph_pass
@@ -21,70 +21,23 @@ def schedule(graph: Graph) -> Graph:
     The orders: the graph's own; as late as possible, from the outputs back; and greedily, next the
     ready node that frees most. Finding the best one is NP-hard. Effects keep their order. O(nodes log nodes).
     """
-    after = _dependencies(graph)
-    orders: list[Sequence[Node]] = [graph.nodes, _late(graph, after), _greedy(graph, after)]
+    before = dependencies(graph)
+    orders: list[Sequence[Node]] = [graph.nodes, _late(graph, before), _greedy(graph, before)]
     peaks = [peak_live_bytes(graph, order) for order in orders]
     best = choices.pick("schedule", sorted(range(len(orders)), key=lambda i: (peaks[i], i)), graph.name, len(graph.nodes))
     return graph if best == 0 else graph.with_nodes(orders[best])
 
 
-def _dependencies(graph: Graph) -> dict[Node, list[Node]]:
-    """For each node those that must come before it, each once."""
-    after: dict[Node, list[Node]] = {}
-    last_effect: Node | None = None
-    for node in graph.nodes:
-        before = dict.fromkeys(graph.producers[v] for v in node.operands if v in graph.producers)
-        if node.op.has_effect:
-            if last_effect is not None:
-                before[last_effect] = None
-            last_effect = node
-        after[node] = list(before)
-    return after
+def _late(graph: Graph, before: dict[Node, list[Node]]) -> list[Node]:
+    """As late as possible: from the end of the graph back, the node that stands last of those whose readers are placed."""
+    readers: dict[Node, list[Node]] = {n: [] for n in graph.nodes}
+    for node, needed in before.items():
+        for b in needed:
+            readers[b].append(node)
+    return topological(graph.nodes[::-1], readers, lambda n: 0)[::-1]
 
 
-def _topological(nodes: Sequence[Node], before: dict[Node, list[Node]], rank: Callable[[Node], int],
-                 changed: Callable[[Node], Iterator[Node]] = lambda node: iter(())) -> list[Node]:
-    """An order that respects `before`: next the ready node of lowest rank, then earliest.
-
-    `changed` tells, of a node that was just placed, which others' ranks it changed.
-    """
-    index = {n: i for i, n in enumerate(nodes)}
-    readers: dict[Node, list[Node]] = {n: [] for n in nodes}
-    waiting = {}
-    for n in nodes:
-        waiting[n] = len(before[n])
-        for b in before[n]:
-            readers[b].append(n)
-    heap = [(rank(n), index[n], n) for n in nodes if not waiting[n]]
-    heapq.heapify(heap)
-    order: list[Node] = []
-    placed: set[Node] = set()
-    while heap:
-        _, _, node = heapq.heappop(heap)
-        if node in placed:
-            continue
-        placed.add(node)
-        order.append(node)
-        for reader in readers[node]:
-            waiting[reader] -= 1
-            if not waiting[reader]:
-                heapq.heappush(heap, (rank(reader), index[reader], reader))
-        for other in changed(node):
-            if not waiting[other] and other not in placed:
-                heapq.heappush(heap, (rank(other), index[other], other))
-    return order
-
-
-def _late(graph: Graph, after: dict[Node, list[Node]]) -> list[Node]:
-    """As late as possible: the graph turned around, in the order of its own nodes from the end."""
-    turned: dict[Node, list[Node]] = {n: [] for n in graph.nodes}
-    for node, before in after.items():
-        for b in before:
-            turned[b].append(node)
-    return _topological(graph.nodes[::-1], turned, lambda n: 0)[::-1]
-
-
-def _greedy(graph: Graph, after: dict[Node, list[Node]]) -> list[Node]:
+def _greedy(graph: Graph, before: dict[Node, list[Node]]) -> list[Node]:
     """Next the ready node that frees most bytes beyond those it takes."""
     roots = view_roots(graph)
     left: dict[Value, int] = {}
@@ -108,4 +61,4 @@ def _greedy(graph: Graph, after: dict[Node, list[Node]]) -> list[Node]:
             if left[v] == 1:
                 yield from readers[v]
 
-    return _topological(graph.nodes, after, rank, changed)
+    return topological(graph.nodes, before, rank, changed)

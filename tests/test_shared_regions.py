@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import nagraph as ng
+from nagraph.analysis.constants import MOST_NBYTES
 from nagraph.backends import find
 from nagraph.ir.builder import build, current
 from nagraph.ir.graph import Graph
@@ -14,7 +15,6 @@ from nagraph.ops.slicing import Slice
 from nagraph.ops.special import tanh
 from nagraph.pipeline import Pipeline, apply, load, pass_names
 from nagraph.plan import make_plan
-from nagraph.plan.constants import MOST_NBYTES
 from nagraph.plan.kernel_planner import kernel_plan
 from nagraph.regions.base import region_cost
 from nagraph.regions.branches import Cond

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nagraph.analysis.live_ranges import LiveRange, live_bytes
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph
 from nagraph.ir.printer import value_names
@@ -77,12 +78,7 @@ class ArenaReport:
 
     def live_bytes(self) -> list[int]:
         """The bytes that are taken at each step."""
-        change = [0] * (len(self.steps) + 2)
-        for b in self.buffers:
-            change[b.first] += b.nbytes
-            change[b.last + 1] -= b.nbytes
-        live = 0
-        return [live := live + c for c in change[:len(self.steps)]]
+        return live_bytes((LiveRange(b.nbytes, b.first, b.last) for b in self.buffers), len(self.steps))
 
     @property
     def peak(self) -> int:

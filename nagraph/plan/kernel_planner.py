@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nagraph import choices
+from nagraph.analysis.live_ranges import views
 from nagraph.errors import MissingRuleError
 from nagraph.ir.builder import Builder
 from nagraph.ir.constant import Constant
@@ -32,7 +33,6 @@ from nagraph.ops.movement import Broadcast, Transpose
 from nagraph.ops.slicing import Pad
 from nagraph.ops.sorting import Argsort, Sort
 from nagraph.plan.decision import Decision, Why
-from nagraph.plan.live_ranges import views
 from nagraph.plan.outline import halved
 from nagraph.plan.placement import border, placements
 from nagraph.plan.plan import Buffer, Plan

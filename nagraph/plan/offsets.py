@@ -12,10 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from nagraph import choices, sanitizing
+from nagraph.analysis.live_ranges import LiveRange, live_bytes
 from nagraph.plan.plan import aligned
-
-#: (bytes, first step, last step)
-Range = tuple[int, int, int]
 
 #: Above this many buffers the small ones are placed in order of time, which is nearly linear.
 MANY = 3000
@@ -24,20 +22,13 @@ ROUNDS = 24
 CLOSE = 1.02
 
 
-def peak_bytes(ranges: Sequence[Range]) -> int:
+def peak_bytes(ranges: Sequence[LiveRange]) -> int:
     """The largest sum of (aligned) bytes that live at one step."""
-    change: dict[int, int] = {}
-    for nbytes, first, last in ranges:
-        change[first] = change.get(first, 0) + aligned(nbytes)
-        change[last + 1] = change.get(last + 1, 0) - aligned(nbytes)
-    peak = live = 0
-    for _, c in sorted(change.items()):
-        live += c
-        peak = max(peak, live)
-    return peak
+    steps = max((last for _, _, last in ranges), default=0) + 1
+    return max(live_bytes((LiveRange(aligned(nbytes), first, last) for nbytes, first, last in ranges), steps))
 
 
-def assign_offsets(ranges: Sequence[Range]) -> tuple[list[int], int]:
+def assign_offsets(ranges: Sequence[LiveRange]) -> tuple[list[int], int]:
     """An offset for each range, and the bytes of the arena."""
     if sanitizing.is_on():
         return _apart(ranges)
@@ -46,7 +37,7 @@ def assign_offsets(ranges: Sequence[Range]) -> tuple[list[int], int]:
     n = len(ranges)
     choice = choices.current()
     if not choice.takes("offsets", True, n):
-        return _place([(nbytes, 0, 0) for nbytes, *_ in ranges], choice.shuffled("offsets", range(n)))
+        return _place([LiveRange(nbytes, 0, 0) for nbytes, *_ in ranges], choice.shuffled("offsets", range(n)))
     by_size = sorted(range(n), key=lambda i: (-ranges[i][0], ranges[i][1], i))
     by_area = sorted(range(n), key=lambda i: (-ranges[i][0] * (ranges[i][2] - ranges[i][1] + 1), i))
     by_length = sorted(range(n), key=lambda i: (ranges[i][1] - ranges[i][2], -ranges[i][0], i))
@@ -74,7 +65,7 @@ def assign_offsets(ranges: Sequence[Range]) -> tuple[list[int], int]:
     return best
 
 
-def _apart(ranges: Sequence[Range]) -> tuple[list[int], int]:
+def _apart(ranges: Sequence[LiveRange]) -> tuple[list[int], int]:
     """Each range in bytes of its own, between red zones."""
     offsets, top = [], sanitizing.RED_NBYTES
     for nbytes, *_ in ranges:
@@ -83,7 +74,7 @@ def _apart(ranges: Sequence[Range]) -> tuple[list[int], int]:
     return offsets, top
 
 
-def _place(ranges: Sequence[Range], order: Sequence[int]) -> tuple[list[int], int]:
+def _place(ranges: Sequence[LiveRange], order: Sequence[int]) -> tuple[list[int], int]:
     """Each range in turn at the lowest free offset: the smallest gap that holds it, else on top."""
     n = len(ranges)
     offsets = [0] * n
@@ -111,7 +102,7 @@ def _place(ranges: Sequence[Range], order: Sequence[int]) -> tuple[list[int], in
     return offsets, total
 
 
-def _assign_many(ranges: Sequence[Range]) -> tuple[list[int], int]:
+def _assign_many(ranges: Sequence[LiveRange]) -> tuple[list[int], int]:
     """The largest by size; the small ones in a part of their own, by a walk through time with free lists by size."""
     by_size = sorted(range(len(ranges)), key=lambda i: (-ranges[i][0], ranges[i][1], i))
     large, small = by_size[:MANY], by_size[MANY:]

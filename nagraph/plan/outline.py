@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
+from nagraph.analysis.order import dependencies, topological
 from nagraph.ir.constant import Constant
 from nagraph.ir.emitter import current
 from nagraph.ir.graph import Graph, Node, Value
@@ -67,29 +67,12 @@ def halved(graph: Graph, calls: Collection[Node]) -> Graph:
     return outlined(apart, [r for r in regions if len(r) > 1], everywhere)
 
 
-def _ordered(graph: Graph, unit_of: dict[Node, tuple[Node, ...]], index: dict[Node, int]) -> Iterable[tuple[Node, ...]]:
+def _ordered(graph: Graph, unit_of: dict[Node, tuple[Node, ...]], index: dict[Node, int]) -> list[tuple[Node, ...]]:
     """Units in dependency order; among those that are ready, the one whose last node came first."""
+    before = dependencies(graph)
     units = list(dict.fromkeys(unit_of[n] for n in graph.nodes))
-    waits: dict[tuple[Node, ...], set[tuple[Node, ...]]] = {}
-    readers: dict[tuple[Node, ...], list[tuple[Node, ...]]] = {u: [] for u in units}
-    for u in units:
-        waits[u] = {unit_of[graph.producers[v]] for n in u for v in n.operands if v in graph.producers} - {u}
-        for w in waits[u]:
-            readers[w].append(u)
-    effects = [u for u in units if any(n.op.has_effect for n in u)]
-    for a, b in zip(effects, effects[1:]):
-        if a not in waits[b]:
-            waits[b].add(a)
-            readers[a].append(b)
-    ready = [(index[u[-1]], u) for u in units if not waits[u]]
-    heapq.heapify(ready)
-    while ready:
-        _, unit = heapq.heappop(ready)
-        yield unit
-        for reader in readers[unit]:
-            waits[reader].discard(unit)
-            if not waits[reader]:
-                heapq.heappush(ready, (index[reader[-1]], reader))
+    waits = {u: [w for w in dict.fromkeys(unit_of[b] for n in u for b in before[n]) if w is not u] for u in units}
+    return topological(units, waits, lambda unit: index[unit[-1]])
 
 
 def _call(graph: Graph, unit: tuple[Node, ...], kept: set[Value], renamed: dict[Value, Value], everywhere: Made) -> Node:

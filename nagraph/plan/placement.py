@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nagraph import choices
+from nagraph.analysis.live_ranges import strided
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.kernel.affine import Affine
@@ -24,7 +25,6 @@ from nagraph.ops.joining import Concatenate
 from nagraph.ops.movement import Reshape, Transpose
 from nagraph.ops.slicing import Pad
 from nagraph.ops.sorting import Argsort, Sort
-from nagraph.plan.live_ranges import strided
 from nagraph.regions.calls import Call
 
 Array = np.ndarray[Any, Any]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nagraph.analysis.live_ranges import LiveRange, live_bytes
 from nagraph.ir.graph import Graph, Node
 from nagraph.ir.types import TensorType
 
@@ -108,16 +109,8 @@ class Plan:
     @property
     def lower_bound(self) -> int:
         """The largest sum of bytes that live in the arena at one step: no assignment of offsets needs less."""
-        change = [0] * (len(self.steps) + 2)
-        for b in self.buffers:
-            if b.kind == "arena":
-                change[b.first] += b.nbytes
-                change[b.last + 1] -= b.nbytes
-        peak = live = 0
-        for c in change:
-            live += c
-            peak = max(peak, live)
-        return peak
+        ranges = (LiveRange(b.nbytes, b.first, b.last) for b in self.buffers if b.kind == "arena")
+        return max(live_bytes(ranges, len(self.steps) + 1))
 
     def place(self, slot: int) -> str:
         """A slot and its buffer as the table shows them."""

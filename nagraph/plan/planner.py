@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from nagraph import choices
+from nagraph.analysis.constants import constants
+from nagraph.analysis.live_ranges import LiveRange, last_uses, view_roots
 from nagraph.ir.cached import cached_property
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.types import DTYPES, TensorType
-from nagraph.plan.constants import constants
-from nagraph.plan.live_ranges import last_uses, view_roots
 from nagraph.plan.offsets import assign_offsets
 from nagraph.plan.plan import Buffer, Plan, RowLoop, Slot, Step
 from nagraph.plan.rows import RowForm, block_graph, row_bytes, row_form
@@ -71,7 +71,7 @@ class Planner:
                          or self.buffers[self.slots[self.slot_of[v]].buffer].kind != "output")
                         for j, v in enumerate(self.graph.outputs))
         places = [i for i, b in enumerate(self.buffers) if b.kind == "arena"]
-        offsets, arena_bytes = assign_offsets([(self.buffers[i].nbytes, self.buffers[i].first, self.buffers[i].last) for i in places])
+        offsets, arena_bytes = assign_offsets([LiveRange(b.nbytes, b.first, b.last) for b in (self.buffers[i] for i in places)])
         for i, offset in zip(places, offsets):
             b = self.buffers[i]
             self.buffers[i] = Buffer(b.kind, b.nbytes, b.first, b.last, offset)

@@ -1,4 +1,4 @@
-"""Constants of a plan: what follows from constants alone, and is cheap enough to be computed by the compiler."""
+"""Constants of a graph: the values that follow from constants alone and are cheap enough for the compiler to compute."""
 
 from __future__ import annotations
 

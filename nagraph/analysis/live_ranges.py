@@ -1,10 +1,11 @@
-"""Live ranges of a graph's values in an order of its nodes, views counted as their sources."""
+"""Live ranges: from which step to which the values of a graph hold bytes, views counted as their sources."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -80,18 +81,26 @@ def last_uses(graph: Graph, order: Sequence[Node], roots: dict[Value, Value]) ->
     return last
 
 
+class LiveRange(NamedTuple):
+    """A live range is bytes that are taken from step `first` to step `last`, both included."""
+
+    nbytes: int
+    first: int
+    last: int
+
+
+def live_bytes(ranges: Iterable[LiveRange], steps: int) -> list[int]:
+    """The sum of the bytes that are taken at each of so many steps. A range may end behind the last step."""
+    change = [0] * (steps + 1)
+    for nbytes, first, last in ranges:
+        change[first] += nbytes
+        change[min(last + 1, steps)] -= nbytes
+    return list(itertools.accumulate(change[:steps]))
+
+
 def peak_live_bytes(graph: Graph, order: Sequence[Node]) -> int:
     """The largest sum of bytes that nodes' results hold at one time; inputs and constants do not count."""
     roots = view_roots(graph)
     last = last_uses(graph, order, roots)
-    dies: dict[int, int] = {}
-    live = peak = 0
-    for t, node in enumerate(order):
-        if node.operands:
-            for r in node.results:
-                if roots[r] is r:
-                    live += r.type.nbytes
-                    dies[last[r]] = dies.get(last[r], 0) + r.type.nbytes
-        peak = max(peak, live)
-        live -= dies.pop(t, 0)
-    return peak
+    ranges = (LiveRange(r.type.nbytes, t, last[r]) for t, node in enumerate(order) if node.operands for r in node.results if roots[r] is r)
+    return max(live_bytes(ranges, len(order)), default=0)
