@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import ctypes
-import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -121,7 +120,7 @@ class GuardedCalls:
         image = Image.of(made.program, made.plan.arena_bytes)
         constants = [Guarded(a) for a in image.constants]
         self.signature, self._plan = signature, made.plan
-        self.image = dataclasses.replace(image, constants=tuple(g.array for g in constants))
+        self.image = image._replace(constants=tuple(g.array for g in constants))
         buffers = tuple(watched(made.plan))
         self._calls = NativeCalls(signature, self.image, donations, threads, guard=lambda arenas: GuardedArenas(
             arenas, signature.name, image.arena_nbytes, buffers, constants))

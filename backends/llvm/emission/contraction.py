@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from nagraph.backends.llvm.emission.context import EmissionContext
 from nagraph.backends.llvm.emission.cost import stage_ns
@@ -35,8 +35,7 @@ LONG = 64
 FEW_UNITS = 32
 
 
-@dataclass(frozen=True)
-class Contraction:
+class Contraction(NamedTuple):
     """A stage that is a matrix product: C[rows, n] = sum over batches of A[rows, k] B[k, n]. Steps are strides, in elements.
 
     `rows`: the loops of the stage that are its rows; if there are none, they run along the last axis of the grid.
@@ -81,7 +80,7 @@ class Contraction:
         tenth of the best ones at all sizes; a B that fits the second cache is not cut at all.
         """
         if column_major:
-            columns, rows = replace(self, n=extent).blocks(self.n, products)
+            columns, rows = self._replace(n=extent).blocks(self.n, products)
             return rows, columns
         if extent == 1:  # B is read once: the longer its rows, the better
             return 1, _columns_of_unit(self.n) if products == 1 else self.n

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,8 +37,7 @@ ITERATIONS, UNITS = 4000, 16
 REPEATS = 20
 
 
-@dataclass(frozen=True)
-class Machine:
+class Machine(NamedTuple):
     """The peaks of the machine on `threads` threads: FLOP/s in float32 and float64, bytes/s of main memory and of the last cache."""
 
     cpu: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,8 +26,7 @@ COLUMNS = {"ms": True, "share": True, "calls": True, "threads": True, "GFLOP/s":
 ROWS, LINES = 25, 3
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One kernel, all its launches of the call together.
 
     seconds: time of the call; where several kernels run at once, each has its share of that time.

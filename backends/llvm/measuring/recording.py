@@ -10,8 +10,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -72,8 +71,7 @@ def _recorder() -> MachineCode:
     return MachineCode("recorder", text, object_code(text))
 
 
-@dataclass(frozen=True)
-class Recording:
+class Recording(NamedTuple):
     """One call: when it began and ended (nanoseconds), its chunks, and the names of the threads that did them.
 
     events: `launch` is a number in the list of the program's launches, `start` and `stop` are its units.

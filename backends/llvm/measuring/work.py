@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nagraph.backends.llvm.program.instructions import Launch
 from nagraph.ir.types import DTYPES, DType
@@ -11,8 +11,7 @@ from nagraph.kernel.traffic import traffic
 from nagraph.plan.origin import label_of, lines_of
 
 
-@dataclass(frozen=True)
-class Work:
+class Work(NamedTuple):
     """What a launch is and does: its name, units, operations, the least bytes it moves, its widest float, the user's lines."""
 
     name: str

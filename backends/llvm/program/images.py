@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,8 +25,7 @@ Array = np.ndarray[Any, Any]
 _NAMED = {d.name: d for d in DTYPES.values()}
 
 
-@dataclass(frozen=True)
-class Image:
+class Image(NamedTuple):
     """A program that runs, where the pointers of its table come from, its constants, and the bytes of its arena."""
 
     program: Program

@@ -225,7 +225,7 @@ def test_two_threads_have_two_tracks_and_a_caller_without_chunks_has_the_call() 
     found = ng.compile(fn, backend="llvm", threads=1).profile(x)  # chunks of two threads, which overlap, can't be one thread's
     events = found.recording.events.copy()
     caller, worker = next(iter(found.recording.threads)), 12345
-    split = replace(found, recording=replace(found.recording, events=events))
+    split = replace(found, recording=found.recording._replace(events=events))
     events["thread"] = worker
     trace = split.timeline()
     check_trace_events(trace)
