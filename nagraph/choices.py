@@ -1,4 +1,4 @@
-"""Choices: which of several legal ways the compiler takes. It takes the profitable one, unless it is told otherwise.
+"""Choices say which of several legal ways the compiler takes: the profitable one, unless they are told otherwise.
 
 Passes, plans, kernels and backends ask this object wherever profit decides, and it alone: a question names a decision, and says
 what profit would answer. What is not legal is never asked. So each decision can be forced wherever it is legal, or forbidden, and
@@ -61,8 +61,9 @@ ENDLESS = 1 << 60
 
 @dataclass(frozen=True)
 class Choices:
-    """chaos: a seed for legal choices at random; None for profitable ones. force, forbid: decisions that are always taken, or never.
+    """Choices answer each question of the compiler about profit: at random, as forced or forbidden, or by profit alone.
 
+    chaos: a seed for legal choices at random; None for profitable ones. force, forbid: decisions that are always taken, or never.
     As text: "chaos=7,force=row_sums+split,forbid=in_place"; "" is profit alone. Equal choices make equal programs.
     """
 

@@ -1,4 +1,4 @@
-"""Observers of pipelines: each is called with what a pass did, and times, dumps, compares or checks it."""
+"""Observers hear what each pass of a pipeline did, and time, dump, compare or check it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pipeline: a readable tuple of passes, each a pure function Graph -> Graph.
+"""A pipeline is a readable tuple of passes, each a pure function Graph -> Graph.
 
 A pass is a function marked `@graph_pass`, or a frozen dataclass marked `@graph_pass` whose fields
 are its options. A pipeline prints as, and parses from, text: "simplify,cse,dce,fuse{max_nodes=64}".
@@ -48,7 +48,7 @@ def _snake(name: str) -> str:
 
 
 def apply(step: Pass, graph: Graph, done: dict[int, Graph] | None = None) -> Graph:
-    """The pass on every region, innermost first, then on the graph itself; fused regions stay as they were made.
+    """The graph after the pass was applied to every region, innermost first, and then to itself; fused regions stay as they were made.
 
     done: what became of regions so far, by their identity. Each is visited once, however many graphs hold it.
     """
@@ -63,7 +63,7 @@ def apply(step: Pass, graph: Graph, done: dict[int, Graph] | None = None) -> Gra
 
 @dataclass(frozen=True)
 class Observation:
-    """What happened at one step: pass number and text, graph before and after, seconds."""
+    """An observation is what one step of a pipeline did: pass number and text, graph before and after, seconds."""
 
     index: int
     step: str
@@ -76,7 +76,7 @@ Observer = Callable[[Observation], None]
 
 
 class Pipeline:
-    """Passes in order. Calling it on a graph gives the rewritten graph."""
+    """A pipeline is passes in order. Calling it on a graph gives the rewritten graph."""
 
     def __init__(self, *passes: Pass, verify: bool = False, observers: Sequence[Observer] = ()):
         for p in passes:
@@ -190,7 +190,7 @@ def load(name: str) -> Any:
 
 
 def format_pass(step: Pass) -> str:
-    """`fuse{max_nodes=64}`: the name, and the options that are not at their defaults."""
+    """The text of a pass, `fuse{max_nodes=64}`: its name, and the options that are not at their defaults."""
     name = getattr(step, "pass_name", getattr(step, "__name__", type(step).__name__))
     if not dataclasses.is_dataclass(step):
         return str(name)
@@ -216,7 +216,7 @@ def _parse_pass(text: str) -> Pass:
 
 
 def _parse_options(name: str, made: type, text: str) -> dict[str, Any]:
-    """`max_nodes=64, other=(1, 2)`: options as the arguments of a call are written."""
+    """The options that a text gives, written as the arguments of a call: `max_nodes=64, other=(1, 2)`."""
     try:
         call = ast.parse(f"f({text})", mode="eval").body
     except SyntaxError:

@@ -1,4 +1,4 @@
-"""Thresholds: the sizes from which optimisations pay, all in one list, so that tests can set them where small programs cross them.
+"""Thresholds are the sizes from which optimisations pay, listed here so that tests can set them where small programs cross them.
 
 Each stands as a constant in the module that asks it. None decides whether an optimisation is legal: whatever they are within the
 values listed here, a program computes the same, but for the order in which it adds.
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 
 class Threshold(NamedTuple):
-    """A constant of a module of nagraph. often, rarely: the values with which most, and fewest, programs get what it decides over.
+    """A threshold is a constant of a module. often, rarely: its values with which most programs, and fewest, are optimised.
 
     decision: the one of `nagraph.choices` that it belongs to, whose forcing and forbidding sets it.
     """
@@ -87,7 +87,7 @@ def changed() -> str:
 
 @contextlib.contextmanager
 def setting(choose: Callable[[Threshold], Any]) -> Iterator[None]:
-    """Every threshold has the value that `choose` gives for it, here and inside; afterwards those that it had before.
+    """Gives every threshold the value that `choose` says, inside; afterwards each has again the one it had before.
 
     Executables that were compiled before keep their kernels: make functions anew (`ng.jit`) inside. Not for several threads.
     """

@@ -8,10 +8,10 @@ from nagraph import choices
 from nagraph.analysis.constants import HOIST_NBYTES
 from nagraph.ir.graph import Graph, Node
 from nagraph.pipeline import graph_pass
-from nagraph.plan.decision import Decision, Why, region_label
 from nagraph.plan.groups import Made, grow
 from nagraph.plan.outline import outlined
 from nagraph.plan.regions import joins, made_of_indices
+from nagraph.plan.remark import Listener, Remark, region_label
 
 
 @graph_pass
@@ -36,7 +36,7 @@ class Fuse:
     min_nbytes: int = 1 << 16
     kernels: bool = False
 
-    def __call__(self, graph: Graph, why: Why | None = None) -> Graph:
+    def __call__(self, graph: Graph, why: Listener | None = None) -> Graph:
         regions = []
         everywhere = made_of_indices(graph) if self.kernels else {}
         groups = grow(graph, self.max_nodes, self.kernels, everywhere, why)
@@ -47,7 +47,7 @@ class Fuse:
                 regions.append(g)
             if why:
                 reason = "" if pays else f"no value of {self.min_nbytes} bytes or more between its nodes"
-                why(Decision(tuple(g), pays, reason, _saved(graph, g)))
+                why(Remark(tuple(g), pays, reason, _saved(graph, g)))
         return outlined(graph, regions, everywhere) if regions else graph
 
     def _reads_made(self, node: Node, everywhere: Made) -> bool:

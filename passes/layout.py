@@ -1,4 +1,4 @@
-"""Layout: convolutions keep their channels last, and so does all that stands between them."""
+"""Layout: convolutions and the nodes between them compute with channels last."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def inverse(order: Order) -> Order:
 
 
 def compose(p: Order, q: Order) -> Order:
-    """First p, then q: axis i of the result is axis p[q[i]]."""
+    """The permutation p, then q: axis i of the result is axis p[q[i]]."""
     return tuple(p[i] for i in q)
 
 
@@ -57,7 +57,9 @@ def emit(op: Op, *operands: Value) -> Value:
 
 @dataclass
 class _Orders:
-    """`stored`: for values that were computed in another order, that order and the value with its axes in it."""
+    """The orders of axes in which values were computed. `stored`: for each such value its order, and the value with its axes in that
+    order.
+    """
 
     stored: dict[Value, tuple[Order, Value]] = field(default_factory=dict)
     #: Values that repeat few elements, which cost nothing in any order, and what they repeat.
@@ -66,7 +68,7 @@ class _Orders:
     def order(self, v: Value) -> Order:
         return self.stored[v][0] if v in self.stored else tuple(range(v.ndim))
 
-    def turned(self, v: Value, order: Order) -> Value:
+    def in_order(self, v: Value, order: Order) -> Value:
         """v with its axes in this order."""
         have, base = self.stored.get(v, (tuple(range(v.ndim)), v))
         found: Value = transpose(base, compose(inverse(have), order))
@@ -101,20 +103,20 @@ class _Orders:
         return None
 
     def convolution(self, op: ConvGeneral, x: Value, w: Value) -> Value:
-        """Channels last; but in a weight gradient, whose channels are the images, what stands in the batch's place is last."""
+        """A convolution, channels last; a weight gradient, whose channels are the images, with its batch last."""
         spatial = tuple(range(2, x.ndim))
         gradient = math.prod(w.shape[2:]) > math.prod(op.infer(x.type, w.type).shape[2:])
         if op.groups == 1 and (self.order(x)[-1] == 0 or gradient and self.order(x)[-1] != 1):
-            y = batch_last(op, self.turned(x, (1, *spatial, 0)), self.turned(w, (1, *spatial, 0)))
+            y = batch_last(op, self.in_order(x, (1, *spatial, 0)), self.in_order(w, (1, *spatial, 0)))
             return self.put(y, (*spatial, 0, 1))
-        kernel = self.turned(w, (*spatial, 1, 0))
+        kernel = self.in_order(w, (*spatial, 1, 0))
         if self.order(w) != (*spatial, 1, 0):  # it is read once for every block of results
             kernel = Materialize()(kernel)
-        y = channels_last(op, self.turned(x, (0, *spatial, 1)), kernel)
+        y = channels_last(op, self.in_order(x, (0, *spatial, 1)), kernel)
         return self.put(y, (0, *spatial, 1))
 
     def elementwise(self, node: Node) -> Value | None:
-        """Computed in the order in which most bytes of its operands stand, one with channels last if in doubt."""
+        """A node computed in the order that most bytes of its operands have; in doubt in one with channels last."""
         shape, size = node.result.shape, node.result.type.size
         straight = tuple(range(len(shape)))
         votes: dict[Order, int] = {}
@@ -133,7 +135,7 @@ class _Orders:
         if v.type.size == 1:
             return v
         wide = v if v.ndim == len(order) else reshape(v, (1,) * (len(order) - v.ndim) + v.shape)
-        return self.turned(wide, order)
+        return self.in_order(wide, order)
 
     def reduction(self, op: Reduction, x: Value) -> Value:
         order, base = self.stored[x]

@@ -1,4 +1,4 @@
-"""Narrowing."""
+"""Narrowing: values that are read in part are computed in part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rematerialisation of what is cheap."""
+"""Rematerialisation: cheap values are computed by their readers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Rematerialize:
             """v computed once more, by the nodes of a group."""
             if (group, v) not in again:
                 node = graph.producers[v]
-                operands = [x if choice.is_small(x, v) else repeat(x, group) if choice.is_recipe(x) else root(x) for x in node.operands]
+                operands = [x if choice.is_small(x, v) else repeat(x, group) if choice.is_repeated(x) else root(x) for x in node.operands]
                 (again[group, v],) = current().emit(node.op, operands)
             return again[group, v]
 
@@ -65,15 +65,15 @@ class Rematerialize:
         return graph.rebuild(visit)
 
 
-class Recipe(NamedTuple):
-    """How a value is computed: from which large values in memory, by how many operations."""
+class Recomputation(NamedTuple):
+    """A recomputation says how a value is computed again: from which large values in memory, by how many operations."""
 
     roots: frozenset[Value]
     operations: int
 
 
 class _Choice:
-    """The values that readers compute for themselves."""
+    """The choice of values that their readers compute for themselves."""
 
     def __init__(self, options: Rematerialize, graph: Graph):
         self.options, self.graph = options, graph
@@ -81,13 +81,13 @@ class _Choice:
         self.outputs = set(graph.outputs)
         self.groups = {n: i for i, nodes in enumerate(grow(graph, options.max_nodes, True, self.everywhere)) for n in nodes}
         self.numbers = {n: len(self.groups) + i for i, n in enumerate(graph.nodes)}
-        self.recipes: dict[Value, Recipe] = {}
+        self.recomputations: dict[Value, Recomputation] = {}
         self.chosen: set[Value] = set()
         for node in graph.nodes:
-            recipe = self._recipe(node)
-            if recipe is not None:
-                self.recipes[node.result] = recipe
-                if self._pays(node, recipe):
+            found = self._recomputation(node)
+            if found is not None:
+                self.recomputations[node.result] = found
+                if self._pays(node, found):
                     self.chosen.add(node.result)
 
     def group_of(self, node: Node) -> int:
@@ -98,11 +98,11 @@ class _Choice:
         """Whether reading v costs little beside another value, or nothing at all."""
         return v.type.size * SMALL <= beside.type.size or v in self.everywhere
 
-    def is_recipe(self, v: Value) -> bool:
+    def is_repeated(self, v: Value) -> bool:
         """Whether v is computed again where something that follows from it is."""
-        return v in self.recipes and (v in self.chosen or not self._is_stored(v))
+        return v in self.recomputations and (v in self.chosen or not self._is_stored(v))
 
-    def _recipe(self, node: Node) -> Recipe | None:
+    def _recomputation(self, node: Node) -> Recomputation | None:
         """How the node's result can be computed by others, if it can be."""
         if not isinstance(node.op, (Elementwise, Cast, Reshape, Broadcast)) or node.op.weight > 1 or node.op.has_effect:
             return None
@@ -110,26 +110,26 @@ class _Choice:
         for x in node.operands:
             if self.is_small(x, v):
                 continue
-            if self.is_recipe(x):
-                roots |= self.recipes[x].roots
-                count += self.recipes[x].operations
+            if self.is_repeated(x):
+                roots |= self.recomputations[x].roots
+                count += self.recomputations[x].operations
             elif self._is_stored(x):
                 roots.add(x)
             else:
                 return None
-        return Recipe(frozenset(roots), count) if count <= self.options.most else None
+        return Recomputation(frozenset(roots), count) if count <= self.options.most else None
 
-    def _pays(self, node: Node, recipe: Recipe) -> bool:
+    def _pays(self, node: Node, found: Recomputation) -> bool:
         """Whether all that read the value can compute it, and read no more for it than they save."""
         v = node.result
         readers = self._outside(v, node)
         least = choices.least("rematerialize", self.options.min_nbytes)
         if v in self.outputs or node.op.view or v.type.nbytes < least or not readers:
             return False
-        if not recipe.roots or not all(self._can_compute(u) for u in readers):
+        if not found.roots or not all(self._can_compute(u) for u in readers):
             return False
         several = len({self._reader_group(u) for u in readers}) > 1
-        pays = sum(r.type.nbytes for r in recipe.roots) <= (1 if several else 2) * v.type.nbytes
+        pays = sum(r.type.nbytes for r in found.roots) <= (1 if several else 2) * v.type.nbytes
         return choices.takes("rematerialize", pays, self.numbers[node])
 
     def _outside(self, v: Value, node: Node) -> list[Node]:

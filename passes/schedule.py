@@ -29,7 +29,7 @@ def schedule(graph: Graph) -> Graph:
 
 
 def _late(graph: Graph, before: dict[Node, list[Node]]) -> list[Node]:
-    """As late as possible: from the end of the graph back, the node that stands last of those whose readers are placed."""
+    """The order in which each node comes as late as it can: topological from the outputs back."""
     readers: dict[Node, list[Node]] = {n: [] for n in graph.nodes}
     for node, needed in before.items():
         for b in needed:
@@ -38,7 +38,7 @@ def _late(graph: Graph, before: dict[Node, list[Node]]) -> list[Node]:
 
 
 def _greedy(graph: Graph, before: dict[Node, list[Node]]) -> list[Node]:
-    """Next the ready node that frees most bytes beyond those it takes."""
+    """The order in which the ready node comes next that frees most bytes beyond those it takes."""
     roots = view_roots(graph)
     left: dict[Value, int] = {}
     readers: dict[Value, list[Node]] = {}

@@ -63,7 +63,9 @@ class Split:
         return graph.rebuild(visit)
 
     def _product(self, node: Node, windows: dict[Value, Value]) -> Value | None:
-        """Parts of the first axis that is summed over, if that is the first axis of both operands."""
+        """A matrix product in parts of the first axis that it sums over; None if that is not the first axis of both operands, or
+        does not pay.
+        """
         op = node.op
         assert isinstance(op, DotGeneral)
         x, y = node.operands
@@ -110,7 +112,7 @@ class Split:
 
 
 class _Products:
-    """Values that matrix products make, and those that follow element by element: each with the number of its product."""
+    """The values that matrix products make, and those that follow from them element by element, each with the number of its product."""
 
     def __init__(self) -> None:
         self.made: dict[Value, int] = {}
@@ -148,7 +150,9 @@ def _by_parts(x: Value, axes: tuple[int, ...]) -> Value | None:
 
 
 def _conflicts(op: DotGeneral, x: Value) -> bool:
-    """Whether a product sums over many rows of x, of more columns than a block takes, a multiple of half a page apart."""
+    """Whether a product sums over many rows of x whose starts are a multiple of half a page apart, so that they fall into few sets of a
+    cache.
+    """
     axes = op.contract[0]
     if axes != tuple(range(len(axes))):
         return False

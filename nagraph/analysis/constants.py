@@ -34,7 +34,8 @@ def affordable(node: Node) -> bool:
 
 
 def constants(graph: Graph, spreads: bool) -> dict[Value, Array]:
-    """Constants, and what follows from constants alone: computed once, with the plan, unless it is large.
+    """The constants of a graph, and the values that follow from constants alone and are not large; they are computed once, with the
+    plan.
 
     spreads: views that are larger than what they show, such as a row repeated, count whatever their size; else only one number
     repeated does, since a backend would have to write out the others.

@@ -16,7 +16,7 @@ from nagraph.ops.movement import Reshape
 
 
 def view_roots(graph: Graph) -> dict[Value, Value]:
-    """For each value the one whose bytes it shows: itself, unless it can be had as a view."""
+    """The value whose bytes each value shows: itself, unless it can be had as a view."""
     return views(graph)[0]
 
 
@@ -24,7 +24,7 @@ def views(
     graph: Graph, stored: Mapping[Value, tuple[int, ...]] = MappingProxyType({}),
     placed: Mapping[Value, tuple[Value, np.ndarray[Any, Any]]] = MappingProxyType({}),
 ) -> tuple[dict[Value, Value], dict[Value, np.ndarray[Any, Any]]]:
-    """For each value the one whose bytes it shows; and for views, and what is not row-major, an array that shows how.
+    """The value whose bytes each value shows; and, for views and what is not row-major, an array that shows how.
 
     Strides decide that: they are followed through the graph with arrays that have strides but no bytes.
     `stored`: values whose axes stand in another order in memory, the outermost first. `placed`: values that stand inside another,
@@ -69,7 +69,7 @@ def _as_view(op: Primitive, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | N
 
 
 def last_uses(graph: Graph, order: Sequence[Node], roots: dict[Value, Value]) -> dict[Value, int]:
-    """For each root the last place in `order` that reads it or a view of it; outputs are read after the end."""
+    """The last place in `order` at which a root, or a view of it, is read; outputs are read after the end."""
     last: dict[Value, int] = {}
     for t, node in enumerate(order):
         for r in node.results:

@@ -8,7 +8,7 @@ import click
 
 from nagraph import pipeline as passes
 from nagraph.backends import find
-from nagraph.cli.reasons import decisions, formed_table, refused_table
+from nagraph.cli.reasons import formed_table, refused_table, remarks
 from nagraph.cli.targets import resolve
 from nagraph.cli.terminal import console
 from nagraph.errors import DataError
@@ -46,7 +46,7 @@ def run(target: str, name: str | None, train: bool, layers: int | None, pipeline
 
 
 def _tell_why(graph: Any, pipeline: str, rows: int) -> None:
-    found = decisions(graph, pipeline)
+    found = remarks(graph, pipeline)
     if not found:
         raise DataError(f"the pipeline {pipeline} does not run fuse, which decides about regions; name another with --pipeline")
     out = console()

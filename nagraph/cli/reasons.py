@@ -10,12 +10,12 @@ from rich.table import Table
 
 from nagraph.pipeline import Observation, Pipeline, apply
 from nagraph.plan.arena_report import size
-from nagraph.plan.decision import region_label
 from nagraph.plan.kernel_planner import kernel_plan
 from nagraph.plan.origin import label_of, lines_of
+from nagraph.plan.remark import region_label
 
 
-def decisions(graph: Any, pipeline: str) -> list[Any]:
+def remarks(graph: Any, pipeline: str) -> list[Any]:
     """What every fusion of the pipeline decides, on the graph and its regions, and then the plan by kernels."""
     found: list[Any] = []
     kernels = False
@@ -65,20 +65,20 @@ def _table(title: str, *columns: tuple[str, bool]) -> Table:
     return table
 
 
-def _subject(decision: Any) -> str:
+def _subject(remark: Any) -> str:
     """A pair of nodes, a region that was taken apart, or one that does not pay."""
-    nodes = decision.nodes
+    nodes = remark.nodes
     if len(nodes) == 1:
         return f"{label_of(nodes[0])}, taken apart"
-    pair = len(nodes) == 2 and not decision.saved
+    pair = len(nodes) == 2 and not remark.saved
     return f"{label_of(nodes[0])} -> {label_of(nodes[1])}" if pair else f"{region_label(nodes)} ({len(nodes)} nodes)"
 
 
-def _travel(decision: Any) -> int:
+def _travel(remark: Any) -> int:
     """Bytes that the second node of a pair reads of the first one; of a region what it would have saved."""
-    if decision.saved or len(decision.nodes) != 2:
-        return int(decision.saved)
-    producer, reader = decision.nodes
+    if remark.saved or len(remark.nodes) != 2:
+        return int(remark.saved)
+    producer, reader = remark.nodes
     return sum(r.type.nbytes for r in producer.results if r in reader.operands)
 
 

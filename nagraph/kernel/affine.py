@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Affine(NamedTuple):
-    """offset + sum of coefficient * atom; terms sorted by atom, no coefficient 0."""
+    """An affine expression is offset + sum of coefficient * atom; its terms are sorted by atom, and no coefficient is 0."""
 
     offset: int = 0
     terms: tuple[tuple[int, int], ...] = ()
@@ -33,7 +33,7 @@ def atom(number: int) -> Affine:
 
 
 def total(parts: Iterable[tuple[Affine, int]], offset: int = 0) -> Affine:
-    """offset + the sum of each expression times its factor."""
+    """The sum of an offset and of expressions, each times its factor."""
     sums: dict[int, int] = {}
     for part, factor in parts:
         offset += part.offset * factor

@@ -13,7 +13,7 @@ StageAxis = tuple[int, int]
 
 
 class TileAccess(NamedTuple):
-    """One place in a stage that reads or writes a tile, and at which index."""
+    """A tile access is one read or write of a tile in a stage, at an index, under a mask."""
 
     stage: int
     tile: int
@@ -53,7 +53,7 @@ class AxisClasses:
         return self._find(a) == self._find(b)
 
     def axes(self, place: StageAxis) -> list[int | None] | None:
-        """For each stage its axis of the class of a place, None where it has none; None if a stage has several of it."""
+        """The axis of each stage that belongs to the class of `place`, None where it has none; None if a stage has several."""
         found: list[int | None] = []
         for n, stage in enumerate(self.kernel.stages):
             axes = [a for a in (*range(self.kernel.grid), *stage.loops) if self.same((n, a), place)]
@@ -63,8 +63,9 @@ class AxisClasses:
         return found
 
     def steps(self, tile: int, place: StageAxis) -> set[int]:
-        """The steps at which a tile is walked along the class of a place: none if it does not depend on it, several if it is
-        read at one place and written at another, as a tile is of which one reader goes backwards."""
+        """The steps at which a tile is walked along the class of a place. There are none if the tile does not depend on it, and
+        several if it is written at one place and read at another, such as backwards.
+        """
         return {s for a in self.accesses if a.tile == tile for _, s in a.index.terms if self._find(("tile", tile, s)) == self._find(place)}
 
 

@@ -1,4 +1,4 @@
-"""Collapsing: axes that every index walks through as one become one, so that loops are few and long."""
+"""Collapsing merges axes that every index walks through as one, so that loops are few and long."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _merge(kernel: Kernel, outer: int, inner: int) -> Kernel:
 
 
 def reindexed(stage: Stage, index: Callable[[Affine], Affine], loops: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Stage:
-    """The stage with other axes: what becomes of its indices, and of its loops, kept and reduced ones apart."""
+    """The stage with other axes: `index` changes its indices, `loops` its kept loops and its reduced ones."""
     kept, reduced = loops(stage.kept), loops(stage.loops[len(stage.kept):])
 
     def changed(i: Instruction) -> Instruction:

@@ -1,4 +1,4 @@
-"""Column split: the columns over which every stage loops become a parallel axis of parts, and a shorter loop inside."""
+"""Column split makes the columns over which every stage loops a parallel axis of parts, and a shorter loop inside."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nagraph.kernel.form import Kernel, Read, Stage, Tile
 
 
 def columns(kernel: Kernel) -> tuple[int, ...]:
-    """The axes over which all stages keep their results, whose tiles stand row-major in them; () if there are no such axes.
+    """The axes over which all stages keep their results, with tiles that are row-major in them; () if there are no such axes.
 
     Then no stage needs another column of what an earlier one made.
     """
@@ -43,7 +43,7 @@ def with_row(kernel: Kernel) -> Kernel:
 
 
 def split_columns(kernel: Kernel, width: int) -> Kernel:
-    """The kernel with the first of its columns' axes cut into parts of `width`, which must divide it; their number is grid axis 0."""
+    """The kernel with the first axis of its columns in parts of `width`, which must divide it; the number of the part is grid axis 0."""
     wider, axis = with_row(kernel), columns(kernel)[0] + 1
     axes = list(wider.axes)
     axes[0], axes[axis] = axes[axis] // width, width
@@ -57,7 +57,7 @@ def split_columns(kernel: Kernel, width: int) -> Kernel:
 
 
 def _own_part(stage: Stage) -> Stage:
-    """A tile holds one part: its indices don't count them."""
+    """The stage with tiles that hold one part: their indices leave out its number."""
 
     def inside(index: Affine) -> Affine:
         return Affine(index.offset, tuple(t for t in index.terms if t[0] != 0))

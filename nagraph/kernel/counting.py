@@ -1,4 +1,4 @@
-"""Counting: a kernel interpreted on made-up operands, so that what it reads and writes where places are data can be looked at."""
+"""Counting runs a kernel on made-up operands and counts what it reads and writes where places are data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Coverage: that a kernel writes each element of each result once, and reads nothing outside its operands, nor what nobody wrote.
+"""Coverage proves that a kernel writes each element of each result once, and reads neither outside its operands nor what nobody wrote.
 
 Of stores at affine places this is proved: by the form of their index sets where one store makes a result, else place by place, without
 any data. Of a store whose places are data it is proved that it stays inside, and that all has been written before. It shares no
@@ -28,7 +28,7 @@ Places = IndexSet | Array | None
 
 
 class Footprint(NamedTuple):
-    """Where the elements of an operand stand in its memory: offset + sum of index * stride."""
+    """A footprint is the places of an operand's elements in its memory: offset + sum of index * stride."""
 
     shape: tuple[int, ...]
     offset: int
@@ -104,7 +104,7 @@ class _Cover:
         self._put(what, self.results[store.operand], (*grid, *stage.loops), store.index, region.hull)
 
     def _put(self, what: str, written: list[Places], axes: Iterable[int], index: Affine, ends: tuple[int, int]) -> None:
-        """More places that are written; each once, and between the ends."""
+        """Adds places to those that are written: each once, and between the ends."""
         axes = list(axes)
         found: Places = index_set(index.offset, [(index.coefficient(a), self.kernel.axes[a]) for a in axes])
         low, stop = (found.offset, found.stop) if isinstance(found, IndexSet) else (ends[0], ends[0])
@@ -130,7 +130,7 @@ class _Cover:
     # -- reading --------------------------------------------------------------------------------------------------
 
     def _inside(self, what: str, ranges: IndexRanges, index: Affine, mask: int | None, ends: tuple[int, int]) -> None:
-        """An index stays between two ends wherever its mask holds."""
+        """Checks that an index stays between two ends wherever its mask holds."""
         low, high = ranges.bounds(index, ranges.conditions(mask))
         if low > high or (ends[0] <= low and high < ends[1]):
             return
@@ -161,7 +161,7 @@ class _Cover:
         return met
 
     def _written(self, what: str, ranges: IndexRanges, read: Read) -> None:
-        """What is read of a tile was written by an earlier stage."""
+        """Checks that what is read of a tile was written by an earlier stage."""
         written, size = self.tiles[read.tile], self.kernel.tiles[read.tile].size
         if index_set(0, [(1, size)]) in [w for w in written if isinstance(w, IndexSet)] or not size:
             return
@@ -174,7 +174,7 @@ class _Cover:
     # -- results ----------------------------------------------------------------------------------------------------
 
     def _result(self, operand: int, written: Sequence[Places]) -> None:
-        """Every element of a result is written, once."""
+        """Checks that every element of a result is written, once."""
         region = self.regions[operand]
         expected = EMPTY if 0 in region.shape else region.places
         sets = [w for w in written if w is None or w.size]

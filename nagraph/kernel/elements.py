@@ -1,4 +1,4 @@
-"""Elements: the instructions of a stage, written by asking ops for one element of a value at an affine index."""
+"""Elements write the instructions of a stage by asking ops for one element of a value at an affine index."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class Elements:
     # -- elements ------------------------------------------------------------------------------------------------------
 
     def element(self, value: Value, index: Sequence[Affine]) -> int:
-        """The element of a value at an index, computed in this stage or read from where it stands."""
+        """The element of a value at an index, computed in this stage or read from memory."""
         key = (value, tuple(index), self.mask)
         if key not in self._met:
             self._met[key] = self._element(value, tuple(index))
@@ -162,12 +162,12 @@ class Elements:
         return found
 
     def kept(self, value: Value, index: Index) -> int | None:
-        """The element as an earlier stage keeps it; None if it is to be computed here. Kernels whose stages keep nothing need no more."""
+        """The element as an earlier stage keeps it; None if it is to be computed here, as always where no stage keeps anything."""
         return None
 
     @contextmanager
     def masked(self, mask: int | None) -> Iterator[None]:
-        """What is written inside reads nothing where the bool `mask` is false; None changes nothing."""
+        """Masks what is written inside: it reads nothing where the bool `mask` is false; None changes nothing."""
         before, self.mask = self.mask, self.mask if mask is None else mask
         yield
         self.mask = before

@@ -106,7 +106,7 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The value of a fold of this stage after the point in hand: running sums are made of it."""
+    """The value of a fold of this stage after the current point: running sums are made of it."""
 
     fold: int
     dtype: DType
@@ -120,7 +120,7 @@ Instruction = Number | Position | Within | Load | Read | Apply | Running
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Values combined over the stage's reduced axes into a tile over its other axes.
+    """A fold combines values over the stage's reduced axes into a tile over its other axes.
 
     op: a reduction, whose `start` and `combine` say how; or None for a sum of products of two values by fused
     multiply-adds. `values`: what is combined; of argmax and argmin the element and its index.
@@ -149,7 +149,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A value into element `index` of an operand; combined with what stands there if `combine` is a reduction.
+    """A value into element `index` of an operand; combined with the element that is there if `combine` is a reduction.
 
     `row_sum`: the index leaves out the last axes of the grid; the values of points along these are combined, the first one begins.
     """
@@ -167,7 +167,7 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """for loops (axes, outermost first): body; folds; writes; stores. Reduced axes are the innermost loops."""
+    """A stage is a loop nest: for loops (axes, outermost first): body; folds; writes; stores. Its reduced axes are the innermost loops."""
 
     loops: tuple[int, ...]
     reduced: int
@@ -184,7 +184,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """Memory for one point of the grid: `size` elements."""
+    """A tile is memory for one point of the grid: `size` elements."""
 
     dtype: DType
     size: int
@@ -192,7 +192,8 @@ class Tile:
 
 @dataclass(frozen=True)
 class Kernel:
-    """for each point of the first `grid` axes, in any order (along the last `sequential` of them, in theirs): stage after stage.
+    """A kernel runs its stages, one after another, for each point of the first `grid` axes, in any order but along the last
+    `sequential` of them.
 
     axes: extents. operands: dtypes of the arrays that it reads and writes; the last `outputs` are written.
     """
@@ -206,7 +207,7 @@ class Kernel:
 
     @property
     def sequential(self) -> int:
-        """How many of the grid's last axes run in order, one point after another: those that row sums leave out."""
+        """The number of last axes of the grid that run in order, one point after another: those that row sums leave out."""
         return max((left_out(s.index, self.grid) for stage in self.stages for s in stage.stores if s.row_sum), default=0)
 
     def __str__(self) -> str:
@@ -238,5 +239,5 @@ def _values(numbers: tuple[int, ...]) -> str:
 
 
 def left_out(index: Affine, grid: int) -> int:
-    """How many of the last axes of the grid an index does not vary with."""
+    """The number of last axes of the grid that an index does not vary with."""
     return next((n for n in range(grid) if index.coefficient(grid - 1 - n)), grid)

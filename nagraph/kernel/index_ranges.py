@@ -27,7 +27,7 @@ class IndexRanges:
         self._known: dict[tuple[int, Conditions], Interval] = {}
 
     def conditions(self, mask: int | None) -> Conditions:
-        """What holds where a mask does."""
+        """The conditions that hold where a mask does."""
         found = []
         while mask is not None and isinstance(i := self.body[mask], Within):
             found.append((i.index, i.size))
@@ -77,7 +77,9 @@ class IndexRanges:
 
 
 def _times(index: Affine, part: Affine) -> int:
-    """How many times an index contains another: its coefficients are this multiple of the other's; 0 if it does not."""
+    """The multiple of `part` that an index contains: all coefficients of `part`'s atoms are this multiple of its own; 0 if there is
+    none.
+    """
     found = {index.coefficient(a) / c for a, c in part.terms}
     times = found.pop() if len(found) == 1 else 0
     return int(times) if times == int(times) else 0

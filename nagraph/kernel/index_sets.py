@@ -10,7 +10,9 @@ import numpy as np
 
 
 class IndexSet(NamedTuple):
-    """offset + sum of step * i, 0 <= i < extent, each place once. Steps increase, no two make one longer one; no places: extent 0."""
+    """An index set is offset + sum of step * i, 0 <= i < extent, each place once. Steps increase, and those that
+    form one longer run are merged; the empty set has extent 0.
+    """
 
     offset: int
     steps: tuple[tuple[int, int], ...]
@@ -56,7 +58,7 @@ def index_set(offset: int, terms: Iterable[tuple[int, int]]) -> IndexSet | None:
 
 
 def hull(shape: Sequence[int], offset: int, strides: Sequence[int]) -> tuple[int, int]:
-    """The first place of an array's elements, and the one behind the last."""
+    """The first place of an array's elements, and the place behind the last."""
     if 0 in shape:
         return offset, offset
     reach = [c * (n - 1) for c, n in zip(strides, shape)]

@@ -1,4 +1,4 @@
-"""The kernel form in NumPy: slow, and plain enough to be believed. Lowering and code generation are tested against it.
+"""The interpreter runs kernels in NumPy: slow, and plain enough to be believed. Lowering and code generation are tested against it.
 
 Every instruction is computed for all points of the grid and of its stage's loops at once: its value is an array with
 an axis for each axis of the kernel, of length 1 where it does not depend on it.
@@ -86,7 +86,7 @@ class Interpreter:
         self.put(s.operand, places, value)
 
     def put(self, operand: int, places: Array, value: Array) -> None:
-        """Values into places of an operand, of shape [n]."""
+        """Writes values into places of an operand; both have shape [n]."""
         self.memory[operand][places] = value
 
     def get(self, operand: int, places: Array, mask: Array | None) -> Array:
@@ -96,13 +96,13 @@ class Interpreter:
         return found
 
     def _row_sum(self, stage: Stage, s: Store) -> None:
-        """The values of all points that meet in one element, combined."""
+        """Stores the combination of the values of all points that meet in one element."""
         left_out = tuple(a for a in range(self.kernel.grid) if not s.index.coefficient(a))
         value = s.combine.ufunc.reduce(self.full(stage, self.values[s.value]), axis=left_out, keepdims=True)  # type: ignore[union-attr]
         self.put(s.operand, np.broadcast_to(self.index(s.index), value.shape).reshape(-1), value.reshape(-1))
 
     def _in_order(self, stage: Stage) -> None:
-        """Stores that may meet: the points of the loops one after another."""
+        """Runs a stage whose stores may meet, the points of its loops one after another."""
         axes = self.kernel.axes
         for point in np.ndindex(*(axes[a] for a in stage.loops)):
             self.values, self.fixed = [], dict(zip(stage.loops, point))
@@ -182,7 +182,7 @@ class Interpreter:
         return steps
 
     def keep(self, tile: int, index: Affine, value: Array) -> None:
-        """A value of shape [*grid, loops...] into a tile."""
+        """Writes a value of shape [*grid, loops...] into a tile."""
         where = [self.axis(a) for a in range(self.kernel.grid)]
         places = (*where, self.index(index))
         self.tiles[tile][places] = np.broadcast_to(value, np.broadcast_shapes(value.shape, *(p.shape for p in places)))

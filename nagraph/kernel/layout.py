@@ -1,4 +1,4 @@
-"""Strided layouts: where an array's elements are in memory."""
+"""Strided layouts say where an array's elements are in memory."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class RowAxes:
         return self.context.flat((*kept, *reduced))
 
     def _row_shapes(self, anchors: list[Value]) -> list[tuple[int, ...]]:
-        """The shapes of rows: those of results and folds; and of other values, where their cuts go together."""
+        """The shapes that rows have: those of results and folds, then of other values where they nest with these."""
         found = [s for v in anchors if (s := leading_axes(v.shape, self.rows)) is not None]
         for v in self._values:
             shape = leading_axes(v.shape, self.rows)

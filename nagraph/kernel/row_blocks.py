@@ -1,4 +1,4 @@
-"""Row blocks: how a kernel whose grid points hold whole matrices goes through their rows block by block.
+"""Row blocks: how a kernel whose grid points hold whole matrices computes their rows block by block.
 
 Attention's gradient at one head is such a kernel: scores, weights and their gradients, each a matrix of queries by keys. In
 blocks of queries only some rows of these exist at a time, and they stay in cache; gradients of keys and values are sums over
@@ -27,8 +27,9 @@ LEAST_NBYTES = 1 << 19
 
 @dataclass(frozen=True)
 class RowBlocks:
-    """kernel: its stages taken apart. For each stage: `rows` and `columns`, its axes of these (None: it has none), `conditions`,
-    the instructions that hold below the diagonal, and `when`: "before" all blocks, in each "block", or "after" them.
+    """Row blocks are a kernel with its stages split, and for each stage: `rows` and `columns`, its axes of these (None: it has none),
+    `conditions`, the instructions that hold below the diagonal, and `when` it runs: "before" all blocks, in each "block", or "after"
+    them.
 
     extent: all rows. row_tiles: elements of a row, of the tiles that hold a block of rows. sums: tiles added to by every block.
     """

@@ -36,12 +36,13 @@ def summed_rows(node: Node) -> int | None:
 
 
 def fits(rows: int) -> bool:
-    """Whether parts of so many rows are good blocks of a matrix product."""
+    """Whether parts of this many rows are good blocks of a matrix product."""
     return rows >= LEAST_ROWS and rows % STEP == 0
 
 
 def part_rows(x: Value, count: int) -> tuple[int, int] | None:
-    """(axis, rows of it): where to cut the first axes of x, so that what lies behind makes the rows of a part; None if none fits.
+    """(axis, size): where to cut the leading axes of x into parts, `size` of this axis times all behind it being the rows of a part;
+    None if nothing fits.
 
     Whole axes are better: what reads their rows need not be cut as well.
     """

@@ -1,4 +1,4 @@
-"""Scatter as a kernel: each point of the axes that are not indexed makes its own column, update after update.
+"""Scatter as a kernel: each point of the axes that are not indexed writes its own column, one update after another.
 
 No two points write one element, so there are no atomics, and the updates come in their order. Sums of 16-bit floats are made in
 float32, as all sums of them: where a thousand updates meet, each would be lost beside the sum of the others.

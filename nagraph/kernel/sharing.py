@@ -1,4 +1,4 @@
-"""Sharing: whether an operand and a result of a kernel may be the same bytes."""
+"""Sharing tells whether an operand and a result of a kernel may be the same bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nagraph.kernel.row_blocks import row_blocks
 
 
 def may_share(kernel: Kernel, operand: int, output: int) -> bool:
-    """Whether output number `output` may be written over an operand: nobody reads there what another point wrote.
+    """Whether output number `output` may be written over an operand: no point reads there what another point wrote.
 
     So it is where every element is read before it is written, and by the grid point that writes it: in the stage that
     stores, at the stored index alone; in earlier stages anywhere in the point's own row; later not at all.

@@ -1,4 +1,4 @@
-"""Traffic: the bytes that a kernel cannot avoid to read and to write, counted from its loads and stores.
+"""Traffic is the bytes that a kernel cannot avoid to read and to write, counted from its loads and stores.
 
 An element that is loaded many times counts once: that it stays in a cache or a register between is what a good kernel
 sees to. So this is the least that goes through memory, and what a roofline is drawn with.
@@ -41,7 +41,7 @@ def _accesses(stage: Stage) -> Iterator[tuple[int, Affine, bool, bool]]:
 
 
 def _elements(kernel: Kernel, stage: Stage, index: Affine) -> int:
-    """How many elements an index meets, at most: one for each combination of the axes that it varies with."""
+    """The number of elements that an index meets, at most: one for each combination of the axes that it varies with."""
     axes = {a for a, _ in index.terms if a >= 0}
     if any(a < 0 for a, _ in index.terms):  # a place that is data may be another at each point
         axes = {*range(kernel.grid), *stage.loops}

@@ -1,4 +1,4 @@
-"""Triangles: what a kernel computes of a square of rows and columns for nothing, because it is masked beyond the diagonal.
+"""Triangles: the part of a square of rows and columns that a kernel need not compute, since it is masked beyond the diagonal.
 
 A causal mask allows column j to row i where i >= j. Beyond, scores become -inf, weights 0, and what is summed over them stays
 as it is. So columns beyond the last row of a block need not be computed at all. A zero weight counts as nothing
@@ -27,7 +27,9 @@ IDENTITY: dict[type[Op], float] = {Sum: 0.0, Max: -math.inf, Min: math.inf}
 
 
 class Triangle(NamedTuple):
-    """For each stage its axis of rows and of columns (None: it has none), and the instructions that say whether i >= j."""
+    """A triangle names for each stage its axis of rows and of columns (None: it has none), and the instructions that say whether i >=
+    j.
+    """
 
     rows: list[int | None]
     columns: list[int | None]
@@ -35,7 +37,7 @@ class Triangle(NamedTuple):
 
 
 def triangle(kernel: Kernel, classes: AxisClasses) -> Triangle | None:
-    """The triangle to which a kernel can be held; None if it is none, or something beyond the diagonal is wanted."""
+    """The triangle to which a kernel can be restricted; None if it has none, or if something beyond the diagonal is used."""
     found = [(n, i, pair) for n, s in enumerate(kernel.stages) for i, x in enumerate(s.body) if (pair := _compared(s, x)) is not None]
     if not found:
         return None
@@ -53,7 +55,9 @@ def triangle(kernel: Kernel, classes: AxisClasses) -> Triangle | None:
 
 
 def _compared(stage: Stage, i: Instruction) -> tuple[int, int] | None:
-    """(row, column), if this is the question whether the place on one axis is at least that on another."""
+    """The axes (row, column) that an instruction compares, if it says whether the place on one is at least that on the other; else
+    None.
+    """
     if not isinstance(i, Apply) or not isinstance(i.op, GreaterEqual):
         return None
     a, b = (_axis(stage, v) for v in i.arguments)
@@ -113,14 +117,14 @@ def _place(access: TileAccess, row: int, column: int) -> tuple[int, int, int]:
 
 
 def _changes_nothing(fold: Fold, values: Sequence[Known]) -> bool:
-    """Whether to combine these values is to change nothing."""
+    """Whether a fold over these values changes nothing."""
     if fold.op is None:
         return any(v == 0.0 for v in values)
     return len(values) == 1 and values[0] is not None and IDENTITY.get(type(fold.op)) == values[0]
 
 
 def _beyond(stage: Stage, conditions: frozenset[int], tiles: dict[int, Known], column: int) -> list[Known]:
-    """What each instruction gives beyond the diagonal."""
+    """The value of each instruction beyond the diagonal."""
     found: list[Known] = []
     for n, i in enumerate(stage.body):
         if n in conditions:

@@ -1,4 +1,4 @@
-"""Updates in place: of a value that stands where its result goes, a kernel writes nothing but the block that changes."""
+"""Updates in place: where a value's bytes are those of its result, a kernel writes only the block that changes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SMALL = 2
 
 
 def lower_update(graph: Graph, layouts: Sequence[StridedLayout], written: StridedLayout) -> Kernel | None:
-    """y[a + i] = u[i] for a graph that is one `dynamic_update_slice`, whose x stands in the bytes of y already; None for others."""
+    """The kernel y[a + i] = u[i] of a graph that is one `dynamic_update_slice`, where x has the bytes of y; None for other graphs."""
     node = graph.producers.get(graph.outputs[0])
     if node is None or not isinstance(node.op, DynamicUpdateSlice):
         return None

@@ -1,4 +1,6 @@
-"""What every kernel keeps to: instructions in order, axes in scope, tiles written before they are read, stores inside."""
+"""The verifier checks what every kernel keeps to: instructions in order, axes in scope, tiles written before they are read, stores
+inside.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,7 @@ def _stage(kernel: Kernel, stage: Stage, number: int, written: set[int], sizes: 
 
 
 def _index(kernel: Kernel, index: Affine, axes: set[int], before: int, what: str, size: int | None = None) -> None:
-    """An index runs over axes in scope and earlier instructions, and stays inside what it indexes."""
+    """Checks that an index runs over axes in scope and earlier instructions, and stays inside what it indexes."""
     for a, _ in index.terms:
         if (a >= 0 and a not in axes) or (a < 0 and -1 - a >= before):
             raise VerifyError(f"{what}: index {index} uses {'axis' if a >= 0 else 'value'} {a if a >= 0 else -1 - a}, which it can't see")

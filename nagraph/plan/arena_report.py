@@ -1,4 +1,4 @@
-"""Arena reports: what lives in the arena of a plan, at which offset, and from which step to which."""
+"""Arena reports say what lives in the arena of a plan, at which offset, and from which step to which."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHOWN = 20
 
 @dataclass(frozen=True)
 class Allocation:
-    """One buffer of the arena: bytes [offset, offset + nbytes), taken from step `first` to step `last`, both included.
+    """An allocation is one buffer of the arena: bytes [offset, offset + nbytes), taken from step `first` to step `last`, both included.
 
     value: the value that is put there first, as the graph's text names it; `reused`: how many others follow in its place.
     For memory that a step wants beside its results, `value` is "scratch".
@@ -40,7 +40,8 @@ class Allocation:
 
 @dataclass(frozen=True)
 class ArenaReport:
-    """The arena: its bytes, the least that any assignment of offsets needs (the largest sum of live bytes), its buffers.
+    """An arena report lists the arena's buffers, its bytes, and the least that any assignment of offsets needs: the largest sum of live
+    bytes.
 
     steps: the name of each step of the plan. Beside the arena a call has its arguments, its results (those that are not
     written into donated arguments) and constants.
@@ -56,7 +57,7 @@ class ArenaReport:
 
     @classmethod
     def of(cls, plan: Plan) -> ArenaReport:
-        """What a plan puts into its arena."""
+        """The report on a plan."""
         names = value_names(plan.graph)
         taken: dict[int, list[tuple[str, str, int]]] = {}
         for t, step in enumerate(plan.steps):
@@ -131,7 +132,7 @@ def _inner_constants(graph: Graph) -> set[Constant]:
 
 
 def size(nbytes: float) -> str:
-    """Bytes for people: 31.4 MB (MB = 2**20 bytes)."""
+    """Bytes as people read them: 31.4 MB (MB = 2**20 bytes)."""
     for unit, factor in (("GB", 2**30), ("MB", 2**20), ("KB", 2**10)):
         if nbytes >= factor:
             return f"{nbytes / factor:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""An independent proof that a plan is sound: nothing is read before it is written or after its bytes were overwritten.
+"""The check of a plan is an independent proof that nothing is read before it is written or after its bytes were overwritten.
 
 It shares no analysis with the code that makes plans: it walks the steps and keeps track of whose
 contents the bytes of each buffer hold.
@@ -73,7 +73,7 @@ class _Walk:
                 raise VerifyError(f"step {t}: a nested arena of {nested.arena_bytes} bytes does not fit its scratch buffer")
 
     def _join(self, t: int, step: Step) -> None:
-        """The operands, or what they are views of, are different parts of the result, which is whole now."""
+        """Checks that the operands, or what they are views of, are different parts of the result, which is whole now."""
         (result,) = step.results
         sources = [self._source(s) for s in step.operands]
         for a in sources:
@@ -90,7 +90,7 @@ class _Walk:
         return slot
 
     def _write(self, t: int, step: Step) -> None:
-        """The results' and the scratch slots' bytes are overwritten; only declared operands may lie there."""
+        """Overwrites the bytes of the results and the scratch slots; only declared operands may share them."""
         written = [*step.results, *step.scratch]
         for i, a in enumerate(written):
             for b in written[:i]:
@@ -118,7 +118,7 @@ class _Walk:
         held.add(slot)
 
     def _overwrite(self, slots: list[int], t: int) -> None:
-        """Step t writes over these slots."""
+        """Notes that step t writes over these slots."""
         for slot in slots:
             number = self.plan.slots[slot].buffer
             self.valid[number].discard(slot)
@@ -162,7 +162,7 @@ class _Walk:
         return slot in self.plan.constants and self.plan.slots[slot].type == value.type
 
     def _check_nodes(self) -> None:
-        """Every node is a step, once, or was computed with the plan."""
+        """Checks that every node is a step, once, or was computed with the plan."""
         made = [step.node for step in self.plan.steps]
         if len(set(made)) != len(made):
             raise VerifyError("a node is run by two steps")

@@ -1,4 +1,4 @@
-"""Coverage of joined values: what is placed in a larger value, and the borders, fill it, each element once."""
+"""Coverage of joined values: the parts that are placed in a larger value, and the borders, fill it, each element once."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.reduction import Reduction
-from nagraph.plan.decision import Decision, Why
 from nagraph.plan.regions import SUMMED, Form, forms_of, joins, sources
+from nagraph.plan.remark import Listener, Remark
 from nagraph.plan.rows import fusible, node_forms
 
 #: For a number of rows: which values are cut into rows (True) and which are the same for all rows.
@@ -50,7 +50,7 @@ def _forms(node: Node, graph: Graph, kernels: bool, everywhere: Made) -> Forms:
     return {rows: {**forms} for rows, forms in node_forms(node, graph.producers).items()} if fusible(node.op) else {}
 
 
-def grow(graph: Graph, max_nodes: int, kernels: bool, everywhere: Made, why: Why | None = None) -> list[list[Node]]:
+def grow(graph: Graph, max_nodes: int, kernels: bool, everywhere: Made, why: Listener | None = None) -> list[list[Node]]:
     """Groups of fusible nodes, each grown along the graph's order from its producers."""
     group_of: dict[Node, Group] = {}
     refused: list[tuple[Node, Node, str]] = []
@@ -86,7 +86,7 @@ def grow(graph: Graph, max_nodes: int, kernels: bool, everywhere: Made, why: Why
             found.append(members)
     for producer, reader, reason in refused:
         if why and group_of[producer].now() is not group_of[reader].now():  # else they came together another way
-            why(Decision((producer, reader), False, reason))
+            why(Remark((producer, reader), False, reason))
     return found
 
 

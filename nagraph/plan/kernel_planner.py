@@ -32,12 +32,12 @@ from nagraph.ops.indexing import Scatter
 from nagraph.ops.movement import Broadcast, Transpose
 from nagraph.ops.slicing import Pad
 from nagraph.ops.sorting import Argsort, Sort
-from nagraph.plan.decision import Decision, Why
 from nagraph.plan.outline import halved
 from nagraph.plan.placement import border, placements
 from nagraph.plan.plan import Buffer, Plan
 from nagraph.plan.planner import Planner
 from nagraph.plan.regions import LARGEST_TILE
+from nagraph.plan.remark import Listener, Remark
 from nagraph.regions.calls import Call
 from nagraph.regions.scans import Scan
 from nagraph.regions.while_loops import WhileLoop
@@ -47,7 +47,9 @@ SERIAL = 1 << 14
 
 
 class KernelStep(NamedTuple):
-    """A kernel, the values that it reads (whole ones, in the order of its operands), and constants that it reads beside."""
+    """A kernel step is a kernel, the values that it reads (whole ones, in the order of its operands), and the constants that it reads
+    after them.
+    """
 
     kernel: Kernel
     reads: tuple[Value, ...]
@@ -59,7 +61,8 @@ Inner = dict[int, tuple["KernelPlanner", Plan]]
 
 
 class KernelPlanner(Planner):
-    """`inner`: the same for the graphs of regions, and their plans, by the identity of these graphs.
+    """A kernel planner makes a plan whose steps are kernels. `inner`: the planners and plans of regions, by the identity of their
+    graphs.
 
     refused: values that nothing is to be placed in, and that stand row-major.
     """
@@ -121,7 +124,9 @@ class KernelPlanner(Planner):
         return None if kernel is None else KernelStep(kernel, reads, _constants_read(graph))
 
     def _graph(self, node: Node) -> tuple[Graph, tuple[Value, ...], list[StridedLayout]]:
-        """The node, or the body of a fused region, as a graph; the whole values that its inputs show, and how."""
+        """A node, or the body of a fused region, as a graph of its own; with the whole values that its inputs show, and their
+        layouts.
+        """
         reads: list[Value] = []
         layouts: list[StridedLayout] = []
         with Builder() as builder:
@@ -148,7 +153,7 @@ class KernelPlanner(Planner):
             return builder.graph("kernel", results), tuple(reads), layouts
 
     def _kernel(self, node: Node) -> KernelStep:
-        """The same as a kernel that reads whole values by their layouts."""
+        """The kernel of a node, which reads whole values by their layouts."""
         graph, reads, layouts = self._graph(node)
         written = [self.layouts.get(v, row_major(v.shape)) for v in node.results]
         # A region of one row would be computed by one thread: apart, its nodes are better off, unless it is small.
@@ -181,7 +186,7 @@ class KernelPlanner(Planner):
         return tuple(self._lowered(g) for g in node.op.regions.values()), None, {}
 
     def _in_place(self, t: int, node: Node, direct: dict[Value, int]) -> dict[int, int]:
-        """For each result the dying operand whose bytes it takes, each operand once."""
+        """The dying operand whose bytes each result takes, as {result: operand}; no operand twice."""
         step = self.step_of(node)
         pairs: dict[int, int] = {}
         for r, v in enumerate(node.results):
@@ -215,7 +220,7 @@ class KernelPlanner(Planner):
         return self.inner[id(graph)][1]
 
     def _scratch_types(self, node: Node, nested: Sequence[Plan]) -> list[TensorType]:
-        """For loops as anywhere; beside it memory for operands that regions can't take as they stand."""
+        """What a loop needs anywhere, and memory for operands whose layout its regions can't read."""
         if not nested:
             return []
         types = super()._scratch_types(node, nested)
@@ -225,16 +230,17 @@ class KernelPlanner(Planner):
         return types
 
     def spare_count(self, node: Node) -> int:
-        """How many of a step's scratch arrays, the arena left out, are the loop's own."""
+        """The number of scratch arrays of a step, the arena left out, that are the loop's own."""
         if isinstance(node.op, Scan):
             return node.op.carries
         return len(node.results) + 1 if isinstance(node.op, WhileLoop) else 0
 
 
 def kernel_plan(
-    graph: Graph, donations: Mapping[int, int], why: Why | None = None, inner: Inner | None = None
+    graph: Graph, donations: Mapping[int, int], why: Listener | None = None, inner: Inner | None = None
 ) -> tuple[KernelPlanner, Plan]:
-    """The plan of a graph by kernels. A fused region that can't be one kernel is cut in halves until each can; `why` hears of it.
+    """The planner of a graph by kernels, and its plan. A fused region that can't be one kernel is halved until each part can; `why`
+    hears of it.
 
     inner: plans of regions that are known already.
     """
@@ -256,7 +262,7 @@ def kernel_plan(
             raise next(iter(refusals.values()))
         if why:
             for node in calls:
-                why(Decision((node,), False, str(refusals[node])))
+                why(Remark((node,), False, str(refusals[node])))
         graph = halved(graph, calls)
 
 
@@ -265,7 +271,7 @@ def _is_fused(op: Op) -> bool:
 
 
 def storage_orders(graph: Graph) -> dict[Value, tuple[int, ...]]:
-    """Values that readers transpose alike, and that order: stored so, their transposition costs nothing.
+    """The order of axes in which to store each value that all its readers transpose alike: then their transpositions cost nothing.
 
     Kernels that read them as they are may read them in that order as well, if the last axis stays the last. It is for results of
     kernels alone; arguments and results of the graph are row-major.

@@ -1,4 +1,4 @@
-"""Offsets of buffers in one arena: dynamic storage allocation, solved greedily in several orders.
+"""Offsets place buffers in one arena: dynamic storage allocation, solved greedily in several orders.
 
 Finding the smallest arena is NP-hard; placing the buffers one after another, each at the lowest
 offset where it meets nothing that lives at the same time, comes close when large ones go first.
@@ -75,7 +75,7 @@ def _apart(ranges: Sequence[LiveRange]) -> tuple[list[int], int]:
 
 
 def _place(ranges: Sequence[LiveRange], order: Sequence[int]) -> tuple[list[int], int]:
-    """Each range in turn at the lowest free offset: the smallest gap that holds it, else on top."""
+    """Each range, one after another, at the lowest free offset: in the smallest gap that holds it, else on top."""
     n = len(ranges)
     offsets = [0] * n
     placed = np.empty((4, n), np.int64)  # first, last, start, end of those placed so far
@@ -103,7 +103,9 @@ def _place(ranges: Sequence[LiveRange], order: Sequence[int]) -> tuple[list[int]
 
 
 def _assign_many(ranges: Sequence[LiveRange]) -> tuple[list[int], int]:
-    """The largest by size; the small ones in a part of their own, by a walk through time with free lists by size."""
+    """Offsets of very many ranges: the largest by size, the small ones in a part of their own, in order of time with free lists by
+    size.
+    """
     by_size = sorted(range(len(ranges)), key=lambda i: (-ranges[i][0], ranges[i][1], i))
     large, small = by_size[:MANY], by_size[MANY:]
     found, base = assign_offsets([ranges[i] for i in large])

@@ -1,4 +1,4 @@
-"""Origins: the name of what a node computes, and the lines of the user's code that it came from."""
+"""Origins are the name of what a node computes, and the lines of the user's code that it came from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def label_of(node: Node) -> str:
 
 
 def lines_of(node: Node) -> tuple[str, ...]:
-    """`file.py:12` for each line behind the node; of a region those of its nodes, in their order.
+    """The lines behind a node, such as `file.py:12`; of a region those of its nodes, in their order.
 
     Constants have no say: equal ones are one, which stands where the first was.
     """

@@ -1,4 +1,4 @@
-"""Outlining: groups of nodes become calls of fused regions; and a region that can't be one kernel becomes two smaller ones."""
+"""Outlining makes groups of nodes calls of fused regions, and cuts a region that can't be one kernel in two."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from nagraph.analysis.order import dependencies, topological
 from nagraph.ir.constant import Constant
 from nagraph.ir.emitter import current
 from nagraph.ir.graph import Graph, Node, Value
-from nagraph.plan.decision import region_label
 from nagraph.plan.groups import Made, without_outer_views
 from nagraph.plan.regions import made_of_indices
+from nagraph.plan.remark import region_label
 from nagraph.regions.calls import Call
 
 
@@ -44,7 +44,7 @@ def outlined(graph: Graph, regions: list[list[Node]], everywhere: Made) -> Graph
 
 
 def halved(graph: Graph, calls: Collection[Node]) -> Graph:
-    """The graph with each of these fused calls cut into two, its earlier and its later nodes; halves of one node are that node.
+    """The graph with each of these fused calls cut in two, its earlier and its later nodes; a half of one node becomes that node.
 
     A cut of a topological order is always legal. Cut again and again, a region ends as single nodes.
     """

@@ -1,4 +1,4 @@
-"""Placement: results that stand inside a larger value from the start, so that to join or to pad them copies nothing.
+"""Placement computes results inside a larger value from the start, so that joining or padding them copies nothing.
 
 The gradient of queries, keys and values side by side is made of three results; a convolution reads its input with a border of
 zeros. Kernels write wherever they are told to: such a result gets no memory of its own but a part of the larger value's.
@@ -31,14 +31,14 @@ Array = np.ndarray[Any, Any]
 
 
 class Placement(NamedTuple):
-    """Which value holds it, and an array that shows how it stands there."""
+    """A placement is the larger value that holds a value, and an array that shows which of its elements are the value's."""
 
     whole: Value
     shown: Array
 
 
 def placements(graph: Graph, refused: Collection[Value] = (), known: Collection[Value] = ()) -> tuple[dict[Value, Placement], set[Node]]:
-    """The values that are placed in others, and the nodes that join them; of the others none of `refused`.
+    """The placements of values in others, and the nodes that join them. None of `refused` is a larger value.
 
     All that a value is joined from is placed in it, or nothing: each of it the result of a kernel, used for nothing else that
     wants it elsewhere. A value that is itself placed passes its place on. No kernel writes what is `known` with the plan.
@@ -65,7 +65,7 @@ def placements(graph: Graph, refused: Collection[Value] = (), known: Collection[
 
 
 def parts(node: Node) -> list[tuple[slice, ...]]:
-    """Which parts of the result the operands are."""
+    """The part of a joined or padded result that each operand is, as slices."""
     op = node.op
     if isinstance(op, Pad):
         (x,) = node.operands
@@ -76,7 +76,7 @@ def parts(node: Node) -> list[tuple[slice, ...]]:
 
 
 def _placed(graph: Graph, x: Value, shown: Array) -> tuple[Value, Array] | None:
-    """The value whose view x is, and how it stands if x stands so; None if it can't."""
+    """The value that x is a view of, and how it lies in memory if x lies as `shown`; None if it can't."""
     node = graph.producers.get(x)
     while node is not None and node.op.view:
         turned = _inverse(node, shown)
@@ -88,7 +88,7 @@ def _placed(graph: Graph, x: Value, shown: Array) -> tuple[Value, Array] | None:
 
 
 def _inverse(node: Node, shown: Array) -> Array | None:
-    """How the operand of a view stands if its result stands so."""
+    """How the operand of a view lies in memory if its result lies as `shown`; None if it can't."""
     op, shape = node.op, node.operands[0].shape
     if isinstance(op, (Recompute, StopGradient)):
         return shown
@@ -103,7 +103,7 @@ def _inverse(node: Node, shown: Array) -> Array | None:
 
 
 def _by_kernel(node: Node) -> bool:
-    """Whether a kernel writes the results of a node, in whatever order they stand."""
+    """Whether a kernel writes the results of a node, by any strides."""
     op = node.op
     if op.regions:
         return isinstance(op, Call) and op.kind == "fused"
@@ -111,7 +111,7 @@ def _by_kernel(node: Node) -> bool:
 
 
 def border(node: Node, layout: StridedLayout) -> Kernel | None:
-    """The kernel that writes what padding adds, where its operand stands in the result already; None if that is nothing.
+    """The kernel that writes what padding adds to an operand that is in the result already; None if that is nothing.
 
     layout: how the result stands, which may be inside another value.
     """

@@ -1,4 +1,4 @@
-"""Plan: steps over slots, slots in buffers, buffers at offsets of one arena."""
+"""A plan is steps over slots, slots in buffers, buffers at offsets of one arena."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def aligned(nbytes: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """Bytes that slots live in. `first` and `last` are the steps between which they are taken, both included.
+    """A buffer is bytes that slots live in. `first` and `last` are the steps between which they are taken, both included.
 
     kind: "arena" (at `offset`), "input" or "output" (array number `index` of the call), "constant".
     """
@@ -42,7 +42,7 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One tensor: its type, its buffer, and, for a view, the slot that it shows.
+    """A slot is one tensor of a plan: its type, its buffer, and, for a view, the slot that it shows.
 
     part: of a value that stands inside a larger one (`nagraph.plan.placement`), an array that shows how.
     """
@@ -55,7 +55,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class RowLoop:
-    """How a fused region runs: `rows` rows, `size` at a time. `split[i]` tells whether operand i is cut into rows."""
+    """A row loop runs a fused region on `size` of its `rows` rows at a time. `split[i]` tells whether operand i is cut into rows."""
 
     rows: int
     size: int
@@ -69,7 +69,7 @@ class RowLoop:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A node with its slots.
+    """A step is a node with the slots of its operands and results.
 
     view: the result is a view, nothing is computed. joined: the operands stand in the result already. in_place: pairs
     (result, operand) of places that share bytes.
@@ -90,7 +90,7 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Everything a backend needs to run `graph`.
+    """A plan is everything that a backend needs to run `graph`.
 
     results: for each output its slot, and whether it must be copied out (else it is made in the result itself).
     donations: output number -> number of the donated input whose array it takes, if the call's array may be written.
@@ -142,7 +142,7 @@ class Plan:
 
 
 class Planned(Graph):
-    """A graph with its plan, as the last pass of a pipeline leaves it."""
+    """A planned graph carries its plan, as the last pass of a pipeline leaves it."""
 
     def __init__(self, plan: Plan):
         super().__init__(plan.graph.name, plan.graph.inputs, plan.graph.nodes, plan.graph.outputs)

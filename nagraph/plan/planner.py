@@ -33,7 +33,7 @@ def make_plan(graph: Graph, donations: Mapping[int, int] | None = None) -> Plan:
 
 
 class Planner:
-    """A plan in the making. What depends on how nodes are computed, a backend may define anew."""
+    """A planner makes the plan of one graph, node by node. Backends redefine what depends on how nodes are computed."""
 
     #: Whether a view of a constant that is larger than it needs no memory: so it is in NumPy.
     spreads = True
@@ -56,7 +56,7 @@ class Planner:
         self.forms: dict[Node, RowForm | None] = {}
 
     def _roots(self) -> dict[Value, Value]:
-        """For each value the one whose bytes it shows."""
+        """The value whose bytes each value shows."""
         return view_roots(self.graph)
 
     def plan(self) -> Plan:
@@ -82,7 +82,7 @@ class Planner:
     # -- what is known before the first step --------------------------------------------------------
 
     def _direct_outputs(self) -> dict[Value, int]:
-        """The values that are computed straight into the array of an output, and which output that is."""
+        """The values that are computed in the array of an output, and the number of that output."""
         made = {r for node in self.order for r in node.results}
         direct: dict[Value, int] = {}
         for j, v in enumerate(self.graph.outputs):
@@ -148,11 +148,11 @@ class Planner:
         self.steps.append(Step(node, operands, results, False, tuple(sorted(pairs.items())), nested, scratch, blocks, self._joined(node)))
 
     def _place(self, t: int, v: Value) -> bool:
-        """Whether v stands inside another value, or others in it; then it has its slot now. Here no value does."""
+        """Gives v its slot if it is a part of a larger value, or has such parts, and tells whether it is. Here no value is."""
         return False
 
     def _joined(self, node: Node) -> bool:
-        """Whether the operands stand in the result already."""
+        """Whether the operands are parts of the result already."""
         return False
 
     def _dies(self, t: int, v: Value) -> bool:
@@ -174,7 +174,7 @@ class Planner:
     # -- regions --------------------------------------------------------------------------------------
 
     def _nested(self, t: int, node: Node, direct: dict[Value, int]) -> tuple[tuple[Plan, ...], RowLoop | None, dict[int, int]]:
-        """Plans of the node's regions; for a fused region also its blocks, and which results take which operands' bytes."""
+        """The plans of a node's regions; of a fused region also its row loop, and the operand whose bytes each result takes."""
         op = node.op
         if not op.regions:
             return (), None, {}
@@ -197,7 +197,9 @@ class Planner:
         return nested, RowLoop(form.rows, size, split), {r: k for r, k in kept.items() if node.results[r] not in direct}
 
     def _pairs(self, t: int, node: Node, split: Sequence[bool], direct: dict[Value, int]) -> dict[int, int]:
-        """Results of a fused region and dying operands of their type, each operand once; donated operands with their results."""
+        """The operand whose bytes each result of a fused region takes: a dying one of its type, no operand twice, or the donated
+        one.
+        """
         pairs: dict[int, int] = {}
         for r, v in enumerate(node.results):
             if v in direct:
@@ -252,7 +254,7 @@ class Planner:
 
 
 def _donated_last(graph: Graph, donations: Mapping[int, int]) -> tuple[Node, ...]:
-    """The nodes in order, but those that only make donated outputs at the end: until then a call can be abandoned unharmed."""
+    """The nodes in order, but those that only make donated outputs come last: until then a call can be abandoned unharmed."""
     donated = {graph.outputs[j] for j in donations}
     last = {node for node in graph.nodes
             if donated.intersection(node.results) and not any(graph.uses[r] for r in node.results) and not node.op.may_end_the_call}

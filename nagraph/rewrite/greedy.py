@@ -56,7 +56,9 @@ def _round(graph: Graph, by_op: dict[str, list[Rule]], fired: list[str]) -> Grap
 
 
 def _attempt(rule: Rule, node: Node, producers: dict[Value, Node], emitter: Emitter) -> Value | None:
-    """Apply a rule; what it emitted is known afterwards, or taken back if it gave nothing."""
+    """The value that a rule puts in place of the node's result, None if it does not apply; what it emitted is known afterwards, or
+    taken back.
+    """
     if not choices.takes("simplify", True, rule.name, str(node.result.type)):
         return None
     mark = len(emitter.nodes)

@@ -131,7 +131,7 @@ class Attribute:
 
 @dataclass(frozen=True, eq=False)
 class Apply(Pattern):
-    """An op on patterns, with some of its attributes."""
+    """The application of an op to patterns, with some of its attributes."""
 
     name: str
     operands: tuple[Pattern, ...]

@@ -27,7 +27,7 @@ inexact = _Inexact()
 
 @dataclass(frozen=True)
 class where:
-    """A condition on what the holes stand for, by name: where(lambda p, q: ...)."""
+    """A condition on what holes stand for, which it takes by name: where(lambda p, q: ...)."""
 
     holds: Callable[..., bool]
 
@@ -44,7 +44,7 @@ integers, floats, booleans = only(INTEGERS), only(FLOATS), only(frozenset((BOOL,
 
 @dataclass(frozen=True)
 class example:
-    """What the soundness test puts into the holes: shapes for values, attributes and numerals as they are."""
+    """An example is what the soundness test puts into the holes: shapes for values, attributes and numerals as they are."""
 
     bindings: dict[str, Any]
 
@@ -55,7 +55,7 @@ def on(**bindings: Any) -> example:
 
 @dataclass(frozen=True)
 class Rule:
-    """left => right, under conditions. `right` is a pattern, a number, or a function of the holes by name."""
+    """A rule replaces left by right, under conditions. `right` is a pattern, a number, or a function of the holes by name."""
 
     name: str
     left: Apply
@@ -111,7 +111,7 @@ def build(pattern: Pattern, bound: Bindings) -> Any:
 
 
 def _call(fn: Callable[..., Any], bound: Bindings) -> Any:
-    """fn on the holes that its parameters name."""
+    """The result of fn on the holes that its parameters name."""
     return fn(*(bound[name] for name in _parameters(fn)))
 
 

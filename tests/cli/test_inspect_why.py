@@ -8,7 +8,7 @@ import numpy as np
 
 import nagraph as ng
 from nagraph.backends import find
-from nagraph.cli.reasons import decisions
+from nagraph.cli.reasons import remarks
 from nagraph.passes.fuse import Fuse
 from nagraph.plan.kernel_planner import kernel_plan
 from tests.cli.running import run
@@ -17,7 +17,7 @@ FUSE = "fuse{max_nodes=256,min_nbytes=0,kernels=True}"
 
 
 def told(fn, *shapes, pipeline: str = FUSE):
-    return decisions(ng.trace(fn, *(ng.spec(s, np.float32) for s in shapes)), pipeline)
+    return remarks(ng.trace(fn, *(ng.spec(s, np.float32) for s in shapes)), pipeline)
 
 
 def test_a_region_that_is_formed_tells_what_it_saves() -> None:

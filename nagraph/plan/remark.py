@@ -1,4 +1,4 @@
-"""Decisions about regions, as the code that decides tells them to whoever asks."""
+"""Remarks of the optimiser: which nodes became one region, which did not, and why, told to whoever asks."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import NamedTuple
 from nagraph.ir.graph import Node
 
 
-class Decision(NamedTuple):
-    """Nodes that became one region, or did not, and why.
+class Remark(NamedTuple):
+    """A remark says of nodes that they became one region, or that they did not, and why.
 
     saved: bytes that no longer go to memory and back, since they are read where they are computed.
     """
@@ -20,8 +20,8 @@ class Decision(NamedTuple):
     saved: int = 0
 
 
-#: Hears of decisions.
-Why = Callable[[Decision], None]
+#: Hears remarks.
+Listener = Callable[[Remark], None]
 
 
 def region_label(nodes: tuple[Node, ...] | list[Node]) -> str:
