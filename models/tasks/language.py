@@ -43,7 +43,7 @@ class LanguageRecipe(Recipe):
 
 
 class LanguageTask(Task):
-    """A task of language is to continue a text. `read` sets `train` and `held_out`, ids, and `held_out_bytes`, UTF-8 bytes of these."""
+    """A task of language is to continue a text. `read` sets `train` and `held_out`, both ids."""
 
     item: ClassVar[str] = "tokens"
     #: Tokens of a sample, of which the prompt takes half a context.
@@ -52,7 +52,6 @@ class LanguageTask(Task):
     usual_tokens: ClassVar[int]
     train: Ids
     held_out: Ids
-    held_out_bytes: int
 
     def __init__(self, recipe: Any, facts: Facts):
         super().__init__(recipe, facts)

@@ -70,7 +70,7 @@ class LlamaTask(LanguageTask):
 
     def _take(self, found: corpus.TokenText) -> None:
         self.text, self.source, self.sha256 = found, found.source, found.sha256
-        self.train, self.held_out, self.held_out_bytes = found.train, found.held_out, found.bytes_held_out
+        self.train, self.held_out = found.train, found.held_out
 
     @property
     def config(self) -> LlamaConfig:

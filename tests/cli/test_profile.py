@@ -61,6 +61,15 @@ def test_the_picture_shows_every_buffer(done, monkeypatch: pytest.MonkeyPatch, t
     assert amounts.lines[0].get_ydata() == pytest.approx([n / 2**10 for n in memory.live_bytes()])
 
 
+def test_a_function_of_ones_own(done, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    """After the first test, which measures the machine."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text("def loss(w, x):\n    return ((x @ w) ** 2).mean()\n")
+    result = run("profile", "net.py:loss(f32[3], f32[8,3])", "--steps", 1, "--threads", 1)
+    assert result.code == 0 and result.out.startswith("net.py:loss: ") and "net.py:2" in result.out
+    assert (tmp_path / "runs" / "net.py-loss-profile" / "timeline.json").exists()
+
+
 def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     result = run("profile", "gpt2", "--task", "infer", "--layers", 1, "--steps", 1, "--out", tmp_path)
