@@ -130,8 +130,8 @@ def _sample(name: str, sample: Any) -> Sample:
 
 
 def array(t: torch.Tensor) -> np.ndarray:
-    """The tensor as an array of its strides; bfloat16 by its bits."""
-    t = torch.zeros_like(t) if t._is_zerotensor() else t.detach()
+    """The tensor as an array of its strides, a sparse one with its zeros; bfloat16 by its bits."""
+    t = torch.zeros_like(t) if t._is_zerotensor() else t.detach().to_dense()
     if t.dtype == torch.bfloat16:
         return t.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
     return t.numpy()
