@@ -152,7 +152,8 @@ fix = trunc
 def round(x: Any, decimals: int = 0) -> Any:  # noqa: A001 - NumPy's name
     """x rounded to `decimals` decimals, halves to even; to tens, hundreds, ... where these are negative.
 
-    Integers stay integers: without decimals to round they are kept, else rounded in float64, as NumPy does.
+    Integers stay integers: without decimals to round they are kept, else rounded in float64, as NumPy does. f16 and bf16 are rounded in
+    float32, which holds x · 10^decimals where they do not.
     """
     x = x if isinstance(x, Value) else as_array(x)
     digits = integer("round: decimals", decimals)
@@ -162,6 +163,8 @@ def round(x: Any, decimals: int = 0) -> Any:  # noqa: A001 - NumPy's name
         return x if digits >= 0 else cast(round(cast(x, F64), digits), x.dtype)
     if digits == 0:
         return rint(x)
+    if x.dtype in NARROW_FLOATS:
+        return cast(round(cast(x, F32), digits), x.dtype)
     factor = np.asarray(10.0**abs(digits)).astype(x.dtype)
     return rint(x * factor) / factor if digits > 0 else rint(x / factor) * factor
 
