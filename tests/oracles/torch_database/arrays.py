@@ -11,7 +11,7 @@ import numpy as np
 import nagraph.numpy as np_
 from nagraph.nn import functional as F
 from tests.oracles.tolerance import is_float
-from tests.oracles.torch_database.counterpart import unoffered
+from tests.oracles.torch_database.counterpart import fitting, unoffered
 
 # -- reductions and scans -----------------------------------------------------------------------------
 
@@ -84,7 +84,24 @@ def scan(fn: Any) -> Any:
 def norm(x: Any, p: Any = 2, dim: Any = None, keepdim: bool = False) -> Any:
     if p not in (2, 2.0, None, "fro"):
         unoffered("norms other than the Euclidean one")
-    return np_.linalg.norm(x, axis=axes(dim), keepdims=keepdim)
+    if not x.shape:
+        return np_.abs(x)
+    axis = axes(dim)
+    if isinstance(axis, tuple) and len(axis) > 2:
+        found = np_.linalg.norm(np_.reshape(np_.moveaxis(x, axis, range(-len(axis), 0)), (*remaining(x, axis), -1)), axis=-1)
+        return np_.expand_dims(found, axis) if keepdim else found
+    return np_.linalg.norm(x, axis=axis, keepdims=keepdim)
+
+
+def remaining(x: Any, axis: Any) -> tuple[int, ...]:
+    """The sizes of the other axes."""
+    return tuple(s for a, s in enumerate(x.shape) if a not in {i % len(x.shape) for i in axis})
+
+
+def norm_of_matrix(x: Any, ord: Any = None, dim: Any = None, keepdim: bool = False) -> Any:  # noqa: A002
+    if ord == 2 and (len(x.shape) == 2 if dim is None else isinstance(dim, tuple) and len(dim) == 2):
+        unoffered("norms other than the Euclidean one")
+    return norm(x, ord, dim, keepdim)
 
 
 def vector_norm(x: Any, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:  # noqa: A002
@@ -238,7 +255,7 @@ def along(x: Any, dim: int, index: Any) -> tuple[Any, ...]:
 
 def index_update(update: Any) -> Any:
     def updated(x: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
-        source = source if alpha == 1 else np_.multiply(source, alpha)
+        source = source if alpha == 1 else np_.multiply(source, fitting(alpha, source.dtype))
         if not x.shape:
             return update(np_.reshape(x, (1,)), index, np_.reshape(source, (-1,)))[0]
         return update(x, along(x, dim, index), source)
@@ -311,12 +328,12 @@ def topk(x: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = Tru
 
 
 def affine(product: Any) -> Any:
-    """beta x + alpha (a @ b)."""
+    """beta x + alpha (a @ b); what is multiplied by 0 is not looked at."""
     def computed(x: Any, a: Any, b: Any, *, beta: float = 1, alpha: float = 1) -> Any:
         if not is_float(x.dtype) and any(type(v) is float or x.dtype == bool and v != 1 for v in (alpha, beta)):
             unoffered("integers scaled by fractions")
         scaled = product(a, b) if alpha == 1 else np_.multiply(product(a, b), alpha)
-        return np_.add(x if beta == 1 else np_.multiply(x, beta), scaled)
+        return np_.add(np_.zeros_like(x) if beta == 0 else x if beta == 1 else np_.multiply(x, beta), scaled)
 
     return computed
 
@@ -332,11 +349,24 @@ def meshgrid(*xs: Any, indexing: str) -> Any:
     return np_.broadcast_arrays(*(np_.reshape(x, (-1,))[i] for x, i in zip(xs, at)))
 
 
+def of_integers(numbers: Any, dtype: Any) -> bool:
+    """Whether PyTorch rounds fractions among the bounds of a range first, where NumPy rounds what it computed."""
+    return dtype is not None and np.dtype(dtype).kind in "iu" and any(isinstance(v, float) and v != int(v) for v in numbers)
+
+
 def arange(start: Any, *stop: Any, end: Any = None, dtype: Any = None) -> Any:
+    bounds = (start, *stop, *(() if end is None else (end,)))
+    if of_integers(bounds, dtype):
+        unoffered("a range of integers between fractions")
+    for v in bounds:
+        fitting(v, dtype or int)
     return np_.arange(start, *stop, *(() if end is None else (end,)), dtype=dtype)
 
 
 def linspace(start: float, end: float, steps: int, *, dtype: Any = None) -> Any:
+    """Integers by PyTorch's rule, towards zero between rounded bounds; NumPy's are rounded down."""
+    if of_integers((start, end), dtype) or dtype is not None and np.dtype(dtype).kind == "i" and min(start, end) < 0:
+        return np_.astype(np_.linspace(int(start), int(end), steps, dtype="f64"), dtype)
     return np_.linspace(start, end, steps, dtype=dtype)
 
 
@@ -382,7 +412,7 @@ COUNTERPARTS = {
     "min.reduction_with_dim": extremum(np_.min, np_.argmin), "cumsum": scan(np_.cumsum), "cumprod": scan(np_.cumprod),
     "cummax": scan(np_.cummax), "cummin": scan(np_.cummin),
     "logsumexp": lambda x, dim, keepdim=False: F.logsumexp(x, on_scalar(x, axes(dim)), keepdim), "norm": norm, "norm.fro": norm,
-    "linalg.vector_norm": vector_norm, "linalg.norm.subgradients_at_zero": vector_norm,
+    "linalg.vector_norm": vector_norm, "linalg.norm.subgradients_at_zero": norm_of_matrix,
     "count_nonzero": lambda x, dim=None: np_.sum(np_.not_equal(x, 0), axis=on_scalar(x, axes(dim))), "trace": np_.trace,
     "softmax": softmax_along(F.softmax), "softmax.with_dtype": softmax_along(F.softmax), "log_softmax": softmax_along(F.log_softmax),
     "log_softmax.with_dtype": softmax_along(F.log_softmax), "nn.functional.softmin": softmax_along(F.softmax, -1),
@@ -404,7 +434,7 @@ COUNTERPARTS = {
     "unbind_copy": unbind, "stack": lambda xs, dim=0: np_.stack(xs, dim), "hstack": np_.hstack, "vstack": np_.vstack,
     "select": lambda x, dim, index: x[along(x, dim, index)], "clone": lambda x: np_.array(x), "contiguous": lambda x: np_.array(x),
     "zeros_like": lambda x, *, dtype=None: np_.zeros_like(x, dtype), "ones_like": lambda x, *, dtype=None: np_.ones_like(x, dtype),
-    "full_like": lambda x, v, *, dtype=None: np_.full_like(x, v, dtype), "repeat_interleave":
+    "full_like": lambda x, v, *, dtype=None: np_.full_like(x, fitting(v, dtype or x.dtype), dtype), "repeat_interleave":
         lambda x, *, repeats, dim=None, output_size=None: unoffered("counts that are an array") if hasattr(repeats, "dtype")
         else np_.repeat(x, repeats, axis=dim),
     "gather": gather, "scatter": scatter, "scatter_add": scatter_add, "scatter_reduce.amax": scatter_extremum(np_.max_at),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import numpy as np
 
 
 class Unoffered(Exception):
@@ -12,3 +14,10 @@ class Unoffered(Exception):
 def unoffered(what: str) -> NoReturn:
     """Leave this sample out."""
     raise Unoffered(what)
+
+
+def fitting(number: Any, dtype: Any) -> Any:
+    """A Python number that the dtype can hold; another is an error in NumPy and here."""
+    if np.dtype(dtype).kind in "iu" and number == int(number) and not np.iinfo(dtype).min <= number <= np.iinfo(dtype).max:
+        unoffered("a Python number that the dtype cannot hold")
+    return number

@@ -12,7 +12,7 @@ import numpy as np
 import nagraph.numpy as np_
 from nagraph.nn import functional as F
 from tests.oracles.tolerance import is_float
-from tests.oracles.torch_database.counterpart import unoffered
+from tests.oracles.torch_database.counterpart import fitting, unoffered
 
 #: The same function under another name, or under the same.
 SAME = {
@@ -38,16 +38,39 @@ SAME = {
 }
 
 
+def scaled(x: Any, alpha: float) -> Any:
+    return x if alpha == 1 else np_.multiply(x, fitting(alpha, x.dtype) if hasattr(x, "dtype") else alpha)
+
+
 def add(x: Any, y: Any, *, alpha: float = 1) -> Any:
-    return np_.add(x, y if alpha == 1 else np_.multiply(y, alpha))
+    return np_.add(x, scaled(y, alpha))
 
 
 def subtract(x: Any, y: Any, *, alpha: float = 1) -> Any:
-    return np_.subtract(x, y if alpha == 1 else np_.multiply(y, alpha))
+    return np_.subtract(x, scaled(y, alpha))
 
 
 def reversed_subtract(x: Any, y: Any, *, alpha: float = 1) -> Any:
-    return np_.subtract(y, x if alpha == 1 else np_.multiply(x, alpha))
+    return np_.subtract(y, scaled(x, alpha))
+
+
+def in_one_dtype(fn: Any) -> Any:
+    """PyTorch promotes all operands before it computes, where a composition promotes as it goes."""
+    def computed(*xs: Any, value: float = 1) -> Any:
+        dtype = np_.add(*(np.zeros((), x.dtype) for x in xs[:2])).dtype
+        dtype = np_.add(np.zeros((), dtype), np.zeros((), xs[2].dtype)).dtype
+        return fn(*(np_.astype(x, dtype) for x in xs), value)
+
+    return computed
+
+
+def hypot(x: Any, y: Any) -> Any:
+    """Without overflow, and infinite where an operand is."""
+    x, y = np_.abs(x), np_.abs(y)
+    large = np_.maximum(x, y)
+    share = np_.divide(np_.minimum(x, y), np_.where(np_.greater(large, 0), large, np.ones((), large.dtype)))
+    length = np_.multiply(large, np_.sqrt(np_.add(1, np_.square(share))))
+    return np_.where(np_.logical_or(np_.isinf(x), np_.isinf(y)), np.full((), np.inf, large.dtype), length)
 
 
 def truncated_quotient(x: Any, y: Any, *, rounding_mode: str) -> Any:
@@ -98,9 +121,10 @@ def gelu(x: Any, *, approximate: str = "none") -> Any:
 
 
 def softplus(x: Any, *, beta: float = 1, threshold: float = 20) -> Any:
-    """PyTorch's is the identity above a threshold, ours is exact throughout."""
-    scaled = np_.multiply(x, beta)
-    return np_.where(np_.greater(scaled, threshold), x, np_.divide(F.softplus(scaled), beta))
+    """PyTorch's is the identity above a threshold, ours is exact throughout; 16-bit floats are scaled in float32."""
+    wide = np_.astype(x, "f32") if x.dtype.itemsize == 2 else x
+    scaled = np_.multiply(wide, beta)
+    return np_.astype(np_.where(np_.greater(scaled, threshold), wide, np_.divide(F.softplus(scaled), beta)), x.dtype)
 
 
 def prelu(x: Any, weight: Any) -> Any:
@@ -119,11 +143,16 @@ def logit(x: Any, eps: float | None = None) -> Any:
 
 
 def hard_sigmoid(x: Any) -> Any:
-    return np_.clip(np_.add(np_.divide(x, 6), 0.5), 0, 1)
+    return np_.divide(np_.clip(np_.add(x, 3), 0, 6), 6)
 
 
 def threshold(x: Any, threshold: float, value: float) -> Any:
-    return np_.where(x > threshold, x, value)
+    return np_.where(x <= threshold, fitting(value, x.dtype), x)
+
+
+def soft_shrink(x: Any, lambd: float = 0.5) -> Any:
+    moved = np_.where(np_.greater(x, 0), np_.subtract(x, lambd), np_.add(x, lambd))
+    return np_.where(np_.less_equal(np_.abs(x), lambd), np.zeros((), x.dtype), moved)
 
 
 def masked_fill(x: Any, mask: Any, value: Any) -> Any:
@@ -135,9 +164,9 @@ WRITTEN_OUT = {
     "clamp_max": np_.minimum, "clamp_min": np_.maximum, "positive": lambda x: +x,
     "pow": power, "__rpow__": lambda x, y: power(y, x), "sgn": sign, "sign": sign,
     "round.decimals_0": rounded, "round.decimals_3": rounded, "round.decimals_neg_3": rounded, "lerp": lerp,
-    "addcmul": lambda x, a, b, *, value=1: np_.add(x, np_.multiply(value, np_.multiply(a, b))),
-    "addcdiv": lambda x, a, b, *, value=1: np_.add(x, np_.multiply(value, np_.divide(a, b))),
-    "frac": lambda x: x - np_.trunc(x), "hypot": lambda x, y: np_.sqrt(np_.square(x) + np_.square(y)),
+    "addcmul": in_one_dtype(lambda x, a, b, value: np_.add(x, np_.multiply(value, np_.multiply(a, b)))),
+    "addcdiv": in_one_dtype(lambda x, a, b, value: np_.add(x, np_.multiply(value, np_.divide(a, b)))),
+    "frac": lambda x: x - np_.trunc(x), "hypot": hypot,
     "deg2rad": lambda x: np_.multiply(x, 0.017453292519943295), "rad2deg": lambda x: np_.multiply(x, 57.29577951308232),
     "where": lambda x, condition, y: np_.where(condition, x, y), "masked_fill": masked_fill, "logit": logit,
     "nn.functional.elu": elu, "nn.functional.celu": lambda x, alpha=1.0: np_.multiply(F.elu(np_.divide(x, alpha)), alpha),
@@ -150,8 +179,7 @@ WRITTEN_OUT = {
     "nn.functional.logsigmoid": lambda x: -F.softplus(-x), "nn.functional.mish": lambda x: x * np_.tanh(F.softplus(x)),
     "nn.functional.softsign": lambda x: np_.divide(x, np_.add(1, np_.abs(x))), "nn.functional.tanhshrink": lambda x: x - np_.tanh(x),
     "nn.functional.threshold": threshold,
-    "nn.functional.softshrink": lambda x, lambd=0.5: np_.where(
-        np_.greater(x, lambd), np_.subtract(x, lambd), np_.where(np_.less(x, -lambd), np_.add(x, lambd), np_.multiply(0, x))),
+    "nn.functional.softshrink": soft_shrink,
     "nn.functional.hardshrink": lambda x, lambd=0.5: np_.where(
         np_.logical_and(np_.greater_equal(x, -lambd), np_.less_equal(x, lambd)), 0, x),
 }

@@ -22,11 +22,18 @@ DTYPES = {
 }
 #: Entries of whose results the first alone is compared: we give no places, or others of equals.
 FIRST = {"cummax", "cummin", "topk", "native_layer_norm", "native_batch_norm", "native_group_norm"}
-#: Entries that give one of two operands. Of 0.0 and -0.0, which are equal, nobody promises which: it depends on the width of vectors
+#: Entries that give one of two numbers. Of 0.0 and -0.0, which are equal, nobody promises which: it depends on the width of vectors
 #: in PyTorch, on the dtype in NumPy.
-CHOOSE = {"maximum", "minimum", "max.binary", "min.binary", "clamp_max", "clamp_min", "nextafter"}
-#: Entries whose zeros have another sign: a remainder of 0 has that of the divisor in NumPy, of the dividend in PyTorch.
-OTHER_SIGNS = {"remainder", "__rmod__"}
+CHOOSE = {"maximum", "minimum", "max.binary", "min.binary", "clamp_max", "clamp_min", "nextafter", "nn.functional.relu",
+          "nn.functional.relu6"}
+#: Entries whose zeros have another sign: a remainder of 0 has that of the divisor in NumPy, of the dividend in PyTorch; the logarithm
+#: of a probability of 1 is -0.0 here; what PyTorch shrinks to 0 keeps its sign in some vectors.
+OTHER_SIGNS = {"remainder", "__rmod__", "nn.functional.logsigmoid", "nn.functional.softshrink"}
+#: Entries that PyTorch is asked otherwise: for the order of equals that is ours, where it promises none by itself.
+ASKED = {
+    "sort": lambda x, dim=-1, descending=False, stable=True: torch.sort(x, dim=dim, descending=descending, stable=True),
+    "argsort": lambda x, dim=-1, descending=False, stable=True: torch.argsort(x, dim=dim, descending=descending, stable=True),
+}
 #: Arguments that say nothing of values.
 IGNORED = {"device", "memory_format", "requires_grad", "out_int32", "layout", "pin_memory"}
 
@@ -63,6 +70,8 @@ class Sample:
             found = self.function(*args, **kwargs)
         except Exception as error:
             unoffered(f"PyTorch itself: {type(error).__name__}")
+        if found is NotImplemented:
+            unoffered("PyTorch itself: NotImplemented")
         return [t for t in tree_flatten(found)[0] if isinstance(t, torch.Tensor)][:1 if self.entry in FIRST else None]
 
     def ours(self, counterpart: Callable[..., Any], arrays: Sequence[Any]) -> list[Any]:
@@ -79,11 +88,10 @@ class Sample:
         return tree_unflatten(given, self.structure)
 
     def signed(self) -> Any:
-        """Where a zero has the sign of PyTorch's: not where the entry chooses between 0.0 and -0.0."""
+        """Where a zero has the sign of PyTorch's: not where the entry chooses among zeros."""
         if self.entry not in CHOOSE:
             return self.entry not in OTHER_SIGNS
-        x, y = (array(leaf) if isinstance(leaf, torch.Tensor) else np.asarray(leaf) for leaf in self.leaves[:2])
-        return (x != 0) | (y != 0) | (np.signbit(x) == np.signbit(y))
+        return functools.reduce(np.logical_or, (array(t) != 0 for t in self.tensors))
 
     def shown(self) -> str:
         def one(x: Any) -> str:
@@ -126,7 +134,7 @@ def _sample(name: str, sample: Any) -> Sample:
     args = tuple(tuple(a) if isinstance(a, torch.Size) else a for a in args)
     leaves, structure = tree_flatten((args, sample.kwargs))
     at = tuple(i for i, x in enumerate(leaves) if isinstance(x, torch.Tensor))
-    return Sample(name, entries()[name].op, leaves, structure, at)
+    return Sample(name, ASKED.get(name, entries()[name].op), leaves, structure, at)
 
 
 def array(t: torch.Tensor) -> np.ndarray:
