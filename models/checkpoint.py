@@ -33,7 +33,7 @@ def write(folder: str | pathlib.Path, step: int, facts: Mapping[str, Any], tenso
     """Make this the folder's checkpoint. `facts` is what the JSON says beside format, step and the tensors' file.
 
     The last `keep` checkpoints stay, this one included, and that of the step `best`, if it is there. CheckpointError if what
-    stands there is damaged: nothing is written over it.
+    is there is damaged: nothing is written over it.
     """
     root = pathlib.Path(folder)
     content = safetensors_bytes(tensors)

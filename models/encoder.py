@@ -93,7 +93,7 @@ class MLP(Module):
 
 
 class Block(Module):
-    """A transformer block in parts; its two subclasses differ in where the norms stand."""
+    """A transformer block in parts; its two subclasses differ in where the norms are."""
 
     attention_norm: LayerNorm
     attention: SelfAttention

@@ -49,7 +49,7 @@ class Sampling:
             raise DataError(f"the repetition penalty is a number greater than 0, got {self.repetition_penalty}")
 
     def probabilities(self, logits: Array, seen: Array) -> Array:
-        """The probability of each id; seen: for each id, whether it stands in the text so far. DataError unless all are finite."""
+        """The probability of each id; seen: for each id, whether it occurs in the text so far. DataError unless all are finite."""
         if not np.isfinite(logits).all():
             raise DataError("the model's scores are not finite, so it can't continue the text")
         scores = np.asarray(logits, np.float64)

@@ -40,7 +40,7 @@ class LanguageModel(Module):
 
     @abstractmethod
     def empty_cache(self, batch: int) -> Cache:
-        """The cache before the first position, for so many texts."""
+        """The cache before the first position, for `batch` texts."""
 
     @property
     def has_head(self) -> bool:

@@ -24,7 +24,7 @@ class Workload:
     """A workload is a function with its arguments.
 
     make(backend, threads) is a jitted function, `arguments` are those of its first call, which may overwrite them.
-    carried: so many arguments, from the first, are replaced by the first results of a call before the next one.
+    carried: the number of arguments, from the first, that the first results of a call replace before the next one.
     items: what a call works through, counted in `unit`; 0 where there is nothing to count.
     """
 

@@ -39,7 +39,7 @@ def open_regular(path: str | pathlib.Path) -> IO[bytes]:
 
 
 def read_bytes(path: str | pathlib.Path, most: int | None = None) -> bytes:
-    """The contents of a regular file of at most so many bytes. OSError says why there are none."""
+    """The contents of a regular file of at most `most` bytes. OSError says why there are none."""
     with open_regular(path) as file:
         if most is None:
             return file.read()
@@ -80,7 +80,7 @@ def _read(path: str | pathlib.Path, error: type[NagraphError], missing: str, mos
 
 
 def is_plain_name(name: Any) -> bool:
-    """Whether it names a file in a folder: what a file says must not lead out of the folder in which it stands."""
+    """Whether it names a file in a folder: what a file says must not lead out of the folder in which it is."""
     return (isinstance(name, str) and 0 < len(name) <= _NAME_LENGTH and name.isprintable() and name not in (".", "..")
             and not set(name) & {"/", "\\"})
 

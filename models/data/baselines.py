@@ -27,7 +27,7 @@ def chance(train: Any, held_out: Any) -> float:
 
 
 def _some(images: Images, most: int | None) -> Images:
-    """At most so many images of all classes, the same ones every time: in class folders, the first ones are of one class."""
+    """At most `most` images of all classes, the same ones every time: in class folders, the first ones are of one class."""
     if most is None or most >= len(images):
         return images
     return images[np.random.default_rng(0).permutation(len(images))[:most]]
@@ -40,7 +40,7 @@ def _rows(images: Images) -> Array:
 def logistic_regression(split: Split, most: int | None = None) -> float:
     """Accuracy of multinomial logistic regression on flattened pixels, each of mean 0 and deviation 1.
 
-    most: so many training images are used, all by default. DataError if scikit-learn is not installed.
+    most: the number of training images that are used, all by default. DataError if scikit-learn is not installed.
     """
     try:
         from sklearn.linear_model import LogisticRegression
@@ -57,7 +57,7 @@ def logistic_regression(split: Split, most: int | None = None) -> float:
 def nearest_neighbours(split: Split, most: int | None = None, neighbours: int = 3) -> float:
     """Accuracy of the commonest label among the nearest training images, by Euclidean distance of pixels.
 
-    most: so many training images are used, all by default. DataError if scikit-learn is not installed.
+    most: the number of training images that are used, all by default. DataError if scikit-learn is not installed.
     """
     try:
         from sklearn.neighbors import KNeighborsClassifier

@@ -20,7 +20,7 @@ Drawn = tuple[Array, list[str], Array]
 CANVAS = 32
 #: Side of a small, a medium and a large digit, in pixels.
 SIDES = (8, 12, 16)
-#: A digit lies at most so many pixels from its position's place, each way.
+#: The most pixels between a digit and its position's place, each way.
 JITTER = 1
 NOISE = 0.05
 

@@ -24,7 +24,7 @@ Generator = np.random.Generator
 NAMES = ("captions.txt", "Flickr8k.token.txt")
 LAYOUT = ("a folder with images (inside a folder Images, say) and captions.txt, which is CSV with the header image,caption, "
           "or Flickr8k.token.txt")
-#: One image of so many is held out.
+#: One image in this many is held out.
 PARTS = 10
 
 

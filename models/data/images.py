@@ -15,7 +15,7 @@ from nagraph.models.data.extras import missing
 
 Array = np.ndarray[Any, Any]
 
-#: One image of so many is held out, where the data do not say which.
+#: One image in this many is held out, where the data do not say which.
 PARTS = 4
 LAYOUTS = ("MNIST's IDX files (train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-...), CIFAR-10's binary batches "
            "(data_batch_1.bin ... test_batch.bin), or a folder of images for each class (with folders train and test above, or without)")

@@ -17,9 +17,9 @@ from nagraph.models.data.files import Document, read
 PACKAGES = ("idlelib", "asyncio", "tkinter", "email", "xml", "multiprocessing", "unittest", "importlib", "http", "logging", "xmlrpc",
             "ctypes", "turtledemo", "concurrent", "urllib", "html", "re", "wsgiref", "json")
 CLASSES = 12
-#: A snippet has so many lines in a row, so many of them not blank; the next one begins so many lines later.
+#: Lines of a snippet, how many of them are not blank at least, and lines from the beginning of one to that of the next.
 LINES, FULL, STEP = 12, 8, 4
-#: At most so many snippets of each class are drawn to train on; to test, so many of each.
+#: The most snippets of each class that are drawn to train on, and those to test.
 TRAIN, TEST = 800, 60
 #: A package with fewer snippets is no class.
 LEAST = 300
@@ -122,7 +122,7 @@ def _folders(path: pathlib.Path) -> list[str]:
 
 
 def _drawn(texts: Sequence[str], most: int, rng: np.random.Generator) -> list[str]:
-    """At most so many of the texts, in random order."""
+    """At most `most` of the texts, in random order."""
     return [texts[i] for i in rng.permutation(len(texts))[:most]]
 
 

@@ -20,7 +20,7 @@ _SPECIAL = ("<padding>", "<start>", "<end>", "<unknown>")
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text in lower case; what stands between them is left out."""
+    """The words of a text in lower case; what is between them is left out."""
     return re.findall(r"\w+", text.lower())
 
 
@@ -32,7 +32,7 @@ class WordVocabulary:
 
     @classmethod
     def of(cls, texts: Iterable[str], most: int | None = None) -> WordVocabulary:
-        """The words of the texts, the commonest first, at most so many. DataError if there is none."""
+        """The words of the texts, the commonest first, at most `most` of them. DataError if there is none."""
         counts = Counter(word for text in texts for word in words_of(text))
         if not counts:
             raise DataError("the captions hold no words")

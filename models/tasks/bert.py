@@ -123,7 +123,7 @@ class BERTTask(Task):
         return np.concatenate([ends[0], rows, ends[1]], axis=1)
 
     def _hidden(self, rng: np.random.Generator, rows: Ids, hidden: float) -> tuple[Ids, Ids, Ids, Ids]:
-        """Rows with a share of their tokens hidden, and of so many positions in each row: place, token, weight."""
+        """Rows with a share of their tokens hidden, and of as many positions in each row: place, token, weight."""
         t = self.tokenizer
         masked = mask_tokens(rng, rows, t.mask, t.size, (t.pad, t.unknown, t.cls, t.sep), hidden)
         return masked.ids, *chosen_positions(masked, math.ceil(hidden * rows.shape[1]))
@@ -266,7 +266,7 @@ class BERTTask(Task):
 
 
 def _in_parts(run: Any, *arrays: Ids) -> Ids:
-    """The function on so many rows at a time, the last part filled up: one shape, one compilation."""
+    """The function on EVALUATED rows at a time, the last part filled up: one shape, one compilation."""
     found = []
     for first in range(0, len(arrays[0]), EVALUATED):
         parts = [a[first:first + EVALUATED] for a in arrays]

@@ -22,7 +22,7 @@ Array = Any
 
 #: Galleries in which each picture looks for its caption, and each caption for its picture; and how many pairs are in one.
 GALLERIES, GALLERY = 8, 256
-#: Captions from which the vocabulary of the drawn digits is made: all wordings are among so many.
+#: Captions from which the vocabulary of the drawn digits is made: all wordings are among them.
 HEARD = 4000
 #: Pairs of the similarity matrix that is drawn.
 SHOWN = 20

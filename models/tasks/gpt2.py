@@ -76,7 +76,7 @@ class GPT2Task(LanguageTask):
         for order in ORDERS:
             try:
                 yield Score(f"Kneser-Ney, order {order}", kneser_ney.perplexity(self.train, self.held_out, order, symbols))
-            except ValueError:  # runs of so many of these symbols are more than there are numbers
+            except ValueError:  # there are more runs of this order than numbers of 64 bits
                 break
 
     def describe(self) -> str:

@@ -85,7 +85,7 @@ class LanguageTask(Task):
         return int(self.recipe.batch * self.recipe.context)
 
     def nats(self, model: Any, ids: Ids, backend: str | None = None) -> tuple[float, int]:
-        """(nats in all, tokens): every token but the first, each with half a context before it where there is so much."""
+        """(nats in all, tokens): every token but the first, each with half a context before it where the text has it."""
         context, size = self.recipe.context, self.recipe.batch
         half, last = context // 2, len(ids) - context - 1
         starts = [*range(0, max(last, 0), half), max(last, 0)]

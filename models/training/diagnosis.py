@@ -13,7 +13,7 @@ from nagraph.models.training.task import Task
 from nagraph.storage import named_leaves
 
 Array = Any
-#: After so many steps every parameter has had a gradient.
+#: Steps after which every parameter has had a gradient.
 SOON = 5
 
 

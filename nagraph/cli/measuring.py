@@ -19,7 +19,7 @@ FEW_ROUNDS = 5
 
 
 def median_seconds(call: Callable[[], Any], seconds: float) -> float:
-    """The median time of calls one after another, for so many seconds."""
+    """The median time of calls one after another, which go on for `seconds`."""
     found: list[float] = []
     begin = time.perf_counter()
     while len(found) < FEWEST or time.perf_counter() - begin < seconds:

@@ -43,7 +43,7 @@ def _common(kind: Any) -> list[Any]:
         backend_option,
         click.option("--keep", type=click.IntRange(1), default=1, show_default=True, help="Checkpoints that stay, beside the best one."),
         click.option("--evaluate-every", type=click.IntRange(1), help="Steps between evaluations.  [default: a fifth of all]"),
-        click.option("--patience", type=click.IntRange(1), help="Stop after so many evaluations without a better one."),
+        click.option("--patience", type=click.IntRange(1), help="Stop after this many evaluations without a better one."),
         click.option("--tensorboard", is_flag=True, help="Write events for TensorBoard (pip install 'nagraph[logs]')."),
     ]
 

@@ -159,7 +159,7 @@ def _function(place: str, name: str, types: str | None) -> Workload:
 
 
 def _types(where: str, function: Callable[..., Any], text: str | None) -> list[Any]:
-    """The types in `f32[3], i32[8,3]`. DataError if they are none, or if the function does not take so many arguments."""
+    """The types in `f32[3], i32[8,3]`. DataError if they are none, or if the function takes another number of arguments."""
     found: list[Any] = []
     end = 0
     while text is not None and end < len(text.rstrip()):

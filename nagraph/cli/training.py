@@ -21,9 +21,9 @@ from nagraph.models.training.diagnosis import SOON, check_gradients
 from nagraph.models.training.logs import Log
 from nagraph.models.training.task import Text
 
-#: A checkpoint is written every so many steps, and at the end.
+#: Steps from one checkpoint to the next; there is one at the end as well.
 SAVE_EVERY = 500
-#: Where the output is no terminal, a line is printed every so many steps.
+#: Steps from one printed line to the next, where the output is no terminal.
 SAY_EVERY = 100
 
 
@@ -153,7 +153,7 @@ class _Training:
             run.save(plan.folder, plan.keep)
 
     def _is_tired(self) -> bool:
-        """Whether so many evaluations have passed without a better one as patience allows."""
+        """Whether as many evaluations have passed without a better one as patience allows."""
         best, patience = self.run.best, self.plan.patience
         if patience is None or best is None:
             return False

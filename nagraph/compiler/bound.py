@@ -26,7 +26,7 @@ class Bound:
         kept = {*jitted.roles.static, *jitted.roles.constant}
         self.jitted = jitted
         self.bound = tuple(x if root in kept else tree.map(lambda leaf: leaf, x) for root, x in zip(roots, bound, strict=True))
-        #: The arrays of the bound arguments, by the fast path that takes them; None where it stands for other ones.
+        #: The arrays of the bound arguments, by the fast path that takes them; None where it takes other ones.
         self._known: dict[FastPath, list[Any] | None] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

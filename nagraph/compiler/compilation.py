@@ -73,11 +73,6 @@ def check_dtypes(graph: Graph, backend: Backend) -> None:
 
 
 def _optimised(graph: Graph, passes: Any, donations: dict[int, int]) -> Graph:
-    from nagraph.ir.verify import verify  # what a program from the cache does without
-    from nagraph.pipeline import Pipeline
+    from nagraph.compiler.optimisation import optimised  # a program from the cache loads no pass
 
-    pipeline = Pipeline.parse(passes) if isinstance(passes, str) else passes
-    planned = pipeline.replace("memory", donations=tuple(sorted(donations.items()))) if donations else pipeline
-    optimised = planned(graph)
-    verify(optimised)  # once, at the end: whatever a pass did wrong must not reach the backend
-    return optimised
+    return optimised(graph, passes, donations)

@@ -13,7 +13,7 @@ from nagraph.ir.graph import Graph
 
 
 def paired(call: Call, graph: Graph, structure: tree.Structure, mask: Sequence[bool]) -> dict[int, int]:
-    """For each output that takes one, the number of a donated input of its type: at the same place in its tree, else the first free one.
+    """Pairs of an output and a donated input of its type, by number: at the same place in its tree, else the first free one.
 
     So params, state = step(params, state, batch) updates each array in its own place.
     """

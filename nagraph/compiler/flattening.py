@@ -1,4 +1,4 @@
-"""Trees of a structure seen before, taken apart by functions made for it: a container costs one step.
+"""Takers are functions that take the arrays out of trees of one structure, a container in one step.
 
 `nagraph.tree` finds out what a tree is made of, which takes a microsecond or two a leaf. Here that is known, and only
 checked: a taker gives the leaves that are arrays, or says that the tree is another one.

@@ -176,7 +176,7 @@ class Jitted:
             self._misses += 1
             made = self._compile(call)
             self._entries[call.key] = made
-            self.fast_paths = ()  # one of them may stand for the entry that was replaced
+            self.fast_paths = ()  # one of them may run the entry that was replaced
             self._warn_if_many()
             return made
 

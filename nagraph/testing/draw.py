@@ -10,7 +10,7 @@ from nagraph.ir.types import BOOL, as_dtype, is_float
 
 Array = np.ndarray[Any, Any]
 
-#: How the elements of an array can stand in memory.
+#: How the elements of an array can be ordered in memory.
 ORDERS = ("C", "F", "reversed", "strided", "broadcast", "unaligned")
 
 

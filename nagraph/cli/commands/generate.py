@@ -15,7 +15,7 @@ from nagraph.cli.options import backend_option
 @click.option("--prompt", required=True, help="The text to continue.")
 @click.option("--length", type=click.IntRange(1), default=400, show_default=True, help="Symbols to write.")
 @click.option("--temperature", type=click.FloatRange(0), default=0.8, show_default=True, help="0 takes the likeliest symbol each time.")
-@click.option("--top-k", type=click.IntRange(1), help="Draw among the likeliest so many only.")
+@click.option("--top-k", type=click.IntRange(1), help="Draw among this many of the likeliest only.")
 @click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), help="Draw among the likeliest that have this probability together.")
 @click.option("--repetition-penalty", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
               help="Above 1, symbols of the text so far become less likely.")
