@@ -18,7 +18,7 @@ from nagraph.backends.llvm.program import images
 from nagraph.backends.llvm.program.explanation import Explanation
 from nagraph.backends.llvm.program.images import Image
 from nagraph.backends.llvm.program.instructions import Launch
-from nagraph.backends.llvm.program.lowering import LoweredProgram
+from nagraph.backends.llvm.program.lowered import LoweredProgram
 from nagraph.ir.cached import cached_property
 from nagraph.ir.graph import Graph
 from nagraph.kernel.form import Kernel
@@ -96,7 +96,7 @@ class Executable(interface.Executable):
             return "\n\n".join(dict.fromkeys(map(str, self.kernels)))
         if form not in self.sources:
             return super().source(form)
-        texts = (f.code.text for f in self.program.functions.values())
+        texts = (f.code.text for f in self.program.compiled_kernels.values())
         return "\n\n".join(texts if form == "llvm" else map(assembly, texts))
 
     def profile(self, *arrays: Any, repeats: int = 5) -> Profile:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from nagraph.backends.llvm.program.lowering import LoweredProgram
+from nagraph.backends.llvm.program.lowered import LoweredProgram
+from nagraph.backends.llvm.program.lowering import lower
 from nagraph.ir.graph import Graph
 from nagraph.plan.kernel_planner import kernel_plan
 from nagraph.plan.plan import Plan
@@ -21,4 +22,4 @@ class Explanation(NamedTuple):
     @classmethod
     def of(cls, graph: Graph, donations: Mapping[int, int]) -> Explanation:
         planner, plan = kernel_plan(graph, donations)
-        return cls(graph, plan, LoweredProgram(planner, plan))
+        return cls(graph, plan, lower(planner, plan))

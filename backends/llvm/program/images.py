@@ -12,7 +12,7 @@ from nagraph.backends.llvm.native import cache
 from nagraph.backends.llvm.program.encoding import encoded
 from nagraph.backends.llvm.program.functions import codes
 from nagraph.backends.llvm.program.instructions import Tell
-from nagraph.backends.llvm.program.lowering import LoweredProgram, TableEntry
+from nagraph.backends.llvm.program.lowered import LoweredProgram, TableEntry
 from nagraph.backends.llvm.runtime.assembler import launch_words
 from nagraph.backends.llvm.runtime.program import Program
 from nagraph.ir.graph import Graph
@@ -63,7 +63,7 @@ def store(key: str, image: Image, lowered: LoweredProgram) -> None:
     """Keep an image, unless it calls functions of Python. Its kernels are kept already, each on its own."""
     if any(isinstance(i, Tell) for i in lowered.instructions):
         return
-    functions = list(lowered.functions.values())
+    functions = list(lowered.compiled_kernels.values())
     numbers = {f.code.address: n for n, f in enumerate(functions)}
     words = image.program.code.copy()
     at = launch_words(words)

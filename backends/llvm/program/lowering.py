@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from nagraph.backends.llvm.emission.emit import emit
 from nagraph.backends.llvm.emission.sorting import emit_sort
 from nagraph.backends.llvm.native import cache
 from nagraph.backends.llvm.native.addresses import array_at
 from nagraph.backends.llvm.program.functions import CompiledKernel, compiled
-from nagraph.backends.llvm.program.instructions import Commit, Decide, End, Instruction, Jump, Launch, Loop, Phase, SetPointer, Swap, Tell
+from nagraph.backends.llvm.program.instructions import Decide, End, Jump, Launch, Loop, SetPointer, Swap, Tell
+from nagraph.backends.llvm.program.lowered import LoweredProgram, TableEntry
 from nagraph.errors import MissingRuleError
 from nagraph.ir.builder import Builder
 from nagraph.ir.graph import Node, Value
@@ -31,166 +30,38 @@ from nagraph.regions.calls import Call
 from nagraph.regions.scans import Scan
 from nagraph.regions.while_loops import WhileLoop
 
-Array = np.ndarray[Any, Any]
+
+def lower(planner: KernelPlanner, plan: Plan) -> LoweredProgram:
+    """The program of a plan, its kernels compiled."""
+    program = LoweredProgram(bool(plan.donations))
+    inputs = [program.pointer(TableEntry("input", i, v.type.nbytes)) for i, v in enumerate(plan.graph.inputs)]
+    outputs = [program.pointer(TableEntry("output", j, v.type.nbytes)) for j, v in enumerate(plan.graph.outputs)]
+    top = _PlanLowering(program, _Kernels(), planner, plan, 0, inputs, outputs)
+    top.lower()
+    top.donate([j for j in plan.donations if plan.results[j][1]])
+    return program
 
 
-class TableEntry(NamedTuple):
-    """Where a pointer of the table comes from: the arena (number is an offset), an input, an output, a constant, or Points.
+class _Kernels:
+    """The compiled kernels of a program. A region that is run often has one kernel object for all its launches."""
 
-    "donated": the array that takes an output whose value can't be written there before all is read. "verdict": the call's bool that
-    begins as true, and is made false by whatever finds that the call ends with an error.
-    """
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Kernel, CompiledKernel]] = {}
 
-    kind: str
-    number: int
-    nbytes: int
-
-
-#: Launches of a phase: each new one is compared with all of them.
-MOST_LAUNCHES = 64
-
-
-class LoweredProgram:
-    """A plan as instructions, the entries of its table of pointers, and its constant arrays."""
-
-    def __init__(self, planner: KernelPlanner, plan: Plan):
-        self.instructions: list[Instruction] = []
-        self.table: list[TableEntry] = []
-        self.constants: list[Array] = []
-        self.functions: dict[str, CompiledKernel] = {}
-        self._numbers: dict[TableEntry, int] = {}
-        self._compiled: dict[int, tuple[Kernel, CompiledKernel]] = {}
-        self._loops = 0
-        self._donates = bool(plan.donations)
-        self._rejected: int | None = None
-        self._open: list[Launch] = []
-        inputs = [self._number(TableEntry("input", i, v.type.nbytes)) for i, v in enumerate(plan.graph.inputs)]
-        outputs = [self._number(TableEntry("output", j, v.type.nbytes)) for j, v in enumerate(plan.graph.outputs)]
-        top = _PlanLowering(self, planner, plan, 0, inputs, outputs)
-        top.lower()
-        self._donate(top, [j for j in plan.donations if plan.results[j][1]])
-
-    def _donate(self, top: _PlanLowering, late: Sequence[int]) -> None:
-        """Copy outputs into the donated arrays, now that all is read: the program does it, since nothing can interrupt that."""
-        if late:
-            self.commit()
-        self.flush()
-        for j in late:
-            v = top.plan.graph.outputs[j]
-            top.copy(v, top.outputs[j], row_major(v.shape), self._number(TableEntry("donated", j, v.type.nbytes)))
-        if self._rejected is not None:
-            self.patch(self._rejected, self.here())
-        self.flush()
-
-    def function_of(self, kernel: Kernel) -> CompiledKernel:
-        """The compiled kernel. A region that is run often has one kernel object for all its launches."""
-        if id(kernel) not in self._compiled:
-            known = all(cache.knows(i.op) for s in kernel.stages for i in s.body if isinstance(i, Apply))
-            self._compiled[id(kernel)] = kernel, compiled(str(kernel), lambda module, name: emit(module, kernel, name), keep=known)
-        return self._compiled[id(kernel)][1]
-
-    @property
-    def launches(self) -> list[Launch]:
-        """Every launch, in order."""
-        return [x for i in self.instructions if isinstance(i, Phase) for x in i.launches]
-
-    @property
-    def scratch_nbytes(self) -> int:
-        """The bytes of scratch that each thread needs."""
-        return max((f.emitted.scratch_nbytes for f in self.functions.values()), default=0)
-
-    def _number(self, place: TableEntry) -> int:
-        if place not in self._numbers:
-            self._numbers[place] = len(self.table)
-            self.table.append(place)
-        return self._numbers[place]
-
-    def arena(self, offset: int, nbytes: int) -> int:
-        """The pointer to bytes of the arena."""
-        return self._number(TableEntry("arena", offset, nbytes))
-
-    def verdict(self) -> int:
-        """The pointer to the call's verdict."""
-        return self._number(TableEntry("verdict", 0, 1))
-
-    def commit(self) -> None:
-        """From here on donated arrays are written, unless the call ends with an error: then it ends here. Once in a program."""
-        if not any(isinstance(i, Commit) for i in self.instructions):
-            if TableEntry("verdict", 0, 1) in self._numbers:
-                self._rejected = self.add(Decide(self.verdict(), -1))
-            self.add(Commit())
-
-    def constant(self, array: Array) -> int:
-        """The pointer to a constant array."""
-        self.constants.append(np.ascontiguousarray(array))
-        return self._number(TableEntry("constant", len(self.constants) - 1, array.nbytes))
-
-    def moving(self) -> int:
-        """A new pointer that instructions set."""
-        self.table.append(TableEntry("moving", len(self.table), 0))
-        return len(self.table) - 1
-
-    def loop(self) -> int:
-        """The number of a new loop."""
-        self._loops += 1
-        return self._loops - 1
-
-    # -- instructions -----------------------------------------------------------------------------------------
-
-    def add(self, instruction: Instruction) -> int:
-        """Add an instruction behind the phase in the making; its number."""
-        self.flush()
-        self.instructions.append(instruction)
-        return len(self.instructions) - 1
-
-    def flush(self) -> None:
-        """End the phase in the making."""
-        if self._open:
-            self.instructions.append(Phase(tuple(self._open)))
-            self._open = []
-
-    def launch(self, launch: Launch) -> None:
-        """One more launch: in the phase in the making, unless it needs to wait for a launch there."""
-        self.functions[launch.function.key] = launch.function
-        if len(self._open) == MOST_LAUNCHES or any(self._conflict(launch, other) for other in self._open):
-            self.flush()
-        self._open.append(launch)
-
-    def _conflict(self, a: Launch, b: Launch) -> bool:
-        """Whether one writes what the other reads or writes."""
-        for x, y in ((a, b), (b, a)):
-            written = x.slots[len(x.slots) - x.outputs:]
-            if any(self._meet(w, s) for w in written for s in y.slots):
-                return True
-        return False
-
-    def _meet(self, a: int, b: int) -> bool:
-        p, q = self.table[a], self.table[b]
-        if a == b or "moving" in (p.kind, q.kind):
-            return True
-        if p.kind == q.kind == "arena":
-            return p.number < q.number + q.nbytes and q.number < p.number + p.nbytes
-        # A donated input may be the array of an output.
-        return self._donates and {p.kind, q.kind} == {"input", "output"}
-
-    def patch(self, at: int, target: int) -> None:
-        """Let the jump at an instruction lead to another."""
-        old = self.instructions[at]
-        assert isinstance(old, (Decide, Jump))
-        self.instructions[at] = Decide(old.slot, target) if isinstance(old, Decide) else Jump(target)
-
-    def here(self) -> int:
-        """The number of the next instruction, for jumps."""
-        self.flush()
-        return len(self.instructions)
+    def compiled(self, kernel: Kernel) -> CompiledKernel:
+        """The kernel's machine code; that of ops which users wrote is not kept on disk."""
+        if id(kernel) not in self._known:
+            keep = all(cache.knows(i.op) for s in kernel.stages for i in s.body if isinstance(i, Apply))
+            self._known[id(kernel)] = kernel, compiled(str(kernel), lambda module, name: emit(module, kernel, name), keep=keep)
+        return self._known[id(kernel)][1]
 
 
 class _PlanLowering:
     """The lowering of one plan, of the graph or of a region: `base` is where its arena begins, `inputs` and `outputs` are its pointers."""
 
-    def __init__(self, program: LoweredProgram, planner: KernelPlanner, plan: Plan, base: int,
+    def __init__(self, program: LoweredProgram, kernels: _Kernels, planner: KernelPlanner, plan: Plan, base: int,
                  inputs: Sequence[int], outputs: Sequence[int]):
-        self.program, self.planner, self.plan, self.base = program, planner, plan, base
+        self.program, self.kernels, self.planner, self.plan, self.base = program, kernels, planner, plan, base
         self.inputs, self.outputs = inputs, outputs
         self._constants: dict[int, int] = {}
 
@@ -210,6 +81,19 @@ class _PlanLowering:
         for j, (slot, copied) in enumerate(self.plan.results):
             if copied:
                 self._copy_out(j, slot)
+
+    def donate(self, late: Sequence[int]) -> None:
+        """Copy these outputs into the donated arrays, now that all is read: the program does it, since nothing can interrupt that."""
+        program = self.program
+        if late:
+            program.commit()
+        program.flush()
+        for j in late:
+            v = self.plan.graph.outputs[j]
+            self.copy(v, self.outputs[j], row_major(v.shape), program.pointer(TableEntry("donated", j, v.type.nbytes)))
+        if program.rejected is not None:
+            program.patch(program.rejected, program.here())
+        program.flush()
 
     def _buffer(self, slot: int) -> Any:
         return self.plan.buffers[self.plan.slots[slot].buffer]
@@ -272,7 +156,7 @@ class _PlanLowering:
             self._launch(found.kernel, slots, step.node)
 
     def _launch(self, kernel: Kernel, slots: Sequence[int], node: Node | None) -> None:
-        function = self.program.function_of(kernel)
+        function = self.kernels.compiled(kernel)
         if function.emitted.units:
             self.program.launch(Launch(function, tuple(slots), kernel.outputs, kernel, node))
 
@@ -428,4 +312,4 @@ class _Body(NamedTuple):
     def lower(self, inputs: Sequence[int], outputs: Sequence[int]) -> None:
         """Add its instructions, reading and writing at these pointers."""
         inner, _ = self.outer.planner.inner[id(self.graph)]
-        _PlanLowering(self.outer.program, inner, self.plan, self.base, inputs, outputs).lower()
+        _PlanLowering(self.outer.program, self.outer.kernels, inner, self.plan, self.base, inputs, outputs).lower()

@@ -1,0 +1,142 @@
+"""Lowered programs: instructions, the table of pointers that they work on, constants, and kernels."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nagraph.backends.llvm.program.functions import CompiledKernel
+from nagraph.backends.llvm.program.instructions import Commit, Decide, Instruction, Jump, Launch, Phase
+
+Array = np.ndarray[Any, Any]
+#: Launches of a phase: each new one is compared with all of them.
+MOST_LAUNCHES = 64
+
+
+class TableEntry(NamedTuple):
+    """Where a pointer of the table comes from: the arena (number is an offset), an input, an output, a constant.
+
+    "moving": instructions set it.
+    "donated": the array that takes an output whose value can't be written there before all is read. "verdict": the call's bool that
+    begins as true, and is made false by whatever finds that the call ends with an error.
+    """
+
+    kind: str
+    number: int
+    nbytes: int
+
+
+class LoweredProgram:
+    """A plan as instructions, the entries of its table of pointers, its constant arrays, and its kernels by their keys.
+
+    donates: whether an input may be the array of an output.
+    """
+
+    def __init__(self, donates: bool):
+        self.instructions: list[Instruction] = []
+        self.table: list[TableEntry] = []
+        self.constants: list[Array] = []
+        self.compiled_kernels: dict[str, CompiledKernel] = {}
+        #: The branch that ends the call, before anything donated is written, if its verdict is false.
+        self.rejected: int | None = None
+        self._numbers: dict[TableEntry, int] = {}
+        self._loops = 0
+        self._donates = donates
+        self._open: list[Launch] = []
+
+    @property
+    def launches(self) -> list[Launch]:
+        """Every launch, in order."""
+        return [x for i in self.instructions if isinstance(i, Phase) for x in i.launches]
+
+    @property
+    def scratch_nbytes(self) -> int:
+        """The bytes of scratch that each thread needs."""
+        return max((f.emitted.scratch_nbytes for f in self.compiled_kernels.values()), default=0)
+
+    def pointer(self, entry: TableEntry) -> int:
+        """The number of an entry of the table, which is added if it is new."""
+        if entry not in self._numbers:
+            self._numbers[entry] = len(self.table)
+            self.table.append(entry)
+        return self._numbers[entry]
+
+    def arena(self, offset: int, nbytes: int) -> int:
+        """The pointer to bytes of the arena."""
+        return self.pointer(TableEntry("arena", offset, nbytes))
+
+    def verdict(self) -> int:
+        """The pointer to the call's verdict."""
+        return self.pointer(TableEntry("verdict", 0, 1))
+
+    def commit(self) -> None:
+        """From here on donated arrays are written, unless the call ends with an error: then it ends here. Once in a program."""
+        if not any(isinstance(i, Commit) for i in self.instructions):
+            if TableEntry("verdict", 0, 1) in self._numbers:
+                self.rejected = self.add(Decide(self.verdict(), -1))
+            self.add(Commit())
+
+    def constant(self, array: Array) -> int:
+        """The pointer to a constant array."""
+        self.constants.append(np.ascontiguousarray(array))
+        return self.pointer(TableEntry("constant", len(self.constants) - 1, array.nbytes))
+
+    def moving(self) -> int:
+        """A new pointer that instructions set."""
+        self.table.append(TableEntry("moving", len(self.table), 0))
+        return len(self.table) - 1
+
+    def loop(self) -> int:
+        """The number of a new loop."""
+        self._loops += 1
+        return self._loops - 1
+
+    # -- instructions -----------------------------------------------------------------------------------------
+
+    def add(self, instruction: Instruction) -> int:
+        """Add an instruction behind the phase in the making; its number."""
+        self.flush()
+        self.instructions.append(instruction)
+        return len(self.instructions) - 1
+
+    def flush(self) -> None:
+        """End the phase in the making."""
+        if self._open:
+            self.instructions.append(Phase(tuple(self._open)))
+            self._open = []
+
+    def launch(self, launch: Launch) -> None:
+        """One more launch: in the phase in the making, unless it needs to wait for a launch there."""
+        self.compiled_kernels[launch.function.key] = launch.function
+        if len(self._open) == MOST_LAUNCHES or any(self._conflict(launch, other) for other in self._open):
+            self.flush()
+        self._open.append(launch)
+
+    def _conflict(self, a: Launch, b: Launch) -> bool:
+        """Whether one writes what the other reads or writes."""
+        for x, y in ((a, b), (b, a)):
+            written = x.slots[len(x.slots) - x.outputs:]
+            if any(self._meet(w, s) for w in written for s in y.slots):
+                return True
+        return False
+
+    def _meet(self, a: int, b: int) -> bool:
+        """Whether two pointers may lead to the same bytes."""
+        p, q = self.table[a], self.table[b]
+        if a == b or "moving" in (p.kind, q.kind):
+            return True
+        if p.kind == q.kind == "arena":
+            return p.number < q.number + q.nbytes and q.number < p.number + p.nbytes
+        return self._donates and {p.kind, q.kind} == {"input", "output"}
+
+    def patch(self, at: int, target: int) -> None:
+        """Let the jump at an instruction lead to another."""
+        old = self.instructions[at]
+        assert isinstance(old, (Decide, Jump))
+        self.instructions[at] = Decide(old.slot, target) if isinstance(old, Decide) else Jump(target)
+
+    def here(self) -> int:
+        """The number of the next instruction, for jumps."""
+        self.flush()
+        return len(self.instructions)
