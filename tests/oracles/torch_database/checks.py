@@ -23,6 +23,8 @@ CHECKS = (*DTYPES, *DERIVATIVES)
 
 #: Units in the last place for derivatives, whose rules are not PyTorch's.
 ROUTES = 64
+#: Units in the last place by which no sum moves where its operands move by one.
+STEP = 1000
 #: Entries of single elements that are differences of nearly equal numbers, made of several functions here.
 CANCEL = {"nn.functional.tanhshrink"}
 #: How many samples of a check a cut takes, and how many elements each has at the most.
@@ -144,7 +146,10 @@ def _wide(sample: Sample, theirs: Sequence[torch.Tensor]) -> list[Any]:
 
 
 def _moves(sample: Sample, tensors: Sequence[torch.Tensor], result: int, dtype: Any) -> Any:
-    """How far a result moves, at most of three times, where all numbers move by a unit in the last place; sums that cancel move far."""
+    """How far a result moves, at most of three times, where all numbers move by a unit in the last place; sums that cancel move far.
+
+    What moves beyond STEP units is a step, such as a label that is no longer 1, and tells nothing of rounding: nothing is allowed there.
+    """
     rng, eps = np.random.default_rng(11), limits(np.dtype(dtype))[0]
     of_integers = not any(t.is_floating_point() for t in tensors)
     wide = [t.double() if t.is_floating_point() or of_integers else t for t in tensors]
@@ -157,7 +162,8 @@ def _moves(sample: Sample, tensors: Sequence[torch.Tensor], result: int, dtype: 
     except Unoffered:
         return 0.0
     with np.errstate(all="ignore"):
-        return np.nan_to_num(np.max([np.abs(y - at_rest) for y in others], axis=0), nan=0, posinf=0)
+        far = np.max([np.abs(y - at_rest) for y in others], axis=0)
+        return np.where(far <= STEP * eps * np.maximum(1, np.abs(at_rest)), far, 0)
 
 
 # -- derivatives, in float64 ---------------------------------------------------------------------------
