@@ -19,7 +19,6 @@ from nagraph.ir.types import spec as _spec
 from nagraph.ops.arg_extremum import argmax, argmin  # noqa: F401
 from nagraph.ops.base import NARROW_FLOATS as _NARROW_FLOATS
 from nagraph.ops.base import cast as astype  # noqa: F401
-from nagraph.ops.base import shape_of as _shape_of
 from nagraph.ops.bits import bitwise_and, bitwise_not, bitwise_or, bitwise_xor, invert, left_shift, right_shift  # noqa: F401
 from nagraph.ops.comparison import (  # noqa: F401
     equal,
@@ -81,6 +80,7 @@ from nagraph.ops.movement import (  # noqa: F401
 )
 from nagraph.ops.movement import iota as _iota
 from nagraph.ops.norm import norm as _norm
+from nagraph.ops.operands import shape_of as _shape_of
 from nagraph.ops.padding import pad  # noqa: F401
 from nagraph.ops.reduction import all, amax, amin, any, max, mean, min, prod, std, sum, var  # noqa: F401
 from nagraph.ops.rounding import ceil, copysign, fix, floor, nextafter, rint, round, sign, trunc  # noqa: F401

@@ -17,7 +17,7 @@ from nagraph.ir.graph import Graph
 from nagraph.ir.interpret import interpret
 from nagraph.ir.op import Op
 from nagraph.ir.types import is_float, type_of
-from nagraph.ops.base import as_array
+from nagraph.ops.operands import as_array
 from nagraph.transforms.forward import pushforward
 from nagraph.transforms.reverse import pullback, vjp_graph
 

@@ -13,7 +13,7 @@ import pytest
 import nagraph as ng
 from nagraph.ir import REGISTRY as EVERY_OP
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, as_dtype, is_float, type_of
-from nagraph.ops.base import as_array
+from nagraph.ops.operands import as_array
 from tests.ir.corpus import WITH_ATTRIBUTES
 from tests.kernel.references import errors
 from tests.ops.test_every_op import ALL

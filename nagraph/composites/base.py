@@ -15,7 +15,8 @@ from nagraph.ir.graph import Graph, Value
 from nagraph.ir.location import caller_location, located
 from nagraph.ir.op import attribute_key
 from nagraph.ir.types import TensorType, is_float, type_of
-from nagraph.ops.base import F64, as_array, cast, is_weak, mark_weak
+from nagraph.ops.base import cast
+from nagraph.ops.operands import F64, as_array, is_weak, mark_weak
 from nagraph.ops.rules import sum_to, zeros_of
 from nagraph.ops.width import common, rounded, widen, widened
 from nagraph.regions.calls import Call

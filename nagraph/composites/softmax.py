@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from nagraph.composites.base import composite
-from nagraph.ops.base import normalize_axes, shape_of
 from nagraph.ops.comparison import equal, isfinite
 from nagraph.ops.elementwise import where
 from nagraph.ops.movement import reshape
+from nagraph.ops.operands import normalize_axes, shape_of
 from nagraph.ops.reduction import max as max_of
 from nagraph.ops.reduction import sum as sum_of
 from nagraph.ops.rules import full

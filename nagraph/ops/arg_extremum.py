@@ -11,9 +11,10 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import DTYPES, DType, TensorType, is_float
-from nagraph.ops.base import F32, NARROW_FLOATS, as_array, is_axis_of_scalar, normalize_axis, shape_of
+from nagraph.ops.base import F32, NARROW_FLOATS
 from nagraph.ops.folding import Folding
 from nagraph.ops.movement import reshape
+from nagraph.ops.operands import as_array, is_axis_of_scalar, normalize_axis, shape_of
 from nagraph.ops.reduction import highest, lowest, merged
 
 Axes = tuple[int, ...]

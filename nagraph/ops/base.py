@@ -19,19 +19,7 @@ from nagraph.ir.op import Array, Box, Cost, Op, keep, op
 from nagraph.ir.operators import functions
 from nagraph.ir.promotion import WEAK, floating, result_type, scalar_array
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SHORT_NAMES, DType, TensorType, as_dtype, is_float, type_of
-from nagraph.ops.operands import F64 as F64
-from nagraph.ops.operands import Operand as Operand
-from nagraph.ops.operands import aligned_box as aligned_box
-from nagraph.ops.operands import as_array as as_array
-from nagraph.ops.operands import broadcast_shapes as broadcast_shapes
-from nagraph.ops.operands import dtype_item as dtype_item
-from nagraph.ops.operands import is_axis_of_scalar as is_axis_of_scalar
-from nagraph.ops.operands import is_weak as is_weak
-from nagraph.ops.operands import mark_weak as mark_weak
-from nagraph.ops.operands import normalize_axes as normalize_axes
-from nagraph.ops.operands import normalize_axis as normalize_axis
-from nagraph.ops.operands import shape_of as shape_of
-from nagraph.ops.operands import warn_of_float64 as warn_of_float64
+from nagraph.ops.operands import Operand, aligned_box, as_array, broadcast_shapes, dtype_item, is_weak, mark_weak, warn_of_float64
 from nagraph.ops.rules import Maybe, add_tangents, align_batched, pulled, scale, zeros_like
 
 F32 = DTYPES["f32"]

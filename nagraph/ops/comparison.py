@@ -11,7 +11,8 @@ from nagraph.ir.op import Array, op
 from nagraph.ir.operators import functions
 from nagraph.ir.promotion import WEAK
 from nagraph.ir.types import BOOL, INTEGERS, DType, is_float
-from nagraph.ops.base import ANY, Elementwise, as_array, cast, convert, dtype_item
+from nagraph.ops.base import ANY, Elementwise, cast, convert
+from nagraph.ops.operands import as_array, dtype_item
 
 if TYPE_CHECKING:
     from nagraph.ir.scalar import Scalar, ScalarBuilder

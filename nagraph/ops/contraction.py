@@ -16,20 +16,11 @@ from nagraph.ir.op import Array, Box, Cost, Op, op, shared, whole
 from nagraph.ir.operators import functions
 from nagraph.ir.promotion import result_type
 from nagraph.ir.types import TensorType
-from nagraph.ops.base import (
-    F32,
-    NARROW_FLOATS,
-    Multilinear,
-    Operand,
-    as_array,
-    convert,
-    dtype_item,
-    normalize_axis,
-    shape_of,
-)
+from nagraph.ops.base import F32, NARROW_FLOATS, Multilinear, convert
 from nagraph.ops.elementwise import multiply
 from nagraph.ops.folding import Folding
 from nagraph.ops.movement import reshape, transpose
+from nagraph.ops.operands import Operand, as_array, dtype_item, normalize_axis, shape_of
 
 Axes = tuple[int, ...]
 

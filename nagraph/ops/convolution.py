@@ -13,10 +13,11 @@ from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import TensorType, type_of
-from nagraph.ops.base import F32, NARROW_FLOATS, Multilinear, Operand, as_array
+from nagraph.ops.base import F32, NARROW_FLOATS, Multilinear
 from nagraph.ops.contraction import promoted
 from nagraph.ops.folding import Folding
 from nagraph.ops.movement import flip, reshape, transpose
+from nagraph.ops.operands import Operand, as_array
 from nagraph.ops.rules import with_batch_axis, zeros_like
 
 Axes = tuple[int, ...]

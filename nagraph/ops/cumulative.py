@@ -14,11 +14,12 @@ from nagraph.ir.op import Array, Cost, Op, op
 from nagraph.ir.operators import functions
 from nagraph.ir.types import DType, TensorType, is_float
 from nagraph.ops.arg_extremum import argmax
-from nagraph.ops.base import F32, NARROW_FLOATS, as_array, cast, normalize_axis, shape_of
+from nagraph.ops.base import F32, NARROW_FLOATS, cast
 from nagraph.ops.comparison import equal, greater_equal, logical_and
 from nagraph.ops.elementwise import where
 from nagraph.ops.folding import Folding
 from nagraph.ops.movement import broadcast_to, expand_dims, flip, iota, moveaxis, reshape
+from nagraph.ops.operands import as_array, normalize_axis, shape_of
 from nagraph.ops.reduction import Max, Min, Prod, Reduction, Sum, _wide, prod, sum
 from nagraph.ops.rules import Maybe
 

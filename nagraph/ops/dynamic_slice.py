@@ -16,10 +16,11 @@ from nagraph.ir.graph import Value
 from nagraph.ir.integers import integers
 from nagraph.ir.op import Array, op
 from nagraph.ir.types import INTEGERS, TensorType
-from nagraph.ops.base import Linear, Operand, cast
+from nagraph.ops.base import Linear, cast
 from nagraph.ops.elementwise import maximum, minimum
 from nagraph.ops.indexing import I64, Axes, Gather, Scatter, iota
 from nagraph.ops.movement import broadcast_to, reshape
+from nagraph.ops.operands import Operand
 from nagraph.ops.rules import Maybe, with_batch_axis, zeros_like
 
 

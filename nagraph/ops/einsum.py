@@ -8,9 +8,9 @@ from collections import Counter
 from typing import Any
 
 from nagraph.errors import TypeRuleError
-from nagraph.ops.base import Operand
 from nagraph.ops.contraction import DotGeneral, promoted
 from nagraph.ops.movement import reshape, transpose
+from nagraph.ops.operands import Operand
 from nagraph.ops.reduction import sum
 from nagraph.ops.slicing import Slice
 

@@ -16,11 +16,12 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import DTYPES, INTEGERS, TensorType, type_of
-from nagraph.ops.base import NARROW_FLOATS, Linear, Operand, Primitive, as_array, cast, is_axis_of_scalar, normalize_axis
+from nagraph.ops.base import NARROW_FLOATS, Linear, Primitive, cast
 from nagraph.ops.comparison import equal
 from nagraph.ops.elementwise import divide, where
 from nagraph.ops.movement import broadcast_to, reshape, transpose
 from nagraph.ops.movement import iota as numbers
+from nagraph.ops.operands import Operand, as_array, is_axis_of_scalar, normalize_axis
 from nagraph.ops.rules import Maybe, add_tangents, full, with_batch_axis, zeros_like
 
 Axes = tuple[int, ...]

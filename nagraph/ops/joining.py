@@ -15,8 +15,9 @@ from nagraph.ir.op import Array, Box, Op, op
 from nagraph.ir.operators import functions
 from nagraph.ir.promotion import result_type
 from nagraph.ir.types import SHORT_NAMES, TensorType
-from nagraph.ops.base import Linear, convert, dtype_item, normalize_axis, shape_of
+from nagraph.ops.base import Linear, convert
 from nagraph.ops.movement import broadcast_to, expand_dims, reshape
+from nagraph.ops.operands import dtype_item, normalize_axis, shape_of
 from nagraph.ops.rules import Maybe, with_batch_axis
 from nagraph.ops.slicing import slice_axis
 

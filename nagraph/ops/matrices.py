@@ -10,11 +10,12 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer
 from nagraph.ir.types import DTYPES, TensorType, too_large
-from nagraph.ops.base import as_array, cast, shape_of
+from nagraph.ops.base import cast
 from nagraph.ops.comparison import equal, greater_equal
 from nagraph.ops.elementwise import where
 from nagraph.ops.indexing import take
 from nagraph.ops.movement import iota, moveaxis, reshape
+from nagraph.ops.operands import as_array, shape_of
 from nagraph.ops.reduction import sum
 
 

@@ -16,16 +16,8 @@ from nagraph.ir.integers import integer, integers
 from nagraph.ir.op import Array, Box, Cost, Op, op, shared, whole
 from nagraph.ir.operators import functions
 from nagraph.ir.types import BOOL, DType, TensorType, as_dtype
-from nagraph.ops.base import (
-    Linear,
-    Primitive,
-    aligned_box,
-    as_array,
-    is_axis_of_scalar,
-    normalize_axes,
-    normalize_axis,
-    shape_of,
-)
+from nagraph.ops.base import Linear, Primitive
+from nagraph.ops.operands import aligned_box, as_array, is_axis_of_scalar, normalize_axes, normalize_axis, shape_of
 from nagraph.ops.rules import Maybe, align_batched, sum_to
 
 Shape = tuple[int, ...]

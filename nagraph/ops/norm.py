@@ -11,10 +11,11 @@ from nagraph.errors import MissingRuleError, TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integers
 from nagraph.ir.types import is_float
-from nagraph.ops.base import F64, as_array, cast, normalize_axis, shape_of
+from nagraph.ops.base import cast
 from nagraph.ops.comparison import not_equal
 from nagraph.ops.elementwise import abs, power, square
 from nagraph.ops.movement import expand_dims
+from nagraph.ops.operands import F64, as_array, normalize_axis, shape_of
 from nagraph.ops.reduction import max, min, sum
 from nagraph.ops.special import root
 from nagraph.ops.width import widened

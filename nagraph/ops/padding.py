@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import TypeRuleError
-from nagraph.ops.base import shape_of
 from nagraph.ops.indexing import take
 from nagraph.ops.joining import concatenate
 from nagraph.ops.movement import broadcast_to, flip
+from nagraph.ops.operands import shape_of
 from nagraph.ops.slicing import Pad, slice_axis
 
 

@@ -14,13 +14,14 @@ from nagraph.ir.integers import integers, is_integer
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import DTYPES, TensorType, is_float
 from nagraph.ops.arg_extremum import ArgMax
-from nagraph.ops.base import F32, NARROW_FLOATS, Linear, Operand, as_array
+from nagraph.ops.base import F32, NARROW_FLOATS, Linear
 from nagraph.ops.comparison import equal, logical_and
 from nagraph.ops.convolution import ConvGeneral, Pairs, pads, per_axis, window_count
 from nagraph.ops.elementwise import divide, floor_divide, multiply
 from nagraph.ops.folding import Folding
 from nagraph.ops.indexing import Gather, iota
 from nagraph.ops.movement import reshape
+from nagraph.ops.operands import Operand, as_array
 from nagraph.ops.reduction import Max, Sum, lowest
 from nagraph.ops.rules import Maybe, full, with_batch_axis, zeros_like
 from nagraph.ops.width import widened

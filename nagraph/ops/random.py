@@ -19,7 +19,7 @@ from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SIGNED, DType, TensorType, as_dtype
 from nagraph.ops.arg_extremum import argmax
-from nagraph.ops.base import NARROW_FLOATS, Elementwise, Operand, Primitive, as_array, cast
+from nagraph.ops.base import NARROW_FLOATS, Elementwise, Primitive, cast
 from nagraph.ops.bits import bitwise_and, right_shift
 from nagraph.ops.comparison import greater_equal, less
 from nagraph.ops.elementwise import maximum, where
@@ -27,6 +27,7 @@ from nagraph.ops.identities import stop_gradient
 from nagraph.ops.indexing import iota, take
 from nagraph.ops.joining import stack
 from nagraph.ops.movement import broadcast_to
+from nagraph.ops.operands import Operand, as_array
 from nagraph.ops.rounding import nextafter
 from nagraph.ops.rules import with_batch_axis
 from nagraph.ops.sorting import argsort

@@ -14,12 +14,13 @@ from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Box, Cost, Op, op, shared
 from nagraph.ir.operators import functions
 from nagraph.ir.types import BOOL, DTYPES, INTEGERS, SIGNED, DType, TensorType, as_dtype, is_float
-from nagraph.ops.base import F32, NARROW_FLOATS, as_array, cast, is_axis_of_scalar, normalize_axes, shape_of
+from nagraph.ops.base import F32, NARROW_FLOATS, cast
 from nagraph.ops.comparison import equal, not_equal
 from nagraph.ops.folding import Folding
 from nagraph.ops.identities import stop_gradient
 from nagraph.ops.joining import concatenate
 from nagraph.ops.movement import broadcast_to, flip, reshape, transpose
+from nagraph.ops.operands import as_array, is_axis_of_scalar, normalize_axes, shape_of
 from nagraph.ops.rules import Maybe
 from nagraph.ops.slicing import slice_axis
 from nagraph.ops.special import root

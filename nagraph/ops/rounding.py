@@ -12,8 +12,9 @@ from nagraph.ir.integers import integer
 from nagraph.ir.op import op
 from nagraph.ir.operators import functions
 from nagraph.ir.types import DTYPES, FLOATS, INTEGERS, is_float
-from nagraph.ops.base import ANY, F32, F64, NARROW_FLOATS, NUMERIC, Elementwise, as_array, cast
+from nagraph.ops.base import ANY, F32, NARROW_FLOATS, NUMERIC, Elementwise, cast
 from nagraph.ops.elementwise import where
+from nagraph.ops.operands import F64, as_array
 
 if TYPE_CHECKING:
     from nagraph.ir.scalar import Scalar, ScalarBuilder

@@ -12,7 +12,8 @@ from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Box, Op, op
 from nagraph.ir.operators import functions
 from nagraph.ir.types import INTEGERS, TensorType, type_of
-from nagraph.ops.base import Linear, shape_of
+from nagraph.ops.base import Linear
+from nagraph.ops.operands import shape_of
 from nagraph.ops.rules import Maybe
 
 Shape = tuple[int, ...]

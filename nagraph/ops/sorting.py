@@ -11,11 +11,12 @@ from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import DTYPES, TensorType, is_float
-from nagraph.ops.base import Primitive, as_array, is_axis_of_scalar, normalize_axis, shape_of
+from nagraph.ops.base import Primitive
 from nagraph.ops.comparison import isnan
 from nagraph.ops.elementwise import where
 from nagraph.ops.indexing import take_along_axis
 from nagraph.ops.movement import reshape
+from nagraph.ops.operands import as_array, is_axis_of_scalar, normalize_axis, shape_of
 from nagraph.ops.rules import Maybe
 from nagraph.ops.slicing import slice_axis
 

@@ -17,11 +17,12 @@ from nagraph.ir.builder import current
 from nagraph.ir.graph import Value
 from nagraph.ir.operators import functions
 from nagraph.ir.types import BOOL, INTEGERS
-from nagraph.ops.base import Operand, as_array, convert
+from nagraph.ops.base import convert
 from nagraph.ops.dynamic_slice import DynamicUpdateSlice
 from nagraph.ops.elementwise import add, maximum, minimum
 from nagraph.ops.indexing import Gather, Scatter
 from nagraph.ops.movement import broadcast_to, flip, reshape, transpose
+from nagraph.ops.operands import Operand, as_array
 from nagraph.ops.slicing import Slice
 
 Axes = tuple[int, ...]

@@ -9,6 +9,7 @@ import numpy as np
 
 from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Graph, Value, kept
+from nagraph.ir.nested import nested_graphs
 from nagraph.ir.op import Cost
 from nagraph.ir.types import TensorType, is_float
 from nagraph.ops.base import Primitive
@@ -50,12 +51,4 @@ def on_floating(tangents: Sequence[Value], results: Sequence[Value]) -> tuple[Ma
 
 def loops_by_data(graph: Graph) -> bool:
     """Whether the graph holds, at any depth, a loop whose length is data."""
-    seen, waiting = {id(graph)}, [graph]
-    while waiting:
-        for node in waiting.pop().nodes:
-            if node.op.loops_by_data:
-                return True
-            new = [g for g in node.op.regions.values() if id(g) not in seen]
-            seen.update(map(id, new))
-            waiting += new
-    return False
+    return any(node.op.loops_by_data for g in nested_graphs(graph) for node in g.nodes)

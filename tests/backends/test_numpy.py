@@ -17,7 +17,7 @@ from nagraph.backends.numpy import compile as compile_graph
 from nagraph.ir.graph import Graph
 from nagraph.ir.interpret import interpret
 from nagraph.models.gpt2 import GPT2, GPT2Config
-from nagraph.ops.base import Cast, as_array
+from nagraph.ops.base import Cast
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.cumulative import Cumsum
 from nagraph.ops.dynamic_slice import DynamicSlice, DynamicUpdateSlice
@@ -25,6 +25,7 @@ from nagraph.ops.elementwise import Add, Multiply
 from nagraph.ops.indexing import Gather, Scatter
 from nagraph.ops.joining import Concatenate
 from nagraph.ops.movement import Reshape, Transpose
+from nagraph.ops.operands import as_array
 from nagraph.ops.reduction import Max, Sum
 from nagraph.ops.slicing import Pad, Slice
 from nagraph.ops.special import BLOCK, Erf, Exp, Tanh

@@ -7,12 +7,13 @@ import nagraph.ops  # noqa: F401 - fills the registry
 from nagraph.ir import REGISTRY
 from nagraph.ir.types import DTYPES, bfloat16, is_float, type_of
 from nagraph.ops.arg_extremum import ArgMax, ArgMin
-from nagraph.ops.base import Cast, Elementwise, as_array
+from nagraph.ops.base import Cast, Elementwise
 from nagraph.ops.cumulative import Cummax, Cummin, Cumprod, Cumsum
 from nagraph.ops.identities import Materialize, Recompute
 from nagraph.ops.joining import Concatenate
 from nagraph.ops.labels import CheckLabels
 from nagraph.ops.movement import Broadcast, Flip, Reshape, Transpose
+from nagraph.ops.operands import as_array
 from nagraph.ops.reduction import All, Any_, Max, Min, Prod, Sum
 from nagraph.ops.slicing import Pad, Slice
 from nagraph.ops.sorting import Argsort, Sort

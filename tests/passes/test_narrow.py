@@ -7,10 +7,11 @@ import nagraph as ng
 from nagraph.ir.interpret import interpret
 from nagraph.ir.types import type_of
 from nagraph.nn import functional as F
-from nagraph.ops.base import Cast, Elementwise, as_array
+from nagraph.ops.base import Cast, Elementwise
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.joining import Concatenate
 from nagraph.ops.movement import Broadcast, Reshape, Transpose
+from nagraph.ops.operands import as_array
 from nagraph.ops.reduction import Reduction
 from nagraph.ops.slicing import Slice
 from nagraph.regions.base import region_cost
