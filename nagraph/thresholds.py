@@ -1,6 +1,6 @@
 """Thresholds are the sizes from which optimisations pay, listed here so that tests can set them where small programs cross them.
 
-Each stands as a constant in the module that asks it. None decides whether an optimisation is legal: whatever they are within the
+Each is a constant of the module that asks it. None decides whether an optimisation is legal: whatever they are within the
 values listed here, a program computes the same, but for the order in which it adds.
 """
 

@@ -16,7 +16,7 @@ def cse(graph: Graph) -> Graph:
     Before   %2 = tanh(%0)   %3 = tanh(%0)   %4 = add(%2, %3)
     After    %2 = tanh(%0)                   %4 = add(%2, %2)
 
-    Operands of commutative ops may stand in any order. Nodes with an effect stay. One walk in topological
+    Operands of commutative ops may come in any order. Nodes with an effect stay. One walk in topological
     order with a table of nodes seen: O(nodes).
     Source: Cocke, Global common subexpression elimination (1970).
     """

@@ -17,7 +17,7 @@ from nagraph.ops.slicing import Pad, Slice
 from nagraph.ops.window_products import as_product, batch_last, channels_last
 from nagraph.pipeline import graph_pass
 
-#: The axes of a value, the one that stands outermost in memory first.
+#: The axes of a value, the outermost in memory first.
 Order = tuple[int, ...]
 
 

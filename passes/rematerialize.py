@@ -16,7 +16,7 @@ from nagraph.pipeline import graph_pass
 from nagraph.plan.groups import grow
 from nagraph.plan.regions import made_of_indices
 
-#: A value is small beside one of so many times its elements: to read it as well costs little.
+#: A value is small beside one of this many times its elements: to read it as well costs little.
 SMALL = 16
 
 

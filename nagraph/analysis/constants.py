@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 
 #: Nodes whose operands are all constant are computed when the plan is made, up to this size of their results.
 HOIST_NBYTES = 1 << 18
-#: And up to so many bytes of operands, as large as they are read, and operations.
+#: The most bytes of operands, as large as they are read, and the most operations of a node that the compiler evaluates.
 MOST_NBYTES, MOST_FLOPS = 1 << 24, 1 << 23
 
 

@@ -27,8 +27,8 @@ def views(
     """The value whose bytes each value shows; and, for views and what is not row-major, an array that shows how.
 
     Strides decide that: they are followed through the graph with arrays that have strides but no bytes.
-    `stored`: values whose axes stand in another order in memory, the outermost first. `placed`: values that stand inside another,
-    and how.
+    `stored`: values whose axes have another order in memory, the outermost first. `placed`: values that are parts of another,
+    and which part.
     """
     roots: dict[Value, Value] = {v: v for v in graph.inputs}
     shown: dict[Value, np.ndarray[Any, Any]] = {}
@@ -90,7 +90,7 @@ class LiveRange(NamedTuple):
 
 
 def live_bytes(ranges: Iterable[LiveRange], steps: int) -> list[int]:
-    """The sum of the bytes that are taken at each of so many steps. A range may end behind the last step."""
+    """The sum of the bytes that are taken at each of `steps` steps. A range may end behind the last step."""
     change = [0] * (steps + 1)
     for nbytes, first, last in ranges:
         change[first] += nbytes

@@ -61,7 +61,7 @@ class Elements:
         return self._add(Within(index, size, step, self.mask if also is None else also))
 
     def running(self, fold: int, dtype: DType, result: DType) -> int:
-        """The state of a fold of this stage after the point in hand."""
+        """The state of a fold of this stage after the current point."""
         return self.cast(self._add(Running(fold, dtype)), result)
 
     def apply(self, op: Op, *arguments: int) -> int:

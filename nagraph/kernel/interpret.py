@@ -34,7 +34,7 @@ class Interpreter:
         #: A tile is [*grid, element].
         self.tiles = [np.zeros((*grid, t.size), t.dtype) for t in kernel.tiles]
         self.values: list[Array] = []
-        #: Axes that stand at one place.
+        #: Axes that are fixed at one place.
         self.fixed: dict[int, int] = {}
 
     def interpret(self) -> None:

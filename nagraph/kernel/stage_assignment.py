@@ -1,4 +1,4 @@
-"""Stage assignment: which stage of a kernel computes which values of its graph, for a grid of so many rows.
+"""Stage assignment: which stage of a kernel computes which values of its graph, for a grid over a given number of rows.
 
 Folds that loop over the same sizes at the same depth share a stage. What several stages need is kept in a tile, if it costs too
 much to be computed again; everything else is computed wherever it is read.

@@ -53,7 +53,7 @@ class _Stages:
         return self.assignment.tile_of[v]
 
     def place(self, v: Value, within: Affine) -> Affine:
-        """The row-major number of an element of v: that of number `within` of the row in hand."""
+        """The row-major number of an element of v: that of number `within` of the current row."""
         return total([(self.axes.row, self.assignment.inner(v)), (within, 1)])
 
     def _stage_that_stores(self, v: Value) -> StageKey:
@@ -116,7 +116,7 @@ class _Stages:
         return self._put(elements, output, self.place(v, every), elements.whole(v))
 
     def _store_sum(self, elements: RowElements, output: int, v: Value, every: Affine) -> Store:
-        """What the row in hand adds to a sum over rows."""
+        """The store that adds the current row to a sum over rows."""
         x, node = summand(v, self.assignment.row_sums), self.assignment.row_sums[v]
         size = self.assignment.inner(x)
         lead = leading_axes(tuple(self.context.extents[a] for a in self.axes.grid), v.type.size // size)
@@ -132,7 +132,7 @@ class _Stages:
         if layout != row_major(shape):
             place = total(zip(elements.unflatten(place, shape), layout.strides), layout.offset)
             if any(a < 0 for a, _ in place.terms):
-                raise NotRowLocal("an output stands in an order that its rows do not follow")
+                raise NotRowLocal("an output is stored in an order that its rows do not follow")
         return Store(self.context.output(output), place, value)
 
 

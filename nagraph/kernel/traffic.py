@@ -17,7 +17,7 @@ def traffic(kernel: Kernel, arrays: Sequence[int], nbytes: Sequence[int | None])
     """(bytes read, bytes written).
 
     arrays: the number of each operand's array. nbytes: the size of each array, None if not known.
-    A store that combines with what stands there reads it as well. Masks do not count: what they leave out is read here.
+    A store that combines with the element that is there reads it as well. Masks do not count: what they leave out counts as read.
     """
     loads: dict[int, dict[Affine, int]] = {}
     stores: dict[int, dict[Affine, int]] = {}  # array -> index -> bytes

@@ -78,7 +78,7 @@ class _Walk:
         sources = [self._source(s) for s in step.operands]
         for a in sources:
             if self.plan.slots[a].part is None or self.plan.slots[a].buffer != self.plan.slots[result].buffer:
-                raise VerifyError(f"step {t} ({step.node.op.name}): slot %{a} does not stand in slot %{result}")
+                raise VerifyError(f"step {t} ({step.node.op.name}): slot %{a} is no part of slot %{result}")
         if any(self._overlap(a, b) for i, a in enumerate(sources) for b in sources[:i]):
             raise VerifyError(f"step {t} ({step.node.op.name}): parts of slot %{result} overlap")
         self._make_valid(result)

@@ -64,7 +64,7 @@ class KernelPlanner(Planner):
     """A kernel planner makes a plan whose steps are kernels. `inner`: the planners and plans of regions, by the identity of their
     graphs.
 
-    refused: values that nothing is to be placed in, and that stand row-major.
+    refused: values that are to be row-major, with nothing placed in them.
     """
 
     spreads = False
@@ -100,7 +100,7 @@ class KernelPlanner(Planner):
         return self.kernels[node]
 
     def refusals(self) -> dict[Node, NotRowLocal]:
-        """The nodes that can't be one kernel, or not with their results where they are to stand."""
+        """The nodes that can't be one kernel, or can't write their results where these are placed; with the reasons."""
         found = {}
         for node in self.order:
             if node.op.view and self.roots[node.results[0]] is not node.results[0]:
@@ -116,7 +116,7 @@ class KernelPlanner(Planner):
         return found
 
     def update_of(self, node: Node) -> KernelStep | None:
-        """The kernel of a node that changes a part of its operand, if that stands where the result goes; None for other nodes."""
+        """The kernel of a node that changes a part of its operand, for an operand in the result's bytes; None for other nodes."""
         if not isinstance(node.op, DynamicUpdateSlice) or node in self.joined:
             return None
         graph, reads, layouts = self._graph(node)
@@ -162,7 +162,7 @@ class KernelPlanner(Planner):
         if any(v in self.placed for v in node.results):
             plain = lower_kernel(graph, layouts, [row_major(v.shape) for v in node.results], 2 if large else 1, _check_matrices)
             if _points(plain) != _points(kernel):
-                raise NotRowLocal("it would have other rows if its result stood inside another value")
+                raise NotRowLocal("it would have other rows if its result were a part of another value")
         return KernelStep(kernel, reads, _constants_read(graph))
 
     def _place(self, t: int, v: Value) -> bool:

@@ -14,7 +14,7 @@ def label_of(node: Node) -> str:
 def lines_of(node: Node) -> tuple[str, ...]:
     """The lines behind a node, such as `file.py:12`; of a region those of its nodes, in their order.
 
-    Constants have no say: equal ones are one, which stands where the first was.
+    Constants have no say: equal ones are one, which has the line of the first.
     """
     body = getattr(node.op, "body", None)
     nodes = body.nodes if body is not None else (node,)

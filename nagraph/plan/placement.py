@@ -113,7 +113,7 @@ def _by_kernel(node: Node) -> bool:
 def border(node: Node, layout: StridedLayout) -> Kernel | None:
     """The kernel that writes what padding adds to an operand that is in the result already; None if that is nothing.
 
-    layout: how the result stands, which may be inside another value.
+    layout: of the result, which may be a part of another value.
     """
     op = node.op
     assert isinstance(op, Pad)

@@ -44,7 +44,7 @@ class Buffer:
 class Slot:
     """A slot is one tensor of a plan: its type, its buffer, and, for a view, the slot that it shows.
 
-    part: of a value that stands inside a larger one (`nagraph.plan.placement`), an array that shows how.
+    part: of a value that is a part of a larger one (`nagraph.plan.placement`), an array that shows which.
     """
 
     type: TensorType
@@ -71,7 +71,7 @@ class RowLoop:
 class Step:
     """A step is a node with the slots of its operands and results.
 
-    view: the result is a view, nothing is computed. joined: the operands stand in the result already. in_place: pairs
+    view: the result is a view, nothing is computed. joined: the operands are parts of the result already. in_place: pairs
     (result, operand) of places that share bytes.
     scratch: slots that are taken for the time of the step. nested: plans of the node's regions (for a
     fused region those of a block and of the last, shorter block), whose arena is the first scratch slot.

@@ -5,7 +5,7 @@
     op.exp(op.log(x))                       # matches %1 = log(%0)  %2 = exp(%1)
     op.transpose(op.transpose(x, axes=p), axes=q)
 
-A pattern matches nodes with one result. A hole that stands twice matches one value twice. Numbers
+A pattern matches nodes with one result. A hole that occurs twice matches one value twice. Numbers
 match constants of that value, broadcast or not; operands of commutative ops match in either order.
 """
 

@@ -28,7 +28,7 @@ def _seen_through(side: int, c: Any, b: Any, p: Axes) -> tuple[Any, Any]:
 
 
 def _free_in_order(side: int, c: Any, b: Any, p: Axes) -> bool:
-    """Whether the operand's own axes stand in the same order before the transpose."""
+    """Whether the operand's own axes have the same order before the transpose."""
     own = [p[i] for i in free_axes(len(p), c[side], b[side])]
     return own == sorted(own)
 
