@@ -39,8 +39,8 @@ class Rematerialize:
     max_nodes: int = 128
 
     def __call__(self, graph: Graph) -> Graph:
-        choice = _Choice(self, graph)
-        if not choice.chosen:
+        recomputed = _Recomputed(self, graph)
+        if not recomputed.chosen:
             return graph
         again: dict[tuple[int, Value], Value] = {}
 
@@ -48,7 +48,8 @@ class Rematerialize:
             """v computed once more, by the nodes of a group."""
             if (group, v) not in again:
                 node = graph.producers[v]
-                operands = [x if choice.is_small(x, v) else repeat(x, group) if choice.is_repeated(x) else root(x) for x in node.operands]
+                operands = [x if recomputed.is_small(x, v) else repeat(x, group) if recomputed.is_repeated(x) else root(x)
+                            for x in node.operands]
                 (again[group, v],) = current().emit(node.op, operands)
             return again[group, v]
 
@@ -58,9 +59,10 @@ class Rematerialize:
             return again[-1, v]
 
         def visit(node: Node) -> Node:
-            group = choice.group_of(node)
+            group = recomputed.group_of(node)
             return node.with_operands(tuple(
-                repeat(v, group) if v in choice.chosen and choice.group_of(graph.producers[v]) != group else v for v in node.operands))
+                repeat(v, group) if v in recomputed.chosen and recomputed.group_of(graph.producers[v]) != group else v
+                for v in node.operands))
 
         return graph.rebuild(visit)
 
@@ -72,8 +74,8 @@ class Recomputation(NamedTuple):
     operations: int
 
 
-class _Choice:
-    """The choice of values that their readers compute for themselves."""
+class _Recomputed:
+    """The values that their readers compute for themselves."""
 
     def __init__(self, options: Rematerialize, graph: Graph):
         self.options, self.graph = options, graph

@@ -8,6 +8,8 @@ from nagraph import choices
 from nagraph.backends import BACKENDS
 from nagraph.choices import DECISIONS, PROFIT, Choices
 from nagraph.errors import SignatureError
+from nagraph.pipeline import pass_names
+from nagraph.suggestions import RENAMED, suggestion
 from tests.plan.test_every_graph_compiles import PROGRAMS, agree
 
 SEEDS = [f"chaos={seed}" for seed in range(4)]
@@ -65,3 +67,10 @@ def test_the_environment_says_what_is_chosen(monkeypatch):
     assert choices.current() == Choices(5)
     with choices.using("force=cse"):
         assert str(choices.current()) == "force=cse"
+
+
+def test_an_old_name_of_a_pass_or_decision_is_answered_with_the_new_one():
+    names = {*DECISIONS, *pass_names()}
+    new = {old: name for old, name in RENAMED.items() if name in names}
+    assert len(new) == 8 and not RENAMED.keys() & names
+    assert all(suggestion(old, names) == f" (it is called {name} now)" for old, name in new.items())
