@@ -17,12 +17,12 @@ from nagraph.backends.llvm.native.machine_code import assembly
 from nagraph.backends.llvm.program import images
 from nagraph.backends.llvm.program.explanation import Explanation
 from nagraph.backends.llvm.program.images import Image
-from nagraph.backends.llvm.program.instructions import Launch
-from nagraph.backends.llvm.program.lowered import LoweredProgram
 from nagraph.ir.cached import cached_property
 from nagraph.ir.graph import Graph
 from nagraph.kernel.form import Kernel
 from nagraph.plan.plan import Plan
+from nagraph.program.instructions import Launch
+from nagraph.program.lowered import LoweredProgram
 
 Array = np.ndarray[Any, Any]
 
@@ -96,7 +96,7 @@ class Executable(interface.Executable):
             return "\n\n".join(dict.fromkeys(map(str, self.kernels)))
         if form not in self.sources:
             return super().source(form)
-        texts = (f.code.text for f in self.program.compiled_kernels.values())
+        texts = (f.code.text for f in self.program.functions)
         return "\n\n".join(texts if form == "llvm" else map(assembly, texts))
 
     def profile(self, *arrays: Any, repeats: int = 5) -> Profile:

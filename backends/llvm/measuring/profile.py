@@ -16,7 +16,7 @@ from nagraph.backends.llvm.measuring.recording import Recorded, Recording
 from nagraph.backends.llvm.measuring.timeline import amounts, trace_events
 from nagraph.backends.llvm.measuring.work import Work, work_of
 from nagraph.backends.llvm.program.explanation import Explanation
-from nagraph.backends.llvm.program.instructions import Launch
+from nagraph.program.instructions import Launch
 
 Array = np.ndarray[Any, Any]
 #: Columns of the table, and whether they hold numbers.
@@ -132,7 +132,7 @@ def profile(made: Explanation, calls: NativeCalls | GuardedCalls, given: Sequenc
     Donated arguments are copied once and then updated from call to call, as a training loop does; the given arrays stay.
     """
     program = made.program
-    recorded = Recorded(program.instructions, len(program.table), program.scratch_nbytes)
+    recorded = Recorded(program.instructions, len(program.table))
     run, arrays = calls.running(recorded).run, list(given)
     donated: dict[int, Array] = {}
     for j, i in made.plan.donations.items():

@@ -16,12 +16,12 @@ import numpy as np
 
 from nagraph.backends.llvm.native.machine_code import object_code
 from nagraph.backends.llvm.program.encoding import encoded
-from nagraph.backends.llvm.program.instructions import Instruction, Launch, Phase
 from nagraph.backends.llvm.program.loading import MachineCode
 from nagraph.backends.llvm.runtime.pool import aligned_words, pool
 from nagraph.backends.llvm.runtime.records import expand
 from nagraph.backends.llvm.runtime.waiting import CLOCK, NOW
 from nagraph.errors import NagraphError
+from nagraph.program.instructions import Instruction, Launch, Phase
 
 #: Words of an event, and of the log's head: how many events there were, and how many have space.
 EVENT = np.dtype([(name, np.int64) for name in ("launch", "begin", "end", "start", "stop", "thread", "unused1", "unused2")])
@@ -90,8 +90,8 @@ class Recording(NamedTuple):
 class Recorded:
     """A program that records: the same launches, each by way of the recorder. `run` is a `Program`'s; `record` records a call."""
 
-    def __init__(self, program: Sequence[Instruction], slots: int, scratch_nbytes: int):
-        self._make = lambda log: encoded(_recorded(program, log), slots, scratch_nbytes)
+    def __init__(self, program: Sequence[Instruction], slots: int):
+        self._make = lambda log: encoded(_recorded(program, log), slots)
         self._log = self._new(SPACE)
 
     def _new(self, space: int) -> Any:

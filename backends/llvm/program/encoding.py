@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from nagraph.backends.llvm.program.instructions import Commit, Decide, End, Instruction, Jump, Launch, Loop, Phase, SetPointer, Swap, Tell
+from nagraph.backends.llvm.native.addresses import array_at
 from nagraph.backends.llvm.runtime.assembler import Assembler, EncodedLaunch, Label
 from nagraph.backends.llvm.runtime.program import Program
+from nagraph.program.instructions import Commit, Decide, End, Instruction, Jump, Launch, Loop, Phase, SetPointer, Swap, Tell
 
 #: The work of a chunk, in nanoseconds: long beside the cost of handing it out, short beside what a call takes.
 CHUNK_NS = 15_000
@@ -23,11 +24,12 @@ def grain(launch: Launch) -> int:
     return min(units, max(wanted, min(most, -(-units // MOST_CHUNKS))))
 
 
-def encoded(program: Sequence[Instruction], slots: int, scratch_nbytes: int) -> Program:
+def encoded(program: Sequence[Instruction], slots: int) -> Program:
     """A program of these instructions that runs on a table of `slots` pointers."""
     a = encode(program)
-    kernels = [launch.function.code for i in program if isinstance(i, Phase) for launch in i.launches]
-    return Program(a.code(), slots, scratch_nbytes, (a.functions, kernels))
+    kernels = [launch.function for i in program if isinstance(i, Phase) for launch in i.launches]
+    scratch_nbytes = max((k.emitted.scratch_nbytes for k in kernels), default=0)
+    return Program(a.code(), slots, scratch_nbytes, (a.functions, [k.code for k in kernels]))
 
 
 def encode(program: Sequence[Instruction]) -> Assembler:
@@ -61,7 +63,12 @@ def encode(program: Sequence[Instruction]) -> Assembler:
             case Commit():
                 a.commit()
             case Tell():
-                a.tell(i.slot, i.function)
+                a.tell(i.slot, _on_address(i))
     if len(program) in labels:
         a.place(labels[len(program)])
     return a
+
+
+def _on_address(i: Tell) -> Callable[[int], object]:
+    """The instruction's function, of an address in place of an array."""
+    return lambda address: i.function(array_at(address, i.type))

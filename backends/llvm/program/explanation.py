@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from nagraph.backends.llvm.program.lowered import LoweredProgram
-from nagraph.backends.llvm.program.lowering import lower
+from nagraph.backends.llvm.program.functions import kernel_of
 from nagraph.ir.graph import Graph
 from nagraph.plan.kernel_planner import kernel_plan
 from nagraph.plan.plan import Plan
+from nagraph.program.lowered import LoweredProgram
+from nagraph.program.lowering import lower
 
 
 class Explanation(NamedTuple):
@@ -22,4 +23,4 @@ class Explanation(NamedTuple):
     @classmethod
     def of(cls, graph: Graph, donations: Mapping[int, int]) -> Explanation:
         planner, plan = kernel_plan(graph, donations)
-        return cls(graph, plan, lower(planner, plan))
+        return cls(graph, plan, lower(planner, plan, kernel_of))

@@ -8,12 +8,17 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from nagraph import choices, sanitizing
+from nagraph.backends.llvm.emission.emit import emit
 from nagraph.backends.llvm.emission.kernel_function import Emitted
+from nagraph.backends.llvm.emission.sorting import emit_sort
 from nagraph.backends.llvm.native import cache
 from nagraph.backends.llvm.native.machine_code import object_code
 from nagraph.backends.llvm.program.loading import MachineCode
 from nagraph.backends.llvm.text.builder import Module
 from nagraph.forks import Lock
+from nagraph.kernel.form import Apply, Kernel
+from nagraph.ops.sorting import Argsort
+from nagraph.program.instructions import SortTask
 from nagraph.thresholds import changed
 
 #: Writes a function of the given name into a module.
@@ -100,3 +105,13 @@ def _kept(digest: str) -> Entry | None:
 def _symbol(digest: str) -> str:
     """The name of a kernel's function."""
     return f"k{digest[:16]}"
+
+
+def kernel_of(work: Kernel | SortTask) -> CompiledKernel:
+    """A kernel or a sort, compiled. What a user's own op says of one element may change: that is not kept on disk."""
+    if isinstance(work, SortTask):
+        x, indices = work.type, isinstance(work.op, Argsort)
+        return compiled(f"{work.op} {x} {work.layout}",
+                        lambda module, name: emit_sort(module, name, x.dtype, x.shape, work.layout, work.op.axis, indices))
+    known = all(cache.knows(i.op) for s in work.stages for i in s.body if isinstance(i, Apply))
+    return compiled(str(work), lambda module, name: emit(module, work, name), keep=known)

@@ -11,14 +11,14 @@ import numpy as np
 from nagraph.backends.llvm.native import cache
 from nagraph.backends.llvm.program.encoding import encoded
 from nagraph.backends.llvm.program.functions import codes
-from nagraph.backends.llvm.program.instructions import Tell
-from nagraph.backends.llvm.program.lowered import LoweredProgram, TableEntry
 from nagraph.backends.llvm.runtime.assembler import launch_words
 from nagraph.backends.llvm.runtime.program import Program
 from nagraph.ir.graph import Graph
 from nagraph.ir.op import Op
 from nagraph.ir.printer import format_graph
 from nagraph.ir.types import DTYPES
+from nagraph.program.instructions import Tell
+from nagraph.program.lowered import LoweredProgram, TableEntry
 from nagraph.thresholds import changed
 
 Array = np.ndarray[Any, Any]
@@ -35,7 +35,7 @@ class Image(NamedTuple):
 
     @classmethod
     def of(cls, lowered: LoweredProgram, arena_nbytes: int) -> Image:
-        program = encoded(lowered.instructions, len(lowered.table), lowered.scratch_nbytes)
+        program = encoded(lowered.instructions, len(lowered.table))
         return cls(program, tuple(lowered.table), tuple(lowered.constants), arena_nbytes)
 
 
@@ -63,7 +63,7 @@ def store(key: str, image: Image, lowered: LoweredProgram) -> None:
     """Keep an image, unless it calls functions of Python. Its kernels are kept already, each on its own."""
     if any(isinstance(i, Tell) for i in lowered.instructions):
         return
-    functions = list(lowered.compiled_kernels.values())
+    functions = lowered.functions
     numbers = {f.code.address: n for n, f in enumerate(functions)}
     words = image.program.code.copy()
     at = launch_words(words)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.backends.llvm.program.instructions import Commit, Phase
+from nagraph.program.instructions import Commit, Phase
 from tests.backends.llvm.test_runtime_process import Interruption, handler, interrupt
 
 SIZE = 1 << 16

@@ -58,7 +58,7 @@ def test_code_stays_while_a_program_calls_it(libraries):
 def test_kernels_of_one_program_are_loaded_together(libraries):
     functions_before = len(functions._KNOWN)
     exe, _ = made(4)
-    assert len(exe.program.compiled_kernels) > 1 and len(libraries) == 1 and functions_before == 0
+    assert len(exe.program.functions) > 1 and len(libraries) == 1 and functions_before == 0
 
 
 def test_programs_come_and_go_in_threads(libraries):

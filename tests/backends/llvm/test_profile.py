@@ -68,7 +68,7 @@ def test_chunks_lie_inside_the_call_and_do_not_overlap_on_a_thread() -> None:
 def test_the_recorded_call_computes_the_same(executable, x) -> None:
     """And the executable itself runs as before: it does not record."""
     program = executable.program
-    recorded = recording.Recorded(program.instructions, len(program.table), program.scratch_nbytes)
+    recorded = recording.Recorded(program.instructions, len(program.table))
     calls, results = executable.calls.running(recorded), []
     assert len(recorded.record(lambda: results.extend(calls.run([x], {}))).events)
     for a, b in zip(results, executable(x), strict=True):

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from nagraph.backends.llvm.emission.emit import emit
-from nagraph.backends.llvm.emission.sorting import emit_sort
-from nagraph.backends.llvm.native import cache
-from nagraph.backends.llvm.native.addresses import array_at
-from nagraph.backends.llvm.program.functions import CompiledKernel, compiled
-from nagraph.backends.llvm.program.instructions import Decide, End, Jump, Launch, Loop, SetPointer, Swap, Tell
-from nagraph.backends.llvm.program.lowered import LoweredProgram, TableEntry
 from nagraph.errors import MissingRuleError
 from nagraph.ir.builder import Builder
 from nagraph.ir.graph import Node, Value
 from nagraph.ir.types import BOOL, TensorType
-from nagraph.kernel.form import Apply, Kernel
+from nagraph.kernel.form import Kernel
 from nagraph.kernel.layout import StridedLayout, row_major
 from nagraph.kernel.lower import lower as lower_kernel
 from nagraph.ops.identities import DebugPrint
@@ -25,34 +18,39 @@ from nagraph.ops.reduction import all as all_of
 from nagraph.ops.sorting import Argsort, Sort
 from nagraph.plan.kernel_planner import KernelPlanner
 from nagraph.plan.plan import Plan, Step
+from nagraph.program.instructions import Decide, End, Jump, Launch, Loop, SetPointer, SortTask, Swap, Tell
+from nagraph.program.lowered import LoweredProgram, TableEntry
 from nagraph.regions.branches import Cond
 from nagraph.regions.calls import Call
 from nagraph.regions.scans import Scan
 from nagraph.regions.while_loops import WhileLoop
 
+#: Makes of a kernel or a sort what launches call.
+Make = Callable[[Kernel | SortTask], Any]
 
-def lower(planner: KernelPlanner, plan: Plan) -> LoweredProgram:
-    """The program of a plan, its kernels compiled."""
+
+def lower(planner: KernelPlanner, plan: Plan, make: Make) -> LoweredProgram:
+    """The program of a plan. `make`: the backend's; it is asked once for each kernel, and what it makes is the `function` of launches."""
     program = LoweredProgram(bool(plan.donations))
     inputs = [program.pointer(TableEntry("input", i, v.type.nbytes)) for i, v in enumerate(plan.graph.inputs)]
     outputs = [program.pointer(TableEntry("output", j, v.type.nbytes)) for j, v in enumerate(plan.graph.outputs)]
-    top = _PlanLowering(program, _Kernels(), planner, plan, 0, inputs, outputs)
+    top = _PlanLowering(program, _Kernels(make), planner, plan, 0, inputs, outputs)
     top.lower()
     top.donate([j for j in plan.donations if plan.results[j][1]])
     return program
 
 
 class _Kernels:
-    """The compiled kernels of a program. A region that is run often has one kernel object for all its launches."""
+    """What the backend made of the kernels of a program. A region that is run often has one kernel object for all its launches."""
 
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[Kernel, CompiledKernel]] = {}
+    def __init__(self, make: Make) -> None:
+        self.make = make
+        self._known: dict[int, tuple[Kernel, Any]] = {}
 
-    def compiled(self, kernel: Kernel) -> CompiledKernel:
-        """The kernel's machine code; that of ops which users wrote is not kept on disk."""
+    def made(self, kernel: Kernel) -> Any:
+        """What the backend made of a kernel."""
         if id(kernel) not in self._known:
-            keep = all(cache.knows(i.op) for s in kernel.stages for i in s.body if isinstance(i, Apply))
-            self._known[id(kernel)] = kernel, compiled(str(kernel), lambda module, name: emit(module, kernel, name), keep=keep)
+            self._known[id(kernel)] = kernel, self.make(kernel)
         return self._known[id(kernel)][1]
 
 
@@ -142,7 +140,7 @@ class _PlanLowering:
             if found is None and step.joined:
                 return
             if found is None:
-                raise MissingRuleError(f"op {op.name} has no native code")
+                raise MissingRuleError(f"op {op.name} has no kernel")
             update = self.planner.update_of(step.node)
             if update is not None:  # what stands there already stays, be it found here or, of a donated array, at the call
                 x, target = step.node.operands[0], self.pointer(step.results[0])
@@ -156,18 +154,14 @@ class _PlanLowering:
             self._launch(found.kernel, slots, step.node)
 
     def _launch(self, kernel: Kernel, slots: Sequence[int], node: Node | None) -> None:
-        function = self.kernels.compiled(kernel)
-        if function.emitted.units:
-            self.program.launch(Launch(function, tuple(slots), kernel.outputs, kernel, node))
+        if 0 not in kernel.axes[:kernel.grid]:
+            self.program.launch(Launch(self.kernels.made(kernel), tuple(slots), kernel.outputs, kernel, node))
 
     def _sort(self, step: Step, op: Sort | Argsort) -> None:
         (x,) = step.node.operands
         if not x.type.size:
             return
-        layout = self._layout(x)
-        key = f"{op} {x.type} {layout}"
-        indices = isinstance(op, Argsort)
-        function = compiled(key, lambda module, name: emit_sort(module, name, x.dtype, x.shape, layout, op.axis, indices))
+        function = self.kernels.make(SortTask(op, x.type, self._layout(x)))
         self.program.launch(Launch(function, (self.whole(x), self.pointer(step.results[0])), 1, None, step.node))
 
     def _print(self, step: Step, op: DebugPrint) -> None:
@@ -175,7 +169,7 @@ class _PlanLowering:
         (x,) = step.node.operands
         result = self.pointer(step.results[0])
         self.copy(x, self.whole(x), self._layout(x), result)
-        self.program.add(Tell(result, lambda address: op.reference(array_at(address, x.type))))
+        self.program.add(Tell(result, x.type, op.reference))
 
     def _check(self, step: Step, op: CheckLabels) -> None:
         """verdict = verdict and all labels are fine."""
@@ -222,7 +216,7 @@ class _PlanLowering:
         elif isinstance(op, Call):
             bodies[0].lower(operands, results)
         else:
-            raise MissingRuleError(f"op {op.name} has no native code")
+            raise MissingRuleError(f"op {op.name} has no kernel")
 
     def _row_major_operands(self, step: Step, extra: list[int]) -> list[int]:
         """Pointers to the operands as regions take them: views that are not row-major are copied."""

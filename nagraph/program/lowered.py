@@ -1,4 +1,4 @@
-"""Lowered programs: instructions, the table of pointers that they work on, constants, and kernels."""
+"""Lowered programs: instructions, the table of pointers that they work on, and constants."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nagraph.backends.llvm.program.functions import CompiledKernel
-from nagraph.backends.llvm.program.instructions import Commit, Decide, Instruction, Jump, Launch, Phase
+from nagraph.program.instructions import Commit, Decide, Instruction, Jump, Launch, Phase
 
 Array = np.ndarray[Any, Any]
 #: Launches of a phase: each new one is compared with all of them.
@@ -28,7 +27,7 @@ class TableEntry(NamedTuple):
 
 
 class LoweredProgram:
-    """A plan as instructions, the entries of its table of pointers, its constant arrays, and its kernels by their keys.
+    """A plan as instructions, the entries of its table of pointers, and its constant arrays.
 
     donates: whether an input may be the array of an output.
     """
@@ -37,7 +36,6 @@ class LoweredProgram:
         self.instructions: list[Instruction] = []
         self.table: list[TableEntry] = []
         self.constants: list[Array] = []
-        self.compiled_kernels: dict[str, CompiledKernel] = {}
         #: The branch that ends the call, before anything donated is written, if its verdict is false.
         self.rejected: int | None = None
         self._numbers: dict[TableEntry, int] = {}
@@ -51,9 +49,9 @@ class LoweredProgram:
         return [x for i in self.instructions if isinstance(i, Phase) for x in i.launches]
 
     @property
-    def scratch_nbytes(self) -> int:
-        """The bytes of scratch that each thread needs."""
-        return max((f.emitted.scratch_nbytes for f in self.compiled_kernels.values()), default=0)
+    def functions(self) -> list[Any]:
+        """What the backend made of kernels and sorts, each once, in the order of the launches."""
+        return list({id(x.function): x.function for x in self.launches}.values())
 
     def pointer(self, entry: TableEntry) -> int:
         """The number of an entry of the table, which is added if it is new."""
@@ -108,7 +106,6 @@ class LoweredProgram:
 
     def launch(self, launch: Launch) -> None:
         """One more launch: in the phase in the making, unless it needs to wait for a launch there."""
-        self.compiled_kernels[launch.function.key] = launch.function
         if len(self._open) == MOST_LAUNCHES or any(self._conflict(launch, other) for other in self._open):
             self.flush()
         self._open.append(launch)

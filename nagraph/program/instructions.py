@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from nagraph.backends.llvm.program.functions import CompiledKernel
 from nagraph.ir.graph import Node
+from nagraph.ir.types import TensorType
 from nagraph.kernel.form import Kernel
+from nagraph.kernel.layout import StridedLayout
+from nagraph.ops.sorting import Argsort, Sort
+
+
+class SortTask(NamedTuple):
+    """A sort of rows, which is no kernel: the operand, of this type and layout, goes sorted into its result, or its order does."""
+
+    op: Sort | Argsort
+    type: TensorType
+    layout: StridedLayout
 
 
 class Launch(NamedTuple):
-    """A call of a compiled kernel: `slots` are the numbers of its operands in the table, of which it writes the last `outputs`.
+    """A call of what the backend made of a kernel.
 
-    kernel: its kernel form, if it has one. node: what of the graph it computes; None for a copy.
+    slots: the numbers of its operands in the table, of which it writes the last `outputs`. kernel: its kernel form; None for
+    a sort. node: what of the graph it computes; None for a copy.
     """
 
-    function: CompiledKernel
+    function: Any
     slots: tuple[int, ...]
     outputs: int
     kernel: Kernel | None
@@ -79,10 +90,14 @@ class Commit(NamedTuple):
 
 
 class Tell(NamedTuple):
-    """A call of a function of Python with the address at table[slot], on one thread; the others wait. What it raises ends the call."""
+    """A call of a function of Python with the array of this type at table[slot], on one thread; the others wait.
+
+    What it raises ends the call.
+    """
 
     slot: int
-    function: Callable[[int], object]
+    type: TensorType
+    function: Callable[[Any], object]
 
 
 Instruction = Phase | SetPointer | Swap | Loop | End | Decide | Jump | Commit | Tell

@@ -1,0 +1,6 @@
+"""Programs: a plan as a list of instructions over one table of pointers, the same for every backend that computes by kernels.
+
+    instructions    launches in phases, loops, branches, moving pointers
+    lowered         a program: instructions, the table, constants
+    lowering        from a plan by kernels to a program
+"""
