@@ -15,7 +15,7 @@ import pytest
 
 from nagraph.errors import CheckpointError, NagraphError
 from nagraph.models import hugging_face
-from nagraph.models.data import files, flickr, idx, tokens
+from nagraph.models.data import files, flickr, idx, tokenization
 from nagraph.models.data.subwords import BytePairs, WordPieces
 from nagraph.storage import map_safetensors, read_safetensors, write_safetensors
 from tests.support import within
@@ -88,8 +88,8 @@ READERS: dict[str, tuple[str, Callable[[pathlib.Path], Any]]] = {
     "index": ("model.safetensors.index.json", lambda f: hugging_face.read_tensors(f.parent)),
     "tensors": ("model.safetensors", lambda f: hugging_face.read_tensors(f.parent)),
     "read": ("a.safetensors", read_safetensors), "map": ("a.safetensors", map_safetensors),
-    "tokenizer": ("tokenizer.json", tokens.load_tokenizer),
-    "tokenizer of a folder": ("tokenizer.json", lambda f: tokens.load_tokenizer(f.parent)),
+    "tokenizer": ("tokenizer.json", tokenization.load_tokenizer),
+    "tokenizer of a folder": ("tokenizer.json", lambda f: tokenization.load_tokenizer(f.parent)),
     "byte pairs": ("tokenizer.json", BytePairs.load), "vocabulary": ("vocab.txt", WordPieces.load),
     "captions": ("captions.txt", flickr._captions),
     "images": ("images.gz", lambda f: idx.read_file(f, 3)),
@@ -161,12 +161,12 @@ def test_tokenizers(tmp_path: pathlib.Path, kind: Any) -> None:
     path, rng = tmp_path / "tokenizer.json", random.Random(kind.kind)
     content = json.dumps(kind.train([TEXT], 300).to_json()["tokenizer"]).encode()
     path.write_bytes(content)
-    assert tokens.load_tokenizer(tmp_path).encode(TEXT).size
+    assert tokenization.load_tokenizer(tmp_path).encode(TEXT).size
     loaded = 0
     for _ in range(250):
         path.write_bytes(damaged(content, rng))
         try:
-            found = tokens.load_tokenizer(tmp_path)
+            found = tokenization.load_tokenizer(tmp_path)
             loaded += 1
             found.decode(found.encode("the dog [PAD] \0 ü"))
         except NagraphError:
@@ -197,7 +197,7 @@ def test_every_field_of_a_tokenizer(kind: Any) -> None:
                 inner = inner[key]
             inner[where[-1]] = value
             try:
-                found = tokens.tokenizer_from_json(changed)
+                found = tokenization.tokenizer_from_json(changed)
                 found.decode(found.encode("the dog [PAD] \0 ü"))
             except NagraphError:
                 pass
@@ -209,7 +209,7 @@ def test_vocabularies(tmp_path: pathlib.Path) -> None:
     for _ in range(250):
         path.write_bytes(damaged(content, rng))
         try:
-            found = tokens.load_tokenizer(tmp_path)
+            found = tokenization.load_tokenizer(tmp_path)
             found.decode(found.encode("the cats"))
         except NagraphError:
             pass
@@ -221,6 +221,6 @@ def test_descriptions_of_tokenizers() -> None:
         for key in ("symbols", "tokenizer", "x"):
             for value in (None, True, 0, 10**30, "", "abc", "aa", "\ud800", [], ["a"], {}, {"model": 3}, {"model": {"type": "BPE"}}):
                 try:
-                    tokens.tokenizer_from_json({"kind": kind, key: value}).encode("a")
+                    tokenization.tokenizer_from_json({"kind": kind, key: value}).encode("a")
                 except NagraphError:
                     pass
