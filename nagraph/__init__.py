@@ -18,7 +18,8 @@ __version__ = "0.1.0"
 #: Each public name and the module that defines it.
 _NAMES = {
     "jit": "compiler.jitted",
-    **dict.fromkeys(("compile", "Executable"), "compiler.compilation"),
+    "compile": "compiler.compilation",
+    "Executable": "backends.interface",
     **dict.fromkeys(("trace", "Tracer"), "tracing.tracer"),
     **dict.fromkeys(("grad", "value_and_grad", "vjp", "jvp", "hvp", "jacobian", "hessian", "vmap", "stop_gradient",
                      "custom_vjp", "checkpoint", "composite", "eval_shape"), "transforms.api"),

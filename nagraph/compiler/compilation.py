@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nagraph import choices
 from nagraph.backends import usable
-from nagraph.backends.interface import Backend
-from nagraph.backends.interface import Executable as Executable
 from nagraph.errors import SignatureError
 from nagraph.ir.graph import Graph
 from nagraph.ir.nested import nested_graphs
 from nagraph.ir.types import DTYPES, SHORT_NAMES
+
+if TYPE_CHECKING:  # what backends are made of loads when something is compiled
+    from nagraph.backends.interface import Backend, Executable
 
 #: Backends that have these dtypes need not be asked.
 ALL = frozenset(DTYPES.values())
