@@ -170,7 +170,16 @@ def _moves(sample: Sample, tensors: Sequence[torch.Tensor], result: int, dtype: 
 
 
 def _moving(sample: Sample) -> list[int]:
-    return [i for i, t in enumerate(sample.tensors) if t.is_floating_point()]
+    """The tensors by which PyTorch differentiates: all floating ones or, where it refuses some, those that it takes alone."""
+    def taken(chosen: list[int]) -> bool:
+        try:
+            sample.theirs([t.detach().clone().requires_grad_(i in chosen) for i, t in enumerate(sample.tensors)])
+        except Unoffered:
+            return False
+        return True
+
+    floating = [i for i, t in enumerate(sample.tensors) if t.is_floating_point()]
+    return floating if taken(floating) else [i for i in floating if taken([i])]
 
 
 def _results(sample: Sample, counterpart: Callable[..., Any], arrays: Sequence[Any], moving: Sequence[int]) -> Callable[..., list[Any]]:
