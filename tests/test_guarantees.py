@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import nagraph as ng
+from nagraph import backends
 from nagraph.ir import REGISTRY as EVERY_OP
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, as_dtype, is_float, type_of
 from nagraph.ops.operands import as_array
@@ -114,6 +115,31 @@ def bits(x) -> bytes:
         return x.tobytes()
     nan = np.isnan(as_float(x))
     return np.where(nan, np.ones((), x.dtype), x).tobytes() + nan.tobytes()
+
+
+@pytest.mark.parametrize("name", [n for n, op in OPS.items() if list(op.samples(np.random.default_rng(0)))])
+@pytest.mark.parametrize("backend", [b for b in backends.BACKENDS if backends.find(b).agreement.reference])
+def test_a_backend_that_promises_the_references_gives_their_bits(name: str, backend: str) -> None:
+    op = OPS[name]
+    for operands in op.samples(np.random.default_rng(0)):
+        given = [as_array(x) for x in operands]
+        with np.errstate(all="ignore"):
+            expected = op(*given)
+        for one, other in zip(ng.compile(graph_of(op, given), backend=backend)(*given),
+                              expected if isinstance(expected, tuple) else (expected,), strict=True):
+            assert bits(one) == bits(other)
+
+
+@pytest.mark.parametrize("backend", backends.BACKENDS)
+def test_bits_repeat_as_a_backend_promises(backend: str) -> None:
+    """From call to call, and for other numbers of threads: sums that many threads share, and products."""
+    agreement = backends.find(backend).agreement
+    assert agreement.repeated and agreement.threads, "a backend that promises less is to be tried for what it promises"
+    x = np.random.default_rng(0).normal(size=(700, 300)).astype("f4")
+    graph = ng.trace(lambda x: (np.tanh(x @ x.T).sum(), x.sum(0), np.exp(x).mean()), x)
+    first, *others = [ng.compile(graph, backend=backend, threads=threads)(x) for threads in (1, 1, 2, 3)]
+    for found in others:
+        assert [*map(bits, found)] == [*map(bits, first)]
 
 
 @pytest.mark.parametrize("name", [n for n, op in OPS.items() if "|" in TABLE[op.name][1]])

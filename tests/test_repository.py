@@ -24,6 +24,7 @@ FOLDERS = {"nagraph": "nagraph", "passes": "nagraph.passes", "backends": "nagrap
 LINKS = ("passes", "backends", "models")
 TOP = {"pyproject.toml", "README.md", "LICENSE", "nagraph", "passes", "backends", "models", "tests", "docs"}
 MOST_LINES = 450
+MOST_LATE_IMPORTS = 12
 
 #: Who imports modules by names that only the run knows, and from which package.
 BY_NAME = {"": "", "thresholds": "", "backends": "backends", "pipeline": "passes", "models": "models", "cli": "cli"}
@@ -56,12 +57,13 @@ RULES, LATE = tables()
 
 
 class Import(NamedTuple):
-    """Who imports what (full names), on which line, and whether inside a function."""
+    """Who imports what (full names), on which line; whether inside a function or for type checkers alone, and whether the latter."""
 
     importer: str
     imported: str
     line: int
     late: bool
+    types_only: bool
 
 
 def modules() -> dict[str, pathlib.Path]:
@@ -81,25 +83,25 @@ def syntax(path: pathlib.Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
-def _inside(node: ast.AST, late: bool = False) -> Iterator[tuple[ast.AST, bool]]:
-    """Every node below, and whether it is inside a function, or for type checkers alone."""
+def _inside(node: ast.AST, late: bool = False, types_only: bool = False) -> Iterator[tuple[ast.AST, bool, bool]]:
+    """Every node below, whether it is inside a function or for type checkers alone, and whether it is the latter."""
     for child in ast.iter_child_nodes(node):
-        yield child, late
-        types_only = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
-        yield from _inside(child, late or types_only or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)))
+        yield child, late or types_only, types_only
+        yield from _inside(child, late or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)),
+                           types_only or isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING")
 
 
 def imports(name: str, tree: ast.Module, known: dict[str, pathlib.Path]) -> Iterator[Import]:
     """The imports of a module; `from a import b` is an import of a.b where that is a module."""
-    for node, late in _inside(tree):
+    for node, late, types_only in _inside(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield Import(name, alias.name, node.lineno, late)
+                yield Import(name, alias.name, node.lineno, late, types_only)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name}, line {node.lineno}: imports are absolute here"
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
-                yield Import(name, full if full in known else str(node.module), node.lineno, late)
+                yield Import(name, full if full in known else str(node.module), node.lineno, late, types_only)
 
 
 @functools.cache
@@ -310,11 +312,12 @@ def test_imports_by_name_are_known() -> None:
     report(offenders)
 
 
-def test_no_circles_at_import_time() -> None:
+def test_no_circles() -> None:
+    """Between files, be an import at the top or inside a function."""
     known = modules()
     graph: dict[str, list[str]] = {name: [] for name in known}
     for i in all_imports():
-        if not i.late and i.imported in known and i.imported != i.importer:
+        if i.imported in known and i.imported not in (i.importer, "nagraph") and not i.types_only:
             graph[i.importer].append(i.imported)
     done: set[str] = set()
 
@@ -329,6 +332,35 @@ def test_no_circles_at_import_time() -> None:
     for name in graph:
         visit(name, [])
     assert len(done) == len(known)
+
+
+def test_imports_stand_at_the_top() -> None:
+    """Inside functions there are few, each for what many programs do without."""
+    late = [f"{i.importer}, line {i.line}, imports {i.imported}" for i in all_imports()
+            if i.late and not i.types_only and within(i.imported, "nagraph")]
+    if len(late) > MOST_LATE_IMPORTS:
+        report(late)
+
+
+def test_no_submodule_hides_a_function() -> None:
+    """Once every module is imported, what a package offered as a function is none of its submodules, and still there."""
+    code = f"""
+import importlib, types
+import nagraph
+offered = {{name: getattr(nagraph, name) for name in nagraph.__all__}}
+packages = {sorted(name for name, path in modules().items() if path.name == "__init__.py")!r}
+before = {{p: {{k: v for k, v in vars(importlib.import_module(p)).items() if callable(v)}} for p in packages}}
+for name in {sorted(modules())!r}:
+    if name != "nagraph.__main__":
+        importlib.import_module(name)
+for name, value in offered.items():
+    assert getattr(nagraph, name) is value, name
+for package, functions in before.items():
+    for name, value in functions.items():
+        assert getattr(importlib.import_module(package), name) is value, (package, name)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_packages_of_others_stay_where_they_are_used() -> None:
