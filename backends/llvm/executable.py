@@ -22,6 +22,7 @@ from nagraph.ir.graph import Graph
 from nagraph.kernel.form import Kernel
 from nagraph.plan.plan import Plan
 from nagraph.program.instructions import Launch
+from nagraph.program.keys import program_key
 from nagraph.program.lowered import LoweredProgram
 
 Array = np.ndarray[Any, Any]
@@ -121,7 +122,7 @@ def kept(graph: Graph, options: str, optimise: Callable[[], Graph], donations: M
     graph: the one that `optimise` begins with; options: in words, what else its result follows from.
     """
     chosen = choices.current()
-    key = images.key_of(graph, f"{options} {chosen}", donations) if not sanitizing.is_on() else None
+    key = program_key(graph, f"{options} {chosen}", donations) if not sanitizing.is_on() else None
     found = images.load(key) if key else None
     if found is not None:
         def explain() -> Explanation:

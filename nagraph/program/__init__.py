@@ -3,4 +3,5 @@
     instructions    launches in phases, loops, branches, moving pointers
     lowered         a program: instructions, the table, constants
     lowering        from a plan by kernels to a program
+    keys            what a program follows from, for caches
 """

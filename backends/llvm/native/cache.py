@@ -29,7 +29,6 @@ import numpy as np
 
 from nagraph.backends.llvm.text.target import cpu
 from nagraph.files import open_regular
-from nagraph.ir.op import Op
 
 _MAGIC = b"nagraph cache 3\n"
 #: What a file begins with: the magic, the bytes that follow, and the digest of name and content.
@@ -78,11 +77,6 @@ def maker(kind: str) -> str:
                 found.update(file.read_bytes())
     found.update(repr((llvmlite.__version__, np.__version__, platform.python_version(), cpu())).encode())
     return found.hexdigest()
-
-
-def knows(op: Op) -> bool:
-    """Whether an op's rules are among these sources: what users' own ops do may change while their names stay the same."""
-    return type(op).__module__.partition(".")[0] == "nagraph"
 
 
 def digest(kind: str, key: str) -> str:

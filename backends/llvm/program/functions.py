@@ -19,6 +19,7 @@ from nagraph.forks import Lock
 from nagraph.kernel.form import Apply, Kernel
 from nagraph.ops.sorting import Argsort
 from nagraph.program.instructions import SortTask
+from nagraph.program.keys import rules_are_ours
 from nagraph.thresholds import changed
 
 #: Writes a function of the given name into a module.
@@ -113,5 +114,5 @@ def kernel_of(work: Kernel | SortTask) -> CompiledKernel:
         x, indices = work.type, isinstance(work.op, Argsort)
         return compiled(f"{work.op} {x} {work.layout}",
                         lambda module, name: emit_sort(module, name, x.dtype, x.shape, work.layout, work.op.axis, indices))
-    known = all(cache.knows(i.op) for s in work.stages for i in s.body if isinstance(i, Apply))
+    known = all(rules_are_ours(i.op) for s in work.stages for i in s.body if isinstance(i, Apply))
     return compiled(str(work), lambda module, name: emit(module, work, name), keep=known)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,13 +12,9 @@ from nagraph.backends.llvm.program.encoding import encoded
 from nagraph.backends.llvm.program.functions import codes
 from nagraph.backends.llvm.runtime.assembler import launch_words
 from nagraph.backends.llvm.runtime.program import Program
-from nagraph.ir.graph import Graph
-from nagraph.ir.op import Op
-from nagraph.ir.printer import format_graph
 from nagraph.ir.types import DTYPES
 from nagraph.program.instructions import Tell
 from nagraph.program.lowered import LoweredProgram, TableEntry
-from nagraph.thresholds import changed
 
 Array = np.ndarray[Any, Any]
 _NAMED = {d.name: d for d in DTYPES.values()}
@@ -37,26 +32,6 @@ class Image(NamedTuple):
     def of(cls, lowered: LoweredProgram, arena_nbytes: int) -> Image:
         program = encoded(lowered.instructions, len(lowered.table))
         return cls(program, tuple(lowered.table), tuple(lowered.constants), arena_nbytes)
-
-
-def key_of(graph: Graph, options: str, donations: Mapping[int, int]) -> str | None:
-    """What a program follows from beside its maker; None if that can't be told, since an op of the graph is the user's own."""
-    if not all(map(cache.knows, _ops(graph))):
-        return None
-    return json.dumps([options, changed(), sorted(donations.items()), format_graph(graph, blobs=False, locations=False)])
-
-
-def _ops(graph: Graph) -> set[Op]:
-    """The ops of a graph and its regions, each of which is visited once."""
-    found: set[Op] = set()
-    waiting, seen = [graph], {id(graph)}
-    while waiting:
-        ops = {n.op for n in waiting.pop().nodes}
-        regions = [r for op in ops - found for r in op.regions.values() if id(r) not in seen]
-        seen.update(map(id, regions))
-        waiting += regions
-        found |= ops
-    return found
 
 
 def store(key: str, image: Image, lowered: LoweredProgram) -> None:
