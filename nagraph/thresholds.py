@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 
 class Threshold(NamedTuple):
@@ -78,6 +78,20 @@ THRESHOLDS = tuple(Threshold(*t) for t in (
 _OWN: dict[Threshold, Any] = {}
 #: What is set now to another value than its module's own, in words. Kernels and programs that are kept follow from it too.
 _changed = ""
+#: Functions whose remembered results follow from thresholds.
+_FOLLOWING: list[Any] = []
+F = TypeVar("F")
+
+
+def follows(function: F) -> F:
+    """Mark a function with a cache (`functools.lru_cache`) whose results follow from thresholds: it forgets them when one is set."""
+    _FOLLOWING.append(function)
+    return function
+
+
+def _forget() -> None:
+    for function in _FOLLOWING:
+        function.cache_clear()
 
 
 def changed() -> str:
@@ -92,19 +106,18 @@ def setting(choose: Callable[[Threshold], Any]) -> Iterator[None]:
     Executables that were compiled before keep their kernels: make functions anew (`ng.jit`) inside. Not for several threads.
     """
     global _changed
-    row_blocks = importlib.import_module("nagraph.kernel.row_blocks").row_blocks  # what it remembers follows from thresholds
     own = {t: t.own for t in THRESHOLDS}
     before, words = [(t, t.value) for t in THRESHOLDS], _changed
     after = [(t, choose(t)) for t in THRESHOLDS]
     try:
         _set(after)
         _changed = ", ".join(f"{t.module}.{t.name}={value}" for t, value in after if value != own[t])
-        row_blocks.cache_clear()
+        _forget()
         yield
     finally:
         _set(before)
         _changed = words
-        row_blocks.cache_clear()
+        _forget()
 
 
 def _set(values: list[tuple[Threshold, Any]]) -> None:

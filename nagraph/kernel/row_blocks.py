@@ -18,6 +18,7 @@ from nagraph.kernel.axis_classes import AxisClasses, StageAxis, index_range
 from nagraph.kernel.form import Kernel
 from nagraph.kernel.stage_split import split_stage
 from nagraph.kernel.triangle import Triangle, triangle
+from nagraph.thresholds import follows
 
 #: Rows from which a kernel goes in blocks.
 LEAST_ROWS = 64
@@ -44,6 +45,7 @@ class RowBlocks:
     sums: frozenset[int]
 
 
+@follows
 @functools.lru_cache(1024)
 def row_blocks(kernel: Kernel) -> RowBlocks | None:
     """How the kernel goes in blocks of rows; None if it does not."""
