@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from nagraph.backends.arguments import row_major
 from nagraph.errors import SignatureError
 from nagraph.ir.graph import Graph, Value
 from nagraph.ir.types import DTYPES, DType
-from nagraph.plan.arena_report import ArenaReport
-from nagraph.plan.plan import Plan
+
+if TYPE_CHECKING:  # looking for backends loads no plan
+    from nagraph.plan.arena_report import ArenaReport
+    from nagraph.plan.plan import Plan
 
 
 class Agreement(NamedTuple):
@@ -55,6 +57,8 @@ class Executable(ABC):
     @property
     def memory(self) -> ArenaReport:
         """What lives in the arena, where, and from which step to which."""
+        from nagraph.plan.arena_report import ArenaReport
+
         return ArenaReport.of(self.plan)
 
     @property

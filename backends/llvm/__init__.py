@@ -15,5 +15,3 @@ Its rooms, in the order in which they build on one another:
 """
 
 from nagraph.backends.llvm.backend import BACKEND as BACKEND
-from nagraph.backends.llvm.executable import Executable as Executable
-from nagraph.backends.llvm.executable import compile as compile

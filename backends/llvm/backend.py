@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from nagraph.backends.interface import Agreement, Backend
-from nagraph.backends.llvm.executable import Executable, compile, kept
 from nagraph.ir.graph import Graph
+
+if TYPE_CHECKING:
+    from nagraph.backends.llvm.executable import Executable
 
 
 class LLVMBackend(Backend):
@@ -18,10 +21,14 @@ class LLVMBackend(Backend):
     agreement = Agreement(reference=False)
 
     def compile(self, graph: Graph, donations: Mapping[int, int], threads: int | None = None) -> Executable:
+        from nagraph.backends.llvm.executable import compile  # LLVM loads when something is compiled
+
         return compile(graph, donations, threads)
 
     def compiled(self, graph: Graph, options: str, optimise: Callable[[], Graph], donations: Mapping[int, int],
                  threads: int | None = None) -> Executable:
+        from nagraph.backends.llvm.executable import kept
+
         return kept(graph, options, optimise, donations, threads)
 
 

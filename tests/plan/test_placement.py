@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 import nagraph as ng
 from nagraph.backends import find
-from nagraph.backends.llvm import compile as compile_graph
+from nagraph.backends.llvm.executable import compile as compile_graph
 from nagraph.errors import VerifyError
 from nagraph.ir.interpret import interpret
 from nagraph.kernel.interpret import interpret_kernel

@@ -106,7 +106,7 @@ def test_many_processes_write_at_once_and_some_are_killed(tmp_path):
 
 def test_kernels_of_another_program_are_not_compiled_again(folder, monkeypatch):
     import nagraph as ng
-    from nagraph.backends.llvm import compile
+    from nagraph.backends.llvm.executable import compile
 
     graph = ng.trace(lambda x: np.exp(x) * 3.25, ng.spec((5, 7), "f8"))
     x = np.linspace(0, 1, 35).reshape(5, 7)

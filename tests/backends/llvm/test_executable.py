@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 
 import nagraph as ng
 from nagraph.backends import find
-from nagraph.backends.llvm import compile
 from nagraph.backends.llvm.emission.tiled_transpose import transposed_loads
+from nagraph.backends.llvm.executable import compile
 from nagraph.ir import REGISTRY
 from nagraph.ir.interpret import interpret
 from nagraph.pipeline import Pipeline
