@@ -12,7 +12,7 @@ from nagraph.backends import interface
 from nagraph.backends.arguments import row_major
 from nagraph.backends.llvm.calls.native_calls import NativeCalls
 from nagraph.backends.llvm.calls.sanitizer import GuardedCalls
-from nagraph.backends.llvm.measuring.profile import Profile, profile
+from nagraph.backends.llvm.measuring.profiling import profile
 from nagraph.backends.llvm.native.machine_code import assembly
 from nagraph.backends.llvm.program import images
 from nagraph.backends.llvm.program.explanation import Explanation
@@ -20,6 +20,7 @@ from nagraph.backends.llvm.program.images import Image
 from nagraph.ir.cached import cached_property
 from nagraph.ir.graph import Graph
 from nagraph.kernel.form import Kernel
+from nagraph.measuring.profile import Profile
 from nagraph.plan.plan import Plan
 from nagraph.program.instructions import Launch
 from nagraph.program.keys import program_key

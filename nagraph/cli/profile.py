@@ -10,11 +10,11 @@ from typing import Any
 
 from rich.table import Table
 
-from nagraph.backends.llvm.measuring.profile import COLUMNS
 from nagraph.cli.memory_picture import draw_memory
 from nagraph.cli.targets import resolve
 from nagraph.cli.terminal import console
 from nagraph.errors import DataError
+from nagraph.measuring.profile import COLUMNS
 from nagraph.storage import write_atomically
 
 

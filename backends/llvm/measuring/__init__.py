@@ -1,5 +1,1 @@
-"""Measuring: where the time of a call goes, and what the machine could do.
-
-`recording` notes when each chunk of a call ran, `work` tells what a launch has to do, `machine` measures peaks; `profile` makes a
-table of these and `timeline` trace events.
-"""
+"""Measuring: calls that record when each chunk ran, and the peaks of this machine, of which `nagraph.measuring` makes profiles."""

@@ -4,8 +4,6 @@ Peaks are measured once in a process and for each number of threads: multiply-ad
 once so large that it goes through main memory, once so small that it stays in the last cache. Main memory is what threads
 share; vector units, and a way to the last cache, each core has of its own: there the peak is that of one thread, times
 the threads, and a machine that is busy with something else does not lower it.
-
-Source of the model: Williams, Waterman and Patterson, Roofline: An Insightful Visual Performance Model, 2009.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
@@ -28,6 +25,7 @@ from nagraph.backends.llvm.runtime.program import Program
 from nagraph.backends.llvm.text.target import vector_nbytes, vector_registers
 from nagraph.ir.builder import Builder
 from nagraph.ir.types import DTYPES, DType, TensorType
+from nagraph.measuring.roofline import Machine
 from nagraph.ops.elementwise import add
 
 #: The largest array of a measurement.
@@ -35,32 +33,6 @@ MOST_NBYTES = 256 << 20
 #: Turns of the loop that multiplies and adds in a unit; units.
 ITERATIONS, UNITS = 4000, 16
 REPEATS = 20
-
-
-class Machine(NamedTuple):
-    """The peaks of the machine on `threads` threads: FLOP/s in float32 and float64, bytes/s of main memory and of the last cache."""
-
-    cpu: str
-    threads: int
-    float32: float
-    float64: float
-    memory: float
-    cache: float
-    cache_nbytes: int
-
-    def bound(self, flops: float, nbytes: float, dtype: DType) -> tuple[str, float]:
-        """What holds a kernel back, and the least seconds it takes: "compute", "cache" or "memory".
-
-        Bytes that fill less than half of the last cache are taken to be there, left by the kernel before.
-        """
-        place, speed = ("cache", self.cache) if nbytes < self.cache_nbytes / 2 else ("memory", self.memory)
-        computing = flops / (self.float64 if dtype == DTYPES["f64"] else self.float32)
-        return ("compute", computing) if computing > nbytes / speed else (place, nbytes / speed)
-
-    def __str__(self) -> str:
-        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        return (f"{self.cpu}, {threads}, measured: {self.float32 / 1e9:.0f} GFLOP/s in float32, "
-                f"memory {self.memory / 1e9:.0f} GB/s, cache of {self.cache_nbytes / 2**20:.0f} MB {self.cache / 1e9:.0f} GB/s")
 
 
 @functools.cache

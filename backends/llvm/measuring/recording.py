@@ -10,7 +10,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,10 +21,10 @@ from nagraph.backends.llvm.runtime.pool import aligned_words, pool
 from nagraph.backends.llvm.runtime.records import expand
 from nagraph.backends.llvm.runtime.waiting import CLOCK, NOW
 from nagraph.errors import NagraphError
+from nagraph.measuring.recording import EVENT, Recording
 from nagraph.program.instructions import Instruction, Launch, Phase
 
-#: Words of an event, and of the log's head: how many events there were, and how many have space.
-EVENT = np.dtype([(name, np.int64) for name in ("launch", "begin", "end", "start", "stop", "thread", "unused1", "unused2")])
+#: Words of an event and of the log's head: how many events there were, and how many have space.
 WORDS = EVENT.itemsize // 8
 #: Events that a log has space for at first, and at most.
 SPACE, MOST = 1 << 14, 1 << 21
@@ -69,22 +69,6 @@ out:
 def _recorder() -> MachineCode:
     text = expand(NOW + RECORDER)
     return MachineCode("recorder", text, object_code(text))
-
-
-class Recording(NamedTuple):
-    """One call: when it began and ended (nanoseconds), its chunks, and the names of the threads that did them.
-
-    events: `launch` is a number in the list of the program's launches, `start` and `stop` are its units.
-    """
-
-    begin: int
-    end: int
-    events: np.ndarray[Any, Any]
-    threads: dict[int, str]
-
-    @property
-    def seconds(self) -> float:
-        return (self.end - self.begin) / 1e9
 
 
 class Recorded:

@@ -10,11 +10,12 @@ import pytest
 
 import nagraph as ng
 from nagraph.backends.llvm.measuring import recording
-from nagraph.backends.llvm.measuring.machine import Machine, last_cache_nbytes, machine
-from nagraph.backends.llvm.measuring.profile import _shares
+from nagraph.backends.llvm.measuring.machine import last_cache_nbytes, machine
 from nagraph.backends.llvm.program.encoding import grain
 from nagraph.errors import NagraphError
 from nagraph.ir.types import DTYPES
+from nagraph.measuring.profile import _shares
+from nagraph.measuring.roofline import Machine
 
 RNG = np.random.default_rng(4)
 PAPER = Machine("a CPU", 2, 200e9, 100e9, 40e9, 160e9, 32 << 20)

@@ -22,9 +22,12 @@ class Work(NamedTuple):
     lines: tuple[str, ...]
 
 
-def work_of(launch: Launch, sizes: Sequence[int | None]) -> Work:
-    """The work of a launch: operations by the ops' costs, bytes by the kernel's loads and stores."""
-    node, units = launch.node, launch.function.emitted.units
+def work_of(launch: Launch, units: int, sizes: Sequence[int | None]) -> Work:
+    """The work of a launch: operations by the ops' costs, bytes by the kernel's loads and stores.
+
+    units: into how many the backend cut the kernel. sizes: bytes behind each pointer of the program's table, None where not known.
+    """
+    node = launch.node
     if launch.kernel is not None:
         nbytes = sum(traffic(launch.kernel, launch.slots, sizes))
         floats = [d for d in launch.kernel.operands if d in (DTYPES["f32"], DTYPES["f64"])]

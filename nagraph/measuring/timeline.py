@@ -13,8 +13,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from nagraph.backends.llvm.measuring.recording import Recording
-from nagraph.backends.llvm.measuring.work import Work
+from nagraph.measuring.recording import Recording
+from nagraph.measuring.work import Work
 
 PROCESS = 1
 

@@ -9,13 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nagraph.backends.llvm.calls.native_calls import NativeCalls
-from nagraph.backends.llvm.calls.sanitizer import GuardedCalls
-from nagraph.backends.llvm.measuring.machine import Machine, machine
-from nagraph.backends.llvm.measuring.recording import Recorded, Recording
-from nagraph.backends.llvm.measuring.timeline import amounts, trace_events
-from nagraph.backends.llvm.measuring.work import Work, work_of
-from nagraph.backends.llvm.program.explanation import Explanation
+from nagraph.measuring.recording import Recording
+from nagraph.measuring.roofline import Machine
+from nagraph.measuring.timeline import amounts, trace_events
+from nagraph.measuring.work import Work, work_of
 from nagraph.program.instructions import Launch
 
 Array = np.ndarray[Any, Any]
@@ -115,7 +112,7 @@ class Profile:
         return "\n".join([*(line.rstrip() for line in lines), str(self.machine)])
 
     def timeline(self, name: str = "call") -> dict[str, Any]:
-        """The call as Chrome trace events, to be written as JSON: one track a thread (`nagraph.backends.llvm.measuring.timeline`)."""
+        """The call as Chrome trace events, to be written as JSON: one track a thread (`nagraph.measuring.timeline`)."""
         recording = self.recording
         call = {"machine": str(self.machine), "launches": sum(r.calls for r in self),
                 **amounts(self.flops, sum(r.nbytes for r in self), recording.end - recording.begin),
@@ -126,37 +123,26 @@ class Profile:
         return self.table()
 
 
-def profile(made: Explanation, calls: NativeCalls | GuardedCalls, given: Sequence[Array], repeats: int) -> Profile:
-    """A recorded call of a program on row-major arrays: of `repeats` ones, after one to warm up, the median by time.
+def summary(recording: Recording, launches: Sequence[Launch], keys: Sequence[str], units: Sequence[int], sizes: Sequence[int | None],
+            machine: Machine) -> Profile:
+    """The recording by kernels.
 
-    Donated arguments are copied once and then updated from call to call, as a training loop does; the given arrays stay.
+    keys: of each launch's kernel; equal ones are one row. units: into how many it was cut. sizes: bytes behind each pointer of the
+    program's table, None where not known.
     """
-    program = made.program
-    recorded = Recorded(program.instructions, len(program.table))
-    run, arrays = calls.running(recorded).run, list(given)
-    donated: dict[int, Array] = {}
-    for j, i in made.plan.donations.items():
-        donated[j] = arrays[i] = arrays[i].copy()
-    recordings = [recorded.record(lambda: run(arrays, donated)) for _ in range(repeats + 1)][1:]
-    chosen = sorted(recordings, key=lambda r: r.seconds)[(len(recordings) - 1) // 2]
-    return summary(chosen, program.launches, [p.nbytes or None for p in program.table], machine(calls.threads))
-
-
-def summary(recording: Recording, launches: Sequence[Launch], sizes: Sequence[int | None], machine: Machine) -> Profile:
-    """The recording by kernels. `sizes`: bytes behind each pointer of the program's table, None where not known."""
-    works = tuple(work_of(x, sizes) for x in launches)
+    works = tuple(work_of(x, count, sizes) for x, count in zip(launches, units, strict=True))
     events = recording.events
     shared, between = _shares(events["begin"], events["end"])
     count = len(launches)
     number = events["launch"]
-    seconds, busy, units = (np.bincount(number, weights=w, minlength=count) for w in (
+    seconds, busy, done = (np.bincount(number, weights=w, minlength=count) for w in (
         shared / 1e9, (events["end"] - events["begin"]) / 1e9, events["stop"] - events["start"]))
     groups: dict[tuple[str, str], list[int]] = {}
-    for n, (launch, work) in enumerate(zip(launches, works)):
-        groups.setdefault((launch.function.key, work.name), []).append(n)
+    for n, (key, work) in enumerate(zip(keys, works, strict=True)):
+        groups.setdefault((key, work.name), []).append(n)
     rows = []
     for members in groups.values():
-        calls = [round(units[n] / works[n].units) for n in members]
+        calls = [round(done[n] / works[n].units) for n in members]
         bounds = [machine.bound(works[n].flops, works[n].nbytes, works[n].dtype) for n in members]
         flops, nbytes, least = (sum(c * x for c, x in zip(calls, of)) for of in (
             [works[n].flops for n in members], [works[n].nbytes for n in members], [b[1] for b in bounds]))
