@@ -131,6 +131,11 @@ class Fold:
     tile: int
     index: Affine
 
+    @property
+    def is_contraction(self) -> bool:
+        """Whether it is a sum of products: of matrix products these are made."""
+        return self.op is None
+
     def __str__(self) -> str:
         return f"t{self.tile}[{self.index}] = {self.op.name if self.op is not None else 'dot'}({_values(self.values)})"
 
@@ -175,6 +180,11 @@ class Stage:
     folds: tuple[Fold, ...] = ()
     writes: tuple[Write, ...] = ()
     stores: tuple[Store, ...] = ()
+
+    @property
+    def contracts(self) -> bool:
+        """Whether one of its folds is a sum of products."""
+        return any(f.is_contraction for f in self.folds)
 
     @property
     def kept(self) -> tuple[int, ...]:

@@ -152,7 +152,7 @@ class Interpreter:
         """The values combined over the reduced axes, which keep length 1."""
         reduced = stage.loops[len(stage.kept):]
         values = [self.full(stage, self.values[v]) for v in fold.values]
-        if fold.op is None:
+        if fold.is_contraction:
             if values[0].dtype == BOOL:
                 met: Array = np.any(values[0] & values[1], axis=reduced, keepdims=True)
                 return met

@@ -49,7 +49,7 @@ class RowBlocks:
 @functools.lru_cache(1024)
 def row_blocks(kernel: Kernel) -> RowBlocks | None:
     """How the kernel goes in blocks of rows; None if it does not."""
-    if not kernel.grid or not any(len(s.kept) > 1 and any(f.op is None for f in s.folds) for s in kernel.stages):
+    if not kernel.grid or not any(len(s.kept) > 1 and s.contracts for s in kernel.stages):
         return None
     split = dataclasses.replace(kernel, stages=tuple(part for s in kernel.stages for part in split_stage(s)))
     classes = AxisClasses(split)
@@ -59,7 +59,7 @@ def row_blocks(kernel: Kernel) -> RowBlocks | None:
         return _blocks(split, classes, (n, row), held) if row >= kernel.grid else None
     if max(t.size * t.dtype.itemsize for t in kernel.tiles) < LEAST_NBYTES:
         return None
-    n, row = next((n, s.kept[0]) for n, s in enumerate(split.stages) if len(s.kept) > 1 and any(f.op is None for f in s.folds))
+    n, row = next((n, s.kept[0]) for n, s in enumerate(split.stages) if len(s.kept) > 1 and s.contracts)
     count = len(split.stages)
     rows = classes.axes((n, row))
     return None if rows is None else _blocks(split, classes, (n, row), Triangle(rows, [None] * count, [frozenset()] * count))
@@ -98,7 +98,7 @@ def _blocks(kernel: Kernel, classes: AxisClasses, place: StageAxis, held: Triang
         else:
             when.append("block")
             if row not in stage.kept:
-                if stage.writes or stage.stores or any(f.op is not None for f in stage.folds):
+                if stage.writes or stage.stores or any(not f.is_contraction for f in stage.folds):
                     return None
                 sums |= made
                 late |= made

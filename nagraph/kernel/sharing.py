@@ -24,7 +24,7 @@ def may_share(kernel: Kernel, operand: int, output: int) -> bool:
     (at, index), = stores
     for n, stage in enumerate(kernel.stages):
         for load in _loads(stage, operand):
-            if any(f.op is None for f in stage.folds):  # contractions may write their result where it ends up
+            if stage.contracts:  # contractions may write their result where it ends up
                 return False
             if n > at or (n == at and load != index) or (n < at and not _same_row(kernel, load, index)):
                 return False

@@ -118,7 +118,7 @@ def _place(access: TileAccess, row: int, column: int) -> tuple[int, int, int]:
 
 def _changes_nothing(fold: Fold, values: Sequence[Known]) -> bool:
     """Whether a fold over these values changes nothing."""
-    if fold.op is None:
+    if fold.is_contraction:
         return any(v == 0.0 for v in values)
     return len(values) == 1 and values[0] is not None and IDENTITY.get(type(fold.op)) == values[0]
 

@@ -326,7 +326,7 @@ def _check_matrices(kernel: Kernel) -> None:
 
 def _makes_matrix(stage: Stage) -> bool:
     """Whether a stage computes a matrix product of several rows at each point of the grid, not one row of it."""
-    for fold in (f for f in stage.folds if f.op is None):
+    for fold in (f for f in stage.folds if f.is_contraction):
         x, y = ({axis for axis, _ in getattr(stage.body[v], "index", Affine()).terms} & {*stage.kept} for v in fold.values)
         if x - y and y - x:
             return True

@@ -185,7 +185,7 @@ def columns_from(code: FunctionBuilder, column: Reg, columns: int, n: int) -> Re
 
 def as_contraction(kernel: Kernel, stage: Stage) -> Contraction | None:
     """The stage as a matrix product, if it is one."""
-    if len(stage.folds) != 1 or stage.folds[0].op is not None or stage.writes or stage.stores or len(stage.body) != 2:
+    if len(stage.folds) != 1 or not stage.folds[0].is_contraction or stage.writes or stage.stores or len(stage.body) != 2:
         return None
     (fold,) = stage.folds
     a, b = (stage.body[v] for v in fold.values) if len(set(fold.values)) == 2 else (None, None)

@@ -19,7 +19,7 @@ PRODUCTS = Sum(())
 def start(fold: Fold, stage: Stage, lanes: Lanes) -> State:
     """The state before the first point."""
     dtypes = [stage.body[v].dtype for v in fold.values]
-    if fold.op is None:
+    if fold.is_contraction:
         return (lanes.constant(0, dtypes[0]),)
     made: State = fold.op.start(lanes, dtypes)  # type: ignore[attr-defined]
     return made
@@ -27,7 +27,7 @@ def start(fold: Fold, stage: Stage, lanes: Lanes) -> State:
 
 def step(fold: Fold, lanes: Lanes, state: State, values: State) -> State:
     """The state after one more point."""
-    return (multiply_add(lanes, *values, state[0]),) if fold.op is None else combine(fold.op, lanes, state, values)
+    return (multiply_add(lanes, *values, state[0]),) if fold.is_contraction else combine(fold.op, lanes, state, values)
 
 
 def join(fold: Fold, lanes: Lanes, x: State, y: State) -> State:
