@@ -7,6 +7,7 @@ waits for imports, which end soon, and for whatever else asks for that (`hold`).
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import sys
@@ -14,7 +15,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from types import FrameType, TracebackType
+from types import FrameType
 
 #: Packages that run nobody else's code while they are imported. Other imports may wait for the fork: some programs run while they are.
 _CLOSED = {"nagraph", "numpy", "ml_dtypes", "llvmlite", "networkx", *sys.stdlib_module_names}
@@ -22,24 +23,20 @@ _LOCKS: weakref.WeakSet[Lock] = weakref.WeakSet()
 _HELD: list[AbstractContextManager[object]] = []
 
 
-class Lock:
-    """A reentrant lock that is free in a forked child, unless the thread that forked has it. For what guards Python objects alone."""
+class Lock(_thread.RLock):
+    """A reentrant lock that is free in a forked child, unless the thread that forked has it. For what guards Python objects alone.
+
+    It is entered and left by the very methods of Python's lock, in C: one of our own could be ended by Ctrl-C before it let go.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
         _LOCKS.add(self)
 
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._lock.release()
-
     def renew(self) -> None:
-        if self._lock.acquire(blocking=False):
-            self._lock.release()
+        if self.acquire(blocking=False):
+            self.release()
         else:
-            self._lock = threading.RLock()
+            self._at_fork_reinit()
 
 
 def hold(lock: AbstractContextManager[object]) -> None:
