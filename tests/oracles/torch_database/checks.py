@@ -89,7 +89,7 @@ def values(sample: Sample, counterpart: Callable[..., Any], elementwise: bool, b
         ways.append((f"jit on {backend or 'llvm'}", lambda jitted=jitted: jitted(*arrays)))
     found = [(way, [np.asarray(y) for y in run()]) for way, run in ways]
     theirs = sample.theirs(sample.tensors)
-    wide = _wide(sample, theirs)
+    wide = _wide(sample, sample.tensors, theirs)
     floats = {t.dtype for t in sample.tensors if t.is_floating_point()}
     single = len({t.dtype for t in sample.tensors}) == 1 and len(floats) == 1
     told: list[str] = []
@@ -125,17 +125,17 @@ def _value(y: np.ndarray, t: np.ndarray, wide: Any, elementwise: bool, same_dtyp
     return difference(y, wide, own, t if alike else None, elementwise, signed=signed)
 
 
-def _wide(sample: Sample, theirs: Sequence[torch.Tensor]) -> list[Any]:
+def _wide(sample: Sample, tensors: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor]) -> list[Any]:
     """The results in float64: of float64 itself those in float32, whose error tells how a sample is conditioned."""
-    finest = any(t.dtype == torch.float64 for t in sample.tensors)
+    finest = any(t.dtype == torch.float64 for t in tensors)
     target = torch.float32 if finest else torch.float64
     if not any(t.is_floating_point() for t in theirs):
         return [array(t) for t in theirs]
     torch.set_default_dtype(target)
     try:
-        for of_integers in (not any(t.is_floating_point() for t in sample.tensors), False):
+        for of_integers in (not any(t.is_floating_point() for t in tensors), False):
             try:
-                found = sample.theirs([t.to(target) if t.is_floating_point() or of_integers else t for t in sample.tensors])
+                found = sample.theirs([t.to(target) if t.is_floating_point() or of_integers else t for t in tensors])
             except Unoffered:
                 continue
             if [f.shape for f in found] == [t.shape for t in theirs]:
@@ -308,15 +308,15 @@ def mapped(sample: Sample, counterpart: Callable[..., Any], elementwise: bool, b
     for chosen in choices if len(tensors) > 1 else choices[:1]:
         other = [torch.flip(t, tuple(range(t.ndim))) if i in chosen else t for i, t in enumerate(tensors)]
         expected = [sample.theirs(ts) for ts in (tensors, other)]
+        rough = [_wide(sample, ts, theirs) for ts, theirs in zip((tensors, other), expected)]
         stacked = [np.stack([array(t), array(o)]) if i in chosen else array(t) for i, (t, o) in enumerate(zip(tensors, other))]
         axes = tuple(0 if i in chosen else None for i in range(len(tensors)))
         for backend in backends:
             found = ng.jit(ng.vmap(lambda *xs: sample.ours(counterpart, xs), in_axes=axes), backend=backend)(*stacked)
-            rough = _wide(sample, expected[0])
             for k, (y, first, last) in enumerate(zip(found, *expected, strict=True)):
                 for n, t in enumerate((first, last)):
                     with np.errstate(all="ignore"):
-                        own = None if rough[k] is None or not t.is_floating_point() else FINER * np.abs(rough[k] - array(expected[0][k]))
+                        own = None if rough[n][k] is None or not t.is_floating_point() else FINER * np.abs(rough[n][k] - array(t))
                     problem = difference(np.asarray(y)[n], array(t), own, array(t) if t.is_floating_point() else None)
                     if problem is not None and t.is_floating_point():
                         moves = _moves(sample, (tensors, other)[n], k, y.dtype)
