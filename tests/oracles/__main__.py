@@ -8,15 +8,26 @@ import multiprocessing
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
 
 from tests.oracles.oracles import ORACLES, ask, oracle_of
 from tests.oracles.record import Key, Outcome, problems, recorded, write
 
-#: Checks after which a process is replaced: the other libraries keep what they compiled.
+#: Oracle, entry, check.
+Case = tuple[str, str, str]
+#: Checks after which processes are replaced: the other libraries keep what they compiled.
 MOST_CHECKS = 200
+
+
+def answers(waiting: list[Case], workers: int, cut: bool) -> Iterator[tuple[Case, Outcome, float]]:
+    """Each case with its outcome and seconds, as they come. A pool is replaced whole: with max_tasks_per_child Python 3.11 may hang."""
+    size = workers * MOST_CHECKS
+    for some in (waiting[i:i + size] for i in range(0, len(waiting), size)):
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as processes:
+            asking = {processes.submit(ask, *case, cut): case for case in some}
+            yield from ((asking[future], *future.result()) for future in as_completed(asking))
 
 
 def main() -> int:
@@ -36,7 +47,7 @@ def main() -> int:
             done[tuple(row["key"])] = Outcome(row["agreed"], Counter(row["left_out"]), row["faults"])
     told: list[str] = []
     part = "cut" if asked.cut else "whole"
-    waiting: list[tuple[str, str, str]] = []
+    waiting: list[Case] = []
     for name in asked.oracle or ORACLES:
         oracle = oracle_of(name)
         for entry, what in oracle.cut() if asked.cut else oracle.cases():
@@ -47,17 +58,14 @@ def main() -> int:
                 else:
                     waiting.append((name, entry, what))
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process is one thread: there are as many as cores
-    with ProcessPoolExecutor(asked.workers, multiprocessing.get_context("spawn"), max_tasks_per_child=MOST_CHECKS) as processes:
-        asking: dict[Any, Key] = {processes.submit(ask, *case, asked.cut): (case[0], part, *case[1:]) for case in waiting}
-        for n, future in enumerate(as_completed(asking), 1):
-            key = asking[future]
-            found, seconds = future.result()
-            done[key] = found
-            told += problems(key, found)
-            with asked.state.open("a") as file:
-                file.write(json.dumps({"key": key, "agreed": found.agreed, "left_out": found.left_out, "faults": found.faults}) + "\n")
-            print(f"{n}/{len(asking)} {' '.join(key)}: {found.agreed} agree, {sum(found.left_out.values())} left out, "
-                  f"{len(found.faults)} faults, {seconds:.1f} s", flush=True)
+    for n, (case, found, seconds) in enumerate(answers(waiting, asked.workers, asked.cut), 1):
+        key = (case[0], part, *case[1:])
+        done[key] = found
+        told += problems(key, found)
+        with asked.state.open("a") as file:
+            file.write(json.dumps({"key": key, "agreed": found.agreed, "left_out": found.left_out, "faults": found.faults}) + "\n")
+        print(f"{n}/{len(waiting)} {' '.join(key)}: {found.agreed} agree, {sum(found.left_out.values())} left out, "
+              f"{len(found.faults)} faults, {seconds:.1f} s", flush=True)
     print(*told, sep="\n")
     print(f"{sum(bool(o.agreed) for o in done.values())} checks with agreement, {sum(o.agreed for o in done.values())} samples agree, "
           f"{len(told)} problems")
