@@ -81,7 +81,7 @@ def test_what_no_attempt_mends_is_an_error_with_a_file(what, monkeypatch, tmp_pa
 @pytest.mark.parametrize("what", ["lower", "emit"])
 def test_a_region_that_fails_is_taken_apart_alone(what, monkeypatch, tmp_path):
     """Lowering, and the writing of code, fail for kernels of more than one output or op; the first of them is the culprit alone."""
-    from nagraph.backends.llvm.program import lowering
+    from nagraph.backends.llvm.program import functions
     from nagraph.plan import kernel_planner
 
     if what == "lower":
@@ -92,12 +92,12 @@ def test_a_region_that_fails_is_taken_apart_alone(what, monkeypatch, tmp_path):
 
         monkeypatch.setattr(kernel_planner, "lower_kernel", lower)
     else:
-        good_emit = lowering.emit
+        good_emit = functions.emit
 
         def emit(module, kernel, name):
             return broken() if "exp(" in str(kernel) and "tanh(" in str(kernel) else good_emit(module, kernel, name)
 
-        monkeypatch.setattr(lowering, "emit", emit)
+        monkeypatch.setattr(functions, "emit", emit)
     check(tmp_path, "taken apart")
 
 

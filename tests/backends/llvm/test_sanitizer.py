@@ -8,10 +8,10 @@ import pytest
 import nagraph as ng
 from nagraph import sanitizing
 from nagraph.backends.llvm.calls.sanitizer import Guarded, GuardedCalls
-from nagraph.backends.llvm.program import lowering
 from nagraph.errors import SanitizerError
 from nagraph.kernel.form import Load, Read
 from nagraph.nn import functional as F
+from nagraph.program import lowering
 
 RNG = np.random.default_rng(0)
 
