@@ -28,17 +28,22 @@ def names() -> tuple[str, ...]:
     return (*BACKENDS, *sorted(_outside().keys() - set(BACKENDS)))
 
 
-@functools.cache
 def find(name: str | None = None) -> Backend:
     """The backend of this name, usable or not; None is the default one. SignatureError if there is none, or if it is broken."""
-    chosen = name or DEFAULT
-    if chosen in BACKENDS:
-        found: Backend = importlib.import_module(f"nagraph.backends.{chosen}").BACKEND
+    if name is not None and not isinstance(name, str):
+        raise SignatureError(f"a backend is named by a string, got {name!r:.80}; there is {', '.join(names())}")
+    return _found(DEFAULT if name is None else name)
+
+
+@functools.cache
+def _found(name: str) -> Backend:
+    if name in BACKENDS:
+        found: Backend = importlib.import_module(f"nagraph.backends.{name}").BACKEND
         return found
-    entry = _outside().get(chosen)
+    entry = _outside().get(name)
     if entry is None:
-        raise SignatureError(f"unknown backend {chosen!r}{suggestion(chosen, names())}; there is {', '.join(names())}")
-    return _loaded(chosen, entry)
+        raise SignatureError(f"unknown backend {name!r}{suggestion(name, names())}; there is {', '.join(names())}")
+    return _loaded(name, entry)
 
 
 def usable(name: str | None = None) -> Backend:

@@ -44,9 +44,9 @@ def site(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         importlib.invalidate_caches()
-        backends.find.cache_clear()
+        backends._found.cache_clear()
         yield folder
-    backends.find.cache_clear()
+    backends._found.cache_clear()
 
 
 @pytest.fixture
@@ -75,6 +75,12 @@ def test_it_is_found_by_its_entry_point(site):
 def test_what_is_none_is_said(site, name, said):
     with pytest.raises(SignatureError, match=said):
         ng.compile(ng.trace(lambda x: x + 1, ng.spec((3,))), backend=name)
+
+
+@pytest.mark.parametrize("name", [7, ["llvm"], b"llvm", ""])
+def test_what_names_no_backend_is_said(name):
+    with pytest.raises(SignatureError, match="there is llvm, numpy"):
+        ng.jit(lambda x: x + 1, backend=name)(np.ones(2))
 
 
 @pytest.mark.parametrize("op", ALL, ids=str)
