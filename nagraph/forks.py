@@ -23,7 +23,7 @@ _LOCKS: weakref.WeakSet[Lock] = weakref.WeakSet()
 _HELD: list[AbstractContextManager[object]] = []
 
 
-class Lock(_thread.RLock):
+class Lock(_thread.RLock):  # type: ignore[misc]  # stubs call the class final; Python does not, of any version
     """A reentrant lock that is free in a forked child, unless the thread that forked has it. For what guards Python objects alone.
 
     It is entered and left by the very methods of Python's lock, in C: one of our own could be ended by Ctrl-C before it let go.
@@ -36,7 +36,7 @@ class Lock(_thread.RLock):
         if self.acquire(blocking=False):
             self.release()
         else:
-            self._at_fork_reinit()
+            self._at_fork_reinit()  # type: ignore[attr-defined]  # what threading and logging call for the same end
 
 
 def hold(lock: AbstractContextManager[object]) -> None:
