@@ -31,7 +31,7 @@ DECISIONS = {
     "direct": "a result of the graph is computed in the array that the call returns",
     "donate": "a result is computed in the very array of a donated argument, not copied there at the end",
     "expand": "a composite's body takes its place",
-    "fold": "a node of constants is computed by the compiler",
+    "fold_constants": "a node of constants is computed by the compiler",
     "fuse": "two groups of nodes become one region",
     "gemm": "a loop that is a matrix product is computed by the routine for matrix products",
     "hoist": "what follows from constants is computed with the plan",

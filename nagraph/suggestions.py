@@ -7,6 +7,7 @@ from collections.abc import Iterable
 #: Names of passes, decisions and models that texts written for earlier versions may hold, and those in their place.
 RENAMED = {
     "blocks": "row_blocks",
+    "fold": "fold_constants",
     "made": "index_values",
     "modern": "llama",
     "order": "storage_order",

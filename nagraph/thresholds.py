@@ -38,12 +38,12 @@ _LARGE = 1 << 40
 
 THRESHOLDS = tuple(Threshold(*t) for t in (
     # Sums over rows, made while a kernel computes the rows. The pass `split` has options of its own: split{shortest=1,rows=1}.
-    ("row_sums", "kernel.row_sums", "LEAST_ROWS", 1, _LARGE),
-    ("row_sums", "kernel.row_sums", "GOOD_ROWS", 2, 1 << 10),
-    ("row_sums", "kernel.row_sums", "STEP", 1, 16),
-    ("row_sums", "kernel.row_sums", "LEAST_ROW", 1, _LARGE),
-    ("row_sums", "kernel.row_sums", "LEAST_PARTS", 2, _LARGE),
-    ("row_sums", "kernel.row_sums", "GOOD_PARTS", 2, 1 << 10),
+    ("row_sums", "analysis.row_sums", "LEAST_ROWS", 1, _LARGE),
+    ("row_sums", "analysis.row_sums", "GOOD_ROWS", 2, 1 << 10),
+    ("row_sums", "analysis.row_sums", "STEP", 1, 16),
+    ("row_sums", "analysis.row_sums", "LEAST_ROW", 1, _LARGE),
+    ("row_sums", "analysis.row_sums", "LEAST_PARTS", 2, _LARGE),
+    ("row_sums", "analysis.row_sums", "GOOD_PARTS", 2, 1 << 10),
     ("split", "passes.split", "LEAST_PARTS", 2, _LARGE),
     ("split", "passes.split", "LEAST_REST", 2, _LARGE),
     # What is kept in tiles, and which kernels go in blocks of rows.
@@ -53,10 +53,10 @@ THRESHOLDS = tuple(Threshold(*t) for t in (
     ("row_blocks", "backends.llvm.emission.row_blocks", "FEW", 2, 64),
     ("row_blocks", "backends.llvm.emission.row_blocks", "MANY", 4, 128),
     # What may share a kernel, and what is written in place.
-    ("fuse", "plan.regions", "LONGEST_ROW", _LARGE, 1),
-    ("fuse", "plan.regions", "LARGEST_SLICE", _LARGE, 1),
-    ("fuse", "plan.regions", "LEAST_SLICES", 1, _LARGE),
-    ("index_values", "plan.regions", "MOST_MAKERS", 1 << 10, 0),
+    ("fuse", "fusion.legality", "LONGEST_ROW", _LARGE, 1),
+    ("fuse", "fusion.legality", "LARGEST_SLICE", _LARGE, 1),
+    ("fuse", "fusion.legality", "LEAST_SLICES", 1, _LARGE),
+    ("index_values", "analysis.index_values", "MOST_MAKERS", 1 << 10, 0),
     ("fuse", "plan.kernel_planner", "SERIAL", _LARGE, 0),
     ("update", "kernel.update", "SMALL", 1, _LARGE),
     ("rematerialize", "passes.rematerialize", "SMALL", 1, _LARGE),

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from nagraph import choices
 from nagraph.analysis.constants import HOIST_NBYTES
+from nagraph.analysis.index_values import Made, made_of_indices
+from nagraph.fusion.groups import grow
+from nagraph.fusion.legality import joins
+from nagraph.fusion.outline import outlined
+from nagraph.fusion.remark import Listener, Remark, region_label
 from nagraph.ir.graph import Graph, Node
 from nagraph.pipeline import graph_pass
-from nagraph.plan.groups import Made, grow
-from nagraph.plan.outline import outlined
-from nagraph.plan.regions import joins, made_of_indices
-from nagraph.plan.remark import Listener, Remark, region_label
 
 
 @graph_pass
@@ -22,13 +23,13 @@ class Fuse:
     Before   %1 = add(%0, %b)   %2 = tanh(%1)   %3 = sum{axes=[1]}(%2)
     After    %3 = call{label="add_tanh_sum", kind="fused", body=@fused}(%0, %b)
 
-    Legal: there is a number of rows in which all members are row-wise (`nagraph.plan.rows`), and no
+    Legal: there is a number of rows in which all members are row-wise (`nagraph.fusion.rows`), and no
     path leaves the region and comes back. Profitable: a tensor of `min_nbytes` or more would
     otherwise travel through memory between two members. Views at the end of a region stay outside,
     where they cost nothing. Near-linear in the nodes.
 
     `kernels` is for backends that make one kernel of a region: matrix products, padding, joining, gathering and random bits join
-    as well, what is read from outside may be read anywhere (`nagraph.plan.regions`), and what follows from indices alone is computed
+    as well, what is read from outside may be read anywhere (`nagraph.fusion.legality`), and what follows from indices alone is computed
     again in every region that reads it. Without it no node is computed twice.
     """
 

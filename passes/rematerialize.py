@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from nagraph import choices
+from nagraph.analysis.index_values import made_of_indices
+from nagraph.fusion.groups import grow
 from nagraph.ir.emitter import current
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ops.base import Cast, Elementwise
@@ -13,8 +15,6 @@ from nagraph.ops.identities import Recompute
 from nagraph.ops.movement import Broadcast, Reshape
 from nagraph.ops.reduction import Reduction
 from nagraph.pipeline import graph_pass
-from nagraph.plan.groups import grow
-from nagraph.plan.regions import made_of_indices
 
 #: A value is small beside one of this many times its elements: to read it as well costs little.
 SMALL = 16
@@ -30,7 +30,7 @@ class Rematerialize:
 
     Legal: the same operations on the same values. Profitable: `most` operations at most, none of them a function like exp, on
     one large value that is stored anyway, so that a reader reads as much as before; or on two, if there is but one reader. It
-    is done for readers outside the group of nodes that would share a kernel with it (`nagraph.plan.groups`), for all of them
+    is done for readers outside the group of nodes that would share a kernel with it (`nagraph.fusion.groups`), for all of them
     or none, so that a write is saved. It is for backends of kernels, before fusion, which ends at `recompute`. Near-linear in the nodes.
     """
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nagraph import choices
+from nagraph.analysis.row_sums import part_rows
 from nagraph.ir.graph import Graph, Node, Value
-from nagraph.kernel.row_sums import part_rows
 from nagraph.ops.base import NARROW_FLOATS, Cast, Elementwise
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.movement import Reshape, Transpose, reshape
@@ -33,7 +33,7 @@ class Split:
     The parts follow from the shape alone, never from a number of threads; so does the order of additions. It is for backends of
     several threads, such as LLVM's.
     It is for results of fewer than `rows` rows that are reduced from `shortest` elements or more. Of sums over rows that a matrix product
-    makes, the parts are blocks of its rows, which it can sum as it goes (`nagraph.kernel.row_sums`). Matrix products whose
+    makes, the parts are blocks of its rows, which it can sum as it goes (`nagraph.analysis.row_sums`). Matrix products whose
     operands come from memory badly are split so that a part of them fits a cache of `cache_nbytes`: those over windows, which read
     them again for every place in the window, and long ones over the rows of an x whose rows fall into few sets of a cache.
     """

@@ -55,7 +55,8 @@ def train_graph() -> Graph:
 
 
 @pytest.mark.parametrize("text", [
-    "", "simplify", "dce,cse,dce", "fuse{max_nodes=8}", "fuse{max_nodes=8,min_nbytes=0}", "simplify{inexact=True},fold{max_elements=4}",
+    "", "simplify", "dce,cse,dce", "fuse{max_nodes=8}", "fuse{max_nodes=8,min_nbytes=0}",
+    "simplify{inexact=True},fold_constants{max_elements=4}",
     "memory{donations=((0, 1),)}", "memory{donations=((0, 1),(1, 0))},dce", find("numpy").pipeline,
 ])
 def test_text_round_trip(text: str) -> None:
@@ -82,6 +83,7 @@ def test_the_default_runs_every_pass_but_none_twice_in_a_row() -> None:
     ("simplfy", "unknown pass 'simplfy' (did you mean simplify?); there is canonicalize, cse, dce, expand, "),
     ("qqq", "unknown pass 'qqq'; there is "),
     ("dce,turn{rows=8}", "unknown pass 'turn' (it is called pretranspose now)"),
+    ("simplify,fold,cse", "unknown pass 'fold' (it is called fold_constants now)"),
     ("dce,Fuse", "unknown pass 'Fuse' (did you mean fuse?)"),
     ("fuse{max_node=8}", "pass fuse has no option 'max_node' (did you mean max_nodes?); it has max_nodes, min_nbytes"),
     ("fuse{max_nodes=many}", "pass fuse: option max_nodes has value 'many', which is no number"),

@@ -16,8 +16,8 @@ class LLVMBackend(Backend):
     """The backend that writes native kernels for this CPU. It plans by kernels, and keeps programs and kernels on disk."""
 
     name = "llvm"
-    pipeline = ("canonicalize,narrow,simplify,fold,cse,dce,expand,layout,pretranspose,canonicalize,simplify,fold,cse,dce,"
-                "split,rematerialize,dce,fuse{max_nodes=128,min_nbytes=0,kernels=True},schedule")
+    pipeline = ("canonicalize,narrow,simplify,fold_constants,cse,dce,expand,layout,pretranspose,"
+                "canonicalize,simplify,fold_constants,cse,dce,split,rematerialize,dce,fuse{max_nodes=128,min_nbytes=0,kernels=True},schedule")
     agreement = Agreement(reference=False)
 
     def compile(self, graph: Graph, donations: Mapping[int, int], threads: int | None = None) -> Executable:

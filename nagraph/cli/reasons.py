@@ -8,11 +8,11 @@ from typing import Any
 
 from rich.table import Table
 
+from nagraph.analysis.origin import label_of, lines_of
+from nagraph.fusion.remark import region_label
 from nagraph.pipeline import Observation, Pipeline, apply
 from nagraph.plan.arena_report import size
 from nagraph.plan.kernel_planner import kernel_plan
-from nagraph.plan.origin import label_of, lines_of
-from nagraph.plan.remark import region_label
 
 
 def remarks(graph: Any, pipeline: str) -> list[Any]:

@@ -35,7 +35,7 @@ def check_threads(threads: Any) -> None:
 def compile(graph: Graph, *, backend: str | None = None, threads: int | None = None, passes: Any = None) -> Executable:
     """An executable of `graph`: passes, plan, backend. exe(*arrays) gives the tuple of outputs.
 
-    passes: a pipeline, or its text such as "simplify,fold,cse,dce,fuse,schedule"; None is the backend's own.
+    passes: a pipeline, or its text such as "simplify,fold_constants,cse,dce,fuse,schedule"; None is the backend's own.
     """
     with choices.using(None):
         return compile_graph(graph, backend, threads, passes, {})

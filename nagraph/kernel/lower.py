@@ -10,13 +10,13 @@ import itertools
 from collections.abc import Callable, Sequence
 
 from nagraph import choices
+from nagraph.analysis.row_sums import row_sums, summand, summed_rows
 from nagraph.ir.graph import Graph
 from nagraph.kernel.collapse import collapse
 from nagraph.kernel.context import NotRowLocal, array_constants
 from nagraph.kernel.form import Kernel
 from nagraph.kernel.layout import StridedLayout, row_major
 from nagraph.kernel.row_axes import leading_axes
-from nagraph.kernel.row_sums import row_sums, summand, summed_rows
 from nagraph.kernel.scatter import lower_scatter
 from nagraph.kernel.stages import StagesInCircle, build_kernel
 from nagraph.ops.folding import Folding

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
+from nagraph.analysis.row_sums import summand
 from nagraph.ir.graph import Value
 from nagraph.kernel.affine import Affine, refine
 from nagraph.kernel.context import KernelContext
-from nagraph.kernel.row_sums import summand
 from nagraph.kernel.stage_assignment import StageAssignment, StageKey
 from nagraph.ops.folding import Folding
 

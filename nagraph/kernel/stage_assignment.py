@@ -10,11 +10,11 @@ import math
 from typing import NamedTuple
 
 from nagraph import choices
+from nagraph.analysis.row_sums import row_sums, summand, summed_rows
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.kernel.context import NotRowLocal
 from nagraph.kernel.form import Tile
-from nagraph.kernel.row_sums import row_sums, summand, summed_rows
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.folding import Folding
 from nagraph.ops.identities import Materialize, Recompute, StopGradient

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from nagraph.analysis.row_sums import summand
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.kernel.affine import Affine, split, total
 from nagraph.kernel.context import KernelContext, NotRowLocal
@@ -12,7 +13,6 @@ from nagraph.kernel.elements import Elements, Index
 from nagraph.kernel.form import Fold, Kernel, Read, Stage, Store, Write
 from nagraph.kernel.layout import StridedLayout, row_major
 from nagraph.kernel.row_axes import RowAxes, leading_axes
-from nagraph.kernel.row_sums import summand
 from nagraph.kernel.stage_assignment import StageAssignment, StageKey
 from nagraph.ops.folding import Folding
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from nagraph.analysis.origin import label_of, lines_of
 from nagraph.ir.types import DTYPES, DType
 from nagraph.kernel.traffic import traffic
-from nagraph.plan.origin import label_of, lines_of
 from nagraph.program.instructions import Launch
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nagraph.analysis.live_ranges import LiveRange, live_bytes
+from nagraph.analysis.origin import label_of, lines_of
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph
 from nagraph.ir.printer import value_names
-from nagraph.plan.origin import label_of, lines_of
 from nagraph.plan.plan import Plan
 
 #: Buffers that the table shows; the rest is one line.

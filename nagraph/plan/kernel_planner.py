@@ -11,6 +11,9 @@ import numpy as np
 from nagraph import choices
 from nagraph.analysis.live_ranges import views
 from nagraph.errors import MissingRuleError
+from nagraph.fusion.legality import LARGEST_TILE
+from nagraph.fusion.outline import halved
+from nagraph.fusion.remark import Listener, Remark
 from nagraph.ir.builder import Builder
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
@@ -32,12 +35,9 @@ from nagraph.ops.indexing import Scatter
 from nagraph.ops.movement import Broadcast, Transpose
 from nagraph.ops.slicing import Pad
 from nagraph.ops.sorting import Argsort, Sort
-from nagraph.plan.outline import halved
 from nagraph.plan.placement import border, placements
 from nagraph.plan.plan import Buffer, Plan
 from nagraph.plan.planner import Planner
-from nagraph.plan.regions import LARGEST_TILE
-from nagraph.plan.remark import Listener, Remark
 from nagraph.regions.calls import Call
 from nagraph.regions.scans import Scan
 from nagraph.regions.while_loops import WhileLoop

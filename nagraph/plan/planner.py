@@ -10,12 +10,12 @@ import numpy as np
 from nagraph import choices
 from nagraph.analysis.constants import constants
 from nagraph.analysis.live_ranges import LiveRange, last_uses, view_roots
+from nagraph.fusion.rows import RowForm, block_graph, row_bytes, row_form
 from nagraph.ir.cached import cached_property
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.types import DTYPES, TensorType
 from nagraph.plan.offsets import assign_offsets
 from nagraph.plan.plan import Buffer, Plan, RowLoop, Slot, Step
-from nagraph.plan.rows import RowForm, block_graph, row_bytes, row_form
 from nagraph.regions.calls import Call
 from nagraph.regions.scans import Scan
 from nagraph.regions.while_loops import WhileLoop

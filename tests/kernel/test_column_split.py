@@ -15,7 +15,8 @@ RNG = np.random.default_rng(0)
 
 
 def kernel_of(fn, *shapes):
-    return lower(ng.Pipeline.parse("expand,canonicalize,simplify,fold,cse,dce")(ng.trace(fn, *(ng.spec(s, "float32") for s in shapes))))
+    graph = ng.trace(fn, *(ng.spec(s, "float32") for s in shapes))
+    return lower(ng.Pipeline.parse("expand,canonicalize,simplify,fold_constants,cse,dce")(graph))
 
 
 def run(kernel, arrays, size):

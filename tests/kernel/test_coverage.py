@@ -21,7 +21,7 @@ from nagraph.pipeline import Pipeline
 from tests.kernel.test_lower import SAMPLES
 from tests.support import graph_of
 
-EXPANDED = Pipeline.parse("expand,canonicalize,simplify,fold,cse,dce")
+EXPANDED = Pipeline.parse("expand,canonicalize,simplify,fold_constants,cse,dce")
 
 
 def regions(values):

@@ -20,7 +20,7 @@ from nagraph.pipeline import Pipeline
 from tests.ir.corpus import WITH_ATTRIBUTES
 from tests.support import graph_of
 
-EXPANDED = Pipeline.parse("canonicalize,simplify,fold,cse,dce,expand,canonicalize,simplify,fold,cse,dce")
+EXPANDED = Pipeline.parse("canonicalize,simplify,fold_constants,cse,dce,expand,canonicalize,simplify,fold_constants,cse,dce")
 RNG = np.random.default_rng(0)
 SAMPLES = [(op, i, operands) for op in [*(cls() for cls in REGISTRY.values() if not cls._fields()), *WITH_ATTRIBUTES]
            if not isinstance(op, (Sort, Argsort, CheckLabels)) for i, operands in enumerate(op.samples(np.random.default_rng(0)))]

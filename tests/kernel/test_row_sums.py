@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nagraph as ng
+from nagraph.analysis.row_sums import part_rows, summed_rows
 from nagraph.backends import find
 from nagraph.kernel.interpret import interpret_kernel
 from nagraph.kernel.lower import lower
-from nagraph.kernel.row_sums import part_rows, summed_rows
 from nagraph.kernel.verify import verify_kernel
 from nagraph.nn import functional as F
 from nagraph.thresholds import setting

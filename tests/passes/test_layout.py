@@ -12,7 +12,7 @@ from nagraph.ops.convolution import ConvGeneral
 from nagraph.ops.windows import Windows
 from nagraph.pipeline import Pipeline
 
-BEFORE = Pipeline.parse("canonicalize,simplify,fold,cse,dce,expand")
+BEFORE = Pipeline.parse("canonicalize,simplify,fold_constants,cse,dce,expand")
 AFTER = Pipeline.parse("layout,simplify,cse,dce,split", verify=True)
 
 

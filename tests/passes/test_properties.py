@@ -12,7 +12,7 @@ from nagraph.pipeline import Pipeline, pass_names
 from nagraph.plan import check, make_plan
 from tests.graphs import arrays_for, graphs
 
-IDEMPOTENT = ("canonicalize", "narrow", "simplify", "fold", "cse", "dce", "expand")
+IDEMPOTENT = ("canonicalize", "narrow", "simplify", "fold_constants", "cse", "dce", "expand")
 OPTIONS = {"fuse": "fuse{min_nbytes=0}", "rematerialize": "rematerialize{min_nbytes=0}"}
 
 

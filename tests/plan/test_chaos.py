@@ -145,8 +145,9 @@ def test_chaos_changes_what_is_made():
 
 #: For each decision a program in which it is taken or not.
 SHOWN = {
-    "cse": "convolutions", "direct": "sums", "expand": "attention", "fold": "recurrence", "fuse": "attention", "in_place": "convolutions",
-    "narrow": "movement", "offsets": "convolutions", "storage_order": "attention", "place": "convolutions", "rematerialize": "convolutions",
+    "cse": "convolutions", "direct": "sums", "expand": "attention", "fold_constants": "recurrence", "fuse": "attention",
+    "in_place": "convolutions", "narrow": "movement", "offsets": "convolutions", "storage_order": "attention", "place": "convolutions",
+    "rematerialize": "convolutions",
     "rows": "attention", "schedule": "convolutions", "simplify": "attention", "split": "sums", "row_sums": "gradients of sums",
     "tile": "attention", "pretranspose": "attention", "cut": "convolutions", "gemm": "attention", "loop_split": "movement",
     "index_values": "attention",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import nagraph as ng
 from nagraph.backends import find
+from nagraph.fusion.outline import halved
 from nagraph.ir.interpret import interpret
 from nagraph.models import CLASSES
 from nagraph.models.tasks import task_class
@@ -17,7 +18,6 @@ from nagraph.models.workloads import workload
 from nagraph.nn import functional
 from nagraph.pipeline import Pipeline, pass_names
 from nagraph.plan.kernel_planner import kernel_plan
-from nagraph.plan.outline import halved
 from nagraph.regions.calls import Call
 from tests.graphs import arrays_for, graphs
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nagraph.analysis.origin import label_of
 from nagraph.backends.arguments import label
 from nagraph.backends.llvm.calls.arena import Arena, ArenaSource
 from nagraph.backends.llvm.calls.native_calls import NativeCalls, Runnable
@@ -18,7 +19,6 @@ from nagraph.backends.llvm.runtime.pool import aligned_bytes
 from nagraph.errors import SanitizerError
 from nagraph.ir.graph import Graph
 from nagraph.ir.printer import value_names
-from nagraph.plan.origin import label_of
 from nagraph.plan.plan import Plan, aligned
 from nagraph.sanitizing import NAN, RED_NBYTES, pattern, unwritten
 

@@ -12,7 +12,7 @@ from nagraph.cli.options import TARGETS, backend_option, target_argument
 
 @click.command(short_help="Run passes on a graph and print it.", epilog=TARGETS)
 @target_argument
-@click.option("-p", "--passes", default="", help="The pipeline, such as \"simplify,fold,cse,dce\"; empty runs the backend's.")
+@click.option("-p", "--passes", default="", help="The pipeline, such as \"simplify,fold_constants,cse,dce\"; empty runs the backend's.")
 @backend_option
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Verify the graph before and after each pass.")
 def command(**options: Any) -> None:

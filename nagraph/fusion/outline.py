@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from nagraph.analysis.index_values import Made, made_of_indices
 from nagraph.analysis.order import dependencies, topological
+from nagraph.fusion.groups import without_outer_views
+from nagraph.fusion.remark import region_label
 from nagraph.ir.constant import Constant
 from nagraph.ir.emitter import current
 from nagraph.ir.graph import Graph, Node, Value
-from nagraph.plan.groups import Made, without_outer_views
-from nagraph.plan.regions import made_of_indices
-from nagraph.plan.remark import region_label
 from nagraph.regions.calls import Call
 
 

@@ -6,14 +6,14 @@ What a region reads from outside may be read anywhere, since a load may have any
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
-from nagraph.ir.constant import Constant
+from nagraph.analysis.index_values import is_number
+from nagraph.analysis.row_sums import summed_rows
+from nagraph.fusion.rows import operand_forms, prefix, row_counts
 from nagraph.ir.graph import Graph, Node, Value
-from nagraph.ir.op import Op
 from nagraph.ir.types import FLOATS
-from nagraph.kernel.row_sums import summed_rows
 from nagraph.ops.arg_extremum import ArgExtremum
 from nagraph.ops.base import Cast, Elementwise
 from nagraph.ops.contraction import DotGeneral
@@ -24,15 +24,12 @@ from nagraph.ops.movement import Broadcast, Flip, Iota, Reshape, Transpose
 from nagraph.ops.random import FoldIn, RandomBits
 from nagraph.ops.reduction import Reduction
 from nagraph.ops.slicing import Pad, Slice
-from nagraph.plan.rows import operand_forms, prefix, row_counts
 
 #: Bytes of a row of a matrix product that is not stored at once: with longer rows a block has too few of them.
 LONGEST_ROW = 1 << 13
 #: Bytes of the matrices that a region computes whole at each of its points. Several of LARGEST_TILE fit the second cache;
 #: larger ones must go in blocks of rows (`nagraph.kernel.row_blocks`).
 LARGEST_SLICE, LARGEST_TILE = 1 << 26, 1 << 18
-#: Nodes that make a value of its indices, at most.
-MOST_MAKERS = 10
 #: Points of such a region, so that threads can share them.
 LEAST_SLICES = 8
 
@@ -45,31 +42,6 @@ SUMMED: Literal["summed"] = "summed"
 Form = bool | None | Literal["summed"]
 
 
-def fusible(op: Op) -> bool:
-    return isinstance(op, FUSIBLE)
-
-
-def made_of_indices(graph: Graph) -> dict[Value, tuple[Node, ...]]:
-    """Values that follow from their indices alone, such as a causal mask, each with the few nodes that make it.
-
-    They are computed wherever they are wanted, like constants: no memory is read for them.
-    """
-    found: dict[Value, tuple[Node, ...]] = {}
-    for node in graph.nodes:
-        if isinstance(node.op, Iota):
-            found[node.result] = (node,)
-        elif isinstance(node.op, (Elementwise, Cast, Broadcast, Reshape, Transpose, Slice)):
-            makers = [(graph.producers[v],) if _number(v, graph.producers) else found.get(v) for v in node.operands]
-            nodes = tuple(dict.fromkeys(n for made in makers if made for n in made))
-            if None not in makers and any(v in found for v in node.operands) and len(nodes) < MOST_MAKERS:
-                found[node.result] = (*nodes, node)
-    return found
-
-
-def _number(v: Value, producers: Mapping[Value, Node]) -> bool:
-    return v in producers and isinstance(producers[v].op, Constant) and v.type.size == 1
-
-
 def forms_of(node: Node, graph: Graph, everywhere: Collection[Value] = ()) -> dict[int, dict[Value, Form]]:
     """For each number of rows in which a node may join a region, the forms of its values; numbers, and `everywhere`, fit in all."""
     found: dict[int, dict[Value, Form]] = {}
@@ -79,7 +51,7 @@ def forms_of(node: Node, graph: Graph, everywhere: Collection[Value] = ()) -> di
     for rows in counts:
         forms: dict[Value, Form] = {node.result: True}
         for v, wanted in zip(node.operands, _operands(node, rows, graph)):
-            if v in everywhere or _number(v, graph.producers):
+            if v in everywhere or is_number(v, graph.producers):
                 continue
             if v in forms and forms[v] != wanted:
                 wanted = None
@@ -177,7 +149,7 @@ def joins(node: Node) -> bool:
     """Whether a node may be part of a region at all: products of floats, with rows short enough to be kept."""
     op = node.op
     if not isinstance(op, DotGeneral):
-        return fusible(op)
+        return isinstance(op, FUSIBLE)
     x, y = node.operands
     row = math.prod(node.result.shape[x.ndim - len(op.contract[0]):]) * x.dtype.itemsize
     return x.dtype in FLOATS and row <= LONGEST_ROW

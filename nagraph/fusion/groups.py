@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from nagraph import choices
+from nagraph.analysis.index_values import Made
+from nagraph.fusion.legality import SUMMED, Form, forms_of, joins, sources
+from nagraph.fusion.remark import Listener, Remark
+from nagraph.fusion.rows import fusible, node_forms
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.reduction import Reduction
-from nagraph.plan.regions import SUMMED, Form, forms_of, joins, sources
-from nagraph.plan.remark import Listener, Remark
-from nagraph.plan.rows import fusible, node_forms
 
 #: For a number of rows: which values are cut into rows (True) and which are the same for all rows.
 Forms = dict[int, dict[Value, Form]]
-#: Values that are computed wherever they are wanted, and the nodes that make each.
-Made = dict[Value, tuple[Node, ...]]
 
 
 @dataclass(eq=False)

@@ -16,7 +16,7 @@ from nagraph.pipeline import graph_pass
 
 @graph_pass
 @dataclass(frozen=True)
-class Fold:
+class FoldConstants:
     """Constant folding: a node whose operands are all constants becomes a constant, by its NumPy reference.
 
     Before   %0 = const{2.0}   %1 = const{3.0}   %2 = multiply(%0, %1)
@@ -38,7 +38,7 @@ class Fold:
             if (not isinstance(node.op, Primitive) or node.op.effect or node.op.can_fail or node.op.regions
                     or any(v not in known for v in node.operands)
                     or any(r.type.size > self.max_elements for r in node.results) or not affordable(node)
-                    or not choices.takes("fold", True, str(node.op), len(known))):
+                    or not choices.takes("fold_constants", True, str(node.op), len(known))):
                 return None
             found = node.op.evaluate(*(known[v] for v in node.operands))
             arrays = found if isinstance(found, tuple) else (found,)

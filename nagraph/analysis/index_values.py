@@ -1,0 +1,38 @@
+"""Index values follow from their indices alone, such as a causal mask: they are computed wherever they are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nagraph.ir.constant import Constant
+from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ops.base import Cast, Elementwise
+from nagraph.ops.movement import Broadcast, Iota, Reshape, Transpose
+from nagraph.ops.slicing import Slice
+
+#: Values that are computed wherever they are wanted, and the nodes that make each.
+Made = dict[Value, tuple[Node, ...]]
+#: Nodes that make a value of its indices, at most.
+MOST_MAKERS = 10
+
+
+def made_of_indices(graph: Graph) -> Made:
+    """Values that follow from their indices alone, such as a causal mask, each with the few nodes that make it.
+
+    They are computed wherever they are wanted, like constants: no memory is read for them.
+    """
+    found: Made = {}
+    for node in graph.nodes:
+        if isinstance(node.op, Iota):
+            found[node.result] = (node,)
+        elif isinstance(node.op, (Elementwise, Cast, Broadcast, Reshape, Transpose, Slice)):
+            makers = [(graph.producers[v],) if is_number(v, graph.producers) else found.get(v) for v in node.operands]
+            nodes = tuple(dict.fromkeys(n for made in makers if made for n in made))
+            if None not in makers and any(v in found for v in node.operands) and len(nodes) < MOST_MAKERS:
+                found[node.result] = (*nodes, node)
+    return found
+
+
+def is_number(v: Value, producers: Mapping[Value, Node]) -> bool:
+    """Whether a value is one constant number."""
+    return v in producers and isinstance(producers[v].op, Constant) and v.type.size == 1
