@@ -61,7 +61,7 @@ THRESHOLDS = tuple(Threshold(*t) for t in (
     ("update", "kernel.update", "SMALL", 1, _LARGE),
     ("rematerialize", "passes.rematerialize", "SMALL", 1, _LARGE),
     # How the LLVM backend cuts products into units, and from when on it takes a loop for a product.
-    ("gemm", "backends.llvm.emission.contraction", "LEAST_SLICE", 1, _LARGE),
+    ("gemm", "kernel.contraction", "LEAST_SLICE", 1, _LARGE),
     ("cut", "backends.llvm.emission.contraction", "LEAST_UNITS", 1, 64),
     ("cut", "backends.llvm.emission.contraction", "LEAST_ROWS", 1, 64),
     ("cut", "backends.llvm.emission.contraction", "CACHED_NBYTES", 1, _LARGE),

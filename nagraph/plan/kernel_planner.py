@@ -19,9 +19,9 @@ from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.op import Op
 from nagraph.ir.types import TensorType
-from nagraph.kernel.affine import Affine
 from nagraph.kernel.context import NotRowLocal, array_constants
-from nagraph.kernel.form import Kernel, Stage
+from nagraph.kernel.contraction import makes_matrix
+from nagraph.kernel.form import Kernel
 from nagraph.kernel.layout import StridedLayout, row_major
 from nagraph.kernel.lower import lower as lower_kernel
 from nagraph.kernel.row_blocks import row_blocks
@@ -320,17 +320,8 @@ def _writes_in(node: Node, v: Value, order: tuple[int, ...]) -> bool:
 def _check_matrices(kernel: Kernel) -> None:
     """NotRowLocal if a kernel computes matrices of several rows at each point of its grid that are larger than memory there is for them."""
     large = any(t.size * t.dtype.itemsize > LARGEST_TILE for t in kernel.tiles)
-    if large and any(map(_makes_matrix, kernel.stages)) and row_blocks(kernel) is None:
+    if large and any(map(makes_matrix, kernel.stages)) and row_blocks(kernel) is None:
         raise NotRowLocal("its matrices are too large to be computed whole, and do not go in blocks of rows")
-
-
-def _makes_matrix(stage: Stage) -> bool:
-    """Whether a stage computes a matrix product of several rows at each point of the grid, not one row of it."""
-    for fold in (f for f in stage.folds if f.is_contraction):
-        x, y = ({axis for axis, _ in getattr(stage.body[v], "index", Affine()).terms} & {*stage.kept} for v in fold.values)
-        if x - y and y - x:
-            return True
-    return False
 
 
 def _constants_read(graph: Graph) -> tuple[np.ndarray[Any, Any], ...]:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.backends.llvm.emission.contraction import as_contraction, with_column_split
+from nagraph.backends.llvm.emission.contraction import with_column_split
 from nagraph.kernel.column_split import columns, split_columns, with_row
+from nagraph.kernel.contraction import Contraction
 from nagraph.kernel.interpret import interpret_kernel
 from nagraph.kernel.lower import lower
 from nagraph.kernel.verify import verify_kernel
@@ -60,13 +61,13 @@ def test_one_row_takes_wide_panels_of_a_large_right_side():
 
     kernel = with_column_split(kernel_of(layer, (1, 768), (768, 3072), (3072,)))
     assert kernel.axes[:kernel.grid] == (8, 1) and kernel.tiles[0].size == 384
-    (product, _) = (as_contraction(kernel, stage) for stage in kernel.stages)
+    (product, _) = (Contraction.of(kernel, stage) for stage in kernel.stages)
     assert product is not None and product.n == 384, "the panels are no rows"
 
 
 def test_one_row_along_the_columns_of_a_large_right_side_is_summed_column_by_column():
     kernel = with_column_split(kernel_of(lambda x, w: x @ w.T, (1, 768), (50257, 768)))
-    assert kernel.axes[0] == 1733 and [as_contraction(kernel, stage) for stage in kernel.stages] == [None, None]
+    assert kernel.axes[0] == 1733 and [Contraction.of(kernel, stage) for stage in kernel.stages] == [None, None]
     few = kernel_of(lambda x, w: x @ w.T, (1, 40), (50257, 40))
     assert with_column_split(few) is few
 

@@ -10,15 +10,7 @@ from __future__ import annotations
 import math
 
 from nagraph.backends.llvm.emission.context import EmissionContext, power_of_two, stride_score
-from nagraph.backends.llvm.emission.contraction import (
-    Contraction,
-    as_contraction,
-    direct_output,
-    matrix_parts,
-    part_ns,
-    tiles_in_memory,
-    with_column_split,
-)
+from nagraph.backends.llvm.emission.contraction import emit_product, part_ns, prefetching, scratch, with_column_split
 from nagraph.backends.llvm.emission.cost import stage_ns
 from nagraph.backends.llvm.emission.grid_rows import GridRows
 from nagraph.backends.llvm.emission.kernel_function import ARGUMENTS, Emitted, blocks_per_unit, operand_pointer, unit_loop
@@ -32,6 +24,7 @@ from nagraph.backends.llvm.text.builder import FunctionBuilder, Module, i64
 from nagraph.backends.llvm.text.lanes import Lanes
 from nagraph.backends.llvm.text.target import masks_memory
 from nagraph.ir.scalar import I64
+from nagraph.kernel.contraction import Contraction, Part, direct_output, product_parts, slice_parts, tiles_in_memory
 from nagraph.kernel.form import Apply, Kernel, Number, Running, Stage
 from nagraph.kernel.row_blocks import RowBlocks, row_blocks
 from nagraph.kernel.update import only_copies
@@ -60,9 +53,9 @@ def _emitted(context: EmissionContext) -> Emitted:
     split = row_blocks(kernel)
     if split is not None and fits_blocks(split):
         return _by_blocks(context, split)
-    parts = [as_contraction(kernel, s) or s for s in kernel.stages]
+    parts = product_parts(kernel)
     if any(isinstance(p, Contraction) and p.rows for p in parts):
-        return _by_slices(context, matrix_parts(kernel))
+        return _by_slices(context, slice_parts(kernel))
     if any(isinstance(p, Contraction) for p in parts):
         return GridRows(context, parts).emit()
     if not kernel.sequential and (found := transposed_loads(kernel)) is not None:
@@ -167,7 +160,7 @@ def _by_points(context: EmissionContext) -> Emitted:
 # -- slices: matrix products at each point of the grid -------------------------------------------------------------------
 
 
-def _by_slices(context: EmissionContext, parts: list[Contraction | Stage]) -> Emitted:
+def _by_slices(context: EmissionContext, parts: list[Part]) -> Emitted:
     """Matrix products at each point of the grid, which is a unit."""
     kernel, code = context.kernel, context.code
     parts, outputs = direct_output(kernel, parts)
@@ -186,11 +179,11 @@ def _by_slices(context: EmissionContext, parts: list[Contraction | Stage]) -> Em
             if isinstance(part, Stage):
                 StageLoops(context, part).emit()
                 continue
-            rows = math.prod(kernel.axes[a] for a in part.rows)
-            prefetch_table = requests.table(*part.tiles(rows))
-            part.emit(context, context.tiles.get(part.tile), outputs.get(part.tile), i64(rows), i64(0), i64(part.n), nbytes, prefetch_table)
+            prefetch_table = requests.table(*prefetching(part, part.m))
+            emit_product(context, part, context.tiles.get(part.tile), outputs.get(part.tile), i64(part.m), i64(0), i64(part.n), nbytes,
+                         prefetch_table)
     cost = sum(part_ns(kernel, p, context.vector()) for p in parts)
-    return Emitted(math.prod(extents) // per_unit, nbytes + max(p.scratch for p in products), cost * per_unit)
+    return Emitted(math.prod(extents) // per_unit, nbytes + max(map(scratch, products)), cost * per_unit)
 
 
 def _by_blocks(context: EmissionContext, split: RowBlocks) -> Emitted:

@@ -10,14 +10,14 @@ import math
 
 from nagraph.backends.llvm.emission.context import EmissionContext
 from nagraph.backends.llvm.emission.contraction import (
-    Contraction,
-    Part,
-    column_major,
+    block_size,
+    column_count,
     columns_from,
-    direct_output,
+    emit_product,
     even_rows,
     part_ns,
-    tiles_in_memory,
+    prefetching,
+    scratch,
 )
 from nagraph.backends.llvm.emission.kernel_function import Emitted, blocks_per_unit, unit_loop
 from nagraph.backends.llvm.emission.prefetch import PrefetchQueue, accesses
@@ -25,6 +25,7 @@ from nagraph.backends.llvm.emission.row_blocks import block_rows, ranges, triang
 from nagraph.backends.llvm.emission.stage import StageLoops
 from nagraph.backends.llvm.text.builder import FunctionBuilder, Reg, i64
 from nagraph.backends.llvm.text.lanes import memory_type
+from nagraph.kernel.contraction import Contraction, Part, direct_output, is_column_major, tiles_in_memory
 from nagraph.kernel.form import Kernel, Read, Stage
 from nagraph.plan.plan import aligned
 
@@ -58,7 +59,8 @@ class GridRows:
         only, products = self.parts[0], math.prod(self.kernel.axes[:self.last]) if self.kernel.grid else 1
         self.column_blocks, self.columns = 1, 0
         if len(self.parts) == 1 and isinstance(only, Contraction) and self.outputs:
-            self.rows, self.columns = only.blocks(self.extent, products, column_major(self.kernel, self.outputs[only.tile]))
+            self.rows, self.columns = block_size(
+                only, self.extent, products, is_column_major(self.kernel, self.outputs[only.tile]))
             self.column_blocks = -(-only.n // self.columns)
         else:
             self.rows = _rows(self.extent, row_nbytes, products) if self.causal is None else block_rows(self.extent)
@@ -78,8 +80,8 @@ class GridRows:
             context.locate(unit, self.extents)
             self._block(column, ahead)
         cost = sum(part_ns(kernel, p, context.vector()) for p in self.parts) * self.rows / self.column_blocks * per_unit
-        scratch = max(p.scratch for p in self.parts if isinstance(p, Contraction))
-        return Emitted(math.prod(self.extents) * self.column_blocks // per_unit, aligned(self.nbytes) + scratch, cost)
+        behind = max(scratch(p) for p in self.parts if isinstance(p, Contraction))
+        return Emitted(math.prod(self.extents) * self.column_blocks // per_unit, aligned(self.nbytes) + behind, cost)
 
     def _block(self, column: Reg, ahead: PrefetchQueue) -> None:
         """One block, from where the grid stands. ahead: what the first product can prefetch of the next block."""
@@ -98,11 +100,11 @@ class GridRows:
                     requests.add(accesses(kernel, following, self.rows), context.at)
                 if n == 0:
                     requests.waiting += ahead.waiting
-                prefetch_table = requests.table(*group.tiles(self.rows))
+                prefetch_table = requests.table(*prefetching(group, self.rows))
                 self._restrict(group.stage, first, stop)
-                width = columns_from(code, column, self.columns, group.n) if self.column_blocks > 1 else group.column_count(context)
-                group.emit(context, bases.get(group.tile), self.outputs.get(group.tile), count, column, width, aligned(self.nbytes),
-                           prefetch_table)
+                width = columns_from(code, column, self.columns, group.n) if self.column_blocks > 1 else column_count(context, group)
+                tile, target = bases.get(group.tile), self.outputs.get(group.tile)
+                emit_product(context, group, tile, target, count, column, width, aligned(self.nbytes), prefetch_table)
                 continue
             context.registers.clear()
             with code.loop(i64(0), count, 1, known=True) as row:

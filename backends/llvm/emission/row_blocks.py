@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nagraph.backends.llvm.emission.context import EmissionContext, Range
-from nagraph.backends.llvm.emission.contraction import Contraction, Part, direct_output, matrix_parts, part_ns, stage_of, tiles_in_memory
+from nagraph.backends.llvm.emission.contraction import column_count, emit_product, part_ns, row_count, scratch
 from nagraph.backends.llvm.emission.stage import StageLoops
 from nagraph.backends.llvm.text.builder import Reg, i64
 from nagraph.backends.llvm.text.lanes import memory_type
 from nagraph.kernel.axis_classes import AxisClasses
+from nagraph.kernel.contraction import Contraction, Part, direct_output, slice_parts, stage_of, tiles_in_memory
 from nagraph.kernel.form import Kernel
 from nagraph.kernel.row_blocks import RowBlocks
 from nagraph.kernel.triangle import Triangle, triangle
@@ -25,7 +26,7 @@ def block_rows(extent: int) -> int:
 
 def fits_blocks(blocks: RowBlocks) -> bool:
     """Whether all products of the kernel can be restricted to a block's rows and columns, and nothing else adds up over blocks."""
-    for part, rows, columns, when in zip(matrix_parts(blocks.kernel), blocks.rows, blocks.columns, blocks.when):
+    for part, rows, columns, when in zip(slice_parts(blocks.kernel), blocks.rows, blocks.columns, blocks.when):
         restricted = [a for a in (rows, columns) if a is not None] if when == "block" else []
         if isinstance(part, Contraction):
             if not part.fits(restricted):
@@ -41,7 +42,7 @@ class RowBlockEmission:
     def __init__(self, context: EmissionContext, blocks: RowBlocks):
         self.context, self.blocks = context, blocks
         self.size = block_rows(blocks.extent)
-        stages, (parts, self.outputs) = blocks.kernel.stages, direct_output(blocks.kernel, matrix_parts(blocks.kernel), blocks.sums)
+        stages, (parts, self.outputs) = blocks.kernel.stages, direct_output(blocks.kernel, slice_parts(blocks.kernel), blocks.sums)
         number = {id(s): n for n, s in enumerate(stages)}
         self.parts = [(p, number[id(stage_of(p))]) for p in parts]
         memory, tiles = sorted(tiles_in_memory(blocks.kernel, parts) - self.outputs.keys()), blocks.kernel.tiles
@@ -52,7 +53,7 @@ class RowBlockEmission:
     @property
     def scratch(self) -> int:
         """The bytes of scratch that a thread needs: the tiles, and behind them the routine's."""
-        return self.nbytes + max((p.scratch for p, _ in self.parts if isinstance(p, Contraction)), default=0)
+        return self.nbytes + max((scratch(p) for p, _ in self.parts if isinstance(p, Contraction)), default=0)
 
     def unit_ns(self) -> float:
         """Roughly the time of a point; of a triangle half is computed."""
@@ -93,8 +94,9 @@ class RowBlockEmission:
                 context.ranges, context.conditions = ranges(blocks.rows[n], blocks.columns[n], start, stop, self.size), blocks.conditions[n]
             if isinstance(part, Contraction):
                 accumulate = again if part.tile in blocks.sums else i64(0)
-                part.emit(context, context.block_tiles.get(part.tile), self.outputs.get(part.tile), part.row_count(context), i64(0),
-                          part.column_count(context), self.nbytes, accumulate=accumulate)
+                tile, target = context.block_tiles.get(part.tile), self.outputs.get(part.tile)
+                emit_product(context, part, tile, target, row_count(context, part), i64(0), column_count(context, part), self.nbytes,
+                             accumulate=accumulate)
             else:
                 StageLoops(context, part).emit()
 
