@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import platform
 import sys
 
-#: Taken where the system does not tell the size of the last cache.
-USUAL_CACHE = 8 << 20
+#: Taken where the system does not tell the sizes of the caches.
+USUAL_CACHES = 32 << 10, 1 << 20, 8 << 20
 
 
 def cpu_name() -> str:
@@ -42,8 +43,20 @@ def busy_seconds() -> float | None:
     return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
 
 
+@functools.cache
+def cache_sizes() -> tuple[int, ...]:
+    """The bytes of the first core's data caches, the nearest first: at least two, usual ones where the system does not tell."""
+    units, found = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}, {}
+    for cache in pathlib.Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        try:
+            level, kind, size = ((cache / name).read_text().strip() for name in ("level", "type", "size"))
+        except OSError:
+            continue
+        if kind != "Instruction" and size[-1:] in units and size[:-1].isdigit():
+            found[level] = int(size[:-1]) * units[size[-1]]
+    return tuple(found[level] for level in sorted(found)) if len(found) > 1 else USUAL_CACHES
+
+
 def last_cache_nbytes() -> int:
-    """The size of the largest cache of the first core."""
-    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    texts = [f.read_text().strip() for f in pathlib.Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
-    return max((int(t[:-1]) * units[t[-1]] for t in texts if t[-1:] in units), default=USUAL_CACHE)
+    """The bytes of the first core's largest cache."""
+    return max(cache_sizes())

@@ -18,6 +18,7 @@ from nagraph.ir.types import DTYPES, DType
 if TYPE_CHECKING:  # looking for backends loads no plan
     from nagraph.plan.arena_report import ArenaReport
     from nagraph.plan.plan import Plan
+    from nagraph.schedule.target import Target
 
 
 class Agreement(NamedTuple):
@@ -101,6 +102,10 @@ class Backend(ABC):
     #: The dtypes that its arrays can have; a graph with others is refused before it is compiled.
     dtypes: frozenset[DType] = frozenset(DTYPES.values())
     agreement: Agreement
+
+    def target(self) -> Target | None:
+        """The machine that kernels are scheduled for (`nagraph.schedule`); None where the backend has no schedules."""
+        return None
 
     def missing(self) -> str:
         """Why it can't be used here, as one sentence that says what to install or which device is missing; "" if it can."""

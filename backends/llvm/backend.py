@@ -10,6 +10,7 @@ from nagraph.ir.graph import Graph
 
 if TYPE_CHECKING:
     from nagraph.backends.llvm.executable import Executable
+    from nagraph.schedule.target import Target
 
 
 class LLVMBackend(Backend):
@@ -19,6 +20,11 @@ class LLVMBackend(Backend):
     pipeline = ("canonicalize,narrow,simplify,fold_constants,cse,dce,expand,layout,pretranspose,"
                 "canonicalize,simplify,fold_constants,cse,dce,split,rematerialize,dce,fuse{max_nodes=128,min_nbytes=0,kernels=True},schedule")
     agreement = Agreement(reference=False)
+
+    def target(self) -> Target:
+        from nagraph.backends.llvm.text.target import host
+
+        return host()
 
     def compile(self, graph: Graph, donations: Mapping[int, int], threads: int | None = None) -> Executable:
         from nagraph.backends.llvm.executable import compile  # LLVM loads when something is compiled

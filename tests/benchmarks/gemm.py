@@ -22,8 +22,8 @@ import numpy as np
 from nagraph.backends.llvm.gemm import gemm_module, scratch_nbytes
 from nagraph.backends.llvm.gemm.tile import Tile
 from nagraph.backends.llvm.native import machine_code
-from nagraph.backends.llvm.text import target
 from nagraph.backends.llvm.text.builder import Module, constant, i64
+from nagraph.backends.llvm.text.target import host
 from nagraph.backends.llvm.text.vectors import fma
 from nagraph.ir.types import DTYPES, DType
 
@@ -77,9 +77,9 @@ class Bench:
 
     def __init__(self, short: str):
         self.dtype = DTYPES[short]
-        self.tile = Tile(self.dtype, target.vector_nbytes(), target.vector_registers())
+        self.tile = Tile(self.dtype, host())
         start = time.process_time()
-        text = gemm_module(self.dtype)
+        text = gemm_module(self.dtype, host())
         middle = time.process_time()
         code = machine_code.object_code(text)
         times = middle - start, time.process_time() - middle
@@ -87,7 +87,7 @@ class Bench:
         self.library, self.loops = machine_code.Library([code]), machine_code.Library([machine_code.object_code(driver(self.tile))])
         self.routine = self.library.address(f"gemm_{self.tile.suffix}")
         self.blas = openblas("sgemm" if short == "f32" else "dgemm")
-        self.scratch = np.zeros(scratch_nbytes(self.dtype), np.uint8)
+        self.scratch = np.zeros(scratch_nbytes(self.dtype, host()), np.uint8)
         self.rng = np.random.default_rng(0)
 
     def matrix(self, rows: int, columns: int, layout: str) -> np.ndarray[Any, Any]:

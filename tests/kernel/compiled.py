@@ -13,13 +13,14 @@ from nagraph.backends.llvm.text.builder import Module, i64, vector
 from nagraph.backends.llvm.text.lanes import Lanes, memory_type
 from nagraph.ir.scalar import Scalar
 from nagraph.ir.types import DType
+from nagraph.schedule.target import Target
 
 Rule = Callable[..., Scalar]
 
 
-def text(rule: Rule, dtype: DType, operands: int = 1, width: int = 16) -> str:
+def text(rule: Rule, dtype: DType, operands: int = 1, width: int = 16, target: Target | None = None) -> str:
     """The LLVM text of f(x, ..., y, n): y[i] = rule(x[i], ...) for i < n, `width` elements at a time."""
-    module = Module()
+    module = Module(target)
     code = module.function("f", "void", ["ptr noalias"] * (operands + 1) + ["i64"])
     lanes, element = Lanes(code, width), memory_type(dtype)
     with code.loop(i64(0), code.arguments[-1], width, known=True) as loop:
@@ -31,9 +32,10 @@ def text(rule: Rule, dtype: DType, operands: int = 1, width: int = 16) -> str:
     return str(module)
 
 
-def compiled(rule: Rule, dtype: DType, operands: int = 1, width: int = 16) -> Callable[..., np.ndarray[Any, Any]]:
+def compiled(rule: Rule, dtype: DType, operands: int = 1, width: int = 16,
+             target: Target | None = None) -> Callable[..., np.ndarray[Any, Any]]:
     """The rule as a function of arrays of the dtype, whose size is a multiple of the width; `out` may be given."""
-    library = Library([object_code(text(rule, dtype, operands, width))])
+    library = Library([object_code(text(rule, dtype, operands, width, target))])
     native = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (operands + 1), ctypes.c_int64)(library.address("f"))
 
     def run(*arrays: np.ndarray[Any, Any], out: np.ndarray[Any, Any] | None = None) -> np.ndarray[Any, Any]:
@@ -47,6 +49,6 @@ def compiled(rule: Rule, dtype: DType, operands: int = 1, width: int = 16) -> Ca
     return run
 
 
-def listing(rule: Rule, dtype: DType, operands: int = 1, width: int = 16) -> str:
+def listing(rule: Rule, dtype: DType, operands: int = 1, width: int = 16, target: Target | None = None) -> str:
     """The machine code, to be read."""
     return assembly(text(rule, dtype, operands, width))

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from nagraph.backends.llvm.text.builder import FunctionBuilder, Reg, i64
 from nagraph.backends.llvm.text.lanes import Lanes
-from nagraph.backends.llvm.text.target import vector_nbytes
 from nagraph.ir.scalar import I64, Scalar
 from nagraph.kernel.affine import Affine
 from nagraph.kernel.form import Apply, Kernel, Load, Stage, Store
@@ -34,7 +33,7 @@ class EmissionContext:
     """
 
     def __init__(self, kernel: Kernel, code: FunctionBuilder):
-        self.kernel, self.code = kernel, code
+        self.kernel, self.code, self.target = kernel, code, code.module.target
         self.one = Lanes(code, 1)
         self.lane: int | None = None
         #: Lanes along that axis, and which of them are active (None: all).
@@ -77,7 +76,7 @@ class EmissionContext:
 
     def vector(self) -> int:
         """Lanes of one vector register."""
-        return vector_nbytes() // self._itemsize
+        return self.target.vector_nbytes // self._itemsize
 
     def unroll(self, stages: Sequence[Stage]) -> int:
         """How many vectors are computed side by side: several in short bodies, whose operations wait for each other or for memory."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from nagraph.backends.llvm.emission.context import EmissionContext
 from nagraph.backends.llvm.emission.cost import stage_ns
 from nagraph.backends.llvm.emission.prefetch import address
-from nagraph.backends.llvm.gemm import machine_tile, scratch_nbytes
-from nagraph.backends.llvm.gemm.tile import CHAIN
+from nagraph.backends.llvm.gemm import scratch_nbytes
+from nagraph.backends.llvm.gemm.tile import CHAIN, Tile
 from nagraph.backends.llvm.text.builder import FunctionBuilder, Reg, i64
 from nagraph.ir.scalar import F32
 from nagraph.kernel.column_split import columns, split_columns, with_row
@@ -30,16 +30,16 @@ LONG = 64
 FEW_UNITS = 32
 
 
-def prefetching(product: Contraction, rows: int) -> tuple[int, int, int]:
+def prefetching(context: EmissionContext, product: Contraction, rows: int) -> tuple[int, int, int]:
     """What a product of so many rows can prefetch: the tiles that do, the steps of each, and the bytes of an element."""
-    tile = machine_tile(product.dtype)
+    tile = Tile(product.dtype, context.target)
     strips = -(-product.n // (2 * tile.lanes))
     return tile.prefetching(rows, strips), min(product.terms, CHAIN), product.dtype.itemsize
 
 
-def scratch(product: Contraction) -> int:
+def scratch(context: EmissionContext, product: Contraction) -> int:
     """Bytes that the routine wants, behind the tiles."""
-    return scratch_nbytes(product.dtype)
+    return scratch_nbytes(product.dtype, context.target)
 
 
 def block_size(product: Contraction, extent: int, products: int = 1, column_major: bool = False) -> tuple[int, int]:

@@ -22,7 +22,6 @@ from nagraph.backends.llvm.emission.tiled_transpose import TransposeTile, transp
 from nagraph.backends.llvm.emission.values import first_lanes
 from nagraph.backends.llvm.text.builder import FunctionBuilder, Module, i64
 from nagraph.backends.llvm.text.lanes import Lanes
-from nagraph.backends.llvm.text.target import masks_memory
 from nagraph.ir.scalar import I64
 from nagraph.kernel.contraction import Contraction, Part, direct_output, product_parts, slice_parts, tiles_in_memory
 from nagraph.kernel.form import Apply, Kernel, Number, Running, Stage
@@ -103,7 +102,7 @@ def _by_lanes(context: EmissionContext) -> Emitted:
         if extent < width or not extent % width:
             context.mask = first_lanes(extent, width) if extent < width else None
             _stages(context)
-        elif masks_memory():
+        elif context.target.masks_memory:
             places = context.places(context.lanes, context.at[last], 1)
             context.mask = context.lanes.compare("lt", places, context.lanes.constant(extent, I64)).raw
             _stages(context)
@@ -179,11 +178,11 @@ def _by_slices(context: EmissionContext, parts: list[Part]) -> Emitted:
             if isinstance(part, Stage):
                 StageLoops(context, part).emit()
                 continue
-            prefetch_table = requests.table(*prefetching(part, part.m))
+            prefetch_table = requests.table(*prefetching(context, part, part.m))
             emit_product(context, part, context.tiles.get(part.tile), outputs.get(part.tile), i64(part.m), i64(0), i64(part.n), nbytes,
                          prefetch_table)
     cost = sum(part_ns(kernel, p, context.vector()) for p in parts)
-    return Emitted(math.prod(extents) // per_unit, nbytes + max(map(scratch, products)), cost * per_unit)
+    return Emitted(math.prod(extents) // per_unit, nbytes + max(scratch(context, p) for p in products), cost * per_unit)
 
 
 def _by_blocks(context: EmissionContext, split: RowBlocks) -> Emitted:

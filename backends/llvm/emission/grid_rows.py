@@ -80,7 +80,7 @@ class GridRows:
             context.locate(unit, self.extents)
             self._block(column, ahead)
         cost = sum(part_ns(kernel, p, context.vector()) for p in self.parts) * self.rows / self.column_blocks * per_unit
-        behind = max(scratch(p) for p in self.parts if isinstance(p, Contraction))
+        behind = max(scratch(context, p) for p in self.parts if isinstance(p, Contraction))
         return Emitted(math.prod(self.extents) * self.column_blocks // per_unit, aligned(self.nbytes) + behind, cost)
 
     def _block(self, column: Reg, ahead: PrefetchQueue) -> None:
@@ -100,7 +100,7 @@ class GridRows:
                     requests.add(accesses(kernel, following, self.rows), context.at)
                 if n == 0:
                     requests.waiting += ahead.waiting
-                prefetch_table = requests.table(*prefetching(group, self.rows))
+                prefetch_table = requests.table(*prefetching(context, group, self.rows))
                 self._restrict(group.stage, first, stop)
                 width = columns_from(code, column, self.columns, group.n) if self.column_blocks > 1 else column_count(context, group)
                 tile, target = bases.get(group.tile), self.outputs.get(group.tile)

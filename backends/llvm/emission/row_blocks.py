@@ -53,7 +53,7 @@ class RowBlockEmission:
     @property
     def scratch(self) -> int:
         """The bytes of scratch that a thread needs: the tiles, and behind them the routine's."""
-        return self.nbytes + max((scratch(p) for p, _ in self.parts if isinstance(p, Contraction)), default=0)
+        return self.nbytes + max((scratch(self.context, p) for p, _ in self.parts if isinstance(p, Contraction)), default=0)
 
     def unit_ns(self) -> float:
         """Roughly the time of a point; of a triangle half is computed."""

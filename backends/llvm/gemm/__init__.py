@@ -25,23 +25,15 @@ from __future__ import annotations
 
 from nagraph.backends.llvm.gemm.routine import emit_routine, scratch_size
 from nagraph.backends.llvm.gemm.tile import Tile
-from nagraph.backends.llvm.text import target
 from nagraph.ir.types import DType
+from nagraph.schedule.target import Target
 
 
-def gemm_module(dtype: DType, vector_nbytes: int | None = None, vector_registers: int | None = None) -> str:
-    """The LLVM text that defines gemm_f32 or gemm_f64, for this machine's vector registers unless others are given.
-
-    Raises TypeError for other dtypes.
-    """
-    return emit_routine(machine_tile(dtype, vector_nbytes, vector_registers))
+def gemm_module(dtype: DType, target: Target) -> str:
+    """The LLVM text that defines gemm_f32 or gemm_f64 for a machine. Raises TypeError for other dtypes."""
+    return emit_routine(Tile(dtype, target))
 
 
-def scratch_nbytes(dtype: DType, vector_nbytes: int | None = None, vector_registers: int | None = None) -> int:
-    """The bytes of scratch that the routine needs, whatever the product: less than a MiB."""
-    return scratch_size(machine_tile(dtype, vector_nbytes, vector_registers))
-
-
-def machine_tile(dtype: DType, nbytes: int | None = None, registers: int | None = None) -> Tile:
-    """The register tile of a dtype: this machine's, unless another's registers are given."""
-    return Tile(dtype, nbytes or target.vector_nbytes(), registers or target.vector_registers())
+def scratch_nbytes(dtype: DType, target: Target) -> int:
+    """The bytes of scratch that the routine needs, whatever the product."""
+    return scratch_size(Tile(dtype, target))

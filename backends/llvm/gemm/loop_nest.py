@@ -12,8 +12,6 @@ from nagraph.backends.llvm.text.vectors import ceil_div, minimum
 #: a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch, prefetch_table
 ARGUMENTS = ("ptr noalias", "i64", "i64", "ptr noalias", "i64", "i64", "ptr noalias", "i64", "i64", "i64", "i64", "i64",
              "ptr noalias", "ptr noalias", "i64", "ptr noalias", "ptr")
-#: Memory whose rows are a multiple of so many bytes apart falls into few sets of a cache.
-CONFLICT_NBYTES = 4096
 #: Rows of C from which packing such a B pays, columns of C from which packing such an A does, and an A with unit rows.
 PACK_B_ROWS = 96
 PACK_A_COLUMNS = 256
@@ -165,8 +163,9 @@ class _LoopNest:
         self.kernel_a_col = code.select(self.pack_a, a_col, self.a_col)
 
     def conflicts(self, step: Reg) -> Reg:
+        """Whether rows this far apart fall into few sets of the first cache."""
         code = self.code
-        return code.compare("icmp eq", code.binary("and", step, i64(CONFLICT_NBYTES // self.tile.size - 1)), i64(0))
+        return code.compare("icmp eq", code.binary("and", step, i64(self.tile.target.way_nbytes // self.tile.size - 1)), i64(0))
 
     def source(self, offsets: Reg, tap: Reg, step: Reg) -> Reg:
         """Where the chain begins in the tap's matrix: p steps behind its offset, which is zero without a table."""

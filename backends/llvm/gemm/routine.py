@@ -5,7 +5,7 @@ from __future__ import annotations
 from nagraph.backends.llvm.gemm.loop_nest import ARGUMENTS, blocked, kernel_name, kernel_table, scratch_layout
 from nagraph.backends.llvm.gemm.microkernel import microkernel
 from nagraph.backends.llvm.gemm.packing import emit_copies
-from nagraph.backends.llvm.gemm.stream import LARGE_NBYTES, streamed
+from nagraph.backends.llvm.gemm.stream import streamed
 from nagraph.backends.llvm.gemm.tile import Tile
 from nagraph.backends.llvm.text.builder import FunctionBuilder, Module, Reg, constant, i64
 from nagraph.backends.llvm.text.vectors import minimum
@@ -16,7 +16,7 @@ TRANSPOSED_COLUMNS = 512
 
 def emit_routine(tile: Tile) -> str:
     """The text of the module that defines the routine for a tile's dtype and machine."""
-    module = Module()
+    module = Module(tile.target)
     kernel_table(module, tile)
     for rows in tile.heights:
         for width in tile.widths(rows):
@@ -38,7 +38,8 @@ def _entry(module: Module, tile: Tile, name: str) -> None:
 
     Cᵀ (+)= Σₜ BₜᵀAₜᵀ has the same products in the same order. It is computed instead of C for few columns if A has unit rows
     (then those of Cᵀ fill vectors, and nothing needs packing), and for one row if B has unit rows (they are the rows of Bᵀ,
-    which need no packing either). One row times a large B with unit columns streams. All other products go by blocks.
+    which need no packing either). One row times a B with unit columns of more than half the second cache streams. All other products go
+    by blocks.
     """
     code = module.function(name, "void", ARGUMENTS)
     a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch, prefetch_table = code.arguments
@@ -65,7 +66,7 @@ def _entry(module: Module, tile: Tile, name: str) -> None:
                   accumulate, scratch, prefetch_table)
         code.jump(done)
         code.label(straight)
-        large = code.compare("icmp sge", code.mul(b_row, k), i64(LARGE_NBYTES // tile.size))
+        large = code.compare("icmp sge", code.mul(b_row, k), i64(tile.target.near_nbytes // 2 // tile.size))
         alone = code.binary("and", code.compare("icmp eq", m, i64(1)), code.compare("icmp eq", batches, i64(1)))
         plain = [code.compare("icmp eq", table, Reg("ptr", "null")) for table in (a_offsets, b_offsets)]
         code.branch(_all(code, large, alone, *plain, code.compare("icmp eq", b_col, i64(1))), stream, blocks)

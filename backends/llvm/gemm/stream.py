@@ -16,8 +16,6 @@ from nagraph.backends.llvm.text.vectors import first_lanes, fma, load, minimum, 
 
 #: Rows of B that are read at a time, vectors of each at a time, and columns of a panel, whose sums fill a part of the first cache.
 ROWS, VECTORS, PANEL = 8, 4, 2048
-#: Bytes of B from which it is not in the second cache.
-LARGE_NBYTES = 1 << 20
 
 
 def streamed(module: Module, tile: Tile, name: str) -> None:

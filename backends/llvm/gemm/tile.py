@@ -6,22 +6,22 @@ from dataclasses import dataclass
 
 from nagraph.backends.llvm.text.builder import vector
 from nagraph.ir.types import DTYPES, DType
+from nagraph.schedule.target import Target
 
 F32, F64 = DTYPES["f32"], DTYPES["f64"]
 
 #: Products that one chain of fma adds up, at most. It fixes the order of additions: equal for every machine and layout.
 CHAIN = 512
-#: Bytes of a block of A, CHAIN columns wide: it should stay in the second cache. All of scratch is less than a MiB.
-A_BLOCK_NBYTES = 768 << 10
+#: The part of the second cache that a block of A, CHAIN columns wide, may fill.
+A_BLOCK_PART = 3, 8
 
 
 @dataclass(frozen=True)
 class Tile:
-    """The sizes of register tiles and blocks for a dtype, on a machine with `registers` vector registers of `nbytes` each."""
+    """The sizes of register tiles and blocks for a dtype on a machine."""
 
     dtype: DType
-    nbytes: int
-    registers: int
+    target: Target
 
     def __post_init__(self) -> None:
         if self.dtype not in (F32, F64):
@@ -41,7 +41,7 @@ class Tile:
 
     @property
     def lanes(self) -> int:
-        return self.nbytes // self.size
+        return self.target.lanes(self.dtype)
 
     @property
     def vector(self) -> str:
@@ -49,13 +49,13 @@ class Tile:
 
     @property
     def masks(self) -> bool:
-        """Whether a part of a vector can be loaded and stored: of those of 16 bytes, SSE's and NEON's, only lane after lane."""
-        return self.nbytes > 16
+        """Whether a part of a vector can be loaded and stored."""
+        return self.target.masks_memory
 
     @property
     def rows(self) -> int:
         """Rows of the largest register tile, two vectors wide: its sums and two vectors of B leave a register or more for A."""
-        return 12 if self.registers >= 32 else 6
+        return 12 if self.target.vector_registers >= 32 else 6
 
     @property
     def heights(self) -> tuple[int, ...]:
@@ -92,11 +92,12 @@ class Tile:
 
     def widths(self, rows: int) -> tuple[int, ...]:
         """Columns of the register tiles of so many rows. Few rows go with wide ones: eight sums keep the fma units busy."""
-        narrow = self.lanes if 16 < self.nbytes < 64 else self.slots[0]
+        narrow = self.lanes if 16 < self.target.vector_nbytes < 64 else self.slots[0]
         wide = {1: 8, 2: 4, 3: 4}.get(rows, 2) * self.lanes
         return tuple(w for w in self.slots if narrow <= w <= wide)
 
     @property
     def block_rows(self) -> int:
         """Rows of a block of A: whole register tiles."""
-        return A_BLOCK_NBYTES // CHAIN // self.size // self.rows * self.rows
+        part, of = A_BLOCK_PART
+        return max(1, self.target.near_nbytes * part // of // CHAIN // self.size // self.rows) * self.rows

@@ -22,7 +22,7 @@ from nagraph.backends.llvm.program.images import Image
 from nagraph.backends.llvm.runtime.assembler import Assembler, EncodedLaunch
 from nagraph.backends.llvm.runtime.pool import default_threads
 from nagraph.backends.llvm.runtime.program import Program
-from nagraph.backends.llvm.text.target import vector_nbytes, vector_registers
+from nagraph.backends.llvm.text.target import host
 from nagraph.ir.builder import Builder
 from nagraph.ir.types import DTYPES, DType, TensorType
 from nagraph.measuring.roofline import Machine
@@ -58,11 +58,11 @@ def _best(run: Callable[[], object], repeats: int) -> float:
 def _flops(dtype: DType) -> float:
     """Multiplications and additions a second, of numbers that stay in registers, on one thread."""
     # Sums of products side by side, enough for the latency of any CPU: four units of four cycles want sixteen.
-    lanes, chains = vector_nbytes() // dtype.itemsize, 3 * vector_registers() // 4
+    lanes, chains = host().lanes(dtype), 3 * host().vector_registers // 4
     library = Library([object_code(_multiply_adds(dtype, lanes, chains))])
     a = Assembler()
     a.phase(EncodedLaunch(library.address("multiply_adds"), UNITS, 1))
-    program = Program(a.code(), 1, chains * vector_nbytes(), keepalive=library)
+    program = Program(a.code(), 1, chains * host().vector_nbytes, keepalive=library)
     table = np.zeros(1, np.int64)
     return 2.0 * UNITS * ITERATIONS * chains * lanes / _best(lambda: program.run(table, 1), REPEATS)
 

@@ -27,7 +27,7 @@ from typing import Any
 import llvmlite
 import numpy as np
 
-from nagraph.backends.llvm.text.target import cpu
+from nagraph.backends.llvm.text.target import cpu, host
 from nagraph.files import open_regular
 
 _MAGIC = b"nagraph cache 3\n"
@@ -75,7 +75,7 @@ def maker(kind: str) -> str:
         for place in spec.submodule_search_locations or () if spec else ():
             for file in sorted(pathlib.Path(place).rglob("*.py")):
                 found.update(file.read_bytes())
-    found.update(repr((llvmlite.__version__, np.__version__, platform.python_version(), cpu())).encode())
+    found.update(repr((llvmlite.__version__, np.__version__, platform.python_version(), cpu(), host())).encode())
     return found.hexdigest()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import llvmlite.binding as llvm
 
-from nagraph.backends.llvm.text.target import cpu, target
+from nagraph.backends.llvm.text.target import code_generator, cpu
 from nagraph.forks import hold
 
 #: Whoever has it is the only one in LLVM; llvmlite has one of its own, for what the garbage collector frees.
@@ -20,7 +20,7 @@ hold(llvm.ffi.lib._lock)
 def _machine() -> llvm.TargetMachine:
     """A target machine; engines may not share one."""
     name, features = cpu()
-    return target().create_target_machine(cpu=name, features=features, opt=2, jit=True)
+    return code_generator().create_target_machine(cpu=name, features=features, opt=2, jit=True)
 
 
 @functools.cache

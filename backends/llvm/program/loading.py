@@ -10,6 +10,7 @@ from nagraph.backends.llvm.native import cache
 from nagraph.backends.llvm.native.machine_code import Library, object_code, publish
 from nagraph.backends.llvm.runtime.pool import driver
 from nagraph.backends.llvm.text.builder import LEAVE
+from nagraph.backends.llvm.text.target import host
 from nagraph.forks import Lock
 from nagraph.ir.types import DTYPES, DType
 
@@ -70,6 +71,6 @@ def _load() -> None:
 
 
 def _load_routine(name: str, dtype: DType) -> None:
-    library = Library([cache.routine(name, lambda: object_code(gemm_module(dtype)))])
+    library = Library([cache.routine(name, lambda: object_code(gemm_module(dtype, host())))])
     publish(name, library.address(name))
     _STANDING[name] = library

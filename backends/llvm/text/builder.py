@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from nagraph.backends.llvm.text.target import host
+from nagraph.schedule.target import Target
+
 #: The runtime's function that tells whether the call in which a kernel runs was abandoned; it lets signal handlers run.
 LEAVE = "nagraph_leave"
 #: Iterations of a loop between two polls, for loops without and with others inside.
@@ -55,9 +58,10 @@ def vector_parts(type: str) -> tuple[int, str]:
 
 
 class Module:
-    """A module: functions and declarations that are compiled together."""
+    """A module: functions and declarations that are compiled together, for a target: this machine, unless another is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, target: Target | None = None) -> None:
+        self.target = target or host()
         self.declarations: dict[str, str] = {}
         self.functions: list[FunctionBuilder] = []
 

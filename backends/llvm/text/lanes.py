@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from nagraph.backends.llvm.text.builder import FunctionBuilder, Reg, constant, suffix, vector, vector_parts
-from nagraph.backends.llvm.text.target import scales_by_powers
 from nagraph.ir.scalar import F32, F64, I32, I64, U32, U64, Scalar, ScalarBuilder
 from nagraph.ir.types import BOOL, DTYPES, INTEGERS, SIGNED, UNSIGNED, DType
 
@@ -68,11 +67,10 @@ def known(x: Scalar) -> int | None:
 class Lanes(ScalarBuilder):
     """The scalar builder that writes into `code`: a scalar is a vector of `width` lanes."""
 
-    scales = scales_by_powers()
-
     def __init__(self, code: FunctionBuilder, width: int):
         self.code = code
         self.width = width
+        self.scales = code.module.target.scales_by_powers
 
     def type(self, dtype: DType) -> str:
         return vector(self.width, element_type(dtype))

@@ -1,15 +1,19 @@
-"""The target: the CPU that text is written for, as LLVM knows it."""
+"""The target: the CPU that text is written for and compiled on, as LLVM and the system know it."""
 
 from __future__ import annotations
 
 import functools
+import os
 
 import llvmlite.binding as llvm
 
+from nagraph.backends.host import cache_sizes
+from nagraph.schedule.target import Target
+
 
 @functools.cache
-def target() -> llvm.Target:
-    """LLVM's target for this machine, ready to generate code."""
+def code_generator() -> llvm.Target:
+    """LLVM's code generator for this machine, ready to be used."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     return llvm.Target.from_default_triple()
@@ -22,26 +26,13 @@ def cpu() -> tuple[str, str]:
 
 
 @functools.cache
-def vector_nbytes() -> int:
-    """Bytes of the widest vector register."""
-    target()
+def host() -> Target:
+    """This machine.
+
+    Vectors of 16 bytes, SSE's and NEON's, are loaded and stored in part lane after lane; AVX-512 alone multiplies by powers of two.
+    """
+    code_generator()
     features = llvm.get_host_cpu_features()
-    return 64 if features.get("avx512f") and features.get("avx512vl") else 32 if features.get("avx2") else 16
-
-
-@functools.cache
-def scales_by_powers() -> bool:
-    """Whether one instruction multiplies by powers of two, with subnormal results right: AVX-512 has it."""
-    return vector_nbytes() == 64
-
-
-@functools.cache
-def masks_memory() -> bool:
-    """Whether one instruction loads or stores a part of a vector: those of 16 bytes, SSE's and NEON's, go lane after lane."""
-    return vector_nbytes() > 16
-
-
-@functools.cache
-def vector_registers() -> int:
-    """The number of vector registers of that size."""
-    return 32 if vector_nbytes() == 64 or not llvm.get_default_triple().startswith("x86") else 16
+    nbytes = 64 if features.get("avx512f") and features.get("avx512vl") else 32 if features.get("avx2") else 16
+    registers = 32 if nbytes == 64 or not llvm.get_default_triple().startswith("x86") else 16
+    return Target(cpu()[0], nbytes, registers, nbytes > 16, nbytes == 64, cache_sizes(), cores=os.cpu_count() or 1)

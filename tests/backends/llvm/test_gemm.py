@@ -6,21 +6,24 @@ import ctypes
 import functools
 import itertools
 import mmap
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from nagraph.backends.llvm.gemm import gemm_module, scratch_nbytes
-from nagraph.backends.llvm.gemm.stream import LARGE_NBYTES, PANEL, VECTORS
+from nagraph.backends.llvm.gemm.stream import PANEL, VECTORS
 from nagraph.backends.llvm.gemm.tile import CHAIN
 from nagraph.backends.llvm.native.machine_code import Library, object_code
+from nagraph.backends.llvm.text.target import host
 from nagraph.ir.types import DTYPES
 
 P, N = ctypes.c_void_p, ctypes.c_int64
 ARGUMENTS = (P, N, N, P, N, N, P, N, N, N, N, N, P, P, N, P, P)
-#: This machine's vectors; AVX2's; NEON's.
-MACHINES = (None, (32, 16), (16, 32))
-NATIVE = [("f32", None), ("f64", None)]
+#: This machine; with AVX2's vectors; with NEON's.
+MACHINES = (host(), replace(host(), vector_nbytes=32, vector_registers=16, masks_memory=True),
+            replace(host(), vector_nbytes=16, vector_registers=32, masks_memory=False))
+NATIVE = [("f32", host()), ("f64", host())]
 EVERY = [(dtype, machine) for machine in MACHINES for dtype in ("f32", "f64")]
 GUARD = 77.0
 
@@ -30,10 +33,10 @@ class Routine:
     """A compiled routine of a dtype for a machine."""
 
     def __init__(self, dtype, machine):
-        self.dtype, sizes = DTYPES[dtype], machine or (None, None)
-        self.library = Library([object_code(gemm_module(self.dtype, *sizes))])
+        self.dtype = DTYPES[dtype]
+        self.library = Library([object_code(gemm_module(self.dtype, machine))])
         self.call = ctypes.CFUNCTYPE(None, *ARGUMENTS)(self.library.address(f"gemm_{dtype}"))
-        self.nbytes = scratch_nbytes(self.dtype, *sizes)
+        self.nbytes = scratch_nbytes(self.dtype, machine)
         self.scratch = np.full(self.nbytes + 4096, 255, np.uint8)  # NaN, whatever the dtype
 
     def __call__(self, a, b, c=None, batches=1, offsets=(None, None), accumulate=False, soon=None):
@@ -116,7 +119,7 @@ def test_large_shapes(native, rng, layouts):
 
 @pytest.mark.parametrize("n, k", [(PANEL, CHAIN), (2 * PANEL + 37, 2 * CHAIN + 5), (300, 3 * CHAIN), (17 * VECTORS, 4099)])
 def test_one_row_streams_past_a_large_matrix_with_the_bits_of_many(gemm, rng, n, k):
-    assert n * k * gemm.dtype.itemsize >= LARGE_NBYTES
+    assert n * k * gemm.dtype.itemsize >= (host().near_nbytes // 2)
     room = gemm.real(rng, k, n + 6)
     a, b = gemm.real(rng, 1, k), room[:, 3:-3]
     c = gemm.real(rng, 1, n)
@@ -292,9 +295,9 @@ def test_nothing_beyond_is_read(gemm, rng, layouts):
 
 def test_scratch_is_small():
     for dtype, machine in EVERY:
-        assert 0 < scratch_nbytes(DTYPES[dtype], *(machine or (None, None))) < 1 << 20
+        assert 0 < scratch_nbytes(DTYPES[dtype], machine) < (1 << 18) + machine.near_nbytes // 2
 
 
 def test_other_dtypes_are_refused():
     with pytest.raises(TypeError, match="float16"):
-        gemm_module(DTYPES["f16"])
+        gemm_module(DTYPES["f16"], host())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import re
+from dataclasses import replace
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -12,16 +13,17 @@ import pytest
 
 import nagraph as ng
 from nagraph import elementary
-from nagraph.backends.llvm.emission import context, emit
+from nagraph.backends.llvm.emission import emit
 from nagraph.backends.llvm.gemm import gemm_module
 from nagraph.backends.llvm.native.machine_code import Library, object_code
 from nagraph.backends.llvm.text.builder import Module
-from nagraph.backends.llvm.text.lanes import Lanes
+from nagraph.backends.llvm.text.target import host
 from nagraph.ir.types import DTYPES
 from tests.kernel.compiled import text
 from tests.kernel.references import BINARY, F32
 
-NBYTES, REGISTERS = 16, 32
+NBYTES = 16
+NEON = replace(host(), name="neoverse-n1", vector_nbytes=NBYTES, vector_registers=32, masks_memory=False, scales_by_powers=False)
 
 
 @functools.cache
@@ -46,13 +48,6 @@ def functions_of(written):
     return found
 
 
-@pytest.fixture
-def short(monkeypatch):
-    monkeypatch.setattr(context, "vector_nbytes", lambda: NBYTES)
-    monkeypatch.setattr(emit, "masks_memory", lambda: False)
-    monkeypatch.setattr(Lanes, "scales", False)
-
-
 def of(lines, pattern):
     return [line for line in lines if re.match(pattern, line)]
 
@@ -62,7 +57,7 @@ def test_sums_of_products_stay_in_registers(name):
     """Each micro-kernel has one fma for each vector of its tile: no lane is loaded alone, nothing goes to the stack in between."""
     dtype = DTYPES[name]
     lanes = NBYTES // dtype.itemsize
-    listed = functions_of(gemm_module(dtype, NBYTES, REGISTERS))
+    listed = functions_of(gemm_module(dtype, NEON))
     for rows, width in [(12, 2 * lanes), (12, lanes), (8, 2 * lanes), (4, 2 * lanes), (1, 8 * lanes)]:
         lines = listed[f"kernel_{rows}x{width}"]
         assert len(of(lines, r"fmla\tv\d+\.(4s|2d)")) == rows * width // lanes
@@ -70,18 +65,18 @@ def test_sums_of_products_stay_in_registers(name):
 
 
 @pytest.mark.parametrize("name", elementary.__all__)
-def test_functions_are_vector_instructions(name, short):
-    lines = functions_of(text(getattr(elementary, name), F32, 2 if name in BINARY else 1, 4))["f"]
+def test_functions_are_vector_instructions(name):
+    lines = functions_of(text(getattr(elementary, name), F32, 2 if name in BINARY else 1, 4, NEON))["f"]
     assert of(lines, r"f(ml[as]|sqrt)\tv\d+\.(4s|2d)") and not of(lines, r"blr?\t")
 
 
 @pytest.mark.parametrize("size", [3, 16, 37, 64, 1003])
-def test_lanes_at_the_end_of_the_grid(size, short):
+def test_lanes_at_the_end_of_the_grid(size):
     """Of whole blocks no lane is asked for, and past the end nothing is written."""
     rng = np.random.default_rng(size)
     x, y = rng.normal(size=(2, 5, size)).astype(np.float32)
     (kernel,) = ng.jit(lambda x, y: x * y + x).lower(x, y).executable.kernels
-    module = Module()
+    module = Module(NEON)
     emitted = emit.emit(module, kernel, "f")
     assert not of(functions_of(str(module))["f"], r"tbn?z\t")
     library, room = Library([object_code(str(module))]), np.full(5 * size + 64, 77, np.float32)

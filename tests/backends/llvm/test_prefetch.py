@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import nagraph as ng
 from nagraph.backends.llvm.emission.prefetch import REQUEST_NBYTES, Access, pieces
+from nagraph.backends.llvm.text.target import host
 from nagraph.kernel.affine import Affine, atom, total
 from tests.backends.llvm.test_gemm import Routine
 
@@ -41,7 +42,7 @@ def test_pieces_of_a_matrix_go_along_its_longer_side():
 
 @pytest.mark.parametrize("count", [0, 1, 3, 100])
 def test_the_product_takes_pieces_and_gives_the_same_bits(count):
-    gemm, rng = Routine("f32", None), np.random.default_rng(0)
+    gemm, rng = Routine("f32", host()), np.random.default_rng(0)
     a, b = gemm.real(rng, 60, 40), gemm.real(rng, 40, 96)
     other = np.zeros(1 << 12, np.float32)
     table = np.array([0, count, *[other.ctypes.data, 32] * count, other.ctypes.data, 0], np.int64)
