@@ -14,7 +14,7 @@ from nagraph.ir.types import DTYPES, DType, TensorType
 from nagraph.kernel.affine import Affine, atom, bounds, split, strides, total
 from nagraph.kernel.context import KernelContext
 from nagraph.kernel.form import Apply, Instruction, Load, Number, Position, Running, Within
-from nagraph.ops.base import Cast
+from nagraph.ops.base import F32, NARROW_FLOATS, Cast, Primitive
 from nagraph.ops.comparison import less
 from nagraph.ops.elementwise import Select, add, floor_divide, maximum, minimum, remainder
 
@@ -65,9 +65,20 @@ class Elements:
         return self.cast(self._add(Running(fold, dtype)), result)
 
     def apply(self, op: Op, *arguments: int) -> int:
-        found = op.infer(*(TensorType(self.body[a].dtype, ()) for a in arguments))
+        """The value of an op. One that widens computes of 16-bit floats in float32: casts stand before it and behind it."""
+        dtypes = [self.body[a].dtype for a in arguments]
+        found = op.infer(*(TensorType(d, ()) for d in dtypes))
         assert isinstance(found, TensorType)
+        if isinstance(op, Primitive) and op.widens and not NARROW_FLOATS.isdisjoint(dtypes):
+            return self.cast(self.apply(op, *map(self.wide, arguments)), found.dtype)
         return self._add(Apply(op, arguments, found.dtype))
+
+    def wide(self, value: int) -> int:
+        """A value in the dtype in which it is computed with: 16-bit floats in float32."""
+        found = self.body[value]
+        if found.dtype not in NARROW_FLOATS:
+            return value
+        return self.number(found.value, F32) if isinstance(found, Number) else self.cast(value, F32)
 
     def cast(self, value: int, dtype: DType) -> int:
         return value if self.body[value].dtype == dtype else self.apply(Cast(dtype), value)

@@ -156,6 +156,7 @@ class Write:
 class Store:
     """A value into element `index` of an operand; combined with the element that is there if `combine` is a reduction.
 
+    What is combined is in the dtype of the value: the element is converted to it, and the result to the operand's.
     `row_sum`: the index leaves out the last axes of the grid; the values of points along these are combined, the first one begins.
     """
 

@@ -112,7 +112,7 @@ class Interpreter:
                 grid = [n if a < self.kernel.grid else 1 for a, n in enumerate(axes)]
                 places, value = (np.broadcast_to(x, grid).reshape(-1) for x in (self.index(s.index), self.values[s.value]))
                 if s.combine is not None:
-                    value = s.combine.ufunc(self.get(s.operand, places, None), value)  # type: ignore[attr-defined]
+                    value = s.combine.ufunc(self.get(s.operand, places, None).astype(value.dtype), value)  # type: ignore[attr-defined]
                 self.put(s.operand, places, value)
         self.fixed = {}
 

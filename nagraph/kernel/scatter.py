@@ -50,6 +50,7 @@ def lower_scatter(graph: Graph, layouts: Sequence[StridedLayout]) -> Kernel:
     kept = iter(of_rest[a] for a in rest)
     lead = [next(kept) for _ in range(op.axes[0])]
     value = updating.element(updates, (*lead, *step, *kept))
+    value = value if op.mode == "set" else updating.wide(value)
     store = Store(output, updating.sum(zip(where, target)), value, COMBINE[op.mode])
 
     stages = [Stage(places, 0, tuple(copying.body), (), (), (copy,))]

@@ -15,6 +15,7 @@ from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.kernel.context import NotRowLocal
 from nagraph.kernel.form import Tile
+from nagraph.ops.base import F32, NARROW_FLOATS
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.folding import Folding
 from nagraph.ops.identities import Materialize, Recompute, StopGradient
@@ -120,7 +121,9 @@ class StageAssignment:
         return v.type.size <= self.rows < node.results[0].type.size
 
     def _new_tile(self, v: Value) -> int:
-        self.tiles.append(Tile(v.dtype, self.inner(v)))
+        """A tile for the rows of v: in the dtype of v, or in float32 what is folded of 16-bit floats, which is rounded where it is read."""
+        folded = self.producers[v].op.folds and v.dtype in NARROW_FLOATS
+        self.tiles.append(Tile(F32 if folded else v.dtype, self.inner(v)))
         return len(self.tiles) - 1
 
     # -- values that are kept ---------------------------------------------------------------------------------------

@@ -88,12 +88,13 @@ class _Stages:
         assert isinstance(op, Folding)
         if op.running:
             index = elements.unflatten(self._step(v), v.shape)
-            return Fold(op.fold_op, op.fold_terms(elements, node.operands, index, ()), -1, Affine())
+            values = op.fold_terms(elements, node.operands, index, ())
+            return Fold(op.fold_op, tuple(map(elements.wide, values)), -1, Affine())
         every = self.context.flat(kept)
         index = elements.unflatten(self.place(v, every), v.shape)
         reduced = elements.unflatten(self.context.flat(inner), op.fold_extents(*(x.type for x in node.operands)))
         values = op.fold_terms(elements, node.operands, index, reduced)
-        return Fold(op.fold_op, tuple(values), self.assignment.tile_of[v], every)
+        return Fold(op.fold_op, tuple(map(elements.wide, values)), self.assignment.tile_of[v], every)
 
     def _step(self, v: Value) -> Affine:
         """The place of a running fold's step in its result: row, step, what lies behind the axis."""
@@ -160,7 +161,8 @@ class RowElements(Elements):
             row, inner = parts if parts is not None else (Affine(-1), Affine())
         if row != axes.row:
             raise NotRowLocal(f"{value.type} is needed from another row")
-        return self._add(Read(self.stages.tile(value), inner, value.dtype, self.mask))
+        tile = self.stages.tile(value)
+        return self.cast(self._add(Read(tile, inner, self.stages.assignment.tiles[tile].dtype, self.mask)), value.dtype)
 
     def _is_own(self, value: Value, index: Index) -> bool:
         """Whether this very stage computes the element: the value is written here, and this is the stage's own point."""

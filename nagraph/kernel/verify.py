@@ -4,9 +4,13 @@ inside.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from nagraph.errors import VerifyError
+from nagraph.ir.types import SHORT_NAMES, DType
 from nagraph.kernel.affine import Affine, bounds
 from nagraph.kernel.form import Apply, Kernel, Load, Position, Read, Running, Stage, Within
+from nagraph.ops.base import NARROW_FLOATS, Primitive
 
 
 def verify_kernel(kernel: Kernel, sizes: dict[int, int] | None = None) -> None:
@@ -34,6 +38,8 @@ def _stage(kernel: Kernel, stage: Stage, number: int, written: set[int], sizes: 
             raise VerifyError(f"{where}: v{n} loads operand {i.operand} of {len(kernel.operands)}")
         if isinstance(i, Read) and i.tile not in written:
             raise VerifyError(f"{where}: v{n} reads tile {i.tile} before it is written")
+        if isinstance(i, Apply) and isinstance(i.op, Primitive) and i.op.widens:
+            _wide([i.dtype, *(stage.body[v].dtype for v in i.arguments)], f"{where}: v{n} = {i}")
         if isinstance(i, Running) and not 0 <= i.fold < len(stage.folds):
             raise VerifyError(f"{where}: v{n} runs along fold {i.fold} of {len(stage.folds)}")
     kept = {*range(kernel.grid), *stage.kept}
@@ -41,10 +47,17 @@ def _stage(kernel: Kernel, stage: Stage, number: int, written: set[int], sizes: 
     for fold in stage.folds:
         if any(not 0 <= v < len(stage.body) for v in fold.values):
             raise VerifyError(f"{where}: a fold combines {fold.values} of {len(stage.body)} values")
+        _wide([stage.body[v].dtype for v in fold.values], f"{where}: fold {fold}")
         if fold.tile >= 0:
+            kept_in, made = kernel.tiles[fold.tile].dtype, stage.body[fold.values[-1]].dtype
+            if kept_in != made:
+                raise VerifyError(f"{where}: a fold makes {SHORT_NAMES[made]}, but tile {fold.tile} holds {SHORT_NAMES[kept_in]}")
             _index(kernel, fold.index, kept, 0, f"{where}: fold into tile {fold.tile}", kernel.tiles[fold.tile].size)
             written.add(fold.tile)
     for w in stage.writes:
+        if stage.body[w.value].dtype != kernel.tiles[w.tile].dtype:
+            made, kept_in = stage.body[w.value].dtype, kernel.tiles[w.tile].dtype
+            raise VerifyError(f"{where}: writes a {SHORT_NAMES[made]}, v{w.value}, into tile {w.tile} of {SHORT_NAMES[kept_in]}")
         _index(kernel, w.index, axes, 0, f"{where}: write into tile {w.tile}", kernel.tiles[w.tile].size)
         written.add(w.tile)
     for s in stage.stores:
@@ -53,8 +66,20 @@ def _stage(kernel: Kernel, stage: Stage, number: int, written: set[int], sizes: 
         if s.row_sum and (s.combine is None or any(n > 1 and not s.index.coefficient(a)
                                                    for a, n in enumerate(kernel.axes[:kernel.grid - kernel.sequential]))):
             raise VerifyError(f"{where}: a row sum combines, and leaves out the last axes of the grid; {s.index} leaves out others")
+        dtype, expected = stage.body[s.value].dtype, kernel.operands[s.operand]
+        if s.combine is not None:
+            _wide([dtype], f"{where}: store {s}")
+        elif dtype != expected:
+            raise VerifyError(f"{where}: stores a {SHORT_NAMES[dtype]}, v{s.value}, into operand {s.operand} of {SHORT_NAMES[expected]}")
         dynamic = any(a < 0 for a, _ in s.index.terms)
         _index(kernel, s.index, axes, len(stage.body), f"{where}: store", None if dynamic else sizes.get(s.operand))
+
+
+def _wide(dtypes: Iterable[DType], what: str) -> None:
+    """Checks that nothing is computed in 16-bit floats: they are converted before, and the result is."""
+    narrow = [SHORT_NAMES[d] for d in dtypes if d in NARROW_FLOATS]
+    if narrow:
+        raise VerifyError(f"{what} computes in {narrow[0]}; kernels convert 16-bit floats to f32, and what is computed of them back")
 
 
 def _index(kernel: Kernel, index: Affine, axes: set[int], before: int, what: str, size: int | None = None) -> None:

@@ -11,7 +11,6 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import DTYPES, DType, TensorType, is_float
-from nagraph.ops.base import F32, NARROW_FLOATS
 from nagraph.ops.folding import Folding
 from nagraph.ops.movement import reshape
 from nagraph.ops.operands import as_array, is_axis_of_scalar, normalize_axis, shape_of
@@ -39,7 +38,7 @@ class ArgExtremum(Folding):
     def fold_terms(self, k: Any, operands: tuple[Value, ...], index: Sequence[Any], reduced: Sequence[Any]) -> tuple[int, ...]:
         (x,) = operands
         value = k.element(x, merged(index, reduced, (self.axis,)))
-        return k.cast(value, F32) if x.dtype in NARROW_FLOATS else value, k.position(reduced[0])
+        return value, k.position(reduced[0])
 
     def start(self, s: Any, dtypes: Sequence[DType]) -> tuple[Any, ...]:
         return s.constant(lowest(dtypes[0]), dtypes[0]), s.constant(np.iinfo(I64).max, I64)

@@ -16,7 +16,7 @@ from nagraph.ir.op import Array, Box, Cost, Op, op, shared, whole
 from nagraph.ir.operators import functions
 from nagraph.ir.promotion import result_type
 from nagraph.ir.types import TensorType
-from nagraph.ops.base import F32, NARROW_FLOATS, Multilinear, convert
+from nagraph.ops.base import NARROW_FLOATS, Multilinear, convert
 from nagraph.ops.elementwise import multiply
 from nagraph.ops.folding import Folding
 from nagraph.ops.movement import reshape, transpose
@@ -127,8 +127,7 @@ class DotGeneral(Folding, Multilinear):
         found = []
         for v, side, free, start in ((x, 0, x_free, count), (y, 1, y_free, count + len(x_free))):
             at = dict(zip(self.batch_axes[side], index)) | dict(zip(self.contract[side], reduced)) | dict(zip(free, index[start:]))
-            value = k.element(v, tuple(at[a] for a in range(v.ndim)))
-            found.append(k.cast(value, F32) if v.dtype in NARROW_FLOATS else value)
+            found.append(k.element(v, tuple(at[a] for a in range(v.ndim))))
         return tuple(found)
 
     @property

@@ -13,7 +13,7 @@ from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import TensorType, type_of
-from nagraph.ops.base import F32, NARROW_FLOATS, Multilinear
+from nagraph.ops.base import Multilinear
 from nagraph.ops.contraction import promoted
 from nagraph.ops.folding import Folding
 from nagraph.ops.movement import flip, reshape, transpose
@@ -115,8 +115,7 @@ class ConvGeneral(Folding, Multilinear):
         where = (n, k.sum([(group, w.shape[1]), (c, 1)]), *places)
         with k.masked(mask):
             seen = k.element(x, where)
-        values = [seen, k.element(w, (o, c, *tap))]
-        return tuple(k.cast(v, F32) if x.dtype in NARROW_FLOATS else v for v in values)
+        return seen, k.element(w, (o, c, *tap))
 
     @property
     def fold_op(self) -> None:

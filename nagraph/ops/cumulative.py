@@ -14,7 +14,7 @@ from nagraph.ir.op import Array, Cost, Op, op
 from nagraph.ir.operators import functions
 from nagraph.ir.types import DType, TensorType, is_float
 from nagraph.ops.arg_extremum import argmax
-from nagraph.ops.base import F32, NARROW_FLOATS, cast
+from nagraph.ops.base import NARROW_FLOATS, cast
 from nagraph.ops.comparison import equal, greater_equal, logical_and
 from nagraph.ops.elementwise import where
 from nagraph.ops.folding import Folding
@@ -64,7 +64,7 @@ class Cumulative(Folding):
     def fold_terms(self, k: Any, operands: tuple[Value, ...], index: Sequence[Any], reduced: Sequence[Any]) -> tuple[int, ...]:
         (x,) = operands
         value = k.element(x, tuple(index))
-        return (k.cast(value, F32 if x.dtype in NARROW_FLOATS else self.result_dtype(x.dtype)),)
+        return (k.cast(value, self.result_dtype(x.dtype)),)
 
     @property
     def fold_op(self) -> Op:

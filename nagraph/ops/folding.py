@@ -33,7 +33,7 @@ class Folding(Primitive):
         raise MissingRuleError(f"op {self.name} does not say what it folds over")
 
     def fold_terms(self, k: Any, operands: tuple[Value, ...], index: Sequence[Any], reduced: Sequence[Any]) -> tuple[int, ...]:
-        """The values combined into element `index` of the result at point `reduced` of the loops."""
+        """The values combined into element `index` of the result at point `reduced` of the loops; 16-bit floats are then widened."""
         raise MissingRuleError(f"op {self.name} does not say what it folds")
 
     @property

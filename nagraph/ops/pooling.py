@@ -14,7 +14,7 @@ from nagraph.ir.integers import integers, is_integer
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import DTYPES, TensorType, is_float
 from nagraph.ops.arg_extremum import ArgMax
-from nagraph.ops.base import F32, NARROW_FLOATS, Linear
+from nagraph.ops.base import Linear
 from nagraph.ops.comparison import equal, logical_and
 from nagraph.ops.convolution import ConvGeneral, Pairs, pads, per_axis, window_count
 from nagraph.ops.elementwise import divide, floor_divide, multiply
@@ -100,7 +100,7 @@ class WindowMax(_Window):
 
     def fold_terms(self, k: Any, operands: tuple[Value, ...], index: Sequence[Any], reduced: Sequence[Any]) -> tuple[int, ...]:
         value, _ = self._seen(k, operands[0], index, reduced, lowest(operands[0].dtype))
-        return (k.cast(value, F32) if operands[0].dtype in NARROW_FLOATS else value,)
+        return (value,)
 
     @property
     def fold_op(self) -> Max:
@@ -172,7 +172,7 @@ class WindowArgmax(_Window):
         number = k.position(k.flatten(places, x.shape[x.ndim - len(places):]))
         if inside is not None:  # padding never wins, not even where all elements are as low as it
             number = k.select(inside, number, k.number(np.iinfo(np.int64).max, DTYPES["i64"]))
-        return k.cast(value, F32) if x.dtype in NARROW_FLOATS else value, number
+        return value, number
 
     @property
     def fold_op(self) -> ArgMax:
@@ -235,7 +235,7 @@ class WindowPut(Folding, Linear):
             value = k.element(u, (*index[:lead], *windows))
         hit = k.apply(logical_and, mask, k.apply(equal, place, k.position(k.flatten(index[lead:], self.sizes))))
         chosen = k.select(hit, value, k.number(0, u.dtype))
-        return (k.cast(chosen, F32) if u.dtype in NARROW_FLOATS else chosen,)
+        return (chosen,)
 
     @property
     def fold_op(self) -> Sum:
@@ -287,7 +287,7 @@ class WindowSum(_Window, Linear):
 
     def fold_terms(self, k: Any, operands: tuple[Value, ...], index: Sequence[Any], reduced: Sequence[Any]) -> tuple[int, ...]:
         value, _ = self._seen(k, operands[0], index, reduced, 0)
-        return (k.cast(value, F32) if operands[0].dtype in NARROW_FLOATS else value,)
+        return (value,)
 
     @property
     def fold_op(self) -> Sum:

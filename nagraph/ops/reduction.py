@@ -65,7 +65,7 @@ class Reduction(Folding):
     def fold_terms(self, k: Any, operands: tuple[Value, ...], index: Sequence[Any], reduced: Sequence[Any]) -> tuple[int, ...]:
         (x,) = operands
         value = k.element(x, merged(index, reduced, self.axes))
-        return (k.cast(value, F32 if x.dtype in NARROW_FLOATS else self.result_dtype(x.dtype)),)
+        return (k.cast(value, self.result_dtype(x.dtype)),)
 
     def spread(self, y: Value, x: Value) -> Value:
         """A result broadcast back to the shape of the operand."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from nagraph.backends.llvm.text.builder import FunctionBuilder
-from nagraph.backends.llvm.text.lanes import NARROW, Lanes
+from nagraph.backends.llvm.text.lanes import Lanes
 from nagraph.ir.op import Op
-from nagraph.ir.scalar import F32, Scalar
+from nagraph.ir.scalar import Scalar
 from nagraph.ir.types import BOOL
 from nagraph.kernel.form import Fold, Stage
 from nagraph.ops.reduction import Sum
@@ -56,11 +56,9 @@ def _part(code: FunctionBuilder, narrow: Lanes, x: Scalar, first: int) -> Scalar
 
 
 def combine(op: Op, lanes: Lanes, x: State, y: State) -> State:
-    """Two states, joined by an op's `combine`; 16-bit floats, which are held by their bits, by way of float32."""
-    narrow = [a.dtype if a.dtype in NARROW else None for a in x]
-    x, y = (tuple(lanes.cast(a, F32) if n else a for a, n in zip(state, narrow)) for state in (x, y))
+    """Two states, joined by an op's `combine`."""
     made: State = op.combine(lanes, x, y)  # type: ignore[attr-defined]
-    return tuple(lanes.cast(a, n) if n else a for a, n in zip(made, narrow))
+    return made
 
 
 def multiply_add(lanes: Lanes, x: Scalar, y: Scalar, z: Scalar) -> Scalar:

@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
 
 from nagraph.backends.llvm.emission import folds
 from nagraph.backends.llvm.emission.context import EmissionContext, power_of_two
@@ -208,9 +207,7 @@ class StageLoops:
         """Write the value of a fold into its tile."""
         if fold.tile < 0:
             return
-        tile = self.kernel.tiles[fold.tile]
-        lanes: Any = value.s
-        self.stores.write(fold.tile, fold.index, lanes.cast(value, tile.dtype))
+        self.stores.write(fold.tile, fold.index, value)
 
 
 def _regroup(like: Sequence[State], registers: Sequence[Reg]) -> list[State]:

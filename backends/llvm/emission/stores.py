@@ -72,9 +72,10 @@ class StageStores:
         mask = self.values.mask if lanes.width > 1 else None
         pointer, value = self.context.pointers[s.operand], self.values.value(s.value, lanes)
         if s.combine is not None:
-            there = self.values.fetch(lanes, pointer, s.index, value.dtype, mask)
+            dtype = self.kernel.operands[s.operand]
+            there = lanes.cast(self.values.fetch(lanes, pointer, s.index, dtype, mask), value.dtype)
             (combined,) = folds.combine(s.combine, lanes, (there,), (value,))
-            value = lanes.select(self._begins(s, lanes), value, combined) if s.row_sum else combined
+            value = lanes.cast(lanes.select(self._begins(s, lanes), value, combined) if s.row_sum else combined, dtype)
         self._put(lanes, pointer, s.index, value, mask)
 
     def _begins(self, s: Store, lanes: Lanes) -> Scalar:

@@ -11,8 +11,8 @@ from nagraph.backends.llvm.emission.context import EmissionContext
 from nagraph.backends.llvm.emission.folds import State
 from nagraph.backends.llvm.emission.loop_order import LoopOrder
 from nagraph.backends.llvm.text.builder import Reg, i64, suffix, vector
-from nagraph.backends.llvm.text.lanes import NARROW, Lanes, known, memory_type
-from nagraph.ir.scalar import F32, I64, Scalar
+from nagraph.backends.llvm.text.lanes import Lanes, known, memory_type
+from nagraph.ir.scalar import I64, Scalar
 from nagraph.ir.types import BOOL, DType
 from nagraph.kernel.affine import Affine
 from nagraph.kernel.form import Apply, Instruction, Load, Number, Position, Read, Running, Stage, Within
@@ -138,12 +138,8 @@ class StageValues:
         raise AssertionError(i)
 
     def _apply(self, lanes: Lanes, i: Apply) -> Scalar:
-        arguments = [self.value(a, lanes) for a in i.arguments]
-        narrow = getattr(i.op, "widens", False) and any(a.dtype in NARROW for a in arguments)
-        if narrow:
-            arguments = [lanes.cast(a, F32) if a.dtype in NARROW else a for a in arguments]
-        found: Scalar = i.op.scalar(lanes, *arguments)
-        return lanes.cast(found, i.dtype) if narrow else found
+        found: Scalar = i.op.scalar(lanes, *(self.value(a, lanes) for a in i.arguments))
+        return found
 
     def _position(self, lanes: Lanes, index: Affine) -> Scalar:
         """The value of an affine expression in each lane."""
