@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nagraph import choices
@@ -14,6 +15,8 @@ from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.reduction import Reduction
 
+#: Groups that a search for a path visits at most: what it can't tell by then counts as a path, so that growing groups is linear.
+MOST_VISITED = 64
 #: For a number of rows: which values are cut into rows (True) and which are the same for all rows.
 Forms = dict[int, dict[Value, Form]]
 
@@ -22,22 +25,28 @@ Forms = dict[int, dict[Value, Form]]
 class Group:
     """Nodes that may become a region; `before` are the groups that it reads from, `after` those that read from it.
 
-    top: the last place of its nodes and of all that it depends on. product: whether it has a matrix product.
+    Both may name groups that have become part of others since. place: that of its last node in the graph. depth: the longest path
+    of nodes from the inputs to one of its nodes, or to one that it depends on. product: whether it has a matrix product. summed: the
+    numbers of rows in which it sums over rows.
     """
 
     nodes: list[Node]
     forms: Forms
-    top: int
+    place: int
+    depth: int
     product: bool = False
+    summed: set[int] = field(default_factory=set)
     made: set[Value] = field(default_factory=set)
-    before: set[Group] = field(default_factory=set)
-    after: set[Group] = field(default_factory=set)
+    before: dict[Group, None] = field(default_factory=dict)
+    after: dict[Group, None] = field(default_factory=dict)
     merged: Group | None = None
 
     def now(self) -> Group:
         """The group that this one has become part of."""
         group = self
         while group.merged is not None:
+            if group.merged.merged is not None:
+                group.merged = group.merged.merged  # so that the way is short the next time
             group = group.merged
         return group
 
@@ -52,34 +61,40 @@ def _forms(node: Node, graph: Graph, kernels: bool, everywhere: Made) -> Forms:
 def grow(graph: Graph, max_nodes: int, kernels: bool, everywhere: Made, why: Listener | None = None) -> list[list[Node]]:
     """Groups of fusible nodes, each grown along the graph's order from its producers."""
     group_of: dict[Node, Group] = {}
+    depths: dict[Node, int] = {}
     refused: list[tuple[Node, Node, str]] = []
     last_effect: Node | None = None
     summing: dict[tuple[Value, tuple[int, ...]], list[Group]] = {}
-    for index, node in enumerate(graph.nodes):
+    for place, node in enumerate(graph.nodes):
         forms = _forms(node, graph, kernels, everywhere)
-        mine = group_of[node] = Group([node], forms, index, isinstance(node.op, DotGeneral), set(node.results))
-        producers = [graph.producers[v] for v in node.operands if v in graph.producers and v not in everywhere]
-        mine.before = {group_of[p].now() for p in producers if not isinstance(p.op, Constant)}
+        producers = [p for v in node.operands if (p := graph.producers.get(v)) is not None and v not in everywhere]
+        earlier = dict.fromkeys(p for p in producers if not isinstance(p.op, Constant))
         if node.op.has_effect:
             if last_effect is not None:
-                mine.before.add(group_of[last_effect])
+                earlier[last_effect] = None
             last_effect = node
+        depths[node] = 1 + max((depths[p] for p in earlier), default=0)
+        before = dict.fromkeys(group_of[p].now() for p in earlier)
+        depth = max([depths[node], *(g.depth for g in before)])
+        mine = Group([node], forms, place, depth, isinstance(node.op, DotGeneral), _summed(forms), set(node.results), before)
+        group_of[node] = mine
         for g in mine.before:
-            g.after.add(mine)
-        for other in sorted(mine.before, key=lambda g: -g.top):
-            reason = _try_merge(other.now(), group_of[node].now(), max_nodes)
+            g.after[mine] = None
+        for other in sorted(mine.before, key=lambda g: -g.place):
+            reason = _try_merge(other.now(), mine.now(), max_nodes)
             if reason and why:
                 refused += [(p, node, reason) for p in dict.fromkeys(producers) if group_of[p].now() is other.now()]
         if kernels and isinstance(node.op, Reduction):  # what sums over the same memory reads it once
             for source in sources(node, graph):
-                for other in summing.setdefault((source, node.op.axes), []):
-                    _try_merge(other.now(), group_of[node].now(), max_nodes)
-                summing[source, node.op.axes].append(group_of[node])
+                others = summing.setdefault((source, node.op.axes), [])
+                for other in others:
+                    _try_merge(other.now(), mine.now(), max_nodes)
+                others[:] = dict.fromkeys(g for g in (*(h.now() for h in others), mine.now()) if len(g.nodes) < max_nodes)
     groups = {id(g): g for g in (group_of[n].now() for n in graph.nodes)}
     found = []
-    place = {n: i for i, n in enumerate(graph.nodes)}
+    place_of = {n: i for i, n in enumerate(graph.nodes)}
     for g in groups.values():
-        members = sorted(g.nodes, key=place.__getitem__)
+        members = sorted(g.nodes, key=place_of.__getitem__)
         members = without_outer_views(graph, members) if kernels else _without_last_views(graph, members)
         if len(members) > 1:
             found.append(members)
@@ -99,38 +114,60 @@ def _try_merge(a: Group, b: Group, max_nodes: int) -> str:
         node = (b if a.forms else a).nodes[0]
         types = ", ".join(str(v.type) for v in node.results) or "nothing"
         return f"{node.op.name} to {types} has no rows that a region could share"
-    forms: Forms = {}
-    for rows in a.forms.keys() & b.forms.keys():
-        x, y = a.forms[rows], b.forms[rows]
-        small, large = (x, y) if len(x) < len(y) else (y, x)
-        # What one of them computes, the other may not want from outside; what both read from outside, each reads its way.
-        if all(large.get(v, f) == f or not (v in a.made or v in b.made) for v, f in small.items()):
-            forms[rows] = {**x, **y}
+    rows = [r for r in a.forms if r in b.forms and _agree(a, b, r)]
     if not (a.product or b.product):  # rows are summed while a matrix product makes them, else by themselves
-        forms = {rows: found for rows, found in forms.items() if SUMMED not in found.values()}
-    if not forms:
-        shared = a.forms.keys() & b.forms.keys()
-        return ("a value that one of them computes is wanted from other rows, or whole" if shared else
+        rows = [r for r in rows if r not in a.summed and r not in b.summed]
+    if not rows:
+        return ("a value that one of them computes is wanted from other rows, or whole" if a.forms.keys() & b.forms.keys() else
                 f"no number of rows in common: {_counts(a)} and {_counts(b)}")
-    if _path_around(a, b) or _path_around(b, a):
+    if _path_around(a, b) or (a not in b.before and _path_around(b, a)):
         return "a third group stands between them: it reads one and is read by the other"
-    if not choices.takes("fuse", True, a.top, b.top, len(a.nodes)):
+    if not choices.takes("fuse", True, a.place, b.place, len(a.nodes)):
         return "it was chosen not to"
-    b.nodes = [*a.nodes, *b.nodes]
-    b.made |= a.made
-    b.product |= a.product
-    b.forms = forms
-    b.top = max(a.top, b.top)
-    a.merged = b
-    b.before = {g for g in (h.now() for h in (*a.before, *b.before)) if g is not b}
-    b.after = {g for g in (h.now() for h in (*a.after, *b.after)) if g is not b}
-    stack = list(b.after)
-    while stack:  # what depends on the group now depends on all of it
-        group = stack.pop().now()
-        if group.top < b.top:
-            group.top = b.top
-            stack += group.after
+    _merge(*(a, b) if len(a.nodes) > len(b.nodes) else (b, a), rows)
     return ""
+
+
+def _agree(a: Group, b: Group, rows: int) -> bool:
+    """Whether neither of two groups wants from outside, or in another form, what the other computes for so many rows."""
+    x, y = a.forms[rows], b.forms[rows]
+    small, large = (x, y) if len(x) < len(y) else (y, x)
+    return all(large.get(v, f) == f or not (v in a.made or v in b.made) for v, f in small.items())
+
+
+def _merge(large: Group, small: Group, rows: Sequence[int]) -> None:
+    """Make a group part of another; what it has is put into what the larger has, so that growing a group is linear."""
+    small.merged = large
+    large.nodes += small.nodes
+    large.made |= small.made
+    large.forms = {r: _joined(large.forms[r], small.forms[r]) for r in rows}
+    large.summed |= small.summed
+    large.product |= small.product
+    large.place = max(large.place, small.place)
+    large.before = {h: None for g in (*large.before, *small.before) if (h := g.now()) is not large}
+    readers = [*(large if large.depth < small.depth else small).after]
+    large.after, fewer = (large.after, small.after) if len(large.after) > len(small.after) else (small.after, large.after)
+    large.after.update(fewer)
+    large.depth = max(large.depth, small.depth)
+    while readers:  # what depends on one of them now depends on both
+        group = readers.pop().now()
+        if group.depth < large.depth:
+            group.depth = large.depth
+            readers += group.after
+
+
+def _joined(x: dict[Value, Form], y: dict[Value, Form]) -> dict[Value, Form]:
+    """The forms of both. What each reads its way, nobody may compute for them."""
+    large, small = (x, y) if len(x) > len(y) else (y, x)
+    for v, form in small.items():
+        if large.setdefault(v, form) != form:
+            large[v] = None
+    return large
+
+
+def _summed(forms: Forms) -> set[int]:
+    """The numbers of rows in which a value is a sum over rows."""
+    return {rows for rows, found in forms.items() if SUMMED in found.values()}
 
 
 def _counts(group: Group) -> str:
@@ -138,14 +175,18 @@ def _counts(group: Group) -> str:
 
 
 def _path_around(source: Group, target: Group) -> bool:
-    """Whether a path leads from `source` through a third group to `target`."""
+    """Whether a path leads from `source` through a third group to `target`, or may: among very many groups that is not found out."""
+    if all(g.now() in (source, target) for g in source.after):
+        return False
     stack = [g.now() for g in target.before]
-    seen = {id(source), id(target)}
+    seen = {source, target}
     while stack:
         group = stack.pop()
-        if id(group) in seen or group.top < source.top:  # what depends on the source has no lower top
+        if group in seen or group.depth < source.depth:  # what depends on the source is no less deep
             continue
-        seen.add(id(group))
+        seen.add(group)
+        if len(seen) > MOST_VISITED:
+            return True
         for g in group.before:
             h = g.now()
             if h is source:
