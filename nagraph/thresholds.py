@@ -50,8 +50,8 @@ THRESHOLDS = tuple(Threshold(*t) for t in (
     ("tile", "kernel.stage_assignment", "RECOMPUTE", 0, _LARGE),
     ("row_blocks", "kernel.row_blocks", "LEAST_ROWS", 1, _LARGE),
     ("row_blocks", "kernel.row_blocks", "LEAST_NBYTES", 1, _LARGE),
-    ("row_blocks", "backends.llvm.emission.row_blocks", "FEW", 2, 64),
-    ("row_blocks", "backends.llvm.emission.row_blocks", "MANY", 4, 128),
+    ("row_blocks", "schedule.products", "FEW", 2, 64),
+    ("row_blocks", "schedule.products", "MANY", 4, 128),
     # What may share a kernel, and what is written in place.
     ("fuse", "fusion.legality", "LONGEST_ROW", _LARGE, 1),
     ("fuse", "fusion.legality", "LARGEST_SLICE", _LARGE, 1),
@@ -60,19 +60,19 @@ THRESHOLDS = tuple(Threshold(*t) for t in (
     ("fuse", "plan.kernel_planner", "SERIAL", _LARGE, 0),
     ("update", "kernel.update", "SMALL", 1, _LARGE),
     ("rematerialize", "passes.rematerialize", "SMALL", 1, _LARGE),
-    # How the LLVM backend cuts products into units, and from when on it takes a loop for a product.
+    # From when on a loop is a product, how schedules cut products into units, and what else they do.
     ("gemm", "kernel.contraction", "LEAST_SLICE", 1, _LARGE),
-    ("cut", "backends.llvm.emission.contraction", "LEAST_UNITS", 1, 64),
-    ("cut", "backends.llvm.emission.contraction", "LEAST_ROWS", 1, 64),
-    ("cut", "backends.llvm.emission.contraction", "CACHED_NBYTES", 1, _LARGE),
-    ("cut", "backends.llvm.emission.contraction", "BLOCK", (5, 64), (1 << 10, 1 << 10)),
-    ("gemm", "backends.llvm.emission.contraction", "LONG", 1, _LARGE),
-    ("cut", "backends.llvm.emission.grid_rows", "BLOCK_NBYTES", 1, 1 << 22),
-    ("cut", "backends.llvm.emission.grid_rows", "BLOCK_ROWS", 1, 1 << 10),
-    ("tiled_transpose", "backends.llvm.emission.tiled_transpose", "LEAST_EXTENT", 1, _LARGE),
-    ("tiled_transpose", "backends.llvm.emission.tiled_transpose", "MOST_LOADS", 8, 0),
-    ("loop_split", "backends.llvm.emission.stage", "SHORT", 1, _LARGE),
-    ("prefetch", "backends.llvm.emission.prefetch", "ROWS_NBYTES", 1, _LARGE),
+    ("cut", "schedule.products", "LEAST_UNITS", 1, 64),
+    ("cut", "schedule.products", "LEAST_ROWS", 1, 64),
+    ("cut", "schedule.products", "B_PART", (1, _LARGE), (_LARGE, 1)),
+    ("cut", "schedule.products", "BLOCK", (5, 64), (1 << 10, 1 << 10)),
+    ("gemm", "schedule.products", "LONG", 1, _LARGE),
+    ("cut", "schedule.products", "TILES_PART", (1, _LARGE), (2, 1)),
+    ("cut", "schedule.products", "BLOCK_ROWS", 1, 1 << 10),
+    ("tiled_transpose", "schedule.strategy", "LEAST_EXTENT", 1, _LARGE),
+    ("tiled_transpose", "schedule.strategy", "MOST_LOADS", 8, 0),
+    ("loop_split", "schedule.loops", "SHORT", 1, _LARGE),
+    ("prefetch", "schedule.loops", "ROWS_NBYTES", 1, _LARGE),
 ))
 #: What thresholds were before any was set.
 _OWN: dict[Threshold, Any] = {}

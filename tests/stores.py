@@ -103,27 +103,27 @@ def install() -> None:
     kernels.kernel_plan = plan_and_prove
     import nagraph.backends.llvm.emission.emit as emission
 
-    with_column_split, row_blocks = emission.with_column_split, emission.row_blocks
+    split_kernel, blocks_of_rows = emission.split_kernel, emission.blocks_of_rows
 
     def again(changed: Kernel, kernel: Kernel) -> None:
         """What emission makes of a kernel stores and reads what that does."""
         if changed != kernel and kernel in _known:
             prove(changed, *_known[kernel])
 
-    @functools.wraps(with_column_split)
-    def panels_and_prove(kernel: Kernel) -> Kernel:
-        found = with_column_split(kernel)
+    @functools.wraps(split_kernel)
+    def split_and_prove(kernel: Kernel, split: Any) -> Kernel:
+        found = split_kernel(kernel, split)
         again(found, kernel)
         return found
 
-    @functools.wraps(row_blocks)
+    @functools.wraps(blocks_of_rows)
     def blocks_and_prove(kernel: Kernel) -> Any:
-        found = row_blocks(kernel)
+        found = blocks_of_rows(kernel)
         if found is not None:
             again(found.kernel, kernel)
         return found
 
-    emission.with_column_split, emission.row_blocks = panels_and_prove, blocks_and_prove
+    emission.split_kernel, emission.blocks_of_rows = split_and_prove, blocks_and_prove
 
 
 def report() -> str:

@@ -94,8 +94,8 @@ def test_a_region_that_fails_is_taken_apart_alone(what, monkeypatch, tmp_path):
     else:
         good_emit = functions.emit
 
-        def emit(module, kernel, name):
-            return broken() if "exp(" in str(kernel) and "tanh(" in str(kernel) else good_emit(module, kernel, name)
+        def emit(module, kernel, name, schedule):
+            return broken() if "exp(" in str(kernel) and "tanh(" in str(kernel) else good_emit(module, kernel, name, schedule)
 
         monkeypatch.setattr(functions, "emit", emit)
     check(tmp_path, "taken apart")

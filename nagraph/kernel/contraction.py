@@ -16,6 +16,8 @@ from nagraph.ir.types import DTYPES, DType
 from nagraph.kernel.affine import Affine
 from nagraph.kernel.form import Kernel, Load, Read, Stage, Store
 
+#: Products that one chain of fma adds up, at most. It fixes the order of additions: equal for every machine and layout.
+CHAIN = 512
 #: Multiplications from which a product at one point of the grid is worth a call.
 LEAST_SLICE = 1 << 11
 

@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.backends.llvm.emission.contraction import with_column_split
+from nagraph.backends.llvm.text.target import host
 from nagraph.kernel.column_split import columns, split_columns, with_row
 from nagraph.kernel.contraction import Contraction
 from nagraph.kernel.interpret import interpret_kernel
 from nagraph.kernel.lower import lower
 from nagraph.kernel.verify import verify_kernel
 from nagraph.nn import functional as F
+from nagraph.schedule.products import split_of
+from nagraph.schedule.realise import split_kernel
 
 RNG = np.random.default_rng(0)
 
@@ -18,6 +20,10 @@ RNG = np.random.default_rng(0)
 def kernel_of(fn, *shapes):
     graph = ng.trace(fn, *(ng.spec(s, "float32") for s in shapes))
     return lower(ng.Pipeline.parse("expand,canonicalize,simplify,fold_constants,cse,dce")(graph))
+
+
+def with_column_split(kernel):
+    return split_kernel(kernel, split_of(kernel, host()))
 
 
 def run(kernel, arrays, size):

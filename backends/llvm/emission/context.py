@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from nagraph.backends.llvm.text.builder import FunctionBuilder, Reg, i64
 from nagraph.backends.llvm.text.lanes import Lanes
 from nagraph.ir.scalar import I64, Scalar
-from nagraph.kernel.affine import Affine
-from nagraph.kernel.form import Apply, Kernel, Load, Stage, Store
-from nagraph.ops.base import Elementwise
+from nagraph.kernel.form import Kernel, Load, Stage, Store
 from nagraph.plan.plan import aligned
+from nagraph.schedule.form import Loops, Product, Schedule
 
 
 class Range(NamedTuple):
@@ -27,13 +26,14 @@ class Range(NamedTuple):
 
 
 class EmissionContext:
-    """The emission context: what the stages of a kernel share while its function is written.
+    """The emission context: what the stages of a realised kernel share while its function is written.
 
-    lane: the grid axis along which the lanes run, None if each stage chooses one of its own loops.
+    lane: the grid axis along which the lanes run, None if the schedule has one for each stage.
     """
 
-    def __init__(self, kernel: Kernel, code: FunctionBuilder):
-        self.kernel, self.code, self.target = kernel, code, code.module.target
+    def __init__(self, kernel: Kernel, code: FunctionBuilder, schedule: Schedule):
+        self.kernel, self.code, self.schedule, self.target = kernel, code, schedule, code.module.target
+        self._hows = {id(s): how for s, how in zip(kernel.stages, schedule.stages)}
         self.one = Lanes(code, 1)
         self.lane: int | None = None
         #: Lanes along that axis, and which of them are active (None: all).
@@ -53,7 +53,6 @@ class EmissionContext:
         #: Of the stage in hand: axes that go through a part of their extent, and conditions that hold before a triangle's edge.
         self.ranges: dict[int, Range] = {}
         self.conditions: frozenset[int] = frozenset()
-        self._itemsize = max((d.itemsize for d in kernel.operands if d.itemsize >= 4), default=4)
 
     def locate(self, block: Reg, extents: list[int]) -> None:
         """Set the indices of the grid's axes to those of a block, whose number this is. extents: blocks along each axis."""
@@ -74,15 +73,17 @@ class EmissionContext:
         self.tile_nbytes = nbytes
         return nbytes
 
-    def vector(self) -> int:
-        """Lanes of one vector register."""
-        return self.target.vector_nbytes // self._itemsize
+    def loops(self, stage: Stage) -> Loops:
+        """How a stage runs as loops."""
+        how = self._hows[id(stage)]
+        assert isinstance(how, Loops)
+        return how
 
-    def unroll(self, stages: Sequence[Stage]) -> int:
-        """How many vectors are computed side by side: several in short bodies, whose operations wait for each other or for memory."""
-        heavy = sum(i.op.weight for s in stages for i in s.body if isinstance(i, Apply) and isinstance(i.op, Elementwise))
-        size = heavy + sum(len(s.body) for s in stages)
-        return 4 if size < 8 else 2 if size < 24 else 1
+    def product(self, stage: Stage) -> Product:
+        """How a stage runs as a matrix product."""
+        how = self._hows[id(stage)]
+        assert isinstance(how, Product)
+        return how
 
     def places(self, lanes: Lanes, first: Reg, step: int) -> Scalar:
         """The indices first, first + step, ... in the lanes, as i64."""
@@ -91,15 +92,3 @@ class EmissionContext:
             return base
         offsets = ", ".join(f"i64 {i * step}" for i in range(lanes.width))
         return Scalar(lanes, I64, self.code.binary("add", base.raw, Reg(base.raw.type, f"<{offsets}>")))
-
-
-def stride_score(index: Affine, axis: int) -> int:
-    """How well lanes along an axis suit an access: 2 for unit stride, 1 where all lanes read one element, 0 otherwise."""
-    c = index.coefficient(axis)
-    varies = any(a < 0 for a, _ in index.terms)
-    return 0 if varies else 2 if c == 1 else 1 if c == 0 else 0
-
-
-def power_of_two(n: int) -> int:
-    """The least power of two that is not less than n."""
-    return 1 << max(0, n - 1).bit_length()

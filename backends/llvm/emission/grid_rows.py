@@ -6,66 +6,41 @@ that is one product and nothing else is cut along the columns as well.
 
 from __future__ import annotations
 
-import math
-
 from nagraph.backends.llvm.emission.context import EmissionContext
-from nagraph.backends.llvm.emission.contraction import (
-    block_size,
-    column_count,
-    columns_from,
-    emit_product,
-    even_rows,
-    part_ns,
-    prefetching,
-    scratch,
-)
-from nagraph.backends.llvm.emission.kernel_function import Emitted, blocks_per_unit, unit_loop
+from nagraph.backends.llvm.emission.contraction import column_count, columns_from, emit_product, prefetching, scratch
+from nagraph.backends.llvm.emission.kernel_function import unit_loop
 from nagraph.backends.llvm.emission.prefetch import PrefetchQueue, accesses
-from nagraph.backends.llvm.emission.row_blocks import block_rows, ranges, triangle_of_rows
+from nagraph.backends.llvm.emission.row_blocks import ranges
 from nagraph.backends.llvm.emission.stage import StageLoops
 from nagraph.backends.llvm.text.builder import FunctionBuilder, Reg, i64
 from nagraph.backends.llvm.text.lanes import memory_type
-from nagraph.kernel.contraction import Contraction, Part, direct_output, is_column_major, tiles_in_memory
-from nagraph.kernel.form import Kernel, Read, Stage
+from nagraph.kernel.contraction import Contraction
+from nagraph.kernel.form import Stage
 from nagraph.plan.plan import aligned
-
-#: Bytes that the tiles of a block of rows may fill: most of the second cache, for short blocks pack B again and again.
-BLOCK_NBYTES = 1 << 19
-#: Rows of a block: a multiple of the rows of a matrix product in registers.
-BLOCK_ROWS = 144
-#: A contraction, or a run of stages.
-Group = Contraction | list[Stage]
+from nagraph.schedule.form import Rows
+from nagraph.schedule.legality import triangle_of_rows
+from nagraph.schedule.realise import blocks_along, blocks_per_unit, column_blocks, groups_of, parts_of, staged_tiles
 
 
 class GridRows:
     """The units of a kernel: blocks of `rows` of the `extent` rows by blocks of columns, `column_blocks` of them."""
 
-    def __init__(self, context: EmissionContext, parts: list[Part]):
+    def __init__(self, context: EmissionContext, units: Rows):
         kernel = context.kernel
         self.context, self.kernel, self.last = context, kernel, kernel.grid - 1
-        self.causal = triangle_of_rows(kernel, parts)
-        self.parts, self.outputs = direct_output(kernel, parts)
-        self.groups = _groups(self.parts)
-        memory = _in_memory(kernel, self.groups) - set(self.outputs)
+        self.rows, self.columns, self.column_blocks = units.rows, units.columns, column_blocks(kernel, units)
+        self.causal = triangle_of_rows(kernel) if units.triangle else None
+        self.parts, self.outputs = parts_of(kernel, context.schedule)
+        self.groups = groups_of(self.parts)
+        memory = staged_tiles(kernel, self.groups) - set(self.outputs)
         context.spilled = {i for i in memory if kernel.tiles[i].size == 1}
         self.extent = kernel.axes[self.last] if kernel.grid else 1
-        self._choose_blocks(sum(kernel.tiles[i].size * kernel.tiles[i].dtype.itemsize for i in memory))
         self.nbytes = context.tile_memory({i: kernel.tiles[i].size * self.rows for i in sorted(memory)})
         context.block_tiles = dict(context.tiles)
-        self.extents = [*kernel.axes[:self.last], -(-self.extent // self.rows)] if kernel.grid else []
+        self.extents = blocks_along(kernel, units)
 
-    def _choose_blocks(self, row_nbytes: int) -> None:
-        """The size of a block. row_nbytes: the tiles of one row."""
-        only, products = self.parts[0], math.prod(self.kernel.axes[:self.last]) if self.kernel.grid else 1
-        self.column_blocks, self.columns = 1, 0
-        if len(self.parts) == 1 and isinstance(only, Contraction) and self.outputs:
-            self.rows, self.columns = block_size(
-                only, self.extent, products, is_column_major(self.kernel, self.outputs[only.tile]))
-            self.column_blocks = -(-only.n // self.columns)
-        else:
-            self.rows = _rows(self.extent, row_nbytes, products) if self.causal is None else block_rows(self.extent)
-
-    def emit(self) -> Emitted:
+    def emit(self) -> int:
+        """Write the units; the bytes of scratch that they need."""
         context, code, kernel = self.context, self.context.code, self.kernel
         per_unit = blocks_per_unit(kernel, self.extents)
         with unit_loop(context, per_unit) as loop:
@@ -79,9 +54,8 @@ class GridRows:
                 unit = code.emit("i64", f"udiv {unit}, {self.column_blocks}")
             context.locate(unit, self.extents)
             self._block(column, ahead)
-        cost = sum(part_ns(kernel, p, context.vector()) for p in self.parts) * self.rows / self.column_blocks * per_unit
         behind = max(scratch(context, p) for p in self.parts if isinstance(p, Contraction))
-        return Emitted(math.prod(self.extents) * self.column_blocks // per_unit, aligned(self.nbytes) + behind, cost)
+        return aligned(self.nbytes) + behind
 
     def _block(self, column: Reg, ahead: PrefetchQueue) -> None:
         """One block, from where the grid stands. ahead: what the first product can prefetch of the next block."""
@@ -123,39 +97,6 @@ class GridRows:
             n = next(n for n, s in enumerate(self.kernel.stages) if s is stage)
             self.context.ranges = ranges(None, self.causal.columns[n], first, stop, self.rows)
             self.context.conditions = self.causal.conditions[n]
-
-
-def _groups(parts: list[Part]) -> list[Group]:
-    """Contractions, and the runs of stages between them, which a row can pass through at one go."""
-    found: list[Group] = []
-    for part in parts:
-        if isinstance(part, Contraction):
-            found.append(part)
-        elif found and isinstance(found[-1], list):
-            found[-1].append(part)
-        else:
-            found.append([part])
-    return found
-
-
-def _in_memory(kernel: Kernel, groups: list[Group]) -> set[int]:
-    """The tiles that need memory: longer ones, and those that one group leaves for another."""
-    home: dict[int, int] = {}
-    found = tiles_in_memory(kernel, [g for g in groups if isinstance(g, Contraction)])
-    for n, group in enumerate(groups):
-        for stage in [group.stage] if isinstance(group, Contraction) else group:
-            for tile in (*(f.tile for f in stage.folds), *(w.tile for w in stage.writes)):
-                home[tile] = n
-            found |= {i.tile for i in stage.body if isinstance(i, Read) and home[i.tile] != n}
-    return found
-
-
-def _rows(extent: int, row_nbytes: int, products: int) -> int:
-    """The rows of a block: as many as fit the cache, but enough blocks to be shared. products: how many products have such blocks."""
-    rows = max(1, min(BLOCK_ROWS, BLOCK_NBYTES // max(1, row_nbytes)))
-    if rows > 12:
-        rows -= rows % 12
-    return even_rows(extent, min(rows, extent), products)
 
 
 def _rows_of_block(code: FunctionBuilder, left: Reg, rows: int, extent: int) -> Reg:

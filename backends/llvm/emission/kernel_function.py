@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -10,29 +9,35 @@ from typing import NamedTuple
 from nagraph import sanitizing
 from nagraph.backends.llvm.emission.context import EmissionContext
 from nagraph.backends.llvm.text.builder import FunctionBuilder, Loop, Reg, i64
-from nagraph.kernel.form import Kernel
+from nagraph.kernel.row_blocks import RowBlocks
+from nagraph.schedule.cost import unit_ns
+from nagraph.schedule.loops import vector_lanes
+from nagraph.schedule.realise import unit_count
 
 #: What a kernel function takes: the thread's table of pointers, which of them are its operands, its units, its scratch.
 ARGUMENTS = ("ptr noalias", "ptr noalias", "i64", "i64", "ptr noalias")
 
 
 class Emitted(NamedTuple):
-    """How to launch a kernel: its units, the bytes of scratch that a thread needs, and roughly the time of a unit."""
+    """How to launch a kernel: its units, the scratch that a thread needs, roughly the time of a unit, and how many make a chunk."""
 
     units: int
     scratch_nbytes: int
-    unit_ns: float = 100.0
+    unit_ns: float
+    chunk: int
+
+    @staticmethod
+    def of(context: EmissionContext, scratch_nbytes: int, blocks: RowBlocks | None) -> Emitted:
+        """How to launch a kernel as its schedule says; `blocks` if it goes in blocks of rows."""
+        kernel, schedule = context.kernel, context.schedule
+        ns = unit_ns(kernel, schedule, vector_lanes(kernel, context.target), blocks)
+        return Emitted(unit_count(kernel, schedule.units), scratch_nbytes, ns, schedule.chunk)
 
 
 def operand_pointer(code: FunctionBuilder, slots: Reg, args: Reg, i: int) -> Reg:
     """The address of operand i of this launch."""
     slot = code.load("i64", code.offset(args, "i64", i64(i)), 8)
     return code.load("ptr", code.offset(slots, "ptr", slot), 8)
-
-
-def blocks_per_unit(kernel: Kernel, extents: list[int]) -> int:
-    """How many blocks of the grid make a unit: one, or all that a row sum adds up in their order. `extents`: blocks along each axis."""
-    return math.prod(extents[kernel.grid - kernel.sequential:])
 
 
 @contextmanager

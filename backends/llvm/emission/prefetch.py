@@ -10,24 +10,22 @@ So requests are spread evenly over the time of the product, and what stages and 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from nagraph.backends.llvm.emission.context import EmissionContext
-from nagraph.backends.llvm.emission.cost import stage_ns
 from nagraph.backends.llvm.text.builder import Reg, i64
 from nagraph.backends.llvm.text.lanes import memory_type
 from nagraph.kernel.affine import Affine
 from nagraph.kernel.form import Kernel, Load, Stage, Store
+from nagraph.schedule.form import Schedule
+from nagraph.schedule.legality import ahead
 
 #: What one request brings: two cache lines.
 REQUEST_NBYTES = 128
 #: How many times as far as a piece reaches requests may go: what lies beyond it may be wanted, or not.
 FAR = 4
-#: From so many bytes on, the rows of an operand are not expected to be near.
-ROWS_NBYTES = 1 << 20
 
 
 class Piece(NamedTuple):
@@ -60,8 +58,7 @@ def accesses(kernel: Kernel, stages: Iterable[Stage], rows: int = 1) -> list[Acc
 def access(kernel: Kernel, x: Load | Store, loops: Sequence[int], rows: int = 1) -> Access | None:
     """The access of one instruction; None if its places are data, or the same at all points of the grid."""
     axes = [(a, kernel.axes[a]) for a in loops] + [(kernel.grid - 1, rows)]
-    terms = [a for a, _ in x.index.terms]
-    return Access(x.operand, x.index, tuple(axes)) if min(terms, default=0) >= 0 and any(a < kernel.grid for a in terms) else None
+    return Access(x.operand, x.index, tuple(axes)) if ahead(kernel, x) else None
 
 
 def pieces(found: Access, itemsize: int, most: int) -> list[Piece]:
@@ -81,22 +78,17 @@ def pieces(found: Access, itemsize: int, most: int) -> list[Piece]:
             for offsets in itertools.product(*others) for first in range(0, rows, most)]
 
 
-def row_prefetch(kernel: Kernel, lanes: int) -> tuple[Stage, list[Load | Store]] | None:
-    """The stage that computes longest at a point of the grid, and the accesses of all stages that it asks for meanwhile.
-
-    Those along its own loops, to operands of ROWS_NBYTES or more: smaller ones are in cache.
-    """
-    loops = [s for s in kernel.stages if s.loops]
-    if len(loops) < 2 or not kernel.grid:
+def row_prefetch(kernel: Kernel, schedule: Schedule) -> tuple[Stage, list[Load | Store]] | None:
+    """The stage during which a schedule asks for memory, and the accesses that it asks for: those along its own loops."""
+    if schedule.during is None:
         return None
-    busiest = max(loops, key=lambda s: stage_ns(kernel, s, lanes, False))
-    known = {*range(kernel.grid), *busiest.loops}
+    stage = kernel.stages[schedule.during]
+    known = {*range(kernel.grid), *stage.loops}
     found: dict[tuple[int, Affine], Load | Store] = {}
-    for i in (i for s in kernel.stages for i in (*s.body, *s.stores) if isinstance(i, (Load, Store))):
-        axes = {a for a, _ in i.index.terms}
-        if axes <= known and math.prod(kernel.axes[a] for a in axes) * kernel.operands[i.operand].itemsize >= ROWS_NBYTES:
+    for i in (i for s in kernel.stages for i in (*s.body, *s.stores) if isinstance(i, (Load, Store)) and i.operand in schedule.prefetch):
+        if {a for a, _ in i.index.terms} <= known:
             found.setdefault((i.operand, i.index), i)
-    return (busiest, list(found.values())) if found else None
+    return stage, list(found.values())
 
 
 class PrefetchQueue:
@@ -107,8 +99,8 @@ class PrefetchQueue:
         self.waiting: list[tuple[Access, dict[int, Reg]]] = []
 
     def add(self, found: Iterable[Access], at: dict[int, Reg]) -> None:
-        """Queue accesses that are made at these indices of the grid's axes."""
-        self.waiting += [(a, dict(at)) for a in found]
+        """Queue accesses that are made at these indices of the grid's axes, of the operands that the schedule names."""
+        self.waiting += [(a, dict(at)) for a in found if a.operand in self.context.schedule.prefetch]
 
     def table(self, tiles: int, depth: int, size: int) -> Reg:
         """A table for the routine, from the queue: for `tiles` tiles of `depth` steps, elements of `size` bytes. Null if none fits."""

@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from nagraph.backends.llvm.emission.context import EmissionContext, Range
-from nagraph.backends.llvm.emission.contraction import column_count, emit_product, part_ns, row_count, scratch
+from nagraph.backends.llvm.emission.contraction import column_count, emit_product, row_count, scratch
 from nagraph.backends.llvm.emission.stage import StageLoops
 from nagraph.backends.llvm.text.builder import Reg, i64
 from nagraph.backends.llvm.text.lanes import memory_type
-from nagraph.kernel.axis_classes import AxisClasses
-from nagraph.kernel.contraction import Contraction, Part, direct_output, slice_parts, stage_of, tiles_in_memory
-from nagraph.kernel.form import Kernel
+from nagraph.kernel.contraction import Contraction, stage_of, tiles_in_memory
 from nagraph.kernel.row_blocks import RowBlocks
-from nagraph.kernel.triangle import Triangle, triangle
-
-#: Rows of a block, whole registers of lanes: of short sequences, and of long ones, where sums are read and written less often.
-FEW, MANY = 32, 64
-
-
-def block_rows(extent: int) -> int:
-    """The rows of a block, of `extent` rows in all."""
-    return FEW if extent <= 8 * FEW else MANY
-
-
-def fits_blocks(blocks: RowBlocks) -> bool:
-    """Whether all products of the kernel can be restricted to a block's rows and columns, and nothing else adds up over blocks."""
-    for part, rows, columns, when in zip(slice_parts(blocks.kernel), blocks.rows, blocks.columns, blocks.when):
-        restricted = [a for a in (rows, columns) if a is not None] if when == "block" else []
-        if isinstance(part, Contraction):
-            if not part.fits(restricted):
-                return False
-        elif rows is not None and rows not in part.kept:
-            return False
-    return True
+from nagraph.schedule.realise import parts_of
 
 
 class RowBlockEmission:
     """The stages of a kernel at one point of its grid. `nbytes`: the scratch that its tiles take."""
 
-    def __init__(self, context: EmissionContext, blocks: RowBlocks):
-        self.context, self.blocks = context, blocks
-        self.size = block_rows(blocks.extent)
-        stages, (parts, self.outputs) = blocks.kernel.stages, direct_output(blocks.kernel, slice_parts(blocks.kernel), blocks.sums)
+    def __init__(self, context: EmissionContext, blocks: RowBlocks, size: int):
+        self.context, self.blocks, self.size = context, blocks, size
+        stages, (parts, self.outputs) = blocks.kernel.stages, parts_of(blocks.kernel, context.schedule)
         number = {id(s): n for n, s in enumerate(stages)}
         self.parts = [(p, number[id(stage_of(p))]) for p in parts]
         memory, tiles = sorted(tiles_in_memory(blocks.kernel, parts) - self.outputs.keys()), blocks.kernel.tiles
@@ -54,14 +29,6 @@ class RowBlockEmission:
     def scratch(self) -> int:
         """The bytes of scratch that a thread needs: the tiles, and behind them the routine's."""
         return self.nbytes + max((scratch(self.context, p) for p, _ in self.parts if isinstance(p, Contraction)), default=0)
-
-    def unit_ns(self) -> float:
-        """Roughly the time of a point; of a triangle half is computed."""
-        total = 0.0
-        for part, n in self.parts:
-            ns = part_ns(self.blocks.kernel, part, self.context.vector())
-            total += ns / 2 if self.blocks.columns[n] is not None and self.blocks.when[n] == "block" else ns
-        return total
 
     def emit(self) -> None:
         """The parts before the blocks, then the blocks from the last to the first, then the parts after them."""
@@ -105,15 +72,3 @@ def ranges(rows: int | None, columns: int | None, start: Reg, stop: Reg, size: i
     """The ranges of a block's axes: its rows from start to stop; of a triangle the columns that one of them sees."""
     found = {} if rows is None else {rows: Range(start, stop, size)}
     return found if columns is None else found | {columns: Range(i64(0), stop, size, edge=start)}
-
-
-def triangle_of_rows(kernel: Kernel, parts: Sequence[Part]) -> Triangle | None:
-    """The triangle of a kernel whose rows are the last axis of its grid."""
-    last = kernel.grid - 1
-    if not kernel.grid or kernel.axes[last] < 2 * FEW:
-        return None
-    found = triangle(kernel, AxisClasses(kernel))
-    if found is None or any(r != last for r in found.rows):
-        return None
-    fitting = all(c is None or p.fits([c]) for p, c in zip(parts, found.columns) if isinstance(p, Contraction))
-    return found if fitting else None

@@ -13,9 +13,12 @@ from nagraph.ir.types import BOOL, FLOATS, DType
 from nagraph.kernel.affine import strides
 from nagraph.kernel.layout import StridedLayout
 from nagraph.plan.plan import aligned
+from nagraph.schedule.cost import chunk_of
 
 #: Keys of a row from which its loops ask whether the call was abandoned.
 LONG_ROW = 1 << 18
+#: Roughly the time of a row.
+ROW_NS = 100.0
 
 
 def emit_sort(module: Module, name: str, dtype: DType, shape: Sequence[int], layout: StridedLayout, axis: int, indices: bool) -> Emitted:
@@ -51,7 +54,8 @@ def emit_sort(module: Module, name: str, dtype: DType, shape: Sequence[int], lay
                 value = code.load(element, code.offset(row.keys, element, which), 1)
                 code.store(value, code.offset(target, element, place), 1)
     code.ret()
-    return Emitted(math.prod(shape[a] for a in others), row.nbytes)
+    rows = math.prod(shape[a] for a in others)
+    return Emitted(rows, row.nbytes, ROW_NS, chunk_of(rows, ROW_NS))
 
 
 class _Row:

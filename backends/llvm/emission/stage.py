@@ -8,17 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from nagraph.backends.llvm.emission import folds
-from nagraph.backends.llvm.emission.context import EmissionContext, power_of_two
+from nagraph.backends.llvm.emission.context import EmissionContext
 from nagraph.backends.llvm.emission.folds import State
 from nagraph.backends.llvm.emission.stores import StageStores
 from nagraph.backends.llvm.emission.values import Span, StageValues
 from nagraph.backends.llvm.text.builder import Reg, i64
 from nagraph.backends.llvm.text.lanes import Lanes
 from nagraph.ir.scalar import Scalar
-from nagraph.kernel.form import Fold, Stage, Within
+from nagraph.kernel.form import Fold, Stage
+from nagraph.schedule.form import power_of_two
 
-#: Parts of a lane axis that get loops of their own: the fewest elements of one, and how many.
-SHORT, MOST_PARTS = 8, 8
 #: Iterations of all loops of a stage, at one point of the grid, from which the loops poll whether the call was abandoned.
 LONG_STAGE = 1 << 22
 #: For each width of lanes, the states of the folds.
@@ -81,38 +80,23 @@ class StageLoops:
         return (i64(0), i64(self.kernel.axes[axis])) if part is None else (part.start, part.stop)
 
     def _spans(self) -> list[Span]:
-        """The lane axis in spans: between breakpoints, whole blocks of lanes and then the rest."""
+        """The lane axis in spans: between cuts, whole blocks of lanes and then the rest."""
         assert self.lane is not None
-        extent, most = self.kernel.axes[self.lane], self.context.vector() * self.context.unroll([self.stage])
-        part = self.context.ranges.get(self.lane)
+        how, part = self.context.loops(self.stage), self.context.ranges.get(self.lane)
+        extent = self.kernel.axes[self.lane]
         if part is not None:
-            width = min(most, part.step & -part.step)
-            whole = Span(part.start, part.stop, width, masked=extent % width > 0)
+            whole = Span(part.start, part.stop, how.width, masked=extent % how.width > 0)
             if part.edge is None:
                 return [whole]
             return [whole._replace(stop=part.edge, masked=False, below=True), whole._replace(first=part.edge)]
         found = []
-        for first, stop in itertools.pairwise(self._breakpoints(extent)):
-            width = min(most, power_of_two(stop - first))
+        for first, stop in itertools.pairwise([0, *how.cuts, extent]):
+            width = min(how.width, power_of_two(stop - first))
             whole = stop - (stop - first) % width
             for a, b, lanes in ((first, whole, width), (whole, stop, power_of_two(stop - whole))):
                 if a < b:
                     found.append(Span(i64(a), i64(b), lanes, b - a < lanes, single=b - a <= lanes, bounds=(a, b)))
         return found
-
-    def _breakpoints(self, extent: int) -> list[int]:
-        """Where conditions on the place along the lane axis begin or cease to hold: between these there is nothing to ask.
-
-        What is joined or padded is so computed part by part. Short parts are not worth loops of their own.
-        """
-        assert self.lane is not None
-        places = {0, extent}
-        for i in self.stage.body:
-            if isinstance(i, Within) and i.step == 1 and i.index.terms == ((self.lane, 1),):
-                places |= {p for p in (-i.index.offset, i.size - i.index.offset) if 0 < p < extent}
-        found = sorted(places)
-        short = any(b - a < SHORT for a, b in itertools.pairwise(found))
-        return [0, extent] if short or len(found) > MOST_PARTS + 1 else found
 
     # -- folds ----------------------------------------------------------------------------------------------------
 

@@ -11,33 +11,7 @@ from nagraph.backends.llvm.text.builder import Reg, i64
 from nagraph.backends.llvm.text.lanes import Lanes
 from nagraph.backends.llvm.text.register_transpose import transposed
 from nagraph.ir.scalar import I64, Scalar
-from nagraph.ir.types import BOOL
-from nagraph.kernel.form import Kernel, Load
 from nagraph.kernel.stage_split import needed
-
-#: More loads than these at a time would not stay in registers.
-MOST_LOADS = 2
-#: Points that each of the two axes has at least.
-LEAST_EXTENT = 8
-
-
-def transposed_loads(kernel: Kernel) -> tuple[int, list[int]] | None:
-    """(axis, loads): an axis of the grid, not the last, that loads walk with unit stride; the last one takes them elsewhere.
-
-    None where lanes along the last axis are as good: without such loads, or with too many of them.
-    """
-    if kernel.grid < 2 or len(kernel.stages) != 1 or kernel.stages[0].loops or kernel.stages[0].folds:
-        return None
-    (stage,), last = kernel.stages, kernel.grid - 1
-    if kernel.axes[last] < LEAST_EXTENT or any(s.index.coefficient(last) != 1 for s in stage.stores):
-        return None
-    strided = [n for n, i in enumerate(stage.body) if isinstance(i, Load) and i.dtype != BOOL
-               and i.index.coefficient(last) not in (0, 1) and all(a >= 0 for a, _ in i.index.terms)]
-    for axis in range(last - 1, -1, -1):
-        found = [n for n in strided if stage.body[n].index.coefficient(axis) == 1]  # type: ignore[union-attr]
-        if found and kernel.axes[axis] >= LEAST_EXTENT:
-            return (axis, found) if len(found) <= MOST_LOADS else None
-    return None
 
 
 class TransposeTile:

@@ -42,7 +42,7 @@ class StageValues:
 
     def __init__(self, context: EmissionContext, stage: Stage, given: Mapping[int, Scalar] = MappingProxyType({})):
         self.context, self.stage, self.code, self.given = context, stage, context.code, given
-        self.order = LoopOrder(context.kernel, stage, context.lane)
+        self.order = LoopOrder(context.kernel, stage, context.lane if context.lane is not None else context.loops(stage).axis)
         self.lane, self.varies = self.order.lane, self.order.varies
         self.values: dict[int, Scalar] = {}
         self.splats: dict[int, Scalar] = {}

@@ -5,12 +5,13 @@
 
     C[i, j] (+)= Σₜ Σₚ a[a_offsets[t] + i a_row + p a_col] b[b_offsets[t] + p b_row + j b_col]
 
-gemm_f64 alike. One thread runs it; i < m, j < n, p < k, t < batches. Strides and offsets count elements and may be
-zero or negative; a null table of offsets stands for zeros. C has rows c_row apart with contiguous columns, and shares
-no memory with A, B and scratch; nothing else of it is written. Without terms (k or batches zero) C becomes zero, or
-stays if accumulate is not zero. scratch is memory of the thread's own, aligned to a cache line. prefetch_table is null, or a table of
-memory that is asked for meanwhile: how many of its pieces are taken, how many there are, the address and the step of each,
-and (any address, 0) in the end.
+gemm_f64 alike, and routines with register tiles and blocks of other sizes, such as gemm_f32_8x4x384 (`Tile.name`).
+One thread runs it; i < m, j < n, p < k, t < batches. Strides and offsets count elements and may be zero or negative;
+a null table of offsets stands for zeros. C has rows c_row apart with contiguous columns, and shares no memory with A,
+B and scratch; nothing else of it is written. Without terms (k or batches zero) C becomes zero, or stays if accumulate
+is not zero. scratch is memory of the thread's own, aligned to a cache line. prefetch_table is null, or a table of
+memory that is asked for meanwhile: how many of its pieces are taken, how many there are, the address and the step of
+each, and (any address, 0) in the end.
 
 The order of additions depends on k and batches alone. The terms of an element are cut into chains: a matrix of k up to
 CHAIN goes whole, and several of them make up a chain; a deeper one is cut along k. Each chain is summed by fma from
@@ -26,14 +27,19 @@ from __future__ import annotations
 from nagraph.backends.llvm.gemm.routine import emit_routine, scratch_size
 from nagraph.backends.llvm.gemm.tile import Tile
 from nagraph.ir.types import DType
+from nagraph.schedule.form import Product
+from nagraph.schedule.products import register_tile
 from nagraph.schedule.target import Target
 
 
-def gemm_module(dtype: DType, target: Target) -> str:
-    """The LLVM text that defines gemm_f32 or gemm_f64 for a machine. Raises TypeError for other dtypes."""
-    return emit_routine(Tile(dtype, target))
+def gemm_module(dtype: DType, target: Target, product: Product | None = None) -> str:
+    """The LLVM text that defines the routine of a dtype for a machine, of usual sizes unless others are given: `Tile.name` names it.
+
+    Raises TypeError for other dtypes than f32 and f64.
+    """
+    return emit_routine(Tile(dtype, target, product or register_tile(dtype, target)))
 
 
-def scratch_nbytes(dtype: DType, target: Target) -> int:
-    """The bytes of scratch that the routine needs, whatever the product."""
-    return scratch_size(Tile(dtype, target))
+def scratch_nbytes(dtype: DType, target: Target, product: Product | None = None) -> int:
+    """The bytes of scratch that the routine needs, whatever the matrices."""
+    return scratch_size(Tile(dtype, target, product or register_tile(dtype, target)))

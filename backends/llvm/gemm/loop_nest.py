@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from nagraph.backends.llvm.gemm.microkernel import take
-from nagraph.backends.llvm.gemm.tile import CHAIN, Tile
+from nagraph.backends.llvm.gemm.tile import Tile
 from nagraph.backends.llvm.text.builder import FunctionBuilder, Module, Reg, i64
 from nagraph.backends.llvm.text.vectors import ceil_div, minimum
+from nagraph.kernel.contraction import CHAIN
 
 #: a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch, prefetch_table
 ARGUMENTS = ("ptr noalias", "i64", "i64", "ptr noalias", "i64", "i64", "ptr noalias", "i64", "i64", "i64", "i64", "i64",
@@ -83,7 +84,7 @@ class _LoopNest:
         # Strips are as wide as the micro-kernels for so many rows, or half as wide for one row if they are packed.
         few, alone = code.compare("icmp slt", self.m, i64(4)), code.compare("icmp eq", self.m, i64(1))
         alone = code.binary("and", alone, code.binary("xor", self.pack_b, Reg("i1", "true")))
-        self.width = code.select(alone, i64(8 * tile.lanes), code.select(few, i64(4 * tile.lanes), i64(2 * tile.lanes)))
+        self.width = code.select(alone, i64(8 * tile.lanes), code.select(few, i64(4 * tile.lanes), i64(tile.strip)))
         # Chains: several batches in one where k is short, several in a batch where it is long; whatever m and n.
         groups = ceil_div(code, self.batches, code.call("llvm.smax.i64", "i64", code.binary("udiv", i64(CHAIN), self.k), i64(1)))
         taps = ceil_div(code, self.batches, groups)

@@ -24,7 +24,7 @@ def emit_routine(tile: Tile) -> str:
     emit_copies(module, tile)
     blocked(module, tile, "blocked")
     streamed(module, tile, "streamed")
-    _entry(module, tile, f"gemm_{tile.suffix}")
+    _entry(module, tile, tile.name)
     return str(module)
 
 

@@ -1,4 +1,4 @@
-"""The sizes of the matrix product: what a register tile, a strip and a block hold."""
+"""The sizes of the matrix product: what a register tile, a strip and a block hold, and the name of the routine that has them."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ from dataclasses import dataclass
 
 from nagraph.backends.llvm.text.builder import vector
 from nagraph.ir.types import DTYPES, DType
+from nagraph.schedule.form import Product
+from nagraph.schedule.products import register_tile
 from nagraph.schedule.target import Target
 
 F32, F64 = DTYPES["f32"], DTYPES["f64"]
 
-#: Products that one chain of fma adds up, at most. It fixes the order of additions: equal for every machine and layout.
-CHAIN = 512
-#: The part of the second cache that a block of A, CHAIN columns wide, may fill.
-A_BLOCK_PART = 3, 8
 
 
 @dataclass(frozen=True)
 class Tile:
-    """The sizes of register tiles and blocks for a dtype on a machine."""
+    """The sizes of register tiles and blocks for a dtype on a machine, as a schedule says them."""
 
     dtype: DType
     target: Target
+    product: Product
 
     def __post_init__(self) -> None:
         if self.dtype not in (F32, F64):
@@ -53,14 +52,25 @@ class Tile:
         return self.target.masks_memory
 
     @property
+    def name(self) -> str:
+        """The routine's name: that of the dtype for usual sizes, followed by other ones."""
+        sizes = "" if self.product == register_tile(self.dtype, self.target) else f"_{'x'.join(map(str, self.product))}"
+        return f"gemm_{self.suffix}{sizes}"
+
+    @property
     def rows(self) -> int:
-        """Rows of the largest register tile, two vectors wide: its sums and two vectors of B leave a register or more for A."""
-        return 12 if self.target.vector_registers >= 32 else 6
+        """Rows of the largest register tile."""
+        return self.product.rows
+
+    @property
+    def strip(self) -> int:
+        """Columns of the largest register tile."""
+        return self.product.vectors * self.lanes
 
     @property
     def heights(self) -> tuple[int, ...]:
         """Rows of the register tiles: the largest, and those for the rows that remain."""
-        return (self.rows, 8, 4, 3, 2, 1) if self.rows > 8 else (self.rows, 4, 3, 2, 1)
+        return (self.rows, *(h for h in (8, 4) if h < self.rows), 3, 2, 1)
 
     @property
     def split(self) -> int:
@@ -93,11 +103,10 @@ class Tile:
     def widths(self, rows: int) -> tuple[int, ...]:
         """Columns of the register tiles of so many rows. Few rows go with wide ones: eight sums keep the fma units busy."""
         narrow = self.lanes if 16 < self.target.vector_nbytes < 64 else self.slots[0]
-        wide = {1: 8, 2: 4, 3: 4}.get(rows, 2) * self.lanes
+        wide = max({1: 8, 2: 4, 3: 4}.get(rows, 2), self.product.vectors) * self.lanes
         return tuple(w for w in self.slots if narrow <= w <= wide)
 
     @property
     def block_rows(self) -> int:
         """Rows of a block of A: whole register tiles."""
-        part, of = A_BLOCK_PART
-        return max(1, self.target.near_nbytes * part // of // CHAIN // self.size // self.rows) * self.rows
+        return self.product.block

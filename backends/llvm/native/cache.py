@@ -35,8 +35,9 @@ _MAGIC = b"nagraph cache 3\n"
 _HEAD = struct.Struct("<16sQ32s")
 #: The kinds of files, which are their suffixes, and the parts of the package that decide over what is in them.
 KINDS = {"program": ("nagraph", "nagraph.passes", "nagraph.backends"),
-         "kernel": ("nagraph.ir", "nagraph.elementary", "nagraph.ops", "nagraph.regions", "nagraph.kernel", "nagraph.backends.llvm"),
-         "routine": ("nagraph.backends.llvm",)}
+         "kernel": ("nagraph.ir", "nagraph.elementary", "nagraph.ops", "nagraph.regions", "nagraph.kernel", "nagraph.schedule",
+                    "nagraph.backends.llvm"),
+         "routine": ("nagraph.kernel", "nagraph.schedule", "nagraph.backends.llvm")}
 
 
 def is_on() -> bool:

@@ -1,4 +1,4 @@
-"""Encoding: a plan's program as the words that the driver reads; kernels are cut into chunks here."""
+"""Encoding: a plan's program as the words that the driver reads."""
 
 from __future__ import annotations
 
@@ -7,21 +7,8 @@ from collections.abc import Callable, Sequence
 from nagraph.backends.llvm.native.addresses import array_at
 from nagraph.backends.llvm.runtime.assembler import Assembler, EncodedLaunch, Label
 from nagraph.backends.llvm.runtime.program import Program
-from nagraph.program.instructions import Commit, Decide, End, Instruction, Jump, Launch, Loop, Phase, SetPointer, Swap, Tell
-
-#: The work of a chunk, in nanoseconds: long beside the cost of handing it out, short beside what a call takes.
-CHUNK_NS = 15_000
-#: A launch is cut into no more chunks than this.
-MOST_CHUNKS = 256
-#: But into more where a chunk would take longer than this: between chunks, signals are listened to.
-LONGEST_NS = 20_000_000
-
-
-def grain(launch: Launch) -> int:
-    """How many units make a chunk. It follows from the kernel alone, never from the number of threads."""
-    units, cost = launch.function.emitted.units, max(launch.function.emitted.unit_ns, 0.01)
-    wanted, most = max(1, round(CHUNK_NS / cost)), max(1, round(LONGEST_NS / cost))
-    return min(units, max(wanted, min(most, -(-units // MOST_CHUNKS))))
+from nagraph.program.instructions import Commit, Decide, End, Instruction, Jump, Loop, Phase, SetPointer, Swap, Tell
+from nagraph.schedule.cost import LONGEST_NS
 
 
 def encoded(program: Sequence[Instruction], slots: int) -> Program:
@@ -43,7 +30,8 @@ def encode(program: Sequence[Instruction]) -> Assembler:
             a.place(labels[n])
         match i:
             case Phase(launches=launches):
-                a.phase(*(EncodedLaunch(x.function.code.address, x.function.emitted.units, grain(x), x.slots) for x in launches))
+                a.phase(*(EncodedLaunch(x.function.code.address, x.function.emitted.units, x.function.emitted.chunk, x.slots)
+                          for x in launches))
                 chained += sum(x.function.emitted.units * x.function.emitted.unit_ns for x in launches)
                 if chained > LONGEST_NS:
                     a.unchain()

@@ -15,11 +15,14 @@ from nagraph.backends.llvm.native import cache
 from nagraph.backends.llvm.native.machine_code import object_code
 from nagraph.backends.llvm.program.loading import MachineCode
 from nagraph.backends.llvm.text.builder import Module
+from nagraph.backends.llvm.text.target import host
 from nagraph.forks import Lock
 from nagraph.kernel.form import Apply, Kernel
 from nagraph.ops.sorting import Argsort
 from nagraph.program.instructions import SortTask
 from nagraph.program.keys import rules_are_ours
+from nagraph.schedule.form import Schedule
+from nagraph.schedule.strategy import choose
 from nagraph.thresholds import changed
 
 #: Writes a function of the given name into a module.
@@ -27,12 +30,16 @@ Writer = Callable[[Module, str], Emitted]
 
 
 class CompiledKernel(NamedTuple):
-    """A compiled kernel: its key, the name of its file in the cache, how to launch it, the code, which has its LLVM text."""
+    """A compiled kernel: its key, the name of its file in the cache, how to launch it, the code, which has its LLVM text.
+
+    schedule: what the code obeys; None for a sort.
+    """
 
     key: str
     digest: str
     emitted: Emitted
     code: MachineCode
+    schedule: Schedule | None = None
 
 
 #: Compiled kernels that stay although nobody uses them: those that were asked for last, by their key.
@@ -114,5 +121,7 @@ def kernel_of(work: Kernel | SortTask) -> CompiledKernel:
         x, indices = work.type, isinstance(work.op, Argsort)
         return compiled(f"{work.op} {x} {work.layout}",
                         lambda module, name: emit_sort(module, name, x.dtype, x.shape, work.layout, work.op.axis, indices))
+    schedule = choose(work, host())
     known = all(rules_are_ours(i.op) for s in work.stages for i in s.body if isinstance(i, Apply))
-    return compiled(str(work), lambda module, name: emit(module, work, name), keep=known)
+    made = compiled(f"{work}\n{schedule}", lambda module, name: emit(module, work, name, schedule), keep=known)
+    return made._replace(schedule=schedule)

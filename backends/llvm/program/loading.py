@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 from typing import NamedTuple
 
@@ -13,10 +14,11 @@ from nagraph.backends.llvm.text.builder import LEAVE
 from nagraph.backends.llvm.text.target import host
 from nagraph.forks import Lock
 from nagraph.ir.types import DTYPES, DType
+from nagraph.schedule.form import Product
 
 _LOCK = Lock()
-#: The matrix products that kernels call, and the libraries of those that are there: other code calls them by name, so they stay.
-ROUTINES = {"gemm_f32": DTYPES["f32"], "gemm_f64": DTYPES["f64"]}
+#: What the text of kernels calls the matrix products (`gemm.tile`), and the libraries of those that are there: they stay, called by name.
+ROUTINE = re.compile(r"@(gemm_(f32|f64)(?:_([0-9]+)x([0-9]+)x([0-9]+))?)\(")
 _STANDING: dict[str, Library] = {}
 
 
@@ -60,9 +62,9 @@ def _load() -> None:
     for code in new:
         if f"@{LEAVE}(" in code.text:
             driver()  # which defines it
-        for routine, dtype in ROUTINES.items():
-            if routine not in _STANDING and f"@{routine}(" in code.text:
-                _load_routine(routine, dtype)
+        for routine in ROUTINE.finditer(code.text):
+            if routine[1] not in _STANDING:
+                _load_routine(routine[1], DTYPES[routine[2]], Product(*map(int, routine.groups()[2:])) if routine[3] else None)
     if new:
         library = Library({code.symbol: content for code, content in new.items()}.values())
         for code in new:
@@ -70,7 +72,7 @@ def _load() -> None:
     _WAITING.clear()
 
 
-def _load_routine(name: str, dtype: DType) -> None:
-    library = Library([cache.routine(name, lambda: object_code(gemm_module(dtype, host())))])
+def _load_routine(name: str, dtype: DType, sizes: Product | None) -> None:
+    library = Library([cache.routine(name, lambda: object_code(gemm_module(dtype, host(), sizes)))])
     publish(name, library.address(name))
     _STANDING[name] = library

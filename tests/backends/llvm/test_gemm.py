@@ -13,10 +13,10 @@ import pytest
 
 from nagraph.backends.llvm.gemm import gemm_module, scratch_nbytes
 from nagraph.backends.llvm.gemm.stream import PANEL, VECTORS
-from nagraph.backends.llvm.gemm.tile import CHAIN
 from nagraph.backends.llvm.native.machine_code import Library, object_code
 from nagraph.backends.llvm.text.target import host
 from nagraph.ir.types import DTYPES
+from nagraph.kernel.contraction import CHAIN
 
 P, N = ctypes.c_void_p, ctypes.c_int64
 ARGUMENTS = (P, N, N, P, N, N, P, N, N, N, N, N, P, P, N, P, P)

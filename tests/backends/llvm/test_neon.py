@@ -19,6 +19,7 @@ from nagraph.backends.llvm.native.machine_code import Library, object_code
 from nagraph.backends.llvm.text.builder import Module
 from nagraph.backends.llvm.text.target import host
 from nagraph.ir.types import DTYPES
+from nagraph.schedule.strategy import choose
 from tests.kernel.compiled import text
 from tests.kernel.references import BINARY, F32
 
@@ -77,7 +78,7 @@ def test_lanes_at_the_end_of_the_grid(size):
     x, y = rng.normal(size=(2, 5, size)).astype(np.float32)
     (kernel,) = ng.jit(lambda x, y: x * y + x).lower(x, y).executable.kernels
     module = Module(NEON)
-    emitted = emit.emit(module, kernel, "f")
+    emitted = emit.emit(module, kernel, "f", choose(kernel, NEON))
     assert not of(functions_of(str(module))["f"], r"tbn?z\t")
     library, room = Library([object_code(str(module))]), np.full(5 * size + 64, 77, np.float32)
     slots = np.array([a.ctypes.data for a in (x, y, room)], np.int64)

@@ -11,7 +11,6 @@ import pytest
 import nagraph as ng
 from nagraph.backends.llvm.measuring import recording
 from nagraph.backends.llvm.measuring.machine import last_cache_nbytes, machine
-from nagraph.backends.llvm.program.encoding import grain
 from nagraph.errors import NagraphError
 from nagraph.ir.types import DTYPES
 from nagraph.measuring.profile import _shares
@@ -48,7 +47,7 @@ def test_every_unit_of_every_launch_is_recorded_once_a_turn(executable, found) -
     done = {n: sorted((int(e["start"]), int(e["stop"])) for e in events[events["launch"] == n]) for n in set(events["launch"].tolist())}
     assert set(done) == set(range(len(executable.launches)))
     for n, launch in enumerate(executable.launches):
-        units, each = launch.function.emitted.units, grain(launch)
+        units, each = launch.function.emitted.units, launch.function.emitted.chunk
         chunks = [(start, min(start + each, units)) for start in range(0, units, each)]
         turns = len(done[n]) // len(chunks)
         assert done[n] == sorted(chunks * turns) and turns in (1, 5)
