@@ -23,8 +23,8 @@ class Fuse:
     Before   %1 = add(%0, %b)   %2 = tanh(%1)   %3 = sum{axes=[1]}(%2)
     After    %3 = call{label="add_tanh_sum", kind="fused", body=@fused}(%0, %b)
 
-    Legal: there is a number of rows in which all members are row-wise (`nagraph.fusion.rows`), and no
-    path leaves the region and comes back. Profitable: a tensor of `min_nbytes` or more would
+    Legal: there is a number of rows in which all members are row-wise, which the axis relations of their ops say
+    (`nagraph.fusion`), and no path leaves the region and comes back. Profitable: a tensor of `min_nbytes` or more would
     otherwise travel through memory between two members. Views at the end of a region stay outside,
     where they cost nothing. Near-linear in the nodes.
 

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from nagraph import choices
+from nagraph.analysis.axes import is_pointwise, keeps_order, only_reshapes
 from nagraph.analysis.index_values import made_of_indices
 from nagraph.fusion.groups import grow
+from nagraph.fusion.legality import joins
 from nagraph.ir.emitter import current
 from nagraph.ir.graph import Graph, Node, Value
-from nagraph.ops.base import Cast, Elementwise
 from nagraph.ops.identities import Recompute
-from nagraph.ops.movement import Broadcast, Reshape
-from nagraph.ops.reduction import Reduction
 from nagraph.pipeline import graph_pass
 
 #: A value is small beside one of this many times its elements: to read it as well costs little.
@@ -106,7 +105,7 @@ class _Recomputed:
 
     def _recomputation(self, node: Node) -> Recomputation | None:
         """How the node's result can be computed by others, if it can be."""
-        if not isinstance(node.op, (Elementwise, Cast, Reshape, Broadcast)) or node.op.weight > 1 or node.op.has_effect:
+        if node.op.weight > 1 or node.op.has_effect or not keeps_order(node):
             return None
         v, roots, count = node.result, set[Value](), int(not node.op.view)
         for x in node.operands:
@@ -146,10 +145,11 @@ class _Recomputed:
 
     def _can_compute(self, reader: Node) -> bool:
         """Whether a node can share a kernel with what makes its operand: elementwise or a reduction, or a view for one of these."""
-        if isinstance(reader.op, Reshape):
+        if only_reshapes(reader):
             uses = self.graph.uses[reader.result]
             return len(uses) == 1 and reader.result not in self.outputs and self._can_compute(uses[0])
-        return isinstance(reader.op, (Elementwise, Cast, Reduction))
+        op = reader.op
+        return joins(reader) and not op.contracts if op.folds else not op.view and is_pointwise(reader)
 
     def _reader_group(self, reader: Node) -> int:
-        return self._reader_group(self.graph.uses[reader.result][0]) if isinstance(reader.op, Reshape) else self.group_of(reader)
+        return self._reader_group(self.graph.uses[reader.result][0]) if only_reshapes(reader) else self.group_of(reader)

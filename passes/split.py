@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from nagraph import choices
+from nagraph.analysis.axes import keeps_order
 from nagraph.analysis.row_sums import part_rows
 from nagraph.ir.graph import Graph, Node, Value
-from nagraph.ops.base import NARROW_FLOATS, Cast, Elementwise
+from nagraph.ops.base import NARROW_FLOATS
 from nagraph.ops.contraction import DotGeneral
-from nagraph.ops.movement import Reshape, Transpose, reshape
+from nagraph.ops.movement import Transpose, reshape
 from nagraph.ops.reduction import Reduction, Sum
 from nagraph.ops.width import widened
 from nagraph.ops.windows import Windows
@@ -125,9 +126,9 @@ class _Products:
             after |= self.after.get(v, 0)
         sizes = {v.type.size for v in node.results}
         number = max((self.made[v] for v in node.operands if v in self.made and v.type.size in sizes), default=0)
-        if isinstance(node.op, DotGeneral):
+        if node.op.contracts:
             self.made[node.result] = len(self.made) + 1
-        elif isinstance(node.op, (Elementwise, Cast, Reshape)) and number and not after >> number & 1:
+        elif number and not after >> number & 1 and keeps_order(node):
             self.made[node.result] = number
         else:
             for v in node.operands:

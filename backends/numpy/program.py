@@ -135,17 +135,17 @@ def _by_rows(step: Step, programs: list[Program]) -> Fn:
     count, rows, size = len(step.operands), blocks.rows, blocks.size
     whole, rest = programs[0], programs[-1]
 
-    def by_rows(array: Array, like: Any) -> Array:
-        return array.reshape(rows, *like.type.shape[1:])
-
-    inputs, outputs = whole.plan.graph.inputs, whole.plan.graph.outputs
+    values = (*whole.plan.graph.inputs, *whole.plan.graph.outputs)
+    split = (*blocks.split, *(True for _ in whole.plan.graph.outputs))
+    shapes = [(*v.type.shape[:a], rows, *v.type.shape[a + 1:]) for v, a in zip(values, blocks.axes)]
+    lead = [(slice(None),) * a for a in blocks.axes]
 
     def cut(arrays: Sequence[Array]) -> Iterator[tuple[list[Array], list[Array]]]:
-        operands = [by_rows(a, v) if s else a for a, v, s in zip(arrays[:count], inputs, blocks.split)]
-        results = [by_rows(a, v) for a, v in zip(arrays[count:], outputs)]
+        given = [a.reshape(shape) if s else a for a, shape, s in zip(arrays, shapes, split)]
         for start in range(0, rows, size):
-            yield ([a[start:start + size] if s else a for a, s in zip(operands, blocks.split)],
-                   [a[start:start + size] for a in results])
+            part = slice(start, start + size)
+            found = [a[(*before, part)] if s else a for a, before, s in zip(given, lead, split)]
+            yield found[:count], found[count:]
 
     def run(*arrays: Array) -> None:
         done = 0

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from nagraph.analysis.axes import is_pointwise, relations
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
-from nagraph.ops.base import Cast, Elementwise
-from nagraph.ops.movement import Broadcast, Iota, Reshape, Transpose
-from nagraph.ops.slicing import Slice
 
 #: Values that are computed wherever they are wanted, and the nodes that make each.
 Made = dict[Value, tuple[Node, ...]]
@@ -23,9 +21,9 @@ def made_of_indices(graph: Graph) -> Made:
     """
     found: Made = {}
     for node in graph.nodes:
-        if isinstance(node.op, Iota):
+        if not node.operands and relations(node) is not None:
             found[node.result] = (node,)
-        elif isinstance(node.op, (Elementwise, Cast, Broadcast, Reshape, Transpose, Slice)):
+        elif is_pointwise(node) or node.op.view and not node.op.ends_fusion and not node.op.may_end_the_call:
             makers = [(graph.producers[v],) if is_number(v, graph.producers) else found.get(v) for v in node.operands]
             nodes = tuple(dict.fromkeys(n for made in makers if made for n in made))
             if None not in makers and any(v in found for v in node.operands) and len(nodes) < MOST_MAKERS:

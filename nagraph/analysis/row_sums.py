@@ -12,7 +12,6 @@ from collections.abc import Mapping
 
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.types import DTYPES
-from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.reduction import Sum
 
 #: Rows of a part: enough for a block of a matrix product, and whole register tiles of it.
@@ -62,7 +61,7 @@ def part_rows(x: Value, count: int) -> tuple[int, int] | None:
 
 def row_sums(graph: Graph) -> dict[Value, Node]:
     """The results of a region that may be sums over its rows, each with its node: it has a matrix product, and reads none of them."""
-    if not any(isinstance(n.op, DotGeneral) for n in graph.nodes):
+    if not any(n.op.contracts for n in graph.nodes):
         return {}
     return {v: n for v in graph.outputs if (n := graph.producers.get(v)) is not None and not graph.uses[v] and summed_rows(n)}
 

@@ -9,11 +9,9 @@ from nagraph import choices
 from nagraph.analysis.index_values import Made
 from nagraph.fusion.legality import SUMMED, Form, forms_of, joins, sources
 from nagraph.fusion.remark import Listener, Remark
-from nagraph.fusion.rows import fusible, node_forms
+from nagraph.fusion.row_regions import node_forms
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
-from nagraph.ops.contraction import DotGeneral
-from nagraph.ops.reduction import Reduction
 
 #: Groups that a search for a path visits at most: what it can't tell by then counts as a path, so that growing groups is linear.
 MOST_VISITED = 64
@@ -55,7 +53,7 @@ def _forms(node: Node, graph: Graph, kernels: bool, everywhere: Made) -> Forms:
     """The numbers of rows in which a node may be part of a region."""
     if kernels:
         return forms_of(node, graph, everywhere) if joins(node) and node.results[0] not in everywhere else {}
-    return {rows: {**forms} for rows, forms in node_forms(node, graph.producers).items()} if fusible(node.op) else {}
+    return {rows: {**forms} for rows, forms in node_forms(node, graph.producers).items()}
 
 
 def grow(graph: Graph, max_nodes: int, kernels: bool, everywhere: Made, why: Listener | None = None) -> list[list[Node]]:
@@ -76,7 +74,7 @@ def grow(graph: Graph, max_nodes: int, kernels: bool, everywhere: Made, why: Lis
         depths[node] = 1 + max((depths[p] for p in earlier), default=0)
         before = dict.fromkeys(group_of[p].now() for p in earlier)
         depth = max([depths[node], *(g.depth for g in before)])
-        mine = Group([node], forms, place, depth, isinstance(node.op, DotGeneral), _summed(forms), set(node.results), before)
+        mine = Group([node], forms, place, depth, node.op.contracts, _summed(forms), set(node.results), before)
         group_of[node] = mine
         for g in mine.before:
             g.after[mine] = None
@@ -84,9 +82,9 @@ def grow(graph: Graph, max_nodes: int, kernels: bool, everywhere: Made, why: Lis
             reason = _try_merge(other.now(), mine.now(), max_nodes)
             if reason and why:
                 refused += [(p, node, reason) for p in dict.fromkeys(producers) if group_of[p].now() is other.now()]
-        if kernels and isinstance(node.op, Reduction):  # what sums over the same memory reads it once
+        if kernels and forms:  # what sums over the same memory reads it once
             for source in sources(node, graph):
-                others = summing.setdefault((source, node.op.axes), [])
+                others = summing.setdefault(source, [])
                 for other in others:
                     _try_merge(other.now(), mine.now(), max_nodes)
                 others[:] = dict.fromkeys(g for g in (*(h.now() for h in others), mine.now()) if len(g.nodes) < max_nodes)

@@ -9,21 +9,13 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Literal
 
+from nagraph.analysis.axes import combined, keeps_order, relations, shared_axes
 from nagraph.analysis.index_values import is_number
 from nagraph.analysis.row_sums import summed_rows
-from nagraph.fusion.rows import operand_forms, prefix, row_counts
+from nagraph.fusion.rows import RowForm, prefix, row_counts, row_forms
+from nagraph.ir.axes import AxisRelation
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.types import FLOATS
-from nagraph.ops.arg_extremum import ArgExtremum
-from nagraph.ops.base import Cast, Elementwise
-from nagraph.ops.contraction import DotGeneral
-from nagraph.ops.identities import Materialize, Recompute, StopGradient
-from nagraph.ops.indexing import Gather
-from nagraph.ops.joining import Concatenate
-from nagraph.ops.movement import Broadcast, Flip, Iota, Reshape, Transpose
-from nagraph.ops.random import FoldIn, RandomBits
-from nagraph.ops.reduction import Reduction
-from nagraph.ops.slicing import Pad, Slice
 
 #: Bytes of a row of a matrix product that is not stored at once: with longer rows a block has too few of them.
 LONGEST_ROW = 1 << 13
@@ -33,24 +25,39 @@ LARGEST_SLICE, LARGEST_TILE = 1 << 26, 1 << 18
 #: Points of such a region, so that threads can share them.
 LEAST_SLICES = 8
 
-FUSIBLE = (Elementwise, Cast, StopGradient, Broadcast, Reshape, Transpose, Slice, Flip, Pad, Concatenate, Iota, RandomBits, FoldIn,
-           Gather, Reduction, ArgExtremum, DotGeneral, Materialize)
-
 #: A value that is a sum over rows, whole when the region is done: no node of it can read that.
 SUMMED: Literal["summed"] = "summed"
 #: Of an operand: cut into rows like the result (True), the same for all rows (False), or read from outside alone (None).
-Form = bool | None | Literal["summed"]
+Form = RowForm | Literal["summed"]
+
+
+def joins(node: Node) -> bool:
+    """Whether a node may be part of a region: a kernel can compute its elements, and its op says how axes come from the operands'.
+
+    Of products those of floats, with rows short enough to be kept.
+    """
+    op = node.op
+    if not op.has_element or op.ends_fusion or op.has_effect or op.may_end_the_call or relations(node) is None:
+        return False
+    if not op.contracts:
+        return True
+    row = node.result.type.nbytes // _product_rows(node)[0]
+    return node.result.dtype in FLOATS and row <= LONGEST_ROW
 
 
 def forms_of(node: Node, graph: Graph, everywhere: Collection[Value] = ()) -> dict[int, dict[Value, Form]]:
-    """For each number of rows in which a node may join a region, the forms of its values; numbers, and `everywhere`, fit in all."""
+    """For each number of rows in which a node that joins may be part of a region, the forms of its values; numbers, and `everywhere`,
+    fit in all.
+    """
     found: dict[int, dict[Value, Form]] = {}
-    counts = row_counts(node.results[0].shape)
-    if isinstance(node.op, DotGeneral):
+    given = relations(node)
+    assert given is not None
+    counts = row_counts(node.result.shape)
+    if node.op.contracts:
         counts = [r for r in counts if r in _product_rows(node)]
     for rows in counts:
         forms: dict[Value, Form] = {node.result: True}
-        for v, wanted in zip(node.operands, _operands(node, rows, graph)):
+        for v, wanted in zip(node.operands, _operands(node, given, rows, graph)):
             if v in everywhere or is_number(v, graph.producers):
                 continue
             if v in forms and forms[v] != wanted:
@@ -63,93 +70,56 @@ def forms_of(node: Node, graph: Graph, everywhere: Collection[Value] = ()) -> di
     return found
 
 
-def _product_rows(node: Node) -> tuple[int, ...]:
+def _product_rows(node: Node) -> tuple[int, int]:
     """The numbers of rows of a product: each on its own, so that a block of them is a matrix product; or whole small matrices."""
     op, (x, y) = node.op, node.operands
-    assert isinstance(op, DotGeneral)
-    batches = math.prod(x.shape[a] for a in op.batch_axes[0])
-    plain = x.ndim == y.ndim == node.result.ndim == len(op.batch_axes[0]) + 2  # others do not go in blocks
+    batch = shared_axes(node)
+    batches = math.prod(node.result.shape[:batch])
+    plain = x.ndim == y.ndim == node.result.ndim == batch + 2  # others do not go in blocks
     small = all(v.type.nbytes <= batches * (LARGEST_SLICE if plain else LARGEST_TILE) for v in (node.result, x, y))
-    return op.most_rows(x.type, y.type), batches if small and batches >= LEAST_SLICES else 0
+    return op.most_rows(x.type, y.type), batches if small and batches >= LEAST_SLICES else 0  # type: ignore[attr-defined]
 
 
-def _operands(node: Node, rows: int, graph: Graph) -> Sequence[Form]:
-    op = node.op
-    outside = (None,) * len(node.operands)
-    if isinstance(op, Reduction) and not _is_trailing(node) and not _roots(node.operands[0], graph):
-        return outside  # along columns: rows of its operand would be whole matrices
-    p = prefix(node.result.shape, rows)
-    if isinstance(op, (Elementwise, Cast, StopGradient, Broadcast, Materialize)) and p is not None:
-        return [_broadcast(v.shape, node.result.shape, p) for v in node.operands]
-    if isinstance(op, (Reshape, Transpose, Slice, Reduction)):
-        return operand_forms(node, rows) or outside
-    if p is None or not node.operands:
-        return outside
-    x = node.operands[0]
-    same = prefix(x.shape, rows) == p and x.shape[:p] == node.result.shape[:p]
-    if isinstance(op, Pad):
-        return (True,) if same and not any((*op.low[:p], *op.high[:p], *op.inner[:p])) else outside
-    if isinstance(op, Flip):
-        return (True,) if same and all(a >= p for a in op.axes) else outside
-    if isinstance(op, Concatenate):
-        return (True,) * len(node.operands) if same and op.axis >= p else outside
-    if isinstance(op, ArgExtremum):
-        return (True,) if same and op.axis >= p else outside
-    if isinstance(op, DotGeneral):
-        if p == len(op.batch_axes[0]):
-            return [_slices(axes) for axes in op.batch_axes]
-        return (_left(op, x, p), None)
-    return outside
+def _operands(node: Node, given: Sequence[AxisRelation], rows: int, graph: Graph) -> Sequence[Form]:
+    """The form of each operand, where the result has this number of rows."""
+    forms = row_forms(given, node.result, node.operands, rows)
+    if node.op.contracts:
+        batch = shared_axes(node)
+        if prefix(node.result.shape, rows) == batch:  # whole matrices
+            return forms
+        # The rows of x may be computed by the region if every matrix brings its own y, which is read.
+        return forms[0] if batch and _is_trailing(node) else None, None
+    if node.op.folds and not _is_trailing(node) and not _roots(node.operands[0], graph):
+        return (None,) * len(forms)  # along columns: rows of its operand would be whole matrices
+    return forms
 
 
 def _is_trailing(node: Node) -> bool:
-    """Whether a reduction runs along the last axes of its operand."""
-    (x,), axes = node.operands, node.op.axes  # type: ignore[attr-defined]
-    return bool(axes == tuple(range(x.ndim - len(axes), x.ndim)))
+    """Whether what a fold combines of its first operand lies along the last axes of this."""
+    x, given = node.operands[0], relations(node)
+    axes = combined(given[0], x.ndim) if given else ()
+    return axes == tuple(range(x.ndim - len(axes), x.ndim))
 
 
-def sources(node: Node, graph: Graph) -> list[Value]:
-    """What a reduction along columns reads: its operand, or the values in memory from which that is computed for it alone."""
-    (x,) = node.operands
-    if not isinstance(node.op, Reduction) or _is_trailing(node):
+def sources(node: Node, graph: Graph) -> list[tuple[Value, tuple[int, ...]]]:
+    """What a fold along columns reads, each with the axes along which it combines: its operand, or the values in memory from which that
+    is computed for it alone.
+    """
+    given = relations(node) if node.op.folds and not node.op.contracts else None
+    if given is None or _is_trailing(node):
         return []
-    return [v for v in _roots(x, graph) if v.type.size == x.type.size] or [x]
+    x = node.operands[0]
+    axes = combined(given[0], x.ndim)
+    return [(v, axes) for v in _roots(x, graph) if v.type.size == x.type.size] or [(x, axes)]
 
 
 def _roots(v: Value, graph: Graph) -> list[Value]:
     """The values in memory from which v is computed again, element by element, for one reader; none if it is not."""
     node = graph.producers.get(v)
-    if node is not None and isinstance(node.op, Recompute):
+    if node is not None and node.op.ends_fusion:
         return [node.operands[0]]
-    if node is None or not isinstance(node.op, (Elementwise, Cast, Reshape)) or len(graph.uses[v]) > 1 or v in graph.outputs:
+    if node is None or len(graph.uses[v]) > 1 or v in graph.outputs or not keeps_order(node):
+        return []
+    if node.op.view and v.type.size != node.operands[0].type.size:  # repeated
         return []
     return list(dict.fromkeys(r for x in node.operands for r in _roots(x, graph)))
-
-
-def _broadcast(shape: tuple[int, ...], result: tuple[int, ...], p: int) -> Form:
-    """An operand that broadcasts to a result whose first p axes are its rows."""
-    lead = ((1,) * (len(result) - len(shape)) + shape)[:p]
-    return True if lead == result[:p] else False if all(size == 1 for size in lead) else None
-
-
-def _left(op: DotGeneral, x: Value, p: int) -> Form:
-    """Whether x of a product may be computed by the region: of a batched one, since every row brings its own y."""
-    count = len(op.batch_axes[0])
-    free, _ = op.free(x.ndim, 0)
-    straight = (*op.batch_axes[0], *free, *op.contract[0]) == tuple(range(x.ndim))
-    return True if count and straight and p <= count + len(free) else None
-
-
-def _slices(batch_axes: tuple[int, ...]) -> Form:
-    """Whether a factor of a batched product may be computed by the region, matrix by matrix."""
-    return True if batch_axes == tuple(range(len(batch_axes))) else None
-
-
-def joins(node: Node) -> bool:
-    """Whether a node may be part of a region at all: products of floats, with rows short enough to be kept."""
-    op = node.op
-    if not isinstance(op, DotGeneral):
-        return isinstance(op, FUSIBLE)
-    x, y = node.operands
-    row = math.prod(node.result.shape[x.ndim - len(op.contract[0]):]) * x.dtype.itemsize
-    return x.dtype in FLOATS and row <= LONGEST_ROW

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast, data
 import numpy as np
 
 from nagraph.errors import MissingRuleError, TypeRuleError
+from nagraph.ir.axes import AxisRelation
 from nagraph.ir.cached import cached_property
 from nagraph.ir.types import TensorType, too_large
 
@@ -82,6 +83,12 @@ class Op:
     small: ClassVar[bool] = True
     #: True where an element of the result combines many of the operands': see `nagraph.ops.folding`.
     folds: ClassVar[bool] = False
+    #: True where such an element is a sum of products, of which a matrix product may be made.
+    contracts: ClassVar[bool] = False
+    #: True where the result is to be in memory: what reads it does not compute it again.
+    stores: ClassVar[bool] = False
+    #: True where fusion ends: what reads the result shares no kernel with what makes it.
+    ends_fusion: ClassVar[bool] = False
 
     def infer(self, *operands: Any, **_: Any) -> TensorType | tuple[TensorType, ...]:
         """The result types for operands of these types; raises TypeRuleError."""
@@ -148,6 +155,37 @@ class Op:
     def in_place(self, count: int) -> Sequence[int]:
         """Which of `count` operands may share the bytes of the (one) result while `into` writes it."""
         return ()
+
+    def axis_relations(self, *operands: Any, **_: Any) -> tuple[AxisRelation, ...] | None:
+        """For operands of these types, how the axes of the (one) result come from those of each operand (`nagraph.ir.axes`).
+
+        An axis of the result goes with an axis of an operand if their indices are always equal, and each index is treated alike.
+        None: the op does not say so, and its nodes are parts of no fused region.
+        """
+        return None
+
+    def with_sizes(self, result: TensorType, *operands: Any, **_: Any) -> Op:
+        """The op for a result and operands of these types, in which axes that go with one another have another size than before.
+
+        The op itself, unless its attributes say sizes. So fused regions run on a part of their rows.
+        """
+        return self
+
+    def operand_shown(self, y: Array, x: TensorType) -> Array | None:
+        """For views: how the operand, of type x, lies in memory if the result lies as y does; None if y does not tell."""
+        return None
+
+    def parts(self, *operands: Any, **_: Any) -> Sequence[Box] | None:
+        """The boxes of the (one) result in which the operands stand as they are; None for ops that do more than to join and to pad.
+
+        What none of them covers is `filling`.
+        """
+        return None
+
+    @property
+    def filling(self) -> float:
+        """What fills the result beside its `parts`."""
+        return 0.0
 
     def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
         """The instruction that gives the result's element at an index: how kernels are made (`nagraph.kernel.elements`)."""
@@ -219,6 +257,16 @@ class Op:
     def may_end_the_call(self) -> bool:
         """Whether the op can fail, or one in its regions can: donated arguments are written after it."""
         return self.can_fail or any(g.may_end_the_call for g in self.regions.values())
+
+    @property
+    def fused(self) -> bool:
+        """Whether it is the call of a fused region."""
+        return False
+
+    @cached_property
+    def has_element(self) -> bool:
+        """Whether a kernel can compute any one element of the result, and so write the result by any strides."""
+        return self.folds or type(self).element is not Op.element
 
     # -- attributes ---------------------------------------------------------------------------
 

@@ -16,16 +16,10 @@ from nagraph.ir.graph import Graph, Node, Value
 from nagraph.kernel.context import NotRowLocal
 from nagraph.kernel.form import Tile
 from nagraph.ops.base import F32, NARROW_FLOATS
-from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.folding import Folding
-from nagraph.ops.identities import Materialize, Recompute, StopGradient
-from nagraph.ops.movement import Broadcast, Flip, Reshape, Transpose
-from nagraph.ops.slicing import Slice
 
 #: A value that several stages use is kept in a tile if computing it again costs more operations than this.
 RECOMPUTE = 5
-#: Ops whose elements are elements of their operand, so that nothing is gained by keeping them.
-MOVEMENT = (Broadcast, Reshape, Transpose, Slice, Flip, Recompute, StopGradient, Materialize)
 
 
 class StageKey(NamedTuple):
@@ -132,7 +126,7 @@ class StageAssignment:
         """Choose the values that several stages need and that cost too much to compute again."""
         used_in: dict[Value, set[StageKey]] = {}
         outputs = {summand(v, self.row_sums) for v in self.graph.outputs}
-        factors = {x for n in self.graph.nodes if isinstance(n.op, DotGeneral) for x in self._factors(n) if self._is_computed(x)}
+        factors = {x for n in self.graph.nodes if n.op.contracts for x in self._factors(n) if self._is_computed(x)}
         for number, node in reversed(list(enumerate(self.graph.nodes))):
             if node.results[0] in self.row_sums:
                 continue
@@ -172,6 +166,6 @@ class StageAssignment:
 
     def _is_computed(self, v: Value) -> bool:
         """Whether a value is computed in the kernel, not merely read."""
-        while v in self.producers and isinstance(self.producers[v].op, MOVEMENT):
+        while v in self.producers and (self.producers[v].op.view or self.producers[v].op.stores):  # its elements are its operand's
             v = self.producers[v].operands[0]
-        return v in self.producers and not isinstance(self.producers[v].op, (Constant, *MOVEMENT))
+        return v in self.producers and not isinstance(self.producers[v].op, Constant)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import TypeRuleError
+from nagraph.ir.axes import AxisRelation
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import DTYPES, DType, TensorType, is_float
@@ -34,6 +35,9 @@ class ArgExtremum(Folding):
 
     def fold_extents(self, x: TensorType) -> Axes:  # type: ignore[override]
         return (x.shape[self.axis],)
+
+    def axis_relations(self, x: TensorType) -> tuple[AxisRelation, ...]:
+        return (tuple(a for a in range(x.rank) if a != self.axis),)
 
     def fold_terms(self, k: Any, operands: tuple[Value, ...], index: Sequence[Any], reduced: Sequence[Any]) -> tuple[int, ...]:
         (x,) = operands

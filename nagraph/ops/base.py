@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nagraph.errors import MissingRuleError, NagraphError, TypeRuleError
+from nagraph.ir.axes import AxisRelation, broadcast_axes, every_axis
 from nagraph.ir.builder import active, current
 from nagraph.ir.cached import cached_property
 from nagraph.ir.conversion import converted
@@ -175,6 +176,11 @@ class Elementwise(Primitive):
             raise TypeRuleError(f"{self.name}: {together[0]} has dtype {SHORT_NAMES[dtype]}; it takes {allowed}")
         return TensorType(self.result_dtype(dtype), broadcast_shapes(self.name, *operands))
 
+    def axis_relations(self, *operands: TensorType) -> tuple[AxisRelation, ...]:
+        first = operands[0].shape
+        shape = first if all([t.shape == first for t in operands]) else broadcast_shapes(self.name, *operands)
+        return tuple([broadcast_axes(t.shape, shape) for t in operands])
+
     def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
         found: int = k.apply(self, *(k.element(x, k.broadcast(index, x.shape)) for x in operands))
         return found
@@ -303,6 +309,9 @@ class Cast(Linear):
         if self.dtype in NARROW_FLOATS:
             return super().into(operands, results)
         return lambda x, y: np.copyto(y, x, casting="unsafe")
+
+    def axis_relations(self, x: TensorType) -> tuple[AxisRelation, ...]:
+        return (every_axis(x.rank),)
 
     def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
         found: int = k.cast(k.element(operands[0], index), self.dtype)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import TypeRuleError
+from nagraph.ir.axes import SAME, AxisRelation
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.op import Array, Box, Cost, Op, op, shared, whole
@@ -51,6 +52,7 @@ class DotGeneral(Folding, Multilinear):
     """
 
     widens = True
+    contracts = True
     contract: tuple[Axes, Axes] = ((), ())
     batch_axes: tuple[Axes, Axes] = ((), ())
 
@@ -119,6 +121,10 @@ class DotGeneral(Folding, Multilinear):
 
     def fold_extents(self, x: TensorType, y: TensorType) -> Axes:  # type: ignore[override]
         return tuple(x.shape[a] for a in self.contract[0])
+
+    def axis_relations(self, x: TensorType, y: TensorType) -> tuple[AxisRelation, ...]:
+        free = self.free(x.rank, y.rank)
+        return (*self.batch_axes[0], *free[0], *(SAME for _ in free[1])), (*self.batch_axes[1], *(SAME for _ in free[0]), *free[1])
 
     def fold_terms(self, k: Any, operands: tuple[Value, ...], index: Sequence[Any], reduced: Sequence[Any]) -> tuple[int, ...]:
         x, y = operands

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nagraph.ir.axes import AxisRelation, every_axis
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Box, Op, op
 from nagraph.ir.types import TensorType
@@ -22,6 +23,12 @@ class Identity(Linear):
 
     def reference(self, x: Array) -> Array:
         return x
+
+    def axis_relations(self, x: TensorType) -> tuple[AxisRelation, ...]:
+        return (every_axis(x.rank),)
+
+    def operand_shown(self, y: Array, x: TensorType) -> Array:
+        return y
 
     def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
         return int(k.element(operands[0], index))
@@ -46,6 +53,8 @@ class Materialize(Identity):
     Movement is folded into whatever reads it. Where that is read many times, one copy in the right order costs less.
     """
 
+    stores = True
+
     def reference(self, x: Array) -> Array:
         return x.copy()
 
@@ -59,6 +68,7 @@ class Recompute(Identity):
     """
 
     view = True
+    ends_fusion = True
 
 
 @op

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import TypeRuleError
+from nagraph.ir.axes import AxisRelation, anywhere
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import DTYPES, INTEGERS, TensorType, type_of
@@ -118,6 +119,9 @@ class Gather(Linear):
 
     def scratch(self, *operands: TensorType) -> tuple[TensorType, ...]:
         return (operands[1].with_dtype(I64),) if self._is_take(operands) else ()
+
+    def axis_relations(self, *operands: TensorType) -> tuple[AxisRelation, ...]:
+        return (anywhere(self.infer(*operands).rank),) * len(operands)
 
     def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
         x, *indices = operands

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import TypeRuleError
+from nagraph.ir.axes import AxisRelation, every_axis
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.op import Array, Box, Op, op
@@ -59,6 +60,14 @@ class Concatenate(Linear):
     def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
         axis = self.axis
         return lambda *arrays: np.concatenate(arrays[:-1], axis, arrays[-1])
+
+    def axis_relations(self, *operands: TensorType) -> tuple[AxisRelation, ...]:
+        return (every_axis(operands[0].rank, (self.axis,)),) * len(operands)
+
+    def parts(self, *operands: TensorType) -> Sequence[Box]:
+        ends = itertools.accumulate((x.shape[self.axis] for x in operands), initial=0)
+        return [tuple(ends if a == self.axis else (0, n) for a, n in enumerate(x.shape))
+                for x, ends in zip(operands, itertools.pairwise(ends))]
 
     def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
         found, start = None, sum(x.shape[self.axis] for x in operands)

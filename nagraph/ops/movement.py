@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import TypeRuleError
+from nagraph.ir.axes import IN_ORDER, AxisRelation, broadcast_axes, every_axis
 from nagraph.ir.builder import current
 from nagraph.ir.conversion import converted
 from nagraph.ir.graph import Value
@@ -41,6 +42,18 @@ class Reshape(Linear):
     def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
         shape = operands[0].shape
         return lambda x, y: np.copyto(y.reshape(shape), x)  # y is contiguous, so its reshape is a view
+
+    def axis_relations(self, x: TensorType) -> tuple[AxisRelation, ...]:
+        return (IN_ORDER,)
+
+    def with_sizes(self, result: TensorType, x: TensorType) -> Reshape:
+        return Reshape(result.shape)
+
+    def operand_shown(self, y: Array, x: TensorType) -> Array | None:
+        try:
+            return np.reshape(y, x.shape, copy=False)
+        except ValueError:
+            return None
 
     def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
         (x,) = operands
@@ -86,6 +99,12 @@ class Transpose(Linear):
     def reference(self, x: Array) -> Array:
         return x.transpose(self.axes)
 
+    def axis_relations(self, x: TensorType) -> tuple[AxisRelation, ...]:
+        return (self.axes,)
+
+    def operand_shown(self, y: Array, x: TensorType) -> Array:
+        return y.transpose(np.argsort(self.axes))
+
     def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
         found: int = k.element(operands[0], tuple(index[self.axes.index(i)] for i in range(len(index))))
         return found
@@ -119,6 +138,12 @@ class Broadcast(Linear):
     def reference(self, x: Array) -> Array:
         return np.broadcast_to(x, self.shape)
 
+    def axis_relations(self, x: TensorType) -> tuple[AxisRelation, ...]:
+        return (broadcast_axes(x.shape, self.shape),)
+
+    def with_sizes(self, result: TensorType, x: TensorType) -> Broadcast:
+        return Broadcast(result.shape)
+
     def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
         found: int = k.element(operands[0], k.broadcast(index, operands[0].shape))
         return found
@@ -149,6 +174,9 @@ class Flip(Linear):
 
     def reference(self, x: Array) -> Array:
         return np.flip(x, self.axes)
+
+    def axis_relations(self, x: TensorType) -> tuple[AxisRelation, ...]:
+        return (every_axis(x.rank, self.axes),)
 
     def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
         (x,) = operands
@@ -184,6 +212,9 @@ class Iota(Primitive):
         n = self.shape[self.axis]
         line = converted(np.arange(n), self.dtype).reshape([n if i == self.axis else 1 for i in range(len(self.shape))])
         return np.broadcast_to(line, self.shape)
+
+    def axis_relations(self) -> tuple[AxisRelation, ...]:
+        return ()
 
     def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
         return int(k.cast(k.position(index[self.axis]), self.dtype))

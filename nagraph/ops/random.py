@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import TypeRuleError
+from nagraph.ir.axes import AxisRelation, anywhere
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.op import Array, Cost, op
@@ -177,6 +178,9 @@ class RandomBits(Primitive):
     def scratch(self, *operands: TensorType) -> tuple[TensorType, ...]:
         return (TensorType(U32, (BLOCK,)),) * 3
 
+    def axis_relations(self, key: TensorType) -> tuple[AxisRelation, ...]:
+        return (anywhere(key.rank - 1 + len(self.shape)),)
+
     def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
         (key,) = operands
         lead = key.ndim - 1
@@ -217,6 +221,9 @@ class FoldIn(Primitive):
     def reference(self, key: Array, data: Array) -> Array:
         words: Array = np.stack(threefry2x32(key[..., 0], key[..., 1], np.full_like(data, DERIVED), data), axis=-1)
         return words
+
+    def axis_relations(self, key: TensorType, data: TensorType) -> tuple[AxisRelation, ...]:
+        return anywhere(key.rank), anywhere(key.rank)
 
     def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
         key, data = operands

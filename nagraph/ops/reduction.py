@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nagraph.errors import TypeRuleError
+from nagraph.ir.axes import AxisRelation
 from nagraph.ir.conversion import number
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Box, Cost, Op, op, shared
@@ -61,6 +62,9 @@ class Reduction(Folding):
 
     def fold_extents(self, x: TensorType) -> Axes:  # type: ignore[override]
         return tuple(x.shape[a] for a in self.axes)
+
+    def axis_relations(self, x: TensorType) -> tuple[AxisRelation, ...]:
+        return (tuple(a for a in range(x.rank) if a not in self.axes),)
 
     def fold_terms(self, k: Any, operands: tuple[Value, ...], index: Sequence[Any], reduced: Sequence[Any]) -> tuple[int, ...]:
         (x,) = operands

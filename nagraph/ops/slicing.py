@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import TypeRuleError
+from nagraph.ir.axes import AxisRelation, every_axis
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Box, Op, op
 from nagraph.ir.operators import functions
@@ -41,6 +42,16 @@ class Slice(Linear):
     def reference(self, x: Array) -> Array:
         result: Array = x[tuple(map(slice, self.start, self.stop, self.step))]
         return result
+
+    def axis_relations(self, x: TensorType) -> tuple[AxisRelation, ...]:
+        """Axes that are taken whole stay what they are."""
+        taken = enumerate(zip(self.start, self.stop, self.step, x.shape))
+        return (every_axis(x.rank, [i for i, (a, b, s, n) in taken if (a, b, s) != (0, n, 1)]),)
+
+    def with_sizes(self, result: TensorType, x: TensorType) -> Slice:
+        """Only axes that are whole may have another size."""
+        changed = [-(-(b - a) // s) != n for a, b, s, n in zip(self.start, self.stop, self.step, result.shape)]
+        return Slice(self.start, tuple(n if c else b for b, n, c in zip(self.stop, result.shape, changed)), self.step)
 
     def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
         found: int = k.element(operands[0], tuple(k.sum([(i, s)], a) for i, a, s in zip(index, self.start, self.step)))
@@ -101,6 +112,16 @@ class Pad(Linear):
 
     def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
         return self._write
+
+    def axis_relations(self, x: TensorType) -> tuple[AxisRelation, ...]:
+        return (every_axis(x.rank, [i for i, n in enumerate(zip(self.low, self.high, self.inner)) if any(n)]),)
+
+    def parts(self, x: TensorType) -> Sequence[Box] | None:
+        return None if any(self.inner) else [tuple((a, a + n) for a, n in zip(self.low, x.shape))]
+
+    @property
+    def filling(self) -> float:
+        return self.value
 
     def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
         (x,) = operands

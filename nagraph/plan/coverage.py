@@ -9,7 +9,6 @@ from nagraph.ir.graph import Value
 from nagraph.kernel.coverage import Footprint
 from nagraph.kernel.index_sets import IndexSet, index_set
 from nagraph.kernel.layout import StridedLayout, row_major
-from nagraph.ops.slicing import Pad
 from nagraph.plan.kernel_planner import KernelPlanner
 from nagraph.plan.placement import border
 
@@ -22,7 +21,7 @@ def cover_joined(planner: KernelPlanner) -> None:
             found[placement.whole].append(Footprint(v.shape, *_layout(planner, v)).places)
     for node in planner.joined:
         v = node.result
-        kernel = border(node, _layout(planner, v)) if isinstance(node.op, Pad) else None
+        kernel = border(node, _layout(planner, v))
         for stage in kernel.stages if kernel is not None else ():
             axes = (*range(kernel.grid), *stage.loops)  # type: ignore[union-attr]
             found[planner.placed[v].whole if v in planner.placed else v] += [

@@ -9,15 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nagraph import choices
+from nagraph.analysis.axes import combined, permutation, relations
 from nagraph.analysis.live_ranges import views
 from nagraph.errors import MissingRuleError
 from nagraph.fusion.legality import LARGEST_TILE
 from nagraph.fusion.outline import halved
 from nagraph.fusion.remark import Listener, Remark
 from nagraph.ir.builder import Builder
-from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
-from nagraph.ir.op import Op
 from nagraph.ir.types import TensorType
 from nagraph.kernel.context import NotRowLocal, array_constants
 from nagraph.kernel.contraction import makes_matrix
@@ -28,13 +27,8 @@ from nagraph.kernel.row_blocks import row_blocks
 from nagraph.kernel.scatter import in_float32
 from nagraph.kernel.sharing import may_share
 from nagraph.kernel.update import lower_update
-from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.dynamic_slice import DynamicUpdateSlice
-from nagraph.ops.identities import Recompute, StopGradient
-from nagraph.ops.indexing import Scatter
-from nagraph.ops.movement import Broadcast, Transpose
-from nagraph.ops.slicing import Pad
-from nagraph.ops.sorting import Argsort, Sort
+from nagraph.ops.movement import Broadcast
 from nagraph.plan.placement import border, placements
 from nagraph.plan.plan import Buffer, Plan
 from nagraph.plan.planner import Planner
@@ -88,10 +82,10 @@ class KernelPlanner(Planner):
         """The kernel of a node; None for loops, branches and ops without one."""
         op = node.op
         if node in self.joined:
-            kernel = border(node, self.layouts.get(node.result, row_major(node.result.shape))) if isinstance(op, Pad) else None
+            kernel = border(node, self.layouts.get(node.result, row_major(node.result.shape)))
             return None if kernel is None else KernelStep(kernel, (), ())
         if node not in self.kernels:
-            if op.regions and not _is_fused(op):
+            if op.regions and not op.fused:
                 return None
             try:
                 self.kernels[node] = self._kernel(node)
@@ -106,7 +100,7 @@ class KernelPlanner(Planner):
             if node.op.view and self.roots[node.results[0]] is not node.results[0]:
                 continue
             try:
-                if self.step_of(node) is None and _is_fused(node.op):
+                if self.step_of(node) is None and node.op.fused:
                     found[node] = NotRowLocal("one of its ops has no kernel")
             except NotRowLocal as error:
                 found[node] = error
@@ -181,7 +175,7 @@ class KernelPlanner(Planner):
     # -- what depends on how nodes are computed ---------------------------------------------------------------
 
     def _nested(self, t: int, node: Node, direct: dict[Value, int]) -> tuple[tuple[Plan, ...], None, dict[int, int]]:
-        if not node.op.regions or _is_fused(node.op):
+        if not node.op.regions or node.op.fused:
             return (), None, {}
         return tuple(self._lowered(g) for g in node.op.regions.values()), None, {}
 
@@ -257,17 +251,13 @@ def kernel_plan(
             refused |= {v for v in node.results if v in planner.orders}
         if len(refused) > before:
             continue
-        calls = [node for node in refusals if _is_fused(node.op)]
+        calls = [node for node in refusals if node.op.fused]
         if not calls:
             raise next(iter(refusals.values()))
         if why:
             for node in calls:
                 why(Remark((node,), False, str(refusals[node])))
         graph = halved(graph, calls)
-
-
-def _is_fused(op: Op) -> bool:
-    return isinstance(op, Call) and op.kind == "fused"
 
 
 def storage_orders(graph: Graph) -> dict[Value, tuple[int, ...]]:
@@ -278,18 +268,20 @@ def storage_orders(graph: Graph) -> dict[Value, tuple[int, ...]]:
     """
     found: dict[Value, tuple[int, ...]] = {}
     for node in graph.nodes:
-        if node.op.view or (node.op.regions and not _is_fused(node.op)):
+        if node.op.view or (node.op.regions and not node.op.fused):
             continue
-        if isinstance(node.op, (Constant, Scatter, Sort, Argsort)) or node.op.effect:
+        if not (node.op.has_element or node.op.regions) or node.op.effect:
             continue
         for v in node.results:
-            orders = {u.op.axes for u in graph.uses[v] if isinstance(u.op, Transpose)}
+            shown = {u: permutation(u) for u in graph.uses[v]}
+            orders = {order for order in shown.values() if order not in (None, tuple(range(v.ndim)))}
             if len(orders) != 1 or v in graph.outputs:
                 continue
             (order,) = orders
-            others = [u for u in graph.uses[v] if not isinstance(u.op, Transpose)]
+            assert order is not None
+            others = [u for u in graph.uses[v] if shown[u] != order]
             free = not others or (order[-1] == v.ndim - 1 and all(_reads_in_any_order(u) for u in others))
-            legal = free and order != tuple(range(v.ndim)) and _writes_in(node, v, order)
+            legal = free and _writes_in(node, v, order)
             if legal and choices.takes("storage_order", True, len(found), order):
                 found[v] = order
     return found
@@ -298,8 +290,8 @@ def storage_orders(graph: Graph) -> dict[Value, tuple[int, ...]]:
 def _reads_in_any_order(node: Node) -> bool:
     """Whether a node reads by the strides of its operands: kernels do, and views that move nothing."""
     if node.op.view:
-        return isinstance(node.op, (Recompute, StopGradient))
-    return not node.op.regions or _is_fused(node.op)
+        return permutation(node) == tuple(range(node.operands[0].ndim))
+    return not node.op.regions or node.op.fused
 
 
 def _writes_in(node: Node, v: Value, order: tuple[int, ...]) -> bool:
@@ -310,11 +302,11 @@ def _writes_in(node: Node, v: Value, order: tuple[int, ...]) -> bool:
     if order[-1] == v.ndim - 1:
         return True
     nodes = node.op.body.nodes if isinstance(node.op, Call) else (node,)
-    products = [n for n in nodes if isinstance(n.op, DotGeneral)]
+    products = [n for n in nodes if n.op.contracts]
     if not products:
         return True
-    op, x = products[0].op, products[0].operands[0]
-    return len(nodes) == 1 and v.ndim == 2 and order == (1, 0) and x.ndim - 1 not in op.contract[0]  # type: ignore[attr-defined]
+    x, given = products[0].operands[0], relations(products[0])
+    return len(nodes) == 1 and v.ndim == 2 and order == (1, 0) and given is not None and x.ndim - 1 not in combined(given[0], x.ndim)
 
 
 def _check_matrices(kernel: Kernel) -> None:

@@ -6,7 +6,6 @@ zeros. Kernels write wherever they are told to: such a result gets no memory of 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
@@ -14,18 +13,10 @@ import numpy as np
 
 from nagraph import choices
 from nagraph.analysis.live_ranges import strided
-from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.kernel.affine import Affine
 from nagraph.kernel.form import Kernel, Number, Stage, Store
 from nagraph.kernel.layout import StridedLayout
-from nagraph.ops.identities import Recompute, StopGradient
-from nagraph.ops.indexing import Scatter
-from nagraph.ops.joining import Concatenate
-from nagraph.ops.movement import Reshape, Transpose
-from nagraph.ops.slicing import Pad
-from nagraph.ops.sorting import Argsort, Sort
-from nagraph.regions.calls import Call
 
 Array = np.ndarray[Any, Any]
 
@@ -47,39 +38,34 @@ def placements(graph: Graph, refused: Collection[Value] = (), known: Collection[
     joined: set[Node] = set()
     outputs = set(graph.outputs)
     for node in reversed(graph.nodes):
-        op = node.op
-        if not isinstance(op, (Concatenate, Pad)) or node.result in refused or node.result in outputs or not node.result.size:
-            continue
-        if isinstance(op, Pad) and any(op.inner):  # what lies between would have to be filled as well
+        boxes = parts(node)
+        if boxes is None or node.result in refused or node.result in outputs or not node.result.size:
             continue
         own = found.get(node.result) or Placement(node.result, strided(node.result.type))
         if own.whole in refused:
             continue
-        made = [_placed(graph, x, own.shown[part]) for x, part in zip(node.operands, parts(node))]
+        made = [_placed(graph, x, own.shown[part]) for x, part in zip(node.operands, boxes)]
         values = {m[0] for m in made if m is not None}
-        legal = None not in made and len(values) == len(made) and not any(v in found or v in outputs or v in known for v in values)
+        full = len(boxes) == 1 or sum(v.type.size for v in node.operands) == node.result.type.size
+        legal = full and None not in made and len(values) == len(made) and not any(
+            v in found or v in outputs or v in known for v in values)
         if legal and choices.takes("place", True, str(node.op), len(joined)):
             found.update((v, Placement(own.whole, shown)) for v, shown in made)  # type: ignore[misc]
             joined.add(node)
     return found, joined
 
 
-def parts(node: Node) -> list[tuple[slice, ...]]:
-    """The part of a joined or padded result that each operand is, as slices."""
-    op = node.op
-    if isinstance(op, Pad):
-        (x,) = node.operands
-        return [tuple(slice(a, a + n) for a, n in zip(op.low, x.shape))]
-    assert isinstance(op, Concatenate)
-    ends = itertools.accumulate((x.shape[op.axis] for x in node.operands), initial=0)
-    return [(slice(None),) * op.axis + (slice(a, b),) for a, b in itertools.pairwise(ends)]
+def parts(node: Node) -> list[tuple[slice, ...]] | None:
+    """The part of a joined or padded result that each operand is, as slices; None for nodes that do more."""
+    boxes = node.op.parts(*[v.type for v in node.operands]) if len(node.results) == 1 else None
+    return None if boxes is None else [tuple(slice(a, b) for a, b in box) for box in boxes]
 
 
 def _placed(graph: Graph, x: Value, shown: Array) -> tuple[Value, Array] | None:
     """The value that x is a view of, and how it lies in memory if x lies as `shown`; None if it can't."""
     node = graph.producers.get(x)
     while node is not None and node.op.view:
-        turned = _inverse(node, shown)
+        turned = node.op.operand_shown(shown, node.operands[0].type)
         if turned is None:
             return None
         x, shown = node.operands[0], turned
@@ -87,27 +73,10 @@ def _placed(graph: Graph, x: Value, shown: Array) -> tuple[Value, Array] | None:
     return (x, shown) if node is not None and x.size and _by_kernel(node) else None
 
 
-def _inverse(node: Node, shown: Array) -> Array | None:
-    """How the operand of a view lies in memory if its result lies as `shown`; None if it can't."""
-    op, shape = node.op, node.operands[0].shape
-    if isinstance(op, (Recompute, StopGradient)):
-        return shown
-    if isinstance(op, Transpose):
-        return shown.transpose(np.argsort(op.axes))
-    if isinstance(op, Reshape):
-        try:
-            return np.reshape(shown, shape, copy=False)
-        except ValueError:
-            return None
-    return None
-
-
 def _by_kernel(node: Node) -> bool:
     """Whether a kernel writes the results of a node, by any strides."""
     op = node.op
-    if op.regions:
-        return isinstance(op, Call) and op.kind == "fused"
-    return not isinstance(op, (Constant, Scatter, Sort, Argsort)) and not op.effect and bool(node.operands)
+    return op.fused if op.regions else op.has_element and not op.effect and bool(node.operands)
 
 
 def border(node: Node, layout: StridedLayout) -> Kernel | None:
@@ -115,14 +84,16 @@ def border(node: Node, layout: StridedLayout) -> Kernel | None:
 
     layout: of the result, which may be a part of another value.
     """
-    op = node.op
-    assert isinstance(op, Pad)
+    boxes = node.op.parts(*[v.type for v in node.operands])
+    if boxes is None or len(boxes) > 1:  # several fill the result
+        return None
     shape, steps, dtype = node.result.shape, layout.strides, node.result.dtype
-    lead = next((i for i, (a, b) in enumerate(zip(op.low, op.high)) if a or b), len(shape))
+    sides = [(a, n - b) for (a, b), n in zip(boxes[0], shape)]
+    lead = next((i for i, side in enumerate(sides) if any(side)), len(shape))
     axes, stages = list(shape[:lead]), []
-    number = Number(np.asarray(op.value, dtype).tobytes(), dtype)
+    number = Number(np.asarray(node.op.filling, dtype).tobytes(), dtype)
     first, left = [0] * len(shape), list(shape)  # what no side has written yet
-    for i, (a, b) in enumerate(zip(op.low, op.high)):
+    for i, (a, b) in enumerate(sides):
         for start, size in ((0, a), (shape[i] - b, b)):
             if size:
                 loops = tuple(range(len(axes), len(axes) + len(shape) - lead))

@@ -55,11 +55,15 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class RowLoop:
-    """A row loop runs a fused region on `size` of its `rows` rows at a time. `split[i]` tells whether operand i is cut into rows."""
+    """A row loop runs a fused region on `size` of its `rows` rows at a time. `split[i]` tells whether operand i is cut into rows.
+
+    axes: of each operand and then of each result, the axis along which its rows lie once its other axes of rows are of size 1.
+    """
 
     rows: int
     size: int
     split: tuple[bool, ...]
+    axes: tuple[int, ...]
 
     @property
     def rest(self) -> int:

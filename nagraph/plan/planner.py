@@ -10,7 +10,7 @@ import numpy as np
 from nagraph import choices
 from nagraph.analysis.constants import constants
 from nagraph.analysis.live_ranges import LiveRange, last_uses, view_roots
-from nagraph.fusion.rows import RowForm, block_graph, row_bytes, row_form
+from nagraph.fusion.row_regions import RowSplit, block_graph, row_axis, row_bytes, row_split
 from nagraph.ir.cached import cached_property
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.types import DTYPES, TensorType
@@ -53,7 +53,7 @@ class Planner:
         self.slot_of: dict[Value, int] = {}
         self.steps: list[Step] = []
         self.nested: dict[int, Plan] = {}
-        self.forms: dict[Node, RowForm | None] = {}
+        self.splits: dict[Node, RowSplit | None] = {}
 
     def _roots(self) -> dict[Value, Value]:
         """The value whose bytes each value shows."""
@@ -102,10 +102,10 @@ class Planner:
         reading = [k for k, x in enumerate(node.operands) if self.roots[x] is given]
         if any(node.operands[k] is not given for k in reading):
             return False
-        form = self._row_form(node)
-        if form is not None:
+        rows = self._row_split(node)
+        if rows is not None:
             assert isinstance(node.op, Call)
-            return len(reading) <= 1 and all(node.op.body.inputs[k] in form.split for k in reading)
+            return len(reading) <= 1 and all(node.op.body.inputs[k] in rows.split for k in reading)
         safe = node.op.in_place(len(node.operands))
         return all(k in safe for k in reading)
 
@@ -114,13 +114,13 @@ class Planner:
         """The place of each node in the order."""
         return {node: t for t, node in enumerate(self.order)}
 
-    def _row_form(self, node: Node) -> RowForm | None:
+    def _row_split(self, node: Node) -> RowSplit | None:
         """How a fused region runs by rows; None for other nodes."""
-        if not isinstance(node.op, Call) or node.op.kind != "fused":
+        if not isinstance(node.op, Call) or not node.op.fused:
             return None
-        if node not in self.forms:
-            self.forms[node] = row_form(node.op.body)
-        return self.forms[node]
+        if node not in self.splits:
+            self.splits[node] = row_split(node.op.body)
+        return self.splits[node]
 
     # -- one node -----------------------------------------------------------------------------------
 
@@ -180,21 +180,22 @@ class Planner:
             return (), None, {}
         if not isinstance(op, Call):
             return tuple(self._lowered(g) for g in op.regions.values()), None, {}
-        form = self._row_form(node)
-        if form is None:
+        rows = self._row_split(node)
+        if rows is None:
             return (self._lowered(op.body),), None, {}
-        size = max(1, min(form.rows, BLOCK_NBYTES // max(1, row_bytes(op.body, form))))
-        split = tuple(v in form.split for v in op.body.inputs)
+        size = max(1, min(rows.rows, BLOCK_NBYTES // max(1, row_bytes(op.body, rows))))
+        split = tuple(v in rows.split for v in op.body.inputs)
         pairs = self._pairs(t, node, split, direct)
-        whole = block_graph(op.body, form, size)
+        whole = block_graph(op.body, rows, size)
         first = make_plan(whole, pairs)
         # Where an operand has to be read to the end, its result gets bytes of its own, unless it was promised the operand's.
         kept = {r: k for r, k in pairs.items() if not first.results[r][1] or node.results[r] in direct}
         if kept != pairs:
             first = make_plan(whole, kept)
-        rest = form.rows % size
-        nested = (first,) if not rest else (first, make_plan(block_graph(op.body, form, rest), kept))
-        return nested, RowLoop(form.rows, size, split), {r: k for r, k in kept.items() if node.results[r] not in direct}
+        rest = rows.rows % size
+        nested = (first,) if not rest else (first, make_plan(block_graph(op.body, rows, rest), kept))
+        axes = tuple(row_axis(v.shape) if v in rows.split else 0 for v in (*op.body.inputs, *op.body.outputs))
+        return nested, RowLoop(rows.rows, size, split, axes), {r: k for r, k in kept.items() if node.results[r] not in direct}
 
     def _pairs(self, t: int, node: Node, split: Sequence[bool], direct: dict[Value, int]) -> dict[int, int]:
         """The operand whose bytes each result of a fused region takes: a dying one of its type, no operand twice, or the donated

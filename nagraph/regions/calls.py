@@ -53,6 +53,10 @@ class Call(RegionOp):
             self.__dict__["_sound"] = True  # the operands' types are those of the body, so it stays so
         return self.body.output_types
 
+    @property
+    def fused(self) -> bool:
+        return self.kind == "fused"
+
     def _check_derivative(self, operands: tuple[TensorType, ...]) -> None:
         """fwd: operands -> results, residuals. bwd: residuals, cotangents of the results -> cotangents of the floating operands."""
         assert self.fwd is not None and self.bwd is not None
