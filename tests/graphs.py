@@ -83,7 +83,26 @@ def _while(x):
     return WhileLoop(go, step, 0, 5)(x, np.int64(0))[0]
 
 
-REGIONS = [_call, _cond, _scan, _while]
+def _invariants(x):
+    """A loop with an invariant value, a carry that never changes, a result that is its operand, and one that is not read."""
+    row = x.type.with_shape(x.shape[1:])
+    body = build("step", [x.type, row, row, row], lambda k, c, d, r: [bounded(c + max(k * k, 0) + d), d, c * d, sum(k * r), r, k])
+    made = Scan(body, 1, 2, x.shape[0])(x, x[0], x[-1], x)
+    return made[0] + made[1] + made[4][0] + made[5][0][0]
+
+
+def _known(x):
+    """A branch within a branch on the same predicate, and loops of one step and of none."""
+    flag = TensorType(BOOL, ())
+    inner = [build(name, [x.type], lambda a, k=k: [bounded(a) * k]) for k, name in enumerate(("deep", "never"))]
+    yes = build("yes", [flag, x.type], lambda p, a: [Cond(*inner)(p, a)])
+    y = Cond(yes, build("no", [flag, x.type], lambda p, a: [a]))(p := x.size > 3 and sum(multiply(x, x)) > 1, p, x)
+    step = build("step", [x.type, x.type], lambda c, r: [c + r, c])
+    c, z = Scan(step, 0, 1, 1)(y, expand_dims(x, 0))
+    return c + Scan(step, 0, 1, 0)(z[0], expand_dims(x, 0)[:0])[0]
+
+
+REGIONS = [_call, _cond, _scan, _while, _invariants, _known]
 
 
 def program(numbers: list[int]) -> Graph:

@@ -17,8 +17,9 @@ class LLVMBackend(Backend):
     """The backend that writes native kernels for this CPU. It plans by kernels, and keeps programs and kernels on disk."""
 
     name = "llvm"
-    pipeline = ("canonicalize,narrow,simplify,fold_constants,cse,dce,expand,layout,pretranspose,"
-                "canonicalize,simplify,fold_constants,cse,dce,split,rematerialize,dce,fuse{max_nodes=128,min_nbytes=0,kernels=True},schedule")
+    pipeline = ("canonicalize,narrow,simplify,fold_constants,cse,dce,fold_control,prune_regions,expand,layout,pretranspose,"
+                "canonicalize,simplify,fold_constants,fold_control,licm,prune_regions,licm,cse,dce,prune_regions,"
+                "split,rematerialize,dce,fuse{max_nodes=128,min_nbytes=0,kernels=True},schedule")
     agreement = Agreement(reference=False)
 
     def target(self) -> Target:

@@ -13,8 +13,8 @@ class NumpyBackend(Backend):
     """The backend that calls each op's NumPy reference, fused regions block by block. It plans with the pass `memory`."""
 
     name = "numpy"
-    pipeline = ("canonicalize,narrow,simplify,fold_constants,cse,dce,expand,"
-                "canonicalize,simplify,fold_constants,cse,dce,fuse,schedule,memory")
+    pipeline = ("canonicalize,narrow,simplify,fold_constants,cse,dce,fold_control,prune_regions,expand,"
+                "canonicalize,simplify,fold_constants,fold_control,licm,prune_regions,licm,cse,dce,prune_regions,fuse,schedule,memory")
     agreement = Agreement(reference=True)
 
     def compile(self, graph: Graph, donations: Mapping[int, int], threads: int | None = None) -> Executable:

@@ -63,6 +63,11 @@ class Graph(GraphAttribute):
         return uses
 
     @cached_property
+    def holds_regions(self) -> bool:
+        """Whether a node has an op that holds graphs."""
+        return any(node.op.regions for node in self.nodes)
+
+    @cached_property
     def may_end_the_call(self) -> bool:
         """Whether a node can end the call with an error."""
         return any(node.op.may_end_the_call for node in self.nodes)
@@ -148,6 +153,8 @@ class Graph(GraphAttribute):
 
     def map_regions(self, change: Callable[[Graph], Graph], skip: Callable[[Op], bool] = lambda op: False) -> Graph:
         """The graph with `change` applied to the regions of its nodes (each distinct region once), but of ops to `skip`."""
+        if not self.holds_regions:
+            return self
         done: dict[int, Graph] = {}
 
         def visit(node: Node) -> Node:

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Graph, Value, kept
 from nagraph.ir.nested import nested_graphs
-from nagraph.ir.op import Cost
+from nagraph.ir.op import Cost, Op
 from nagraph.ir.types import TensorType, is_float
 from nagraph.ops.base import Primitive
 from nagraph.ops.rules import Maybe
+
+
+class Ports(NamedTuple):
+    """Where the operands and results of an op that holds graphs go.
+
+    `ahead` operands are the op's own. Each region has an input for each of the others, in their order: `consts` that no iteration changes,
+    `carries` that go from one iteration to the next, and the rest, of which it gets a slice along axis 0. The regions named in `giving`
+    give the results: the carries, then others, which are stacked if `stacks`.
+    """
+
+    ahead: int
+    consts: int
+    carries: int
+    giving: tuple[str, ...]
+    stacks: bool = False
 
 
 class RegionOp(Primitive):
@@ -21,9 +36,27 @@ class RegionOp(Primitive):
 
     small = False
 
+    def ports(self) -> Ports | None:
+        """How operands and results belong to inputs and outputs of the regions; None where no pass may change their number."""
+        return None
+
+    def with_ports(self, regions: Mapping[str, Graph], consts: int, carries: int) -> Op:
+        """The op of other regions, which have this many consts and carries."""
+        return self.with_attributes(**regions)
+
     def samples(self, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
         """None: the tests of these ops make their graphs."""
         return iter(())
+
+
+class Loop(RegionOp):
+    """Base of the ops whose regions run again and again."""
+
+    consts: int
+
+    def iterations(self) -> tuple[int, int]:
+        """How many iterations there are at least, and how many to reckon with."""
+        raise NotImplementedError
 
 
 def check_operands(name: str, graph: Graph, types: Sequence[TensorType]) -> None:

@@ -14,7 +14,7 @@ from nagraph.ops.bits import invert
 from nagraph.ops.elementwise import where
 from nagraph.ops.reduction import any as any_of
 from nagraph.ops.rules import Maybe, align_batched, zeros_of
-from nagraph.regions.base import RegionOp, check_operands, loops_by_data, on_floating, region_cost
+from nagraph.regions.base import Ports, RegionOp, check_operands, loops_by_data, on_floating, region_cost
 from nagraph.transforms.batching import batch_graph, batched_call_where, harmless
 from nagraph.transforms.forward import jvp_graph
 from nagraph.transforms.reverse import vjp_graph
@@ -36,6 +36,9 @@ class Cond(RegionOp):
             a, b = (", ".join(map(str, g.output_types)) for g in (self.true, self.false))
             raise TypeRuleError(f"cond: the branches give different types: ({a}) and ({b})")
         return self.true.output_types
+
+    def ports(self) -> Ports:
+        return Ports(1, len(self.true.inputs), 0, ("true", "false"))
 
     def reference(self, predicate: Array, *operands: Array) -> tuple[Array, ...]:
         return interpret(self.true if predicate else self.false, operands)

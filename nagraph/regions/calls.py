@@ -12,7 +12,7 @@ from nagraph.ir.interpret import interpret
 from nagraph.ir.op import Array, Box, Cost, Op, ResidualForm, op, whole
 from nagraph.ir.types import TensorType, is_float
 from nagraph.ops.rules import Maybe, or_zeros, zeros_of
-from nagraph.regions.base import RegionOp, check_operands, on_floating, region_cost
+from nagraph.regions.base import Ports, RegionOp, check_operands, on_floating, region_cost
 from nagraph.transforms.batching import batch_derivative, batch_graph, harmless
 from nagraph.transforms.forward import jvp_graph, pushforward
 from nagraph.transforms.narrowing import narrowed_body
@@ -70,6 +70,10 @@ class Call(RegionOp):
         if self.bwd.output_types != wanted:
             raise TypeRuleError(f"call {self.label}: bwd gives a cotangent for each floating operand, ({', '.join(map(str, wanted))}); "
                                 f"got ({', '.join(map(str, self.bwd.output_types))})")
+
+    def ports(self) -> Ports | None:
+        """Those of a checkpoint. Composites are opened, or the backend knows their operands; fusion knows those of its regions."""
+        return Ports(0, len(self.body.inputs), 0, ("body",)) if self.kind == "checkpoint" and self.fwd is None else None
 
     def reference(self, *operands: Array) -> tuple[Array, ...]:
         return interpret(self.body, operands)

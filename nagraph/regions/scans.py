@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,14 @@ from nagraph.ir.op import Array, Cost, Op, ResidualForm, op
 from nagraph.ir.types import TensorType, is_float
 from nagraph.ops.movement import moveaxis
 from nagraph.ops.rules import Maybe, add_tangents, or_zeros, with_batch_axis, zeros_of
-from nagraph.regions.base import RegionOp, check_operands, region_cost
+from nagraph.regions.base import Loop, Ports, check_operands, region_cost
 from nagraph.transforms.batching import batch_graph, harmless
 from nagraph.transforms.forward import jvp_graph
 from nagraph.transforms.reverse import pullback
 
 
 @op
-class Scan(RegionOp):
+class Scan(Loop):
     """A loop of known length that carries values and stacks results: c[t+1], y[t] = body(consts, c[t], x[t]).
 
     Operands: `consts` loop-invariant values, `carries` initial carries, then the xs, which have the
@@ -54,6 +54,15 @@ class Scan(RegionOp):
             before, after = (", ".join(map(str, t)) for t in (carries, outs[:self.carries]))
             raise TypeRuleError(f"scan: the carry changes type: ({before}) becomes ({after}); cast one of them")
         return (*carries, *(y.with_shape((self.length, *y.shape)) for y in outs[self.carries:]))
+
+    def ports(self) -> Ports:
+        return Ports(0, self.consts, self.carries, ("body",), stacks=True)
+
+    def with_ports(self, regions: Mapping[str, Graph], consts: int, carries: int) -> Op:
+        return self.with_attributes(**regions, consts=consts, carries=carries)
+
+    def iterations(self) -> tuple[int, int]:
+        return self.length, self.length
 
     def reference(self, *operands: Array) -> tuple[Array, ...]:
         consts, carries, xs = self._split(operands)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nagraph.errors import MissingRuleError, TypeRuleError
 from nagraph.ir.builder import Builder, current
@@ -13,15 +13,18 @@ from nagraph.ir.types import BOOL, TensorType, is_float
 from nagraph.ops.elementwise import where
 from nagraph.ops.reduction import any as any_of
 from nagraph.ops.rules import Maybe, align_batched, or_zeros, with_batch_axis
-from nagraph.regions.base import RegionOp, check_operands, on_floating, region_cost
+from nagraph.regions.base import Loop, Ports, check_operands, on_floating, region_cost
 from nagraph.regions.branches import Cond
 from nagraph.regions.scans import Scan
 from nagraph.transforms.batching import batched_call, batched_call_where, harmless
 from nagraph.transforms.forward import jvp_graph
 
+#: Iterations that a loop is reckoned to have whose number is data.
+LIKELY = 8
+
 
 @op
-class WhileLoop(RegionOp):
+class WhileLoop(Loop):
     """Repeats body while the condition holds: x = body(consts, x) while condition(consts, x), at most max_steps times.
 
     Operands: `consts` invariant values, then the carries. Reverse mode needs `max_steps`.
@@ -47,6 +50,15 @@ class WhileLoop(RegionOp):
             before, after = (", ".join(map(str, t)) for t in (carries, self.body.output_types))
             raise TypeRuleError(f"while_loop: the carry changes type: ({before}) becomes ({after}); cast one of them")
         return carries
+
+    def ports(self) -> Ports:
+        return Ports(0, self.consts, len(self.body.outputs), ("body",))
+
+    def with_ports(self, regions: Mapping[str, Graph], consts: int, carries: int) -> Op:
+        return self.with_attributes(**regions, consts=consts)
+
+    def iterations(self) -> tuple[int, int]:
+        return 0, LIKELY if self.max_steps is None else min(LIKELY, self.max_steps)
 
     def reference(self, *operands: Array) -> tuple[Array, ...]:
         consts, carries = operands[:self.consts], tuple(operands[self.consts:])

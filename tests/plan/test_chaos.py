@@ -44,11 +44,12 @@ def perceived(ws, b, x, labels):
 
 
 def recurred(w, x):
-    def step(h, r):
-        h = np.tanh(h @ w + r)
-        return h, np.cumsum(h, -1) * ng.where(h.sum() > 0, 1, h)
+    def step(state, r):
+        h, k = state
+        h = ng.cond(np.True_, lambda h: np.tanh(h @ np.tanh(w) + r * k), lambda h: h, h)
+        return (h, k), np.cumsum(h, -1) * ng.where(h.sum() > 0, 1, h)
 
-    return ng.scan(step, x[0], x)[1].sum()
+    return ng.scan(step, (x[0], np.float32(2)), x)[1].sum()
 
 
 def moved(x, i):
@@ -150,7 +151,7 @@ SHOWN = {
     "rematerialize": "convolutions",
     "rows": "attention", "schedule": "convolutions", "simplify": "attention", "split": "sums", "row_sums": "gradients of sums",
     "tile": "attention", "pretranspose": "attention", "cut": "convolutions", "gemm": "attention", "loop_split": "movement",
-    "index_values": "attention",
+    "index_values": "attention", "licm": "recurrence", "prune_regions": "recurrence", "fold_control": "recurrence",
 }
 
 

@@ -72,5 +72,5 @@ def test_the_environment_says_what_is_chosen(monkeypatch):
 def test_an_old_name_of_a_pass_or_decision_is_answered_with_the_new_one():
     names = {*DECISIONS, *pass_names()}
     new = {old: name for old, name in RENAMED.items() if name in names}
-    assert len(new) == 8 and not RENAMED.keys() & names
+    assert len(new) == 9 and not RENAMED.keys() & names
     assert all(suggestion(old, names) == f" (it is called {name} now)" for old, name in new.items())

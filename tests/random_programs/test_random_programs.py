@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 import nagraph as ng
+from nagraph.ir.interpret import interpret
 from nagraph.ir.types import DTYPES
+from nagraph.pipeline import Pipeline
 from nagraph.testing import (
     RULES,
     Input,
@@ -64,6 +66,30 @@ def test_every_rule_is_used() -> None:
     for seed in range(12):
         random_program(seed, 30, 60, rules)
     assert {r.name for r in RULES} == set(used)
+
+
+@pytest.mark.parametrize("passes", ["licm,prune_regions", "fold_control,prune_regions,licm,prune_regions"])
+def test_programs_of_loops_through_the_passes_over_loops(passes: str) -> None:
+    """The passes alone, every legal move made, and in the whole pipeline."""
+    loops = [r for r in RULES if r.name in ("loop", "loop_with_invariants", "known_branch", "branch", "repetition", "recomputed")]
+
+    def alone(f: object) -> object:
+        def call(*xs: np.ndarray) -> object:
+            with ng.choices.using("force=licm"):
+                graph = Pipeline.parse(passes, verify=True)(ng.trace(f, *xs))
+            return interpret(graph, [np.asarray(x) for x in xs])
+        return call
+
+    def forced(f: object) -> object:
+        with ng.choices.using("force=licm"):
+            return ng.jit(f)
+
+    for seed in range(2):
+        program = random_program(seed, 3, 6, [*RULES[:20], *(Rule(r.name, r.propose, 20.0) for r in loops)])
+        assert any(word in program.body() for word in ("scan(", "cond(", "while_loop("))
+        failure = check(program, [Way("alone", alone), Way("in the pipeline", forced)], derivatives=False)
+        if failure:
+            pytest.fail(str(failure), pytrace=False)
 
 
 def test_programs_are_of_all_dtypes_orders_and_sizes(programs: list[Program]) -> None:

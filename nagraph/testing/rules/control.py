@@ -21,6 +21,26 @@ def loop(c: Choice) -> Proposal:
 
 
 @rule(0.8)
+def loop_with_invariants(c: Choice) -> Proposal:
+    """A carry that never changes, values that follow from it and from what is captured, one step or all, and results that nobody reads."""
+    x = c.value(is_float, lambda a: a.ndim >= 1 and 0 < a.shape[0] <= 20)
+    kinds = ANY if c.scope[x].ndim > 1 else POINTWISE
+    invariant, captured, made = (expression(c, [name], c.number(1, 3), kinds) for name in ("k", "{0}[0]", "k"))
+    step = f"lambda c, k, x: ((np.tanh(c * ({invariant}) + x), k, x), {c.one((made, captured, 'c', 'x', 'k'))})"
+    xs = c.one(("{0}", "{0}", "{0}[:1]"))
+    first = "({0}[0] * 0.5, np.tanh({0}[-1]), {0}[0])"
+    return f"ng.scan(lambda s, x: ({step})(s[0], s[1], x), {first}, {xs}){c.one(('[0][0]', '[1]'))}", (x,)
+
+
+@rule(0.4)
+def known_branch(c: Choice) -> Proposal:
+    one, two, three = (expression(c, ["u"], c.number(1, 2), POINTWISE) for _ in range(3))
+    inner = f"ng.cond({{0}}.sum() > 0.25, lambda u: {one}, lambda u: {two}, u)"
+    return c.one((f"ng.cond({c.one((True, False))}, lambda u: {one}, lambda u: {two}, {{0}})",
+                  f"ng.cond({{0}}.sum() > 0.25, lambda u: {inner}, lambda u: {three}, {{0}})")), (c.value(is_float),)
+
+
+@rule(0.8)
 def branch(c: Choice) -> Proposal:
     x = c.value(is_float)
     one, two = (expression(c, ["u"], c.number(1, 3), POINTWISE) for _ in range(2))
