@@ -14,10 +14,13 @@ from nagraph.backends.arguments import row_major
 from nagraph.errors import SignatureError
 from nagraph.ir.graph import Graph, Value
 from nagraph.ir.types import DTYPES, DType
+from nagraph.suggestions import suggestion
 
 if TYPE_CHECKING:  # looking for backends loads no plan
+    from nagraph.kernel.form import Kernel
     from nagraph.plan.arena_report import ArenaReport
     from nagraph.plan.plan import Plan
+    from nagraph.schedule.form import Schedule
     from nagraph.schedule.target import Target
 
 
@@ -81,6 +84,20 @@ class Executable(ABC):
         It checks and runs in one. Calls under `jit` ask for it where `has_fast_path` says so.
         """
         return None
+
+    @property
+    def schedules(self) -> dict[str, Schedule]:
+        """The schedule of every kernel, by the kernel's name (`nagraph.schedule`). SignatureError where the backend has none."""
+        raise SignatureError(f"{self.name}: its backend has no schedules")
+
+    def schedule(self, kernel: Kernel | str) -> Schedule:
+        """How a kernel runs, which is given by itself or by its name. Raises SignatureError."""
+        from nagraph.schedule.names import name_of
+
+        name, known = kernel if isinstance(kernel, str) else name_of(kernel), self.schedules
+        if name not in known:
+            raise SignatureError(f"{self.name} has no kernel {name!r}{suggestion(name, known)}; it has {', '.join(known) or 'none'}")
+        return known[name]
 
     def source(self, form: str = "") -> str:
         """The code that runs, in one of the forms of `sources`; the first one if none is named. Raises SignatureError."""

@@ -47,6 +47,10 @@ class SignatureError(NagraphError, TypeError):
     """Arguments do not fit a compiled function."""
 
 
+class ScheduleError(SignatureError):
+    """A schedule is not legal for its kernel: names the kernel, the rule that is broken, and how."""
+
+
 class LabelError(NagraphError, IndexError, ValueError):
     """A class label is none of the classes: names the label, its position and the number of classes."""
 

@@ -25,6 +25,10 @@ from nagraph.plan.plan import Plan
 from nagraph.program.instructions import Launch
 from nagraph.program.keys import program_key
 from nagraph.program.lowered import LoweredProgram
+from nagraph.schedule import overrides
+from nagraph.schedule.form import Schedule
+from nagraph.schedule.names import name_of
+from nagraph.schedule.text import format_all
 
 Array = np.ndarray[Any, Any]
 
@@ -37,7 +41,7 @@ class Executable(interface.Executable):
     """
 
     has_fast_path = True
-    sources = ("llvm", "asm", "kernel")
+    sources = ("llvm", "asm", "kernel", "schedule")
 
     def __init__(self, calls: NativeCalls | GuardedCalls, explain: Callable[[], Explanation], *, loaded: bool = False):
         self.calls, self.loaded = calls, loaded
@@ -92,8 +96,15 @@ class Executable(interface.Executable):
         """The kernels of the launches that have a kernel form."""
         return [x.kernel for x in self.launches if x.kernel is not None]
 
+    @property
+    def schedules(self) -> dict[str, Schedule]:
+        """The schedule of every kernel, by the kernel's name."""
+        return {name_of(x.kernel): x.function.schedule for x in self.launches if x.kernel is not None}
+
     def source(self, form: str = "llvm") -> str:
-        """The code of every kernel: "kernel" (the kernel form), "llvm" or "asm"."""
+        """The code of every kernel: "kernel" (the kernel form), "schedule" (how it runs), "llvm" or "asm"."""
+        if form == "schedule":
+            return format_all(self.schedules)
         if form == "kernel":
             return "\n\n".join(dict.fromkeys(map(str, self.kernels)))
         if form not in self.sources:
@@ -110,6 +121,7 @@ def compile(graph: Graph, donations: Mapping[int, int] | None = None, threads: i
     """An executable of the graph. `donations`: output number -> number of the input whose array it may take."""
     donations = donations or {}
     made = Explanation.of(graph, donations)
+    overrides.current().finish()
     if sanitizing.is_on():
         return Executable(GuardedCalls(graph, made, donations, threads), lambda: made)
     image = Image.of(made.program, made.plan.arena_bytes)
@@ -122,12 +134,12 @@ def kept(graph: Graph, options: str, optimise: Callable[[], Graph], donations: M
 
     graph: the one that `optimise` begins with; options: in words, what else its result follows from.
     """
-    chosen = choices.current()
-    key = program_key(graph, f"{options} {chosen}", donations) if not sanitizing.is_on() else None
+    chosen, given = choices.current(), overrides.current()
+    key = program_key(graph, f"{options} {chosen} {given.key}", donations) if not sanitizing.is_on() else None
     found = images.load(key) if key else None
     if found is not None:
         def explain() -> Explanation:
-            with choices.using(chosen):
+            with choices.using(chosen), overrides.using(given):
                 return Explanation.of(optimise(), donations)
 
         return Executable(NativeCalls(graph, found, donations, threads), explain, loaded=True)

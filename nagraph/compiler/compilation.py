@@ -32,18 +32,33 @@ def check_threads(threads: Any) -> None:
                              f"got {threads!r}")
 
 
-def compile(graph: Graph, *, backend: str | None = None, threads: int | None = None, passes: Any = None) -> Executable:
+def compile(graph: Graph, *, backend: str | None = None, threads: int | None = None, passes: Any = None,
+            schedules: Any = None) -> Executable:
     """An executable of `graph`: passes, plan, backend. exe(*arrays) gives the tuple of outputs.
 
     passes: a pipeline, or its text such as "simplify,fold_constants,cse,dce,fuse,schedule"; None is the backend's own.
+    schedules: schedules by the names of kernels (`exe.schedules`), or the name of a file of them (`exe.source("schedule")`);
+    kernels that are not named have those that the backend chooses. ScheduleError if one is not legal, or names no kernel.
     """
     with choices.using(None):
-        return compile_graph(graph, backend, threads, passes, {})
+        return compile_graph(graph, backend, threads, passes, {}, schedules)
 
 
-def compile_graph(graph: Graph, backend: str | None, threads: int | None, passes: Any, donations: dict[int, int]) -> Executable:
+def compile_graph(graph: Graph, backend: str | None, threads: int | None, passes: Any, donations: dict[int, int],
+                  schedules: Any = None) -> Executable:
     """An executable of `graph`, as `compile`; donations: output number -> number of the input whose array it may take."""
     maker = usable(backend)
+    if schedules is None:
+        return _compiled(graph, maker, threads, passes, donations)
+    from nagraph.schedule import overrides  # what reads schedules loads when there are some
+
+    if maker.target() is None:
+        raise SignatureError(f"backend {maker.name!r} has no schedules")
+    with overrides.using(overrides.read(schedules)):
+        return _compiled(graph, maker, threads, passes, donations)
+
+
+def _compiled(graph: Graph, maker: Backend, threads: int | None, passes: Any, donations: dict[int, int]) -> Executable:
     check_threads(threads)
     check_dtypes(graph, maker)
     passes = maker.pipeline if passes is None else passes

@@ -65,7 +65,7 @@ class Entry:
 
 def jit(fn: Callable[..., Any] | None = None, *, backend: str | None = None, threads: int | None = None,
         static_argnames: str | Sequence[str] = (), donate_argnames: str | Sequence[str] = (),
-        constant_argnames: str | Sequence[str] = (), passes: Any = None) -> Any:
+        constant_argnames: str | Sequence[str] = (), passes: Any = None, schedules: Any = None) -> Any:
     """fn, compiled once for each signature (structure, shapes and dtypes of the arguments) and then run.
 
     It keeps the choices that are in force where `jit` is called (`nagraph.choices`).
@@ -73,11 +73,13 @@ def jit(fn: Callable[..., Any] | None = None, *, backend: str | None = None, thr
     static_argnames: arguments that are part of the signature by value (hashable).
     donate_argnames: arguments whose arrays may be overwritten by results of the same type.
     constant_argnames: arguments bound once into the executable, until another object is passed.
+    backend, threads, passes, schedules: as for `compile`.
     """
     if fn is None:
         return functools.partial(jit, backend=backend, threads=threads, static_argnames=static_argnames,
-                                 donate_argnames=donate_argnames, constant_argnames=constant_argnames, passes=passes)
-    return Jitted(fn, backend, threads, _names(static_argnames), _names(donate_argnames), _names(constant_argnames), passes)
+                                 donate_argnames=donate_argnames, constant_argnames=constant_argnames, passes=passes,
+                                 schedules=schedules)
+    return Jitted(fn, backend, threads, _names(static_argnames), _names(donate_argnames), _names(constant_argnames), passes, schedules)
 
 
 def _names(names: str | Sequence[str]) -> tuple[str, ...]:
@@ -88,11 +90,11 @@ class Jitted:
     """A jitted function compiles itself once for each signature, and runs what was compiled: what `jit` returns."""
 
     def __init__(self, fn: Callable[..., Any], backend: str | None, threads: int | None, static: tuple[str, ...],
-                 donate: tuple[str, ...], constant: tuple[str, ...], passes: Any):
+                 donate: tuple[str, ...], constant: tuple[str, ...], passes: Any, schedules: Any = None):
         functools.update_wrapper(self, fn)
         check_threads(threads)
         self.fn = fn
-        self.backend, self.threads, self.passes = backend, threads, passes
+        self.backend, self.threads, self.passes, self.schedules = backend, threads, passes, schedules
         self.roles = Roles(static, donate, constant)
         self.choices = choices.current()
         self._last: Call | None = None
@@ -191,7 +193,7 @@ class Jitted:
             graph, structure, mask = self._trace(call)
             traced = time.perf_counter()
             donations = donation.paired(call, graph, structure, mask)
-            executable = compile_graph(graph, self.backend, self.threads, self.passes, donations)
+            executable = compile_graph(graph, self.backend, self.threads, self.passes, donations, self.schedules)
         reason = self._reason(call)
         self._last = call.without_arrays()
         return Entry(executable, self._last, structure, mask, donations, traced - start, time.perf_counter() - traced, reason)

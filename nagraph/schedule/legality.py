@@ -7,7 +7,7 @@ import functools
 from nagraph.ir.types import BOOL
 from nagraph.kernel.axis_classes import AxisClasses
 from nagraph.kernel.contraction import Contraction, product_parts, slice_parts
-from nagraph.kernel.form import Kernel, Load, Running, Stage, Store, Within
+from nagraph.kernel.form import Apply, Kernel, Load, Number, Read, Running, Stage, Store, Within
 from nagraph.kernel.row_blocks import RowBlocks, row_blocks
 from nagraph.kernel.triangle import Triangle, triangle
 from nagraph.thresholds import follows
@@ -20,6 +20,21 @@ def lane_axes(stage: Stage) -> list[int]:
     kept = list(stage.kept[-1:])
     running = any(isinstance(i, Running) for i in stage.body)
     return kept if running else [*kept, *stage.loops[len(stage.kept):][-1:]]
+
+
+def varying(stage: Stage, axis: int) -> list[bool]:
+    """For each instruction of a stage whether it may differ from place to place along an axis of the grid."""
+    found: list[bool] = []
+    for i in stage.body:
+        if isinstance(i, Apply):
+            found.append(any(found[a] for a in i.arguments))
+        elif isinstance(i, (Number, Running, Read)):
+            found.append(not isinstance(i, Number))
+        else:
+            also = i.mask if isinstance(i, Load) else i.also if isinstance(i, Within) else None
+            own = any(a == axis or (a < 0 and found[-1 - a]) for a, _ in i.index.terms)
+            found.append(own or (also is not None and found[also]))
+    return found
 
 
 def cuts_of(kernel: Kernel, stage: Stage, axis: int) -> list[int]:

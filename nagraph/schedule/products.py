@@ -122,7 +122,7 @@ def split_of(kernel: Kernel, target: Target) -> Split | None:
             most //= 2
     width = max((w for w in range(1, first + 1) if first % w == 0 and w * (size // first) <= most), default=first)
     split = width if width < first and width * (size // first) >= least else 0
-    return Split(found[0], split, row) if split or row else None
+    return Split(found[0] if split else 0, split, row) if split or row else None
 
 
 def _columns_of_unit(columns: int) -> int:

@@ -34,9 +34,9 @@ _MAGIC = b"nagraph cache 3\n"
 #: What a file begins with: the magic, the bytes that follow, and the digest of name and content.
 _HEAD = struct.Struct("<16sQ32s")
 #: The kinds of files, which are their suffixes, and the parts of the package that decide over what is in them.
-KINDS = {"program": ("nagraph", "nagraph.passes", "nagraph.backends"),
-         "kernel": ("nagraph.ir", "nagraph.elementary", "nagraph.ops", "nagraph.regions", "nagraph.kernel", "nagraph.schedule",
-                    "nagraph.backends.llvm"),
+_OF_KERNELS = ("nagraph.ir", "nagraph.elementary", "nagraph.ops", "nagraph.regions", "nagraph.kernel", "nagraph.schedule",
+               "nagraph.backends.llvm")
+KINDS = {"program": ("nagraph", "nagraph.passes", "nagraph.backends"), "kernel": _OF_KERNELS, "winner": _OF_KERNELS,
          "routine": ("nagraph.kernel", "nagraph.schedule", "nagraph.backends.llvm")}
 
 
@@ -68,10 +68,10 @@ def _home(*parts: str) -> pathlib.Path | None:
 
 
 @functools.cache
-def maker(kind: str) -> str:
-    """A digest of what makes files of this kind: sources, versions, CPU."""
+def maker(packages: Sequence[str]) -> str:
+    """A digest of what makes files for which these packages decide: sources, versions, the machine."""
     found = hashlib.sha256()
-    for package in KINDS[kind]:
+    for package in packages:
         spec = importlib.util.find_spec(package)
         for place in spec.submodule_search_locations or () if spec else ():
             for file in sorted(pathlib.Path(place).rglob("*.py")):
@@ -82,7 +82,7 @@ def maker(kind: str) -> str:
 
 def digest(kind: str, key: str) -> str:
     """The name of the file of this kind for a key."""
-    return hashlib.sha256(f"{maker(kind)} {kind} {key}".encode()).hexdigest()
+    return hashlib.sha256(f"{maker(KINDS[kind])} {kind} {key}".encode()).hexdigest()
 
 
 def _place(kind: str, name: str) -> pathlib.Path | None:

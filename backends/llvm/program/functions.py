@@ -11,18 +11,22 @@ from nagraph import choices, sanitizing
 from nagraph.backends.llvm.emission.emit import emit
 from nagraph.backends.llvm.emission.kernel_function import Emitted
 from nagraph.backends.llvm.emission.sorting import emit_sort
-from nagraph.backends.llvm.native import cache
+from nagraph.backends.llvm.native import cache, winners
 from nagraph.backends.llvm.native.machine_code import object_code
 from nagraph.backends.llvm.program.loading import MachineCode
 from nagraph.backends.llvm.text.builder import Module
 from nagraph.backends.llvm.text.target import host
+from nagraph.errors import ParseError
 from nagraph.forks import Lock
 from nagraph.kernel.form import Apply, Kernel
 from nagraph.ops.sorting import Argsort
 from nagraph.program.instructions import SortTask
 from nagraph.program.keys import rules_are_ours
+from nagraph.schedule import overrides
 from nagraph.schedule.form import Schedule
 from nagraph.schedule.strategy import choose
+from nagraph.schedule.text import parse
+from nagraph.schedule.verify import problem_of
 from nagraph.thresholds import changed
 
 #: Writes a function of the given name into a module.
@@ -32,7 +36,7 @@ Writer = Callable[[Module, str], Emitted]
 class CompiledKernel(NamedTuple):
     """A compiled kernel: its key, the name of its file in the cache, how to launch it, the code, which has its LLVM text.
 
-    schedule: what the code obeys; None for a sort.
+    schedule: what the code obeys; None for a sort. winner: the file of the cache that was asked for a tuner's schedule, and what it said.
     """
 
     key: str
@@ -40,6 +44,7 @@ class CompiledKernel(NamedTuple):
     emitted: Emitted
     code: MachineCode
     schedule: Schedule | None = None
+    winner: tuple[str, str] = ("", "")
 
 
 #: Compiled kernels that stay although nobody uses them: those that were asked for last, by their key.
@@ -116,12 +121,32 @@ def _symbol(digest: str) -> str:
 
 
 def kernel_of(work: Kernel | SortTask) -> CompiledKernel:
-    """A kernel or a sort, compiled. What a user's own op says of one element may change: that is not kept on disk."""
+    """A kernel or a sort, compiled: a kernel by the schedule that was given for it, else one that a tuner found, else the strategy's.
+
+    What a user's own op says of one element may change: that is not kept on disk.
+    """
     if isinstance(work, SortTask):
         x, indices = work.type, isinstance(work.op, Argsort)
         return compiled(f"{work.op} {x} {work.layout}",
                         lambda module, name: emit_sort(module, name, x.dtype, x.shape, work.layout, work.op.axis, indices))
-    schedule = choose(work, host())
-    known = all(rules_are_ours(i.op) for s in work.stages for i in s.body if isinstance(i, Apply))
-    made = compiled(f"{work}\n{schedule}", lambda module, name: emit(module, work, name, schedule), keep=known)
+    text, given = str(work), overrides.current().of(work, host())
+    file = winners.file_of(text) if given is None else ""
+    won = winners.winner(file)
+    schedule = given or _legal(work, won) or choose(work, host())
+    return scheduled(work, text, schedule)._replace(winner=(file, won))
+
+
+def scheduled(kernel: Kernel, text: str, schedule: Schedule) -> CompiledKernel:
+    """A kernel of this text, compiled by a schedule that is legal for it."""
+    known = all(rules_are_ours(i.op) for s in kernel.stages for i in s.body if isinstance(i, Apply))
+    made = compiled(f"{text}\n{schedule}", lambda module, name: emit(module, kernel, name, schedule), keep=known)
     return made._replace(schedule=schedule)
+
+
+def _legal(kernel: Kernel, text: str) -> Schedule | None:
+    """The schedule that a file of the cache holds, if it does, and if that is legal."""
+    try:
+        found = parse(text) if text else None
+    except ParseError:
+        return None
+    return found if found is not None and not problem_of(kernel, found, host()) else None

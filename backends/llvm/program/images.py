@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nagraph.backends.llvm.native import cache
+from nagraph.backends.llvm.native.winners import winner
 from nagraph.backends.llvm.program.encoding import encoded
 from nagraph.backends.llvm.program.functions import codes
 from nagraph.backends.llvm.runtime.assembler import launch_words
@@ -43,18 +44,21 @@ def store(key: str, image: Image, lowered: LoweredProgram) -> None:
     words = image.program.code.copy()
     at = launch_words(words)
     words[at] = [numbers[int(w)] for w in words[at]]
-    about = {"kernels": [f.digest for f in functions], "words": len(words), "table": image.table,
+    about = {"kernels": [f.digest for f in functions], "winners": sorted({f.winner for f in functions}),
+             "words": len(words), "table": image.table,
              "constants": [(a.dtype.name, a.shape) for a in image.constants],
              "scratch": image.program.scratch_nbytes, "arena": image.arena_nbytes}
     cache.store("program", cache.digest("program", key), about, [words.tobytes(), *(a.tobytes() for a in image.constants)])
 
 
 def load(key: str) -> Image | None:
-    """The image stored under a key, ready to run; None if it, or a kernel of it, is not there whole."""
+    """The image stored under a key, ready to run; None if it, or a kernel of it, is not there whole, or if a kernel was tuned since."""
     found = cache.load("program", cache.digest("program", key))
     if found is None:
         return None
     about, data = found
+    if any(winner(file) != won for file, won in about["winners"]):
+        return None
     kernels = codes(about["kernels"])
     if kernels is None:
         return None
