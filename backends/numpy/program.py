@@ -34,13 +34,17 @@ class Program:
         self.env: list[Any] = [None] * len(plan.slots)
         for i, array in plan.constants.items():
             self.env[i] = array
+        places: dict[Any, Array] = {}  # slots of one place and type are one array, so that a function sees what is in place
         for i, slot in enumerate(plan.slots):
             b = plan.buffers[slot.buffer]
             if b.kind == "arena" and slot.source is None:
-                nbytes = slot.type.nbytes
-                self.env[i] = arena[b.offset:b.offset + nbytes].view(slot.type.dtype).reshape(slot.type.shape)
+                raw = arena[b.offset:b.offset + slot.type.nbytes]
+                self.env[i] = places.setdefault((b.offset, slot.type), raw.view(slot.type.dtype).reshape(slot.type.shape))
         self._result_slots = [(i, s) for s, slot in enumerate(plan.slots) if slot.source is None
                               and (b := plan.buffers[slot.buffer]).kind == "output" for i in (b.index,)]
+        #: What is copied at the end: an output, its slot, and whether the array of another output may be the one that this slot shows.
+        self._copies = [(j, slot, bool(plan.donations) and self._shows(slot) in plan.inputs)
+                        for j, (slot, copied) in enumerate(plan.results) if copied]
         #: Views of inputs and outputs, made anew in each call: slot, function, slot that it shows.
         self._views: list[tuple[int, Fn, int]] = []
         #: A call: function, its arrays if they are known, else what picks them from the slots.
@@ -106,12 +110,9 @@ class Program:
             env[slot] = view(env[source])
         for function, arrays, pick in self._calls:
             function(*(pick(env) if arrays is None else arrays))
-        copies = [(j, env[slot]) for j, (slot, copied) in enumerate(self.plan.results) if copied]
-        if self.plan.donations:  # what is copied from an input must be safe before another output is written there
-            given = set(self.plan.inputs)
-            copies = [(j, array.copy() if self._shows(self.plan.results[j][0]) in given else array) for j, array in copies]
-        for j, array in copies:
-            np.copyto(outputs[j], array)
+        copies = [(outputs[j], env[slot], shared) for j, slot, shared in self._copies if env[slot] is not outputs[j]]
+        for output, array in [(o, a.copy() if shared else a) for o, a, shared in copies]:  # all are safe before one is written
+            np.copyto(output, array)
 
     def _shows(self, slot: int) -> int:
         """The slot whose bytes a slot shows."""
@@ -157,22 +158,21 @@ def _by_rows(step: Step, programs: list[Program]) -> Fn:
 
 
 def _scan(op: Scan, body: Program, spare: Sequence[Array]) -> Fn:
-    """A function that runs the loop: carries go back and forth between the results' arrays and spare ones, and end in the results'."""
+    """A function that runs the loop: carries go back and forth between the results' arrays and spare ones, and end in the results';
+    or they are changed in these.
+    """
     consts, carries, length = op.consts, op.carries, op.length
 
     def run(*arrays: Array) -> None:
         count = len(body.plan.inputs)
         fixed, start, xs = arrays[:consts], arrays[consts:consts + carries], arrays[consts + carries:count]
         final, ys = arrays[count:count + carries], arrays[count + carries:]
-        source: Sequence[Array] = start
+        source, others = _begin(body.plan, start, final, spare, everything=not length)
         for s in range(length):
             t = length - 1 - s if op.reverse else s
-            target = final if (length - 1 - s) % 2 == 0 else spare
+            target = final if (length - 1 - s) % 2 == 0 else others
             body.run([*fixed, *source, *(x[t, ...] for x in xs)], [*target, *(y[t, ...] for y in ys)])
             source = target
-        if not length:
-            for a, b in zip(final, start):
-                np.copyto(a, b)
 
     return run
 
@@ -183,17 +183,30 @@ def _while(op: WhileLoop, condition: Program, body: Program, spare: Sequence[Arr
 
     def run(*arrays: Array) -> None:
         count = len(body.plan.inputs)
-        fixed, source, final = arrays[:op.consts], arrays[op.consts:count], arrays[count:]
+        fixed, start, final = arrays[:op.consts], arrays[op.consts:count], arrays[count:]
+        source, second = _begin(body.plan, start, final, others)
         steps = 0
         while op.max_steps is None or steps < op.max_steps:
             condition.run([*fixed, *source], [flag])
             if not flag:
                 break
-            target = final if source is not final else others
+            target = final if source is not final else second
             body.run([*fixed, *source], target)
             source, steps = target, steps + 1
-        if source is not final:
-            for a, b in zip(final, source):
+        for a, b in zip(final, source):
+            if a is not b:
                 np.copyto(a, b)
 
     return run
+
+
+def _begin(body: Plan, start: Sequence[Array], final: Sequence[Array], spare: Sequence[Array],
+           everything: bool = False) -> tuple[Sequence[Array], Sequence[Array]]:
+    """Where the carries of a loop begin, and their second arrays. Those that the body changes in place begin, and stay, in the results'."""
+    found, left = [], iter(spare)
+    for r, (a, b) in enumerate(zip(start, final)):
+        stays = r in body.donations
+        if (stays or everything) and a is not b:
+            np.copyto(b, a)
+        found.append((b, b) if stays else (a, next(left)))
+    return tuple(zip(*found)) or ((), ())  # type: ignore[return-value]

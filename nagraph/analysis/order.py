@@ -6,23 +6,53 @@ import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from nagraph.ir.graph import Graph, Node
+from nagraph.analysis.live_ranges import view_roots
+from nagraph.ir.graph import Graph, Node, Value
 
 T = TypeVar("T")
 
 
 def dependencies(graph: Graph) -> dict[Node, list[Node]]:
-    """For each node those that must come before it, each once: the producers of its operands, and the effect before its own."""
+    """For each node those that must come before it, each once: the producers of its operands, and the effect before its own.
+
+    Those that read what an update changes (`reads_before_updates`) are among them, though results do not follow from that.
+    """
     found: dict[Node, list[Node]] = {}
     last_effect: Node | None = None
+    reads = reads_before_updates(graph)
     for node in graph.nodes:
         before = dict.fromkeys(graph.producers[v] for v in node.operands if v in graph.producers)
+        before.update(dict.fromkeys(reads.get(node, ())))
         if node.op.has_effect:
             if last_effect is not None:
                 before[last_effect] = None
             last_effect = node
         found[node] = list(before)
     return found
+
+
+def reads_before_updates(graph: Graph) -> dict[Node, list[Node]]:
+    """For the last update of each value (`Op.updates`), the nodes that read the value, or a view of it, and come before the update.
+
+    While they stay before it the update may be in place. Constants are left out: they never are changed. O(nodes).
+    """
+    changing: dict[Value, Node] = {}
+    for node in graph.nodes:
+        for k in {node.op.updates(r) for r in range(len(node.results))} - {None}:
+            changing[node.operands[k]] = node  # type: ignore[index]
+    changing = {v: u for v, u in changing.items() if v not in graph.producers or graph.producers[v].operands}
+    if not any(len(graph.uses[v]) > 1 for v in changing):
+        return {}
+    roots, found = view_roots(graph), {u: dict[Node, None]() for u in changing.values()}
+    done: set[Node] = set()
+    for node in graph.nodes:
+        done.add(node)
+        if not node.op.view:
+            for v in node.operands:
+                update = changing.get(roots[v])
+                if update is not None and update not in done:
+                    found[update][node] = None
+    return {u: list(nodes) for u, nodes in found.items()}
 
 
 def topological(items: Sequence[T], before: Mapping[T, Sequence[T]], rank: Callable[[T], int],

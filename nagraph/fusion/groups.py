@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from nagraph import choices
 from nagraph.analysis.index_values import Made
+from nagraph.analysis.order import reads_before_updates
 from nagraph.fusion.legality import SUMMED, Form, forms_of, joins, sources
 from nagraph.fusion.remark import Listener, Remark
 from nagraph.fusion.row_regions import node_forms
@@ -62,11 +63,13 @@ def grow(graph: Graph, max_nodes: int, kernels: bool, everywhere: Made, why: Lis
     depths: dict[Node, int] = {}
     refused: list[tuple[Node, Node, str]] = []
     last_effect: Node | None = None
+    reads = reads_before_updates(graph)
     summing: dict[tuple[Value, tuple[int, ...]], list[Group]] = {}
     for place, node in enumerate(graph.nodes):
         forms = _forms(node, graph, kernels, everywhere)
         producers = [p for v in node.operands if (p := graph.producers.get(v)) is not None and v not in everywhere]
         earlier = dict.fromkeys(p for p in producers if not isinstance(p.op, Constant))
+        earlier.update(dict.fromkeys(reads.get(node, ())))
         if node.op.has_effect:
             if last_effect is not None:
                 earlier[last_effect] = None

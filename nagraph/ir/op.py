@@ -187,6 +187,13 @@ class Op:
         """What fills the result beside its `parts`."""
         return 0.0
 
+    def updates(self, result: int) -> int | None:
+        """The operand that a result is, but for some of its elements: in the bytes of the operand these alone are written.
+
+        None where there is no such operand.
+        """
+        return None
+
     def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
         """The instruction that gives the result's element at an index: how kernels are made (`nagraph.kernel.elements`)."""
         raise MissingRuleError(f"op {self.name} has no rule for one element, so no kernel can hold it")

@@ -15,7 +15,7 @@ from nagraph.kernel.affine import atom, strides
 from nagraph.kernel.context import KernelContext, NotRowLocal
 from nagraph.kernel.elements import Elements
 from nagraph.kernel.form import Kernel, Stage, Store
-from nagraph.kernel.layout import StridedLayout
+from nagraph.kernel.layout import StridedLayout, row_major
 from nagraph.ops.base import F32, NARROW_FLOATS, cast
 from nagraph.ops.indexing import Scatter
 from nagraph.ops.movement import Broadcast, broadcast_to
@@ -30,33 +30,38 @@ def lower_scatter(graph: Graph, layouts: Sequence[StridedLayout]) -> Kernel:
     op = node.op
     if not isinstance(op, Scatter) or any(not isinstance(n.op, (Scatter, Constant, Broadcast)) for n in graph.nodes):
         raise NotRowLocal("a scatter is a kernel of its own")
-    x, updates, *indices = node.operands
+    x, _, *indices = node.operands
     context = KernelContext(graph, layouts)
     rest = [a for a in range(x.ndim) if a not in op.axes]
-    context.extents += [x.shape[a] for a in (*rest, *op.axes)] + list(indices[0].shape)
-    of_rest = {a: atom(i) for i, a in enumerate(rest)}
+    context.extents += [x.shape[a] for a in (*rest, *op.axes)]
     places = tuple(range(len(rest), x.ndim))
-    steps = tuple(range(x.ndim, len(context.extents)))
-    target, output = strides(x.shape), context.output()
-
-    copying = Elements(context)
-    at = tuple(of_rest[a] if a in of_rest else atom(places[op.axes.index(a)]) for a in range(x.ndim))
-    copy = Store(output, copying.sum(zip(at, target)), copying.element(x, at))
-
-    updating = Elements(context)
-    step = tuple(map(atom, steps))
-    found = {a: updating.clamped(updating.element(i, step), x.shape[a], wraps=True) for a, i in zip(op.axes, indices)}
-    where = tuple(of_rest[a] if a in of_rest else found[a] for a in range(x.ndim))
-    kept = iter(of_rest[a] for a in rest)
-    lead = [next(kept) for _ in range(op.axes[0])]
-    value = updating.element(updates, (*lead, *step, *kept))
-    value = value if op.mode == "set" else updating.wide(value)
-    store = Store(output, updating.sum(zip(where, target)), value, COMBINE[op.mode])
-
-    stages = [Stage(places, 0, tuple(copying.body), (), (), (copy,))]
+    elements = Elements(context)
+    at = tuple(atom((*rest, *op.axes).index(a)) for a in range(x.ndim))
+    copy = Store(context.output(), elements.sum(zip(at, strides(x.shape))), elements.element(x, at))
+    stages = [Stage(places, 0, tuple(elements.body), (), (), (copy,))]
     if math.prod(indices[0].shape):
-        stages.append(Stage(steps, 0, tuple(updating.body), (), (), (store,)))
+        stages.append(scatter_stage(context, node, row_major(x.shape)))
     return context.kernel(len(rest), stages)
+
+
+def scatter_stage(context: KernelContext, node: Node, written: StridedLayout) -> Stage:
+    """The stage that walks through the updates of a scatter, for a grid over the axes that are not indexed; it adds its own axes.
+
+    written: where the elements of the result are.
+    """
+    op, (x, updates, *indices) = node.op, node.operands
+    assert isinstance(op, Scatter)
+    rest = [a for a in range(x.ndim) if a not in op.axes]
+    steps = tuple(range(len(context.extents), len(context.extents) + indices[0].ndim))
+    context.extents += indices[0].shape
+    elements, step = Elements(context), tuple(map(atom, steps))
+    found = {a: elements.clamped(elements.element(i, step), x.shape[a], wraps=True) for a, i in zip(op.axes, indices)}
+    where = tuple(found[a] if a in found else atom(rest.index(a)) for a in range(x.ndim))
+    lead = op.axes[0]
+    value = elements.element(updates, (*map(atom, range(lead)), *step, *map(atom, range(lead, len(rest)))))
+    value = value if op.mode == "set" else elements.wide(value)
+    store = Store(context.output(), elements.sum(zip(where, written.strides), written.offset), value, COMBINE[op.mode])
+    return Stage(steps, 0, tuple(elements.body), (), (), (store,))
 
 
 def in_float32(graph: Graph) -> Graph:

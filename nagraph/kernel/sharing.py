@@ -31,6 +31,11 @@ def may_share(kernel: Kernel, operand: int, output: int) -> bool:
     return True
 
 
+def reads(kernel: Kernel, operand: int) -> bool:
+    """Whether a kernel loads from an operand. (What a store combines with is read of the result.)"""
+    return any(True for stage in kernel.stages for _ in _loads(stage, operand))
+
+
 def _loads(stage: Stage, operand: int) -> Iterator[Affine]:
     return (i.index for i in stage.body if isinstance(i, Load) and i.operand == operand)
 

@@ -94,7 +94,8 @@ class DynamicUpdateSlice(Linear):
     def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
         def write(x: Array, update: Array, *rest: Array) -> None:
             y = rest[-1]
-            np.copyto(y, x)
+            if y is not x:
+                np.copyto(y, x)
             y[block(x.shape, update.shape, rest[:-1])] = update
 
         return write
@@ -114,6 +115,9 @@ class DynamicUpdateSlice(Linear):
 
     def in_place(self, count: int) -> Sequence[int]:
         return (0,)
+
+    def updates(self, result: int) -> int:
+        return 0
 
     def adjoint(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         x, update, *starts = operands

@@ -219,6 +219,12 @@ class Scatter(Primitive):
     def scratch(self, *operands: TensorType) -> tuple[TensorType, ...]:
         return (operands[1], operands[1]) if self._leads(*operands) else ()
 
+    def in_place(self, count: int) -> Sequence[int]:
+        return (0,)
+
+    def updates(self, result: int) -> int:
+        return 0
+
     def vjp(
         self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]
     ) -> tuple[Maybe, ...]:

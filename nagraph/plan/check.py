@@ -15,6 +15,8 @@ from nagraph.errors import VerifyError
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Value
 from nagraph.plan.plan import ALIGNMENT, Plan, Step
+from nagraph.regions.scans import Scan
+from nagraph.regions.while_loops import WhileLoop
 
 
 def check(plan: Plan) -> None:
@@ -67,10 +69,29 @@ class _Walk:
             if self.plan.slots[slot].type != value.type:
                 raise VerifyError(f"step {t} ({step.node.op.name}): slot %{slot} is {self.plan.slots[slot].type}, the result {value.type}")
             self.slot_of[value] = slot
+        if step.nested and step.row_loop is None:
+            self._regions(t, step)
         for nested in step.nested:
             check(nested)
             if nested.arena_bytes > self.plan.buffers[self.plan.slots[step.scratch[0]].buffer].nbytes:
                 raise VerifyError(f"step {t}: a nested arena of {nested.arena_bytes} bytes does not fit its scratch buffer")
+
+    def _regions(self, t: int, step: Step) -> None:
+        """Checks that results share bytes with operands only where every region that makes them changes these in place."""
+        op = step.node.op
+        making = step.nested[-1:] if isinstance(op, WhileLoop) else step.nested
+        shift = len(step.operands) - len(making[0].inputs)
+        for p in making:
+            for j, i in p.donations.items():
+                slot, copied = p.results[j]
+                if copied and slot != p.inputs[i]:
+                    raise VerifyError(f"step {t} ({op.name}): output {j} of {p.graph.name} is not made in the bytes of its input {i}")
+                if isinstance(op, (Scan, WhileLoop)) and i != op.consts + j:
+                    raise VerifyError(f"step {t} ({op.name}): carry {j} of {p.graph.name} is made in the bytes of another, input {i}")
+            for j, k in step.in_place:
+                if p.donations.get(j) != k - shift:
+                    raise VerifyError(f"step {t} ({op.name}): result {j} has the bytes of operand {k}, which {p.graph.name} "
+                                      "does not change")
 
     def _join(self, t: int, step: Step) -> None:
         """Checks that the operands, or what they are views of, are different parts of the result, which is whole now."""

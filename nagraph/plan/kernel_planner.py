@@ -27,14 +27,11 @@ from nagraph.kernel.row_blocks import row_blocks
 from nagraph.kernel.scatter import in_float32
 from nagraph.kernel.sharing import may_share
 from nagraph.kernel.update import lower_update
-from nagraph.ops.dynamic_slice import DynamicUpdateSlice
 from nagraph.ops.movement import Broadcast
 from nagraph.plan.placement import border, placements
 from nagraph.plan.plan import Buffer, Plan
 from nagraph.plan.planner import Planner
 from nagraph.regions.calls import Call
-from nagraph.regions.scans import Scan
-from nagraph.regions.while_loops import WhileLoop
 
 #: Elements that one thread may compute alone.
 SERIAL = 1 << 14
@@ -50,23 +47,26 @@ class KernelStep(NamedTuple):
     constants: tuple[np.ndarray[Any, Any], ...]
 
 
-#: Lowerings of regions' graphs, and their plans, by the identity of the graph.
-Inner = dict[int, tuple["KernelPlanner", Plan]]
+#: Lowerings of regions' graphs, and their plans, by the identity of the graph and by what they change in place of inputs.
+Inner = dict[tuple[Any, ...], tuple["KernelPlanner", Plan]]
+#: A value that is not changed in place is worth copying first if what changes is smaller by this factor.
+SMALL = 2
 
 
 class KernelPlanner(Planner):
-    """A kernel planner makes a plan whose steps are kernels. `inner`: the planners and plans of regions, by the identity of their
-    graphs.
+    """A kernel planner makes a plan whose steps are kernels. `inner`: the planners and plans of regions.
 
     refused: values that are to be row-major, with nothing placed in them.
     """
 
     spreads = False
 
-    def __init__(self, graph: Graph, donations: Mapping[int, int], refused: Collection[Value] = (), inner: Inner | None = None):
+    def __init__(self, graph: Graph, donations: Mapping[int, int], refused: Collection[Value] = (), inner: Inner | None = None,
+                 whole: bool = True):
         self.refused = refused
-        super().__init__(graph, dict(donations))
+        super().__init__(graph, dict(donations), whole)
         self.kernels: dict[Node, KernelStep] = {}
+        self.updating: dict[Node, KernelStep | None] = {}
         self.inner: Inner = {} if inner is None else inner
 
     def _roots(self) -> dict[Value, Value]:
@@ -110,12 +110,18 @@ class KernelPlanner(Planner):
         return found
 
     def update_of(self, node: Node) -> KernelStep | None:
-        """The kernel of a node that changes a part of its operand, for an operand in the result's bytes; None for other nodes."""
-        if not isinstance(node.op, DynamicUpdateSlice) or node in self.joined:
-            return None
-        graph, reads, layouts = self._graph(node)
-        kernel = lower_update(graph, layouts, self.layouts.get(node.result, row_major(node.result.shape)))
-        return None if kernel is None else KernelStep(kernel, reads, _constants_read(graph))
+        """The kernel of a node that changes its operand where this has the result's bytes; None for other nodes."""
+        if node not in self.updating:
+            self.updating[node] = None
+            if not node.op.regions and node.results and node.op.updates(0) is not None and choices.takes("update", True, str(node.op)):
+                graph, reads, layouts = self._graph(node)
+                kernel = lower_update(graph, layouts, self._layout(node.result))
+                if kernel is not None:
+                    self.updating[node] = KernelStep(kernel, reads, _constants_read(graph))
+        return self.updating[node]
+
+    def _layout(self, v: Value) -> StridedLayout:
+        return self.layouts.get(v, row_major(v.shape))
 
     def _graph(self, node: Node) -> tuple[Graph, tuple[Value, ...], list[StridedLayout]]:
         """A node, or the body of a fused region, as a graph of its own; with the whole values that its inputs show, and their
@@ -174,44 +180,51 @@ class KernelPlanner(Planner):
 
     # -- what depends on how nodes are computed ---------------------------------------------------------------
 
+    def _row_split(self, node: Node) -> None:
+        """None: a fused region is a kernel, which needs no row loop."""
+
     def _nested(self, t: int, node: Node, direct: dict[Value, int]) -> tuple[tuple[Plan, ...], None, dict[int, int]]:
-        if not node.op.regions or node.op.fused:
-            return (), None, {}
-        return tuple(self._lowered(g) for g in node.op.regions.values()), None, {}
+        return (self._regions(node.op) if node.op.regions and not node.op.fused else ()), None, {}
 
-    def _in_place(self, t: int, node: Node, direct: dict[Value, int]) -> dict[int, int]:
-        """The dying operand whose bytes each result takes, as {result: operand}; no operand twice."""
-        step = self.step_of(node)
-        pairs: dict[int, int] = {}
-        for r, v in enumerate(node.results):
-            for k, x in enumerate(node.operands):
-                if v in direct or v in self.placed or v in self.wholes:
-                    break
-                if k in pairs.values() or x.type.nbytes != v.type.nbytes or x.dtype != v.dtype:
-                    continue
-                if (step is not None and self._dies(t, x) and self._alone(node, x) and may_share(step.kernel, step.reads.index(x), r)
-                        and choices.takes("in_place", True, t, r, k)):
-                    pairs[r] = k
-                    break
-        return pairs
+    def _is_whole(self, v: Value) -> bool:
+        return self.roots[v] is v and v not in self.wholes
 
-    def _alone(self, node: Node, x: Value) -> bool:
-        """Whether the node sees the bytes of x through x alone."""
-        return all(v is x for v in node.operands if self.roots[v] is self.roots[x])
+    def _fits(self, x: Value, v: Value) -> bool:
+        return x.type.nbytes == v.type.nbytes and x.dtype == v.dtype
 
-    def _may_overwrite(self, v: Value, given: Value) -> bool:
-        node = self.graph.producers[v]
-        if given in self.kept or self.last.get(given, -1) > self.places[node] or not choices.takes("donate", True, self.places[node]):
+    def _takes(self, node: Node, r: int, k: int) -> bool:
+        x = node.operands[k]
+        if node.op.regions and not node.op.fused:
+            return super()._takes(node, r, k) and self._layout(x) == row_major(x.shape)
+        if not all(v is x for v in node.operands if self.roots[v] is self.roots[x]):
             return False
+        if k == node.op.updates(r) and self.update_of(node) is not None:
+            return self._layout(x) == self._layout(node.results[r])
+        step = self.step_of(node)
+        return step is not None and may_share(step.kernel, step.reads.index(x), r)
+
+    def _writes_over(self, node: Node, r: int, given: Value) -> bool:
+        if given in node.operands and self._takes(node, r, node.operands.index(given)):
+            return True
         step = self.step_of(node)
         if step is None:
             return not any(self.roots[x] is given for x in node.operands)
-        return all(r is not given or may_share(step.kernel, i, node.results.index(v)) for i, r in enumerate(step.reads))
+        return all(x is not given or may_share(step.kernel, i, r) for i, x in enumerate(step.reads))
 
-    def _lowered(self, graph: Graph) -> Plan:
-        if id(graph) not in self.inner:
-            self.inner[id(graph)] = kernel_plan(graph, {}, inner=self.inner)
-        return self.inner[id(graph)][1]
+    def _changed(self, node: Node, pairs: Mapping[int, int], direct: Mapping[Value, int]) -> int | None:
+        if self.update_of(node) is None or node in self.joined or pairs.get(0, 0) != 0:
+            return None
+        x, update, *_ = node.operands
+        small = SMALL * update.type.size <= x.type.size
+        if 0 in pairs or self._over_donated(node, direct) or choices.takes("update", small, str(x.type), str(update.type)):
+            return 0
+        return None
+
+    def _lowered(self, graph: Graph, donations: dict[int, int]) -> Plan:
+        key = inner_key(graph, donations)
+        if key not in self.inner:
+            self.inner[key] = kernel_plan(graph, donations, inner=self.inner, whole=False)
+        return self.inner[key][1]
 
     def _scratch_types(self, node: Node, nested: Sequence[Plan]) -> list[TensorType]:
         """What a loop needs anywhere, and memory for operands whose layout its regions can't read."""
@@ -223,25 +236,24 @@ class KernelPlanner(Planner):
                 types.append(v.type)
         return types
 
-    def spare_count(self, node: Node) -> int:
-        """The number of scratch arrays of a step, the arena left out, that are the loop's own."""
-        if isinstance(node.op, Scan):
-            return node.op.carries
-        return len(node.results) + 1 if isinstance(node.op, WhileLoop) else 0
+
+def inner_key(graph: Graph, donations: Mapping[int, int]) -> tuple[Any, ...]:
+    """The key of a region's planner: its graph, and which outputs take the bytes of inputs."""
+    return id(graph), *sorted(donations.items())
 
 
 def kernel_plan(
-    graph: Graph, donations: Mapping[int, int], why: Listener | None = None, inner: Inner | None = None
+    graph: Graph, donations: Mapping[int, int], why: Listener | None = None, inner: Inner | None = None, whole: bool = True
 ) -> tuple[KernelPlanner, Plan]:
     """The planner of a graph by kernels, and its plan. A fused region that can't be one kernel is halved until each part can; `why`
     hears of it.
 
-    inner: plans of regions that are known already.
+    inner: plans of regions that are known already. whole: whether the graph is that of a call, not of a region in it.
     """
     graph, refused = in_float32(graph), set[Value]()
     inner = {} if inner is None else inner
     while True:
-        planner = KernelPlanner(graph, donations, refused, inner)
+        planner = KernelPlanner(graph, donations, refused, inner, whole)
         refusals = planner.refusals()
         if not refusals:
             return planner, planner.plan()

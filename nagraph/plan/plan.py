@@ -78,7 +78,9 @@ class Step:
     view: the result is a view, nothing is computed. joined: the operands are parts of the result already. in_place: pairs
     (result, operand) of places that share bytes.
     scratch: slots that are taken for the time of the step. nested: plans of the node's regions (for a
-    fused region those of a block and of the last, shorter block), whose arena is the first scratch slot.
+    fused region those of a block and of the last, shorter block), whose arena is the first scratch slot; what they change in
+    place of their inputs is their donations. changes: the operand of which the step writes only what changes; where it has not
+    the bytes of the result, it is copied there first.
     """
 
     node: Node
@@ -90,6 +92,7 @@ class Step:
     scratch: tuple[int, ...] = ()
     row_loop: RowLoop | None = None
     joined: bool = False
+    changes: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +119,13 @@ class Plan:
         ranges = (LiveRange(b.nbytes, b.first, b.last) for b in self.buffers if b.kind == "arena")
         return max(live_bytes(ranges, len(self.steps) + 1))
 
+    def over_donated(self, step: Step) -> bool:
+        """Whether a step changes an input in its own array, if that is donated."""
+        if step.changes is None:
+            return False
+        source, target = (self.buffers[self.slots[s].buffer] for s in (step.operands[step.changes], step.results[0]))
+        return source.kind == "input" and target.kind == "output" and self.donations.get(target.index) == source.index
+
     def place(self, slot: int) -> str:
         """A slot and its buffer as the table shows them."""
         s = self.slots[slot]
@@ -133,6 +143,8 @@ class Plan:
             name = f"{step.node.op.name} {label}".strip()
             notes = ["view"] if step.view else ["joined"] if step.joined else []
             notes += [f"in place of %{step.operands[o]}" for _, o in step.in_place]
+            if step.changes is not None and not step.in_place:
+                notes.append(f"changes {'donated' if self.over_donated(step) else 'a copy of'} %{step.operands[step.changes]}")
             notes += [f"scratch {self.buffers[self.slots[s].buffer]}" for s in step.scratch]
             if step.row_loop is not None:
                 notes.append(f"{step.row_loop.rows} rows, {step.row_loop.size} at a time")

@@ -13,9 +13,11 @@ from nagraph.analysis.live_ranges import LiveRange, last_uses, view_roots
 from nagraph.fusion.row_regions import RowSplit, block_graph, row_axis, row_bytes, row_split
 from nagraph.ir.cached import cached_property
 from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ir.op import Op
 from nagraph.ir.types import DTYPES, TensorType
 from nagraph.plan.offsets import assign_offsets
 from nagraph.plan.plan import Buffer, Plan, RowLoop, Slot, Step
+from nagraph.plan.writes import precedes_writes, with_views_copied, writes_last
 from nagraph.regions.calls import Call
 from nagraph.regions.scans import Scan
 from nagraph.regions.while_loops import WhileLoop
@@ -33,18 +35,22 @@ def make_plan(graph: Graph, donations: Mapping[int, int] | None = None) -> Plan:
 
 
 class Planner:
-    """A planner makes the plan of one graph, node by node. Backends redefine what depends on how nodes are computed."""
+    """A planner makes the plan of one graph, node by node. Backends redefine what depends on how nodes are computed.
+
+    whole: whether the graph is that of a call, not of a region in it.
+    """
 
     #: Whether a view of a constant that is larger than it needs no memory: so it is in NumPy.
     spreads = True
 
-    def __init__(self, graph: Graph, donations: dict[int, int]):
-        self.graph = graph
+    def __init__(self, graph: Graph, donations: dict[int, int], whole: bool = True):
+        self.graph = graph = with_views_copied(graph, donations)
         self.donations = donations
         self.constants = constants(graph, self.spreads)
-        self.order = [n for n in _donated_last(graph, donations) if not n.results or any(r not in self.constants for r in n.results)]
-        #: The place of the last node that can end the call: donated arrays are written after it.
-        self.decided = max((t for t, n in enumerate(self.order) if n.op.may_end_the_call), default=-1)
+        order = writes_last(graph, donations, whole)
+        self.order = [n for n in order if not n.results or any(r not in self.constants for r in n.results)]
+        #: The place of the last node that is to be done before donated arrays are written.
+        self.decided = max((t for t, n in enumerate(self.order) if precedes_writes(n)), default=-1) if donations and whole else -1
         self.roots = self._roots()
         self.last = last_uses(graph, self.order, self.roots)
         self.kept = {self.roots[v] for v in graph.outputs}
@@ -52,7 +58,7 @@ class Planner:
         self.buffers: list[Buffer] = []
         self.slot_of: dict[Value, int] = {}
         self.steps: list[Step] = []
-        self.nested: dict[int, Plan] = {}
+        self.nested: dict[Any, Plan] = {}
         self.splits: dict[Node, RowSplit | None] = {}
 
     def _roots(self) -> dict[Value, Value]:
@@ -82,23 +88,43 @@ class Planner:
     # -- what is known before the first step --------------------------------------------------------
 
     def _direct_outputs(self) -> dict[Value, int]:
-        """The values that are computed in the array of an output, and the number of that output."""
-        made = {r for node in self.order for r in node.results}
+        """The values that are computed in the array of an output, and the number of that output: outputs, and what they are updates of."""
         direct: dict[Value, int] = {}
         for j, v in enumerate(self.graph.outputs):
-            if self.roots[v] is not v or v not in made or v in direct or not choices.takes("direct", True, j):
+            if v not in self.places_made or not self._is_whole(v) or v in direct or not choices.takes("direct", True, j):
                 continue
-            if j in self.donations and (self.places[self.graph.producers[v]] <= self.decided
-                                        or not self._may_overwrite(v, self.graph.inputs[self.donations[j]])):
-                continue
-            direct[v] = j
+            found = self._updated(v)
+            if j in self.donations:
+                given = self.graph.inputs[self.donations[j]]
+                while found and not (self.places_made[found[-1]] > self.decided and self._may_overwrite(found[-1], given)):
+                    found.pop()
+            direct.update(dict.fromkeys(found, j))
         return direct
+
+    def _updated(self, v: Value) -> list[Value]:
+        """v, the value that it is an update of, and so on, while each can be changed in place and nobody else reads it afterwards."""
+        found = [v]
+        while True:
+            node = self.graph.producers[found[-1]]
+            r, t = node.results.index(found[-1]), self.places[node]
+            k = node.op.updates(r)
+            if k is None:
+                return found
+            x = node.operands[k]
+            free = x in self.places_made and x not in self.kept and self._is_whole(x) and self.last[x] == t
+            if not free or not self._takes(node, r, k) or not choices.takes("in_place", True, t, r, k):
+                return found
+            found.append(x)
 
     def _may_overwrite(self, v: Value, given: Value) -> bool:
         """Whether the node that makes v may write it into the bytes of input `given`: nobody reads them afterwards."""
         node = self.graph.producers[v]
         if given in self.kept or self.last.get(given, -1) > self.places[node] or not choices.takes("donate", True, self.places[node]):
             return False
+        return self._writes_over(node, node.results.index(v), given)
+
+    def _writes_over(self, node: Node, r: int, given: Value) -> bool:
+        """Whether a node may write result r into the bytes of a value that it may read."""
         reading = [k for k, x in enumerate(node.operands) if self.roots[x] is given]
         if any(node.operands[k] is not given for k in reading):
             return False
@@ -106,13 +132,17 @@ class Planner:
         if rows is not None:
             assert isinstance(node.op, Call)
             return len(reading) <= 1 and all(node.op.body.inputs[k] in rows.split for k in reading)
-        safe = node.op.in_place(len(node.operands))
-        return all(k in safe for k in reading)
+        return not reading or self._takes(node, r, reading[0])
 
     @cached_property
     def places(self) -> dict[Node, int]:
         """The place of each node in the order."""
         return {node: t for t, node in enumerate(self.order)}
+
+    @cached_property
+    def places_made(self) -> dict[Value, int]:
+        """The place of the node that makes each value; neither inputs nor constants are made."""
+        return {r: t for t, node in enumerate(self.order) for r in node.results}
 
     def _row_split(self, node: Node) -> RowSplit | None:
         """How a fused region runs by rows; None for other nodes."""
@@ -132,7 +162,7 @@ class Planner:
             self.steps.append(Step(node, operands, (self.slot_of[node.result],), view=True))
             return
         nested, blocks, pairs = self._nested(t, node, direct)
-        if not nested:
+        if blocks is None:
             pairs = self._in_place(t, node, direct)
         for r, v in enumerate(node.results):
             if self._place(t, v):
@@ -145,7 +175,8 @@ class Planner:
                 self._new(v, Buffer("arena", v.type.nbytes, t, self.last[v]))
         scratch = tuple(self._scratch(t, s) for s in self._scratch_types(node, nested))
         results = tuple(self.slot_of[v] for v in node.results)
-        self.steps.append(Step(node, operands, results, False, tuple(sorted(pairs.items())), nested, scratch, blocks, self._joined(node)))
+        self.steps.append(Step(node, operands, results, False, tuple(sorted(pairs.items())), nested, scratch, blocks, self._joined(node),
+                               self._changed(node, pairs, direct)))
 
     def _place(self, t: int, v: Value) -> bool:
         """Gives v its slot if it is a part of a larger value, or has such parts, and tells whether it is. Here no value is."""
@@ -155,34 +186,63 @@ class Planner:
         """Whether the operands are parts of the result already."""
         return False
 
+    def _is_whole(self, v: Value) -> bool:
+        """Whether v has bytes of its own, which show nothing else."""
+        return self.roots[v] is v
+
     def _dies(self, t: int, v: Value) -> bool:
         """Whether v is a whole buffer of the arena that nobody reads after step t."""
         return self.roots[v] is v and self.last[v] == t and self.buffers[self.slots[self.slot_of[v]].buffer].kind == "arena"
 
     def _in_place(self, t: int, node: Node, direct: dict[Value, int]) -> dict[int, int]:
-        """The operand whose bytes the result of a single op takes, as {0: operand}; {} if there is none."""
-        if len(node.results) != 1 or node.result in direct or not choices.takes("in_place", True, t):
-            return {}
+        """The operand whose bytes each result takes, as {result: operand}, no operand twice: one that dies or is in the output already."""
+        pairs: dict[int, int] = {}
+        for r, v in enumerate(node.results):
+            k = node.op.updates(r)
+            if v in direct:
+                if k is not None and direct.get(node.operands[k]) == direct[v]:
+                    pairs[r] = k
+                continue
+            for k, x in enumerate(node.operands):
+                if not self._is_whole(v):
+                    break
+                if (k not in pairs.values() and self._fits(x, v) and self._dies(t, x) and self._takes(node, r, k)
+                        and choices.takes("in_place", True, t, r, k)):
+                    pairs[r] = k
+                    break
+        return pairs
+
+    def _fits(self, x: Value, v: Value) -> bool:
+        """Whether the bytes of x can be those of v."""
+        return x.type == v.type
+
+    def _takes(self, node: Node, r: int, k: int) -> bool:
+        """Whether a node may write result r over the bytes of its whole operand k, if nobody else reads these any more."""
+        same = [i for i, v in enumerate(node.operands) if self.roots[v] is self.roots[node.operands[k]]]
+        if node.op.regions:
+            return same == [k] and node.op.updates(r) == k and self._regions(node.op)[-1].donations.get(r) == k - _ahead(node.op)
         safe = node.op.in_place(len(node.operands))
-        for k in safe:
-            x = node.operands[k]
-            same = [i for i, v in enumerate(node.operands) if self.roots[v] is x]
-            if x.type == node.result.type and self._dies(t, x) and all(i in safe and node.operands[i] is x for i in same):
-                return {0: k}
-        return {}
+        return len(node.results) == 1 and k in safe and all(i in safe and node.operands[i] is node.operands[k] for i in same)
+
+    def _changed(self, node: Node, pairs: Mapping[int, int], direct: Mapping[Value, int]) -> int | None:
+        """The operand of which a step writes only what changes, after copying the rest if that is elsewhere; None for most."""
+        return node.op.updates(0) if node.results and not node.op.regions else None
+
+    def _over_donated(self, node: Node, direct: Mapping[Value, int]) -> bool:
+        """Whether the first result goes into the array of a donated input that the node updates."""
+        v, k = node.results[0], node.op.updates(0)
+        return k is not None and v in direct and direct[v] in self.donations and (
+            node.operands[k] is self.graph.inputs[self.donations[direct[v]]])
 
     # -- regions --------------------------------------------------------------------------------------
 
     def _nested(self, t: int, node: Node, direct: dict[Value, int]) -> tuple[tuple[Plan, ...], RowLoop | None, dict[int, int]]:
         """The plans of a node's regions; of a fused region also its row loop, and the operand whose bytes each result takes."""
         op = node.op
-        if not op.regions:
-            return (), None, {}
-        if not isinstance(op, Call):
-            return tuple(self._lowered(g) for g in op.regions.values()), None, {}
         rows = self._row_split(node)
         if rows is None:
-            return (self._lowered(op.body),), None, {}
+            return (self._regions(op) if op.regions else ()), None, {}
+        assert isinstance(op, Call)
         size = max(1, min(rows.rows, BLOCK_NBYTES // max(1, row_bytes(op.body, rows))))
         split = tuple(v in rows.split for v in op.body.inputs)
         pairs = self._pairs(t, node, split, direct)
@@ -215,12 +275,30 @@ class Planner:
                     break
         return pairs
 
-    def _lowered(self, graph: Graph) -> Plan:
-        if id(graph) not in self.nested:
-            inner = type(self)(graph, {})
+    def _regions(self, op: Op) -> tuple[Plan, ...]:
+        """The plans of an op's regions. What all of them can change in place of an input is their donations, by numbers of theirs."""
+        giving = ("body",) if isinstance(op, Call) else op.ports().giving  # type: ignore[attr-defined]
+        graphs = [op.regions[name] for name in giving]
+        asked = [] if isinstance(op, Call) else [self._lowered(g, {}) for name, g in op.regions.items() if name not in giving]
+        wanted: dict[int, int] = {}
+        for r in range(len(graphs[0].outputs)):
+            k = op.updates(r)
+            if k is not None and k - _ahead(op) not in wanted.values():
+                wanted[r] = k - _ahead(op)
+        while True:
+            plans = [self._lowered(g, wanted) for g in graphs]
+            found = {r: i for r, i in wanted.items() if all(_in_its_input(p, r) for p in plans)}
+            if found == wanted:
+                return (*asked, *plans)
+            wanted = found
+
+    def _lowered(self, graph: Graph, donations: dict[int, int]) -> Plan:
+        key = id(graph), *sorted(donations.items())
+        if key not in self.nested:
+            inner = type(self)(graph, donations, whole=False)
             inner.nested = self.nested
-            self.nested[id(graph)] = inner.plan()
-        return self.nested[id(graph)]
+            self.nested[key] = inner.plan()
+        return self.nested[key]
 
     # -- slots and buffers ----------------------------------------------------------------------------
 
@@ -234,7 +312,7 @@ class Planner:
 
     def _extend(self, buffer: int, v: Value) -> None:
         b = self.buffers[buffer]
-        self.buffers[buffer] = Buffer(b.kind, b.nbytes, b.first, self.last[v])
+        self.buffers[buffer] = Buffer(b.kind, b.nbytes, b.first, max(b.last, self.last[v]), index=b.index)
         self._share(v, buffer)
 
     def _scratch(self, t: int, type: TensorType) -> int:
@@ -247,16 +325,23 @@ class Planner:
         if not nested:
             return list(node.op.scratch(*(v.type for v in node.operands)))
         types = [TensorType(DTYPES["u8"], (max(p.arena_bytes for p in nested),))]
-        if isinstance(node.op, Scan):
-            types += [r.type for r in node.results[:node.op.carries]]
-        elif isinstance(node.op, WhileLoop):
-            types += [r.type for r in node.results] + [TensorType(DTYPES["bool"], ())]
-        return types
+        types += [node.results[r].type for r in alternating(node.op, nested)]
+        return types + [TensorType(DTYPES["bool"], ())] if isinstance(node.op, WhileLoop) else types
 
 
-def _donated_last(graph: Graph, donations: Mapping[int, int]) -> tuple[Node, ...]:
-    """The nodes in order, but those that only make donated outputs come last: until then a call can be abandoned unharmed."""
-    donated = {graph.outputs[j] for j in donations}
-    last = {node for node in graph.nodes
-            if donated.intersection(node.results) and not any(graph.uses[r] for r in node.results) and not node.op.may_end_the_call}
-    return (*(n for n in graph.nodes if n not in last), *(n for n in graph.nodes if n in last)) if last else graph.nodes
+def alternating(op: Op, nested: Sequence[Plan]) -> list[int]:
+    """The carries of a loop that go back and forth between two buffers: all that its body does not change in place."""
+    count = op.carries if isinstance(op, Scan) else len(op.body.outputs) if isinstance(op, WhileLoop) else 0
+    return [r for r in range(count) if r not in nested[-1].donations]
+
+
+def _ahead(op: Op) -> int:
+    """The number of operands before those that are the inputs of an op's regions."""
+    ports = op.ports()  # type: ignore[attr-defined]
+    return ports.ahead if ports is not None else 0
+
+
+def _in_its_input(plan: Plan, output: int) -> bool:
+    """Whether an output of a region is computed in the bytes of the input that it may take, or is that input."""
+    slot, copied = plan.results[output]
+    return not copied or slot == plan.inputs[plan.donations[output]]

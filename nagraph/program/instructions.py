@@ -79,6 +79,14 @@ class Decide(NamedTuple):
     otherwise: int
 
 
+class Differ(NamedTuple):
+    """A branch: go on if table[a] and table[b] are different addresses, else at instruction `otherwise`."""
+
+    a: int
+    b: int
+    otherwise: int
+
+
 class Jump(NamedTuple):
     """A jump to instruction `target`."""
 
@@ -100,4 +108,4 @@ class Tell(NamedTuple):
     function: Callable[[Any], object]
 
 
-Instruction = Phase | SetPointer | Swap | Loop | End | Decide | Jump | Commit | Tell
+Instruction = Phase | SetPointer | Swap | Loop | End | Decide | Differ | Jump | Commit | Tell

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from nagraph.program.instructions import Commit, Decide, Instruction, Jump, Launch, Phase
+from nagraph.program.instructions import Commit, Decide, Differ, Instruction, Jump, Launch, Phase
 
 Array = np.ndarray[Any, Any]
 #: Launches of a phase: each new one is compared with all of them.
@@ -29,10 +31,10 @@ class TableEntry(NamedTuple):
 class LoweredProgram:
     """A plan as instructions, the entries of its table of pointers, and its constant arrays.
 
-    donates: whether an input may be the array of an output.
+    donations: output number -> number of the input whose array it may take.
     """
 
-    def __init__(self, donates: bool):
+    def __init__(self, donations: Mapping[int, int]):
         self.instructions: list[Instruction] = []
         self.table: list[TableEntry] = []
         self.constants: list[Array] = []
@@ -40,7 +42,7 @@ class LoweredProgram:
         self.rejected: int | None = None
         self._numbers: dict[TableEntry, int] = {}
         self._loops = 0
-        self._donates = donates
+        self._donations = donations
         self._open: list[Launch] = []
 
     @property
@@ -125,13 +127,28 @@ class LoweredProgram:
             return True
         if p.kind == q.kind == "arena":
             return p.number < q.number + q.nbytes and q.number < p.number + p.nbytes
-        return self._donates and {p.kind, q.kind} == {"input", "output"}
+        return bool(self._donations) and {p.kind, q.kind} == {"input", "output"}
+
+    def _are_one(self, a: int, b: int) -> bool:
+        """Whether two pointers are the same address if an argument is donated."""
+        p, q = self.table[a], self.table[b]
+        return p.kind == "input" and q.kind == "output" and self._donations.get(q.number) == p.number
+
+    @contextmanager
+    def unless_same(self, a: int, b: int, known: bool = False) -> Iterator[None]:
+        """What is added inside is passed over where two pointers are the same address, if that can be; `known`: it can."""
+        if not known and not self._are_one(a, b):
+            yield
+            return
+        at = self.add(Differ(a, b, -1))
+        yield
+        self.patch(at, self.here())
 
     def patch(self, at: int, target: int) -> None:
         """Let the jump at an instruction lead to another."""
         old = self.instructions[at]
-        assert isinstance(old, (Decide, Jump))
-        self.instructions[at] = Decide(old.slot, target) if isinstance(old, Decide) else Jump(target)
+        assert isinstance(old, (Decide, Differ, Jump))
+        self.instructions[at] = Jump(target) if isinstance(old, Jump) else old._replace(otherwise=target)
 
     def here(self) -> int:
         """The number of the next instruction, for jumps."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from nagraph.errors import MissingRuleError
@@ -16,8 +17,9 @@ from nagraph.ops.identities import DebugPrint
 from nagraph.ops.labels import CheckLabels
 from nagraph.ops.reduction import all as all_of
 from nagraph.ops.sorting import Argsort, Sort
-from nagraph.plan.kernel_planner import KernelPlanner
+from nagraph.plan.kernel_planner import KernelPlanner, inner_key
 from nagraph.plan.plan import Plan, Step
+from nagraph.plan.planner import alternating
 from nagraph.program.instructions import Decide, End, Jump, Launch, Loop, SetPointer, SortTask, Swap, Tell
 from nagraph.program.lowered import LoweredProgram, TableEntry
 from nagraph.regions.branches import Cond
@@ -31,12 +33,12 @@ Make = Callable[[Kernel | SortTask], Any]
 
 def lower(planner: KernelPlanner, plan: Plan, make: Make) -> LoweredProgram:
     """The program of a plan. `make`: the backend's; it is asked once for each kernel, and what it makes is the `function` of launches."""
-    program = LoweredProgram(bool(plan.donations))
+    program = LoweredProgram(plan.donations)
     inputs = [program.pointer(TableEntry("input", i, v.type.nbytes)) for i, v in enumerate(plan.graph.inputs)]
     outputs = [program.pointer(TableEntry("output", j, v.type.nbytes)) for j, v in enumerate(plan.graph.outputs)]
-    top = _PlanLowering(program, _Kernels(make), planner, plan, 0, inputs, outputs)
+    top = _PlanLowering(program, _Kernels(make), planner, plan, 0, inputs, outputs, commits=True)
     top.lower()
-    top.donate([j for j in plan.donations if plan.results[j][1]])
+    top.donate([j for j, i in plan.donations.items() if plan.results[j][1] and plan.results[j][0] != plan.inputs[i]])
     return program
 
 
@@ -55,17 +57,21 @@ class _Kernels:
 
 
 class _PlanLowering:
-    """The lowering of one plan, of the graph or of a region: `base` is where its arena begins, `inputs` and `outputs` are its pointers."""
+    """The lowering of one plan, of the graph or of a region: `base` is where its arena begins, `inputs` and `outputs` are its pointers.
+
+    commits: whether it writes donated arrays of the call, from some step on; what a region changes in place is of no concern to others.
+    """
 
     def __init__(self, program: LoweredProgram, kernels: _Kernels, planner: KernelPlanner, plan: Plan, base: int,
-                 inputs: Sequence[int], outputs: Sequence[int]):
+                 inputs: Sequence[int], outputs: Sequence[int], commits: bool = False):
         self.program, self.kernels, self.planner, self.plan, self.base = program, kernels, planner, plan, base
+        self.commits = commits
         self.inputs, self.outputs = inputs, outputs
         self._constants: dict[int, int] = {}
 
     def lower(self) -> None:
         """Add the instructions of all steps, then copy what outputs have elsewhere."""
-        donated = set(self.plan.donations)
+        donated = set(self.plan.donations) if self.commits else set()
         committed = not donated
         for step in self.plan.steps:
             if step.view:
@@ -141,12 +147,10 @@ class _PlanLowering:
                 return
             if found is None:
                 raise MissingRuleError(f"op {op.name} has no kernel")
-            update = self.planner.update_of(step.node)
-            if update is not None:  # what stands there already stays, be it found here or, of a donated array, at the call
-                x, target = step.node.operands[0], self.pointer(step.results[0])
-                here, there = self._layout(x), self._layout(step.node.result)
-                if (self.whole(x), here) != (target, there):  # two parts of one joined value have one pointer
-                    self.copy(x, self.whole(x), here, target, there)
+            if step.changes is not None:
+                x, update = step.node.operands[step.changes], self.planner.update_of(step.node)
+                assert update is not None
+                self.copy(x, self.whole(x), self._layout(x), self.pointer(step.results[0]), self._layout(step.node.result))
                 found = update
             slots = [self.whole(v) for v in found.reads]
             slots += [self.program.constant(c) for c in found.constants]
@@ -186,10 +190,18 @@ class _PlanLowering:
         return self.planner.layouts.get(v, row_major(v.shape)) if v not in self.planner.constants else row_major(v.shape)
 
     def copy(self, v: Value, source: int, layout: StridedLayout, target: int, written: StridedLayout | None = None) -> None:
-        """A value, as it stands at a pointer, to another: row-major there, or as `written`."""
+        """A value, as it stands at a pointer, to another, row-major there, or as `written`; nothing where it stands there already.
+
+        That is known here, or of the array of a donated argument at the call.
+        """
+        written = row_major(v.shape) if written is None else written
+        if layout == written and source == target:  # two parts of one joined value have one pointer as well
+            return
         with Builder() as builder:
             graph = builder.graph("copy", [builder.input(v.type)])
-        self._launch(lower_kernel(graph, [layout], None if written is None else [written]), (source, target), None)
+        kernel = lower_kernel(graph, [layout], [written])
+        with self.program.unless_same(source, target) if layout == written else nullcontext():
+            self._launch(kernel, (source, target), None)
 
     def _copy_out(self, output: int, slot: int) -> None:
         v = self.plan.graph.outputs[output]
@@ -199,18 +211,20 @@ class _PlanLowering:
 
     def _region(self, step: Step) -> None:
         op = step.node.op
-        arena, *spare = step.scratch
+        arena, *scratch = step.scratch
         base = self.base + self._buffer(arena).offset
-        extra = spare[self.planner.spare_count(step.node):]
-        spare = spare[:len(spare) - len(extra)]
+        moving = alternating(op, step.nested)
+        spare, (flag, extra) = dict(zip(moving, map(self.pointer, scratch))), (None, scratch[len(moving):])
+        if isinstance(op, WhileLoop):
+            flag, *extra = extra
         operands = self._row_major_operands(step, list(extra))
         results = [self.pointer(s) for s in step.results]
         bodies = [_Body(self, base, plan, graph) for plan, graph in zip(step.nested, op.regions.values())]
-        others = [self.pointer(s) for s in spare]
         if isinstance(op, Scan):
-            self._scan(op, bodies[0], step.node, operands, results, others)
+            self._scan(op, bodies[0], step.node, operands, results, spare)
         elif isinstance(op, WhileLoop):
-            self._while(op, bodies, step.node, operands, results, others)
+            assert flag is not None
+            self._while(op, bodies, step.node, operands, results, spare, self.pointer(flag))
         elif isinstance(op, Cond):
             self._cond(bodies, operands, results)
         elif isinstance(op, Call):
@@ -233,56 +247,66 @@ class _PlanLowering:
                 self.copy(v, source, layout, found[-1])
         return found
 
-    def _scan(self, op: Scan, body: _Body, node: Node, operands: list[int], results: list[int], others: list[int]) -> None:
-        """The carries go back and forth between the results' memory and another, and end in the results'."""
+    def _scan(self, op: Scan, body: _Body, node: Node, operands: list[int], results: list[int], spare: Mapping[int, int]) -> None:
+        """Carries go back and forth between the results' memory and what is spare, and end in the results'; or they stay there."""
         program = self.program
         consts, start, xs = op._split(operands)
         final, ys = results[:op.carries], results[op.carries:]
-        if not op.length:
-            for v, a, b in zip(node.operands[op.consts:], start, final):
+        even = op.length % 2 == 0
+        moves: list[_Move] = []
+        for r, (v, a, b) in enumerate(zip(node.operands[op.consts:], start, final)):
+            if not op.length or r not in spare:
                 self.copy(v, a, row_major(v.shape), b)
+            moves.append(self._alternation(a, spare[r] if even else b, b if even else spare[r]) if r in spare else _Move(b, b))
+        if not op.length:
             return
         loop = program.loop()
-        even = op.length % 2 == 0
-        moves = [self._rotation(*three) for three in zip(start, others if even else final, final if even else others)]
         x_at, y_at = ([program.moving() for _ in pointers] for pointers in (xs, ys))
         program.add(Loop(loop, op.length))
         for at, pointer, v in zip((*x_at, *y_at), (*xs, *ys), (*node.operands[len(operands) - len(xs):], *node.results[op.carries:])):
             nbytes = v.type.nbytes // op.length
             program.add(SetPointer(at, pointer, 0, nbytes, loop, op.length, op.reverse))
-        body.lower([*consts, *(m[0] for m in moves), *x_at], [*(m[1] for m in moves), *y_at])
-        self._rotate(moves)
+        body.lower([*consts, *(m.read for m in moves), *x_at], [*(m.written for m in moves), *y_at])
+        self._alternate(moves)
         program.add(End(loop))
 
-    def _while(self, op: WhileLoop, bodies: list[_Body], node: Node, operands: list[int], results: list[int], spare: list[int]) -> None:
+    def _while(self, op: WhileLoop, bodies: list[_Body], node: Node, operands: list[int], results: list[int],
+               spare: Mapping[int, int], flag: int) -> None:
         program = self.program
-        *others, flag = spare
         consts, start = operands[:op.consts], operands[op.consts:]
-        moves = [self._rotation(*three) for three in zip(start, results, others)]
+        moves: list[_Move] = []
+        for r, (v, a, b) in enumerate(zip(node.results, start, results)):
+            if r not in spare:
+                self.copy(v, a, row_major(v.shape), b)
+            moves.append(self._alternation(a, b, spare[r]) if r in spare else _Move(b, b))
         loop = program.loop()
         limit = op.max_steps if op.max_steps is not None else 1 << 62
         program.add(Loop(loop, limit))
-        sources = [m[0] for m in moves]
+        sources = [m.read for m in moves]
         bodies[0].lower([*consts, *sources], [flag])
         leave = program.add(Decide(flag, -1))
-        bodies[1].lower([*consts, *sources], [m[1] for m in moves])
-        self._rotate(moves)
+        bodies[1].lower([*consts, *sources], [m.written for m in moves])
+        self._alternate(moves)
         program.add(End(loop))
         program.patch(leave, program.here())
-        for v, source, result in zip(node.results, sources, results):
-            self.copy(v, source, row_major(v.shape), result)
+        moved = [(v, m.read, b) for v, m, b in zip(node.results, moves, results) if m.third is not None]
+        if moved:  # after an odd number of steps all of them are there
+            with program.unless_same(moved[0][1], moved[0][2], known=True):
+                for v, source, result in moved:
+                    self.copy(v, source, row_major(v.shape), result)
 
-    def _rotation(self, start: int, first: int, second: int) -> tuple[int, int, int]:
-        """Pointers (read, written, third) of a carry that is read at `start`, then written to two places in alternation."""
+    def _alternation(self, start: int, first: int, second: int) -> _Move:
+        """Pointers of a carry that is read at `start`, then written to two places in alternation."""
         read, written, third = (self.program.moving() for _ in range(3))
         for target, source in ((read, start), (written, first), (third, second)):
             self.program.add(SetPointer(target, source))
-        return read, written, third
+        return _Move(read, written, third)
 
-    def _rotate(self, moves: list[tuple[int, int, int]]) -> None:
-        for read, written, third in moves:
-            self.program.add(SetPointer(read, written))
-            self.program.add(Swap(written, third))
+    def _alternate(self, moves: Sequence[_Move]) -> None:
+        for m in moves:
+            if m.third is not None:
+                self.program.add(SetPointer(m.read, m.written))
+                self.program.add(Swap(m.written, m.third))
 
     def _cond(self, bodies: list[_Body], operands: list[int], results: list[int]) -> None:
         program = self.program
@@ -295,6 +319,14 @@ class _PlanLowering:
         program.patch(done, program.here())
 
 
+class _Move(NamedTuple):
+    """Pointers of a carry: where a step reads it, where it writes it, and, if these alternate, the place that is written next."""
+
+    read: int
+    written: int
+    third: int | None = None
+
+
 class _Body(NamedTuple):
     """A region's plan, to be written once its pointers are known."""
 
@@ -305,5 +337,5 @@ class _Body(NamedTuple):
 
     def lower(self, inputs: Sequence[int], outputs: Sequence[int]) -> None:
         """Add its instructions, reading and writing at these pointers."""
-        inner, _ = self.outer.planner.inner[id(self.graph)]
+        inner, _ = self.outer.planner.inner[inner_key(self.graph, self.plan.donations)]
         _PlanLowering(self.outer.program, self.outer.kernels, inner, self.plan, self.base, inputs, outputs).lower()

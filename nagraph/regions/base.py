@@ -76,6 +76,18 @@ def region_cost(graph: Graph) -> Cost:
     return Cost(flops, transcendental)
 
 
+@kept
+def updated_inputs(graph: Graph) -> tuple[int | None, ...]:
+    """For each output the number of the input that it is, but for some of its elements (`Op.updates`); None where there is none."""
+    source = {v: i for i, v in enumerate(graph.inputs)}
+    for node in graph.nodes:
+        for r, v in enumerate(node.results):
+            k = node.op.updates(r)
+            if k is not None and node.operands[k] in source:
+                source[v] = source[node.operands[k]]
+    return tuple(source.get(v) for v in graph.outputs)
+
+
 def on_floating(tangents: Sequence[Value], results: Sequence[Value]) -> tuple[Maybe, ...]:
     """Tangents of the floating results, None for the others."""
     found = iter(tangents)

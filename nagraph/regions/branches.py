@@ -14,7 +14,7 @@ from nagraph.ops.bits import invert
 from nagraph.ops.elementwise import where
 from nagraph.ops.reduction import any as any_of
 from nagraph.ops.rules import Maybe, align_batched, zeros_of
-from nagraph.regions.base import Ports, RegionOp, check_operands, loops_by_data, on_floating, region_cost
+from nagraph.regions.base import Ports, RegionOp, check_operands, loops_by_data, on_floating, region_cost, updated_inputs
 from nagraph.transforms.batching import batch_graph, batched_call_where, harmless
 from nagraph.transforms.forward import jvp_graph
 from nagraph.transforms.reverse import vjp_graph
@@ -42,6 +42,10 @@ class Cond(RegionOp):
 
     def reference(self, predicate: Array, *operands: Array) -> tuple[Array, ...]:
         return interpret(self.true if predicate else self.false, operands)
+
+    def updates(self, result: int) -> int | None:
+        one, other = (updated_inputs(g)[result] for g in (self.true, self.false))
+        return one + 1 if one is not None and one == other else None
 
     def vjp(self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         """A cond of the branches' pullbacks; each recomputes its forward pass, so nothing is saved."""

@@ -12,7 +12,7 @@ from nagraph.ir.interpret import interpret
 from nagraph.ir.op import Array, Box, Cost, Op, ResidualForm, op, whole
 from nagraph.ir.types import TensorType, is_float
 from nagraph.ops.rules import Maybe, or_zeros, zeros_of
-from nagraph.regions.base import Ports, RegionOp, check_operands, on_floating, region_cost
+from nagraph.regions.base import Ports, RegionOp, check_operands, on_floating, region_cost, updated_inputs
 from nagraph.transforms.batching import batch_derivative, batch_graph, harmless
 from nagraph.transforms.forward import jvp_graph, pushforward
 from nagraph.transforms.narrowing import narrowed_body
@@ -77,6 +77,9 @@ class Call(RegionOp):
 
     def reference(self, *operands: Array) -> tuple[Array, ...]:
         return interpret(self.body, operands)
+
+    def updates(self, result: int) -> int | None:
+        return updated_inputs(self.body)[result] if self.kind != "fused" else None
 
     def residual_form(self, operands: tuple[TensorType, ...]) -> ResidualForm | None:
         if self.fwd is None or self.bwd is None:

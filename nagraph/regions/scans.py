@@ -15,7 +15,7 @@ from nagraph.ir.op import Array, Cost, Op, ResidualForm, op
 from nagraph.ir.types import TensorType, is_float
 from nagraph.ops.movement import moveaxis
 from nagraph.ops.rules import Maybe, add_tangents, or_zeros, with_batch_axis, zeros_of
-from nagraph.regions.base import Loop, Ports, check_operands, region_cost
+from nagraph.regions.base import Loop, Ports, check_operands, region_cost, updated_inputs
 from nagraph.transforms.batching import batch_graph, harmless
 from nagraph.transforms.forward import jvp_graph
 from nagraph.transforms.reverse import pullback
@@ -73,6 +73,10 @@ class Scan(Loop):
             for y, value in zip(ys, outs[self.carries:], strict=True):
                 y[t] = value
         return (*carries, *ys)
+
+    def updates(self, result: int) -> int | None:
+        k = self.consts + result
+        return k if result < self.carries and updated_inputs(self.body)[result] == k else None
 
     def residual_form(self, operands: tuple[TensorType, ...]) -> ResidualForm:
         """Forward scan that stacks what the backward body reads; backward scan in the other direction."""

@@ -13,7 +13,7 @@ from nagraph.ir.types import BOOL, TensorType, is_float
 from nagraph.ops.elementwise import where
 from nagraph.ops.reduction import any as any_of
 from nagraph.ops.rules import Maybe, align_batched, or_zeros, with_batch_axis
-from nagraph.regions.base import Loop, Ports, check_operands, on_floating, region_cost
+from nagraph.regions.base import Loop, Ports, check_operands, on_floating, region_cost, updated_inputs
 from nagraph.regions.branches import Cond
 from nagraph.regions.scans import Scan
 from nagraph.transforms.batching import batched_call, batched_call_where, harmless
@@ -67,6 +67,10 @@ class WhileLoop(Loop):
             carries = interpret(self.body, (*consts, *carries))
             steps += 1
         return carries
+
+    def updates(self, result: int) -> int | None:
+        k = self.consts + result
+        return k if updated_inputs(self.body)[result] == k else None
 
     def as_scan(self) -> Scan:
         """The bounded loop as a scan whose body is a cond: done steps pass the carry on."""

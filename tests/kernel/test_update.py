@@ -8,9 +8,9 @@ import pytest
 import nagraph as ng
 from nagraph.kernel.interpret import interpret_kernel
 from nagraph.kernel.layout import row_major
-from nagraph.kernel.lower import lower
-from nagraph.kernel.update import lower_update, only_copies
+from nagraph.kernel.update import lower_update
 from nagraph.kernel.verify import verify_kernel
+from nagraph.program.instructions import Differ
 
 RNG = np.random.default_rng(0)
 
@@ -42,16 +42,46 @@ def test_only_the_block_is_written(x, update, starts):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("mode", ["set_at", "add_at", "max_at", "min_at"])
+@pytest.mark.parametrize("x, index", [
+    ((9, 4), (np.array([3, 3, -1, 99, 0]),)),  # what comes twice, from the end, out of range
+    ((5, 3, 4), (slice(None), np.array([[2], [0]]))),
+    ((5, 3, 4), (np.array([4, 0]), slice(None), np.array([1, 1]))),
+    ((7,), (np.array([6, 6, 1]),)),
+    ((4, 3), (np.zeros((0,), np.int64),)),
+])
+def test_of_a_scatter_only_the_updates_are_written(x, index, mode):
+    moving = [i for i in index if isinstance(i, np.ndarray)]
+    place = iter(range(len(moving)))
+    where = [next(place) if isinstance(i, np.ndarray) else None for i in index]
+
+    def fn(x, u, *at):
+        return getattr(ng.numpy, mode)(x, tuple(slice(None) if w is None else at[w] for w in where), u)
+
+    given = RNG.integers(-9, 9, x).astype("f4")
+    update = RNG.integers(-9, 9, np.zeros(x)[tuple(np.zeros_like(i) if isinstance(i, np.ndarray) else i for i in index)].shape).astype("f4")
+    graph = ng.trace(fn, given, update, *moving)
+    arrays = [given, *(dict(zip(graph.inputs, (given, update, *moving)))[v] for v in graph.inputs[1:])]
+    node = next(n for n in graph.nodes if n.op.name == "scatter")
+    if node.operands[1:] != graph.inputs[1:]:
+        pytest.skip("its operands are moved first")
+    kernel = lower_update(graph, [row_major(v.shape) for v in graph.inputs], row_major(x))
+    assert math.prod(kernel.axes) == update.size
+    verify_kernel(kernel, {i: a.size for i, a in enumerate(arrays)})
+    found = given.copy()
+    interpret_kernel(kernel, [found, *arrays[1:]], [found])
+    np.testing.assert_array_equal(found, node.op.reference(*arrays))
+
+
 def test_a_block_of_more_than_half_is_written_with_the_rest():
-    graph = graph_of((6, 4), (4, 4), (0, 0))
-    assert lower_update(graph, [row_major(v.shape) for v in graph.inputs], row_major((6, 4))) is None
+    for rows, expected in ((3, ["copy", "dynamic_update_slice"]), (4, ["dynamic_update_slice"])):
+        graph = graph_of((6, 4), (rows, 4), (0, 0))
+        assert [x.node.op.name if x.node else "copy" for x in ng.compile(graph, backend="llvm").launches] == expected
 
 
-def test_which_kernels_only_copy():
-    spec = ng.spec((4, 6), "float32")
-    assert only_copies(lower(ng.trace(lambda x: x, spec)))
-    for fn in (lambda x: x.T, lambda x: -x, lambda x: np.pad(x, 1), lambda x: x.sum(axis=1)):
-        assert not only_copies(lower(ng.trace(fn, spec)))
+def test_a_kernel_that_reads_what_it_changes_is_no_update():
+    graph = ng.trace(lambda x: ng.numpy.set_at(x, (np.array([1, 0, 0, 2, 1]),), x), ng.spec((5, 4), "float32"))
+    assert lower_update(graph, [row_major((5, 4)), row_major((5,))], row_major((5, 4))) is None
 
 
 def append(cache, new, at):
@@ -75,8 +105,9 @@ def test_a_cache_that_is_donated_grows_in_place_and_another_is_copied(donated):
             assert np.shares_memory(cache, before)
         else:
             np.testing.assert_array_equal(before, kept)
-    kernels = [launch.kernel for launch in run.lower(cache, new, np.int32(0)).executable.launches]
-    assert [only_copies(k) for k in kernels[:2]] == [True, False] and points(kernels[1]) == 24
+    program = run.lower(cache, new, np.int32(0)).executable.program
+    assert program.launches[0].node is None and points(program.launches[1].kernel) == 24
+    assert any(isinstance(i, Differ) for i in program.instructions) == bool(donated), "who donates has nothing copied"
 
 
 def test_of_an_array_that_nobody_needs_any_more_nothing_is_copied():
@@ -86,7 +117,7 @@ def test_of_an_array_that_nobody_needs_any_more_nothing_is_copied():
     x, new = RNG.normal(size=(64, 8)).astype("f4"), RNG.normal(size=(1, 8)).astype("f4")
     executable = ng.jit(double).lower(x, new, np.int32(3)).executable
     kernels = [launch.kernel for launch in executable.launches]
-    assert not any(map(only_copies, kernels)) and points(kernels[1]) == 8
+    assert None not in [launch.node for launch in executable.launches] and points(kernels[1]) == 8
     expected = np.tanh(x)
     expected[3] = new
     np.testing.assert_allclose(executable(x, new, np.int32(3))[0], expected @ np.ones((8, 8)), rtol=1e-5, atol=1e-5)

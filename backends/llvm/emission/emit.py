@@ -21,7 +21,6 @@ from nagraph.ir.scalar import I64
 from nagraph.kernel.contraction import Contraction, tiles_in_memory
 from nagraph.kernel.form import Kernel, Stage
 from nagraph.kernel.row_blocks import RowBlocks
-from nagraph.kernel.update import only_copies
 from nagraph.schedule import form
 from nagraph.schedule.form import Points, Product, Rows, Schedule, Tiles
 from nagraph.schedule.legality import blocks_of_rows, transposed_loads
@@ -37,11 +36,7 @@ def emit(module: Module, kernel: Kernel, name: str, schedule: Schedule) -> Emitt
     context = EmissionContext(split if blocks is None else blocks.kernel, code, schedule)
     slots, args, *_ = code.arguments
     context.pointers = [operand_pointer(code, slots, args, i) for i in range(len(kernel.operands))]
-    if only_copies(kernel):
-        with code.when(code.compare("icmp ne", *context.pointers)):
-            scratch_nbytes = _units(context, blocks)
-    else:
-        scratch_nbytes = _units(context, blocks)
+    scratch_nbytes = _units(context, blocks)
     code.ret()
     return Emitted.of(context, scratch_nbytes, blocks)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from nagraph.backends.llvm.native.addresses import array_at
 from nagraph.backends.llvm.runtime.assembler import Assembler, EncodedLaunch, Label
 from nagraph.backends.llvm.runtime.program import Program
-from nagraph.program.instructions import Commit, Decide, End, Instruction, Jump, Loop, Phase, SetPointer, Swap, Tell
+from nagraph.program.instructions import Commit, Decide, Differ, End, Instruction, Jump, Loop, Phase, SetPointer, Swap, Tell
 from nagraph.schedule.cost import LONGEST_NS
 
 
@@ -22,7 +22,7 @@ def encoded(program: Sequence[Instruction], slots: int) -> Program:
 def encode(program: Sequence[Instruction]) -> Assembler:
     """An assembler with these instructions. Jumps to numbers of instructions become jumps to labels."""
     a = Assembler()
-    labels = {i.otherwise if isinstance(i, Decide) else i.target: Label() for i in program if isinstance(i, (Decide, Jump))}
+    labels = {i.target if isinstance(i, Jump) else i.otherwise: Label() for i in program if isinstance(i, (Decide, Differ, Jump))}
     counters = {-1: 0}
     chained = 0.0
     for n, i in enumerate(program):
@@ -46,6 +46,8 @@ def encode(program: Sequence[Instruction]) -> Assembler:
                 a.end(counters[i.loop])
             case Decide():
                 a.decide(i.slot, labels[i.otherwise])
+            case Differ():
+                a.differ(i.a, i.b, labels[i.otherwise])
             case Jump():
                 a.jump(labels[i.target])
             case Commit():

@@ -8,6 +8,7 @@
     LOOP   counter, iterations, behind   counter = 0; no iterations: go on at `behind`
     END    counter, iterations, body     counter += 1; iterations left: go on at `body`
     DECIDE slot, otherwise               go on here if the bool at table[slot] is true
+    DIFFER a, b, otherwise               go on here if table[a] and table[b] are different addresses
     JUMP   target
     COMMIT                               from here on the call may not be abandoned
     TELL   slot, function                one thread calls a function of Python with the address at table[slot]
@@ -28,7 +29,7 @@ from nagraph.backends.llvm.runtime.records import LAUNCH_WORDS, Opcode
 Words = np.ndarray[Any, np.dtype[np.int64]]
 
 _FIXED = {Opcode.STOP: 1, Opcode.SET: 6, Opcode.SWAP: 3, Opcode.LOOP: 4, Opcode.END: 4,
-          Opcode.DECIDE: 3, Opcode.JUMP: 2, Opcode.COMMIT: 1, Opcode.TELL: 3}
+          Opcode.DECIDE: 3, Opcode.DIFFER: 4, Opcode.JUMP: 2, Opcode.COMMIT: 1, Opcode.TELL: 3}
 
 
 class EncodedLaunch(NamedTuple):
@@ -117,6 +118,10 @@ class Assembler:
     def decide(self, slot: int, otherwise: Label) -> None:
         """Go on here if the bool at table[slot] is true once all before is done, else at the label."""
         self._emit(Opcode.DECIDE, slot, otherwise)
+
+    def differ(self, a: int, b: int, otherwise: Label) -> None:
+        """Go on here if table[a] and table[b] are different addresses, else at the label."""
+        self._emit(Opcode.DIFFER, a, b, otherwise)
 
     def jump(self, target: Label) -> None:
         self._emit(Opcode.JUMP, target)
@@ -219,7 +224,7 @@ def check(code: Words, slots: int) -> None:
 
 #: How many operands, from the first, are numbers of pointers; which operand is a place in the code.
 _REFERENCES: dict[Opcode, tuple[int, int | None]] = {
-    Opcode.SET: (2, None), Opcode.SWAP: (2, None), Opcode.DECIDE: (1, 1), Opcode.TELL: (1, None),
+    Opcode.SET: (2, None), Opcode.SWAP: (2, None), Opcode.DECIDE: (1, 1), Opcode.DIFFER: (2, 2), Opcode.TELL: (1, None),
     Opcode.LOOP: (0, 2), Opcode.END: (0, 2), Opcode.JUMP: (0, 0)}
 
 
@@ -245,6 +250,8 @@ def _shown(code: Words, i: EncodedInstruction, kernels: Mapping[int, str]) -> st
             return f"end counter {o[0]}, {o[1]} iterations, body {o[2]}"
         case Opcode.DECIDE:
             return f"decide {o[0]}, otherwise {o[1]}"
+        case Opcode.DIFFER:
+            return f"differ {o[0]}, {o[1]}, otherwise {o[2]}"
         case Opcode.JUMP:
             return f"jump {o[0]}"
         case Opcode.TELL:

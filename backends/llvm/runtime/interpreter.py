@@ -26,6 +26,19 @@ define internal void @set_pointer(ptr %me, ptr %at) nounwind {{
   ret void
 }}
 
+; whether table[a] and table[b] are different
+define internal i1 @differ(ptr %me, ptr %at) nounwind {{
+  %table = load ptr, ptr %me->table
+  %i = load i64, ptr %at->1
+  %j = load i64, ptr %at->2
+  %a = getelementptr inbounds i64, ptr %table, i64 %i
+  %b = getelementptr inbounds i64, ptr %table, i64 %j
+  %x = load i64, ptr %a
+  %y = load i64, ptr %b
+  %different = icmp ne i64 %x, %y
+  ret i1 %different
+}}
+
 define internal void @swap(ptr %me, ptr %at) nounwind {{
   %table = load ptr, ptr %me->table
   %i = load i64, ptr %at->1
@@ -56,6 +69,7 @@ fetch:
     i64 {Opcode.LOOP}, label %loop
     i64 {Opcode.END}, label %end
     i64 {Opcode.DECIDE}, label %decide
+    i64 {Opcode.DIFFER}, label %differ
     i64 {Opcode.JUMP}, label %away
     i64 {Opcode.COMMIT}, label %commit
     i64 {Opcode.TELL}, label %tell
@@ -96,6 +110,10 @@ decide:                                    ; slot, where to go on if not
   %d.other = load i64, ptr %at->2
   %d.answer = call i64 @decide(ptr %me, ptr %at)
   switch i64 %d.answer, label %leave [ i64 0, label %jump  i64 1, label %on ]
+differ:                                    ; a, b, where to go on if they are one
+  %f.other = load i64, ptr %at->3
+  %f.on = call i1 @differ(ptr %me, ptr %at)
+  br i1 %f.on, label %on, label %jump
 away:
   %a.target = load i64, ptr %at->1
   br label %jump
@@ -107,11 +125,11 @@ tell:
   br i1 %t.on, label %on, label %leave
 on:
   %length = phi i64 [ %p.length, %phase ], [ %c.length, %chain ], [ 6, %set ], [ 3, %swap ], [ 4, %loop ], [ 4, %end ],
-    [ 3, %decide ], [ 1, %commit ], [ 3, %tell ]
+    [ 3, %decide ], [ 4, %differ ], [ 1, %commit ], [ 3, %tell ]
   %next = getelementptr inbounds i64, ptr %at, i64 %length
   br label %fetch
 jump:
-  %target = phi i64 [ %l.behind, %loop ], [ %e.body, %end ], [ %d.other, %decide ], [ %a.target, %away ]
+  %target = phi i64 [ %l.behind, %loop ], [ %e.body, %end ], [ %d.other, %decide ], [ %f.other, %differ ], [ %a.target, %away ]
   %aim = getelementptr inbounds i64, ptr %words, i64 %target
   br label %fetch
 stop:

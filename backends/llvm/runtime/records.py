@@ -21,6 +21,7 @@ class Opcode(IntEnum):
     JUMP = 8
     COMMIT = 9
     TELL = 10
+    DIFFER = 11
 
 
 #: Words of a launch in the code: kernel, units, grain, chunks, where its argument numbers stand.
