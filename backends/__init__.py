@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nagraph.errors import SignatureError
+from nagraph import arrays
+from nagraph.errors import DeviceError, SignatureError
 from nagraph.suggestions import suggestion
 
 if TYPE_CHECKING:
@@ -39,11 +40,12 @@ def find(name: str | None = None) -> Backend:
 def _found(name: str) -> Backend:
     if name in BACKENDS:
         found: Backend = importlib.import_module(f"nagraph.backends.{name}").BACKEND
-        return found
-    entry = _outside().get(name)
-    if entry is None:
+    elif (entry := _outside().get(name)) is not None:
+        found = _loaded(name, entry)
+    else:
         raise SignatureError(f"unknown backend {name!r}{suggestion(name, names())}; there is {', '.join(names())}")
-    return _loaded(name, entry)
+    arrays.register(found.array_kind)
+    return found
 
 
 def usable(name: str | None = None) -> Backend:
@@ -53,6 +55,38 @@ def usable(name: str | None = None) -> Backend:
     if missing:
         raise SignatureError(f"backend {backend.name!r} can't be used here: {missing}")
     return backend
+
+
+@functools.cache
+def owner(cls: type[Any]) -> Backend | None:
+    """The first backend that computes on arrays of this class and can be used here; None if none does."""
+    for name in names():
+        try:
+            backend = find(name)
+        except SignatureError:  # a broken one of another package says so where it is named
+            continue
+        if issubclass(cls, backend.array_kind.classes()) and not backend.missing():
+            return backend
+    return None
+
+
+def place(where: str) -> tuple[Backend | None, str]:
+    """The backend and the device that a name means: "cpu" (no backend), a backend's, or that of one of its devices.
+
+    The device is "" where none is named. DeviceError if there is none of this name.
+    """
+    if where == arrays.CPU:
+        return None, arrays.CPU
+    head = where.partition(":")[0] if isinstance(where, str) else ""
+    if head not in names():
+        known = (arrays.CPU, *names())
+        hint = suggestion(where, known) if isinstance(where, str) else ""
+        raise DeviceError(f"there is no device {where!r:.80}{hint}; there is {', '.join(known)}, or one of theirs by number: name:1")
+    backend = usable(head)
+    devices = backend.array_kind.devices()
+    if where != head and where not in devices:
+        raise DeviceError(f"there is no device {where!r}; backend {head!r} has {', '.join(devices)}")
+    return backend, "" if where == head else where
 
 
 def _outside() -> dict[str, EntryPoint]:

@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from nagraph.backends.arguments import row_major
+from nagraph.arrays import HOST, ArrayKind
+from nagraph.backends.arguments import checked
 from nagraph.errors import SignatureError
 from nagraph.ir.graph import Graph, Value
 from nagraph.ir.types import DTYPES, DType
@@ -44,6 +45,8 @@ class Executable(ABC):
     Results are fresh arrays, never aliases of arguments, of one another or of memory that a later call writes.
     """
 
+    #: The kind of the arrays that it takes and gives: that of its backend.
+    array_kind: ArrayKind = HOST
     #: The name of the graph, for errors.
     name: str
     #: The inputs of the graph that was compiled, in order.
@@ -71,12 +74,15 @@ class Executable(ABC):
         return self.plan.arena_bytes
 
     def __call__(self, *arrays: Any) -> tuple[Any, ...]:
-        """The outputs for arrays of the inputs' types, in any order of storage. Raises SignatureError."""
-        return self.run(row_major(self.name, self.inputs, arrays), {})
+        """The outputs for arrays of the inputs' types, of whatever kind, in any order of storage. Raises SignatureError."""
+        return self.run(checked(self.name, self.inputs, arrays, self.array_kind), {})
 
     @abstractmethod
     def run(self, arrays: list[Any], donated: Mapping[int, Any]) -> tuple[Any, ...]:
-        """The outputs for row-major arrays of the inputs' types; output j goes into the array donated[j] if there is one."""
+        """The outputs for row-major arrays of the inputs' types; output j goes into the array donated[j] if there is one.
+
+        Arrays and outputs are of the kind `array_kind`, all on one device, where it runs.
+        """
 
     def plain(self, arrays: list[Any]) -> list[Any] | None:
         """The outputs, if these are arrays just as the inputs want them; None if they are not, and nothing was done.
@@ -119,6 +125,8 @@ class Backend(ABC):
     #: The dtypes that its arrays can have; a graph with others is refused before it is compiled.
     dtypes: frozenset[DType] = frozenset(DTYPES.values())
     agreement: Agreement
+    #: The kind of the arrays that its executables take and give: NumPy's, or those of a library whose arrays live on a device.
+    array_kind: ArrayKind = HOST
 
     def target(self) -> Target | None:
         """The machine that kernels are scheduled for (`nagraph.schedule`); None where the backend has no schedules."""

@@ -28,7 +28,7 @@ class Cache(Module):
     @classmethod
     def empty(cls, layers: int, shape: tuple[int, int, int, int], dtype: Any) -> Cache:
         """One of `shape`, [batch, groups, context, d], for each layer, with arrays of its own."""
-        return cls(tuple(LayerCache(np.zeros(shape, dtype), np.zeros(shape, dtype)) for _ in range(layers)))
+        return cls(tuple(LayerCache(ng.numpy.zeros(shape, dtype), ng.numpy.zeros(shape, dtype)) for _ in range(layers)))
 
 
 def attend(q: Array, k: Array, v: Array, cache: LayerCache | None = None, start: Array = 0) -> tuple[Array, LayerCache | None]:

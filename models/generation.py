@@ -13,6 +13,7 @@ import numpy as np
 import nagraph as ng
 from nagraph.errors import DataError
 from nagraph.models.language_model import LanguageModel
+from nagraph.transforms.eager import where_arrays_are
 
 Array = Any
 
@@ -97,7 +98,7 @@ def generate(model: LanguageModel, ids: Any, length: int, *, temperature: float 
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
     if not model.has_head:
         raise DataError("the model has no head, so it gives symbols no scores")
-    known = [int(i) for i in np.asarray(ids).ravel()]
+    known = [int(i) for i in np.asarray(ng.to_numpy(ids)).ravel()]
     if not known:
         raise DataError("generation needs at least one symbol to begin with")
     if not 0 <= min(known) <= max(known) < model.config.vocabulary:
@@ -114,7 +115,7 @@ def _generate(scores: Callable[[list[int]], Array], known: list[int], length: in
     for _ in range(length):
         if len(window) > config.context:
             window = window[-max(1, config.context // 2):]
-        chosen = sampling.draw(scores(window), seen, rng)
+        chosen = sampling.draw(ng.to_numpy(scores(window)), seen, rng)
         seen[chosen] = True
         window.append(chosen)
         yield chosen
@@ -147,9 +148,10 @@ class Reader:
 
     def __init__(self, model: Any, backend: str | None, threads: int | None):
         step, fill, _ = compiled(model.config, backend, threads)
+        model = model if backend is None else ng.device_put(model, backend)
         self._step, self._fill = step.bind(model), fill.bind(model)
         self._context = model.config.context
-        self._cache = model.empty_cache(1)
+        self._cache = where_arrays_are(lambda m: m.empty_cache(1), model)
         self._read: list[int] = []
 
     def __call__(self, window: list[int]) -> Array:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 import nagraph as ng
+from nagraph.arrays import type_of_array
 from nagraph.models import hugging_face
 from nagraph.models.cache import Cache, LayerCache, attend, rows
 from nagraph.models.language_model import LanguageModel
@@ -149,7 +150,7 @@ class GPT2(LanguageModel):
 
     def empty_cache(self, batch: int) -> Cache:
         c = self.config
-        return Cache.empty(c.layers, (batch, c.heads, c.context, c.width // c.heads), self.position.dtype)
+        return Cache.empty(c.layers, (batch, c.heads, c.context, c.width // c.heads), type_of_array(self.position).dtype)
 
     @classmethod
     def from_pretrained(cls, folder: str | pathlib.Path, dtype: Any = np.float32) -> GPT2:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 import nagraph as ng
+from nagraph.arrays import type_of_array
 from nagraph.models import hugging_face
 from nagraph.models.cache import Cache, LayerCache, attend, rows
 from nagraph.models.language_model import LanguageModel
@@ -198,7 +199,7 @@ class Llama(LanguageModel):
 
     def empty_cache(self, batch: int) -> Cache:
         c = self.config
-        return Cache.empty(c.layers, (batch, c.shared, c.context, c.d), self.token.table.dtype)
+        return Cache.empty(c.layers, (batch, c.shared, c.context, c.d), type_of_array(self.token.table).dtype)
 
     @classmethod
     def from_pretrained(cls, folder: str | pathlib.Path, dtype: Any = np.float32) -> Llama:

@@ -49,7 +49,7 @@ class Workload:
 
     def arrays(self) -> list[np.ndarray[Any, Any]]:
         """The arguments as the executable takes them: arrays, one after another."""
-        return [np.asarray(x) for x in ng.tree.leaves(self.arguments) if x is not None]
+        return [np.asarray(ng.to_numpy(x)) for x in ng.tree.leaves(self.arguments) if x is not None]
 
     def calls(self, backend: str | None = None, threads: int | None = None) -> Callable[[], Any]:
         """A function without arguments that does one call after another."""

@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "jit": "compiler.jitted",
     "compile": "compiler.compilation",
+    **dict.fromkeys(("device_put", "to_numpy"), "compiler.places"),
     "Executable": "backends.interface",
     **dict.fromkeys(("trace", "Tracer"), "tracing.tracer"),
     **dict.fromkeys(("grad", "value_and_grad", "vjp", "jvp", "hvp", "jacobian", "hessian", "vmap", "stop_gradient",

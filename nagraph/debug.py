@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nagraph import arrays as kinds
 from nagraph import tree
 from nagraph.ir.builder import active, current
 from nagraph.ir.constant import Constant
@@ -24,7 +25,8 @@ def print(text: str, x: Any) -> Any:  # noqa: A001 - the contract's name
     The node is kept and keeps its order, whether or not the result is used.
     """
     if active() is None or not isinstance(x, Value):
-        return DebugPrint(text).reference(x)
+        DebugPrint(text).reference(kinds.read(x))
+        return x
     return current().emit(DebugPrint(text), (x,))[0]
 
 
@@ -35,7 +37,7 @@ def first_not_finite(fn: Callable[..., Any], *args: Any) -> str | None:
     told is the first op whose results hold a nan or an infinity where its operands held none. None if there is none.
     """
     graph = trace(fn, *args)
-    arrays = [np.asarray(x) for x in tree.leaves(args) if x is not None]
+    arrays = [kinds.read(x) for x in tree.leaves(args) if x is not None]
     for v, a in zip(graph.inputs, arrays):
         if kind := _kind(a):
             return f"argument {v.name} holds {kind}"

@@ -51,6 +51,10 @@ class ScheduleError(SignatureError):
     """A schedule is not legal for its kernel: names the kernel, the rule that is broken, and how."""
 
 
+class DeviceError(SignatureError):
+    """An array is on a device where what was asked for does not run, or can't get to the one that it is wanted on."""
+
+
 class LabelError(NagraphError, IndexError, ValueError):
     """A class label is none of the classes: names the label, its position and the number of classes."""
 

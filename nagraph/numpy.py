@@ -11,6 +11,7 @@ from typing import Any
 import numpy as _np
 
 import nagraph.ops  # noqa: F401 - fills the operators
+from nagraph.arrays import is_elsewhere as _is_elsewhere
 from nagraph.errors import TypeRuleError as _TypeRuleError
 from nagraph.ir.builder import active as _active
 from nagraph.ir.graph import Value as _Value
@@ -81,6 +82,7 @@ from nagraph.ops.movement import (  # noqa: F401
 from nagraph.ops.movement import iota as _iota
 from nagraph.ops.norm import norm as _norm
 from nagraph.ops.operands import shape_of as _shape_of
+from nagraph.ops.operands import taken as _taken
 from nagraph.ops.padding import pad  # noqa: F401
 from nagraph.ops.reduction import all, amax, amin, any, max, mean, min, prod, std, sum, var  # noqa: F401
 from nagraph.ops.rounding import ceil, copysign, fix, floor, nextafter, rint, round, sign, trunc  # noqa: F401
@@ -151,7 +153,9 @@ def ones(shape: Any, dtype: Any = _np.float64) -> Any:
 
 def _filled(shape: Any, value: float, dtype: Any) -> Any:
     found = _spec(shape, dtype)
-    return _fill(found, value) if _active() is not None else _np.full(found.shape, value, found.dtype)
+    if _active() is not None:
+        return _fill(found, value)
+    return (_np.ones if value else _np.zeros)(found.shape, found.dtype)
 
 
 def zeros_like(x: Any, dtype: Any = None) -> Any:
@@ -187,6 +191,7 @@ def eye(n: int, m: int | None = None, k: int = 0, dtype: Any = _np.float64) -> A
 
 def array(x: Any, dtype: Any = None) -> Any:
     """x as an array; a list of traced values is stacked."""
+    x = _taken(x)
     if isinstance(x, _Value):
         return x if dtype is None else astype(x, dtype)
     if isinstance(x, (list, tuple)) and _traced(x):
@@ -202,7 +207,8 @@ asarray = array
 
 
 def _traced(x: Any) -> bool:
-    return isinstance(x, _Value) or (isinstance(x, (list, tuple)) and builtins_any(map(_traced, x)))
+    """Whether it is, or a list holds, what is no NumPy array: traced values, and arrays that live elsewhere."""
+    return isinstance(x, _Value) or _is_elsewhere(x) or (isinstance(x, (list, tuple)) and builtins_any(map(_traced, x)))
 
 
 def builtins_any(items: Any) -> bool:

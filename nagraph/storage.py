@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from nagraph import arrays as kinds
 from nagraph import tree
 from nagraph.errors import CheckpointError
 from nagraph.files import open_regular
@@ -129,7 +130,7 @@ def save(path: str | pathlib.Path, arrays: Any, metadata: Mapping[str, str] | No
 
 
 def load(path: str | pathlib.Path, like: Any) -> Any:
-    """The pytree saved at `path`, in the structure of `like`, whose leaves give the shapes and dtypes to expect.
+    """The pytree saved at `path`, in the structure of `like`, whose leaves give the shapes, dtypes and devices to expect.
 
     Raises CheckpointError for a missing, damaged or foreign file, naming the first leaf that does not fit.
     """
@@ -144,12 +145,15 @@ def named_leaves(arrays: Any, prefix: str = "") -> dict[str, np.ndarray[Any, Any
         if path in named:
             raise CheckpointError(f"two leaves have the path {path!r}; rename the key with a dot in it")
         if leaf is not None:
-            named[path] = np.asarray(leaf)
+            try:
+                named[path] = kinds.read(leaf)
+            except TypeError as error:
+                raise CheckpointError(f"{path} can't be saved: {error}") from None
     return named
 
 
 def fill(like: Any, tensors: Mapping[str, np.ndarray[Any, Any]], source: str, prefix: str = "") -> Any:
-    """`like` with each leaf replaced by the tensor of its path; CheckpointError if one is missing or does not fit."""
+    """`like` with each leaf replaced by the tensor of its path, on its device; CheckpointError if one is missing or does not fit."""
     leaves, structure = tree.flatten(like)
     found: list[Any] = []
     for name, leaf in zip(tree.paths(structure, prefix), leaves):
@@ -158,9 +162,10 @@ def fill(like: Any, tensors: Mapping[str, np.ndarray[Any, Any]], source: str, pr
             continue
         if name not in tensors:
             raise CheckpointError(f"{source} holds no tensor {name}")
-        array, wanted = tensors[name], np.asarray(leaf)
+        array, wanted = tensors[name], kinds.type_of_array(leaf if kinds.is_array(leaf) else np.asarray(leaf))
         if array.shape != wanted.shape or array.dtype != wanted.dtype:
             raise CheckpointError(f"{source}: tensor {name} is {array.dtype}{list(array.shape)}, "
                                   f"expected {wanted.dtype}{list(wanted.shape)}")
-        found.append(array if array.flags.owndata else array.copy())  # an array of its own can be donated
+        owned = array if array.flags.owndata else array.copy()  # an array of its own can be donated
+        found.append(kinds.beside(owned, leaf))
     return tree.unflatten(structure, found)

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from nagraph.arrays import is_array
 from nagraph.errors import TreeError
 from nagraph.ir.graph import Value
-from nagraph.ir.types import TensorType
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,6 @@ MOST_NESTED = 100
 _TOO_DEEP = f"containers are nested more than {MOST_NESTED} deep, or one holds itself; make a flatter one of them"
 #: Makes a tree of the leaves that come next.
 Builder = Callable[[Iterator[Any]], Any]
-
-
-def is_array(x: Any) -> bool:
-    """Whether x is an array, a NumPy scalar, a traced value, or a stand-in for one."""
-    return isinstance(x, (np.ndarray, np.generic, Value, TensorType))
 
 
 def holds_arrays(x: Any) -> bool:

@@ -1,5 +1,7 @@
 """Calls like one before: the fast path gives what the full one gives, and is left where anything differs."""
 
+import gc
+import sys
 import threading
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -10,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nagraph as ng
-from nagraph import tree
+from nagraph import arrays as arrays_of_kinds
+from nagraph import sanitizing, tree
 from nagraph.backends import BACKENDS
 from nagraph.compiler.flattening import taker
 from nagraph.errors import SignatureError, TreeError
@@ -276,6 +279,52 @@ def test_a_static_object_that_changes_is_another_value():
     for n in (1, 7, 7):
         layer.scale.n = n
         assert jitted(np.ones(3), setting, layer).tolist() == [2 + n] * 3
+
+
+def counted(run):
+    """Calls of Python functions and of C functions in one run, and the blocks of memory that its result takes."""
+    run(), run()
+    counts = {"call": 0, "c_call": 0}
+
+    def note(frame, event, arg):
+        counts[event] = counts.get(event, 0) + 1
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        run()
+    finally:
+        sys.setprofile(before)
+    gc.collect()
+    gc.disable()
+    try:
+        kept, begin = [None] * 100, sys.getallocatedblocks()
+        for i in range(100):
+            kept[i] = run()
+        blocks = sys.getallocatedblocks() - begin
+    finally:
+        gc.enable()
+    return counts["call"], counts["c_call"], blocks / 100
+
+
+X8 = np.ones(8, np.float32)
+#: A hot call, its arguments, and the most calls of Python's and of C's functions and blocks of memory; these of a run include its lambda.
+HOT = {
+    "arrays": (lambda a, b: a + b, (X8, X8), (), (19, 11, 1.5)),
+    "a tree": (lambda t: {"y": t["a"] + t["b"][0]}, ({"a": X8, "b": [X8, None]},), (), (28, 20, 3.5)),
+    "donated": (lambda s, x: s + x, (X8.copy(), X8), "s", (20, 12, 0.5)),
+}
+
+
+@pytest.mark.skipif(sanitizing.is_on(), reason="guarded calls copy")
+@pytest.mark.parametrize("name", HOT)
+def test_a_hot_call_asks_nobody_where_its_arrays_live(name, monkeypatch):
+    function, args, donated, most = HOT[name]
+    jitted = ng.jit(function, donate_argnames=donated)
+    jitted(*args)
+    for asked in ("kind_of", "is_elsewhere", "put", "gathered"):
+        monkeypatch.setattr(arrays_of_kinds, asked, lambda *a: pytest.fail("it was asked"))
+    assert all(found <= bound for found, bound in zip(counted(lambda: jitted(*args)), most, strict=True)), counted(lambda: jitted(*args))
 
 
 def test_results_are_fresh_arrays():

@@ -215,16 +215,19 @@ class BERTTask(Task):
 
     def predict(self, model: Any, backend: str | None = None) -> Ids:
         """Scores [texts, classes] of the held-out texts."""
-        run = ng.jit(lambda model, ids: self.class_scores(model, ids), backend=backend)
-        return _in_parts(lambda ids: run(model, ids), self.test_ids)
+        return _in_parts(ng.jit(lambda model, ids: self.class_scores(model, ids), backend=backend).bind(model), self.test_ids)
 
     def scores(self, model: Any, backend: str | None = None) -> list[Score]:
         right = self.predict(model, backend).argmax(1) == self.texts.test_labels
         ids, places, labels, weights, _ = self._test_windows()
-        run = ng.jit(lambda model, ids, places: ng.numpy.argmax(self.guesses(model, ids, places), axis=-1), backend=backend)
-        guessed = _in_parts(lambda ids, places: run(model, ids, places), ids, places)
+        run = self._guessing(model, backend)
+        guessed = _in_parts(run, ids, places)
         return [Score(self.metric, 100 * float(right.mean())),
                 Score("hidden tokens guessed, %", 100 * float((guessed == labels)[weights > 0].mean()))]
+
+    def _guessing(self, model: Any, backend: str | None) -> Any:
+        """The function (ids, places) -> the likeliest tokens there."""
+        return ng.jit(lambda model, ids, places: ng.numpy.argmax(self.guesses(model, ids, places), axis=-1), backend=backend).bind(model)
 
     def baselines(self) -> Iterator[Score]:
         t = self.texts
@@ -242,8 +245,8 @@ class BERTTask(Task):
     def showcase(self, model: Any, backend: str | None = None) -> Iterator[Text | Matrix]:
         """A text with hidden tokens and what the model guesses, and which classes it takes for which."""
         ids, places, labels, weights, _ = self._test_windows()
-        run = ng.jit(lambda model, ids, places: ng.numpy.argmax(self.guesses(model, ids, places), axis=-1), backend=backend)
-        guessed = run(model, ids[:1], places[:1])[0]
+        run = self._guessing(model, backend)
+        guessed = ng.to_numpy(run(ids[:1], places[:1]))[0]
         pairs = [f"{self.tokenizer.decode([g])!r}{'' if g == w else f' for {self.tokenizer.decode([w])!r}'}"
                  for g, w, counts in zip(guessed, labels[0], weights[0]) if counts]
         yield Text("Held-out text with hidden tokens, and the guesses in their order",
@@ -271,5 +274,5 @@ def _in_parts(run: Any, *arrays: Ids) -> Ids:
     for first in range(0, len(arrays[0]), EVALUATED):
         parts = [a[first:first + EVALUATED] for a in arrays]
         missing = EVALUATED - len(parts[0])
-        found.append(run(*(np.concatenate([p, np.repeat(p[-1:], missing, 0)]) for p in parts))[:EVALUATED - missing])
+        found.append(ng.to_numpy(run(*(np.concatenate([p, np.repeat(p[-1:], missing, 0)]) for p in parts)))[:EVALUATED - missing])
     return np.concatenate(found)

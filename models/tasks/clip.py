@@ -137,7 +137,7 @@ class CLIPTask(Task):
     def similarity(self, model: Any, images: Array, texts: list[str], backend: str | None = None) -> np.ndarray[Any, Any]:
         """How well each caption (column) fits each picture (row)."""
         ids = self.words.encode_all(texts, self.recipe.context)
-        found: np.ndarray[Any, Any] = self._logits(backend)(model, _centred(images).astype(self.recipe.dtype), ids)
+        found: np.ndarray[Any, Any] = ng.to_numpy(self._logits(backend)(model, _centred(images).astype(self.recipe.dtype), ids))
         return found
 
     def _logits(self, backend: str | None) -> Any:
@@ -151,6 +151,7 @@ class CLIPTask(Task):
             yield self.held_out.draw(np.random.default_rng((_GALLERY, number)), GALLERY)
 
     def scores(self, model: Any, backend: str | None = None) -> list[Score]:
+        model = model if backend is None else ng.device_put(model, backend)
         found = np.array([captions.recall_at_1(self.similarity(model, images, texts, backend), ids)
                           for images, texts, ids in self.galleries()]).mean(0)
         scores = [Score(self.metric, float(found.min())), Score("captions found by pictures", float(found[0])),

@@ -110,12 +110,12 @@ class ImageTask(Task):
 
     def predict(self, model: Any, pixels: Pixels, backend: str | None = None) -> Pixels:
         """Scores [n, classes] of images in [0, 1]."""
-        run = ng.jit(self.logits, backend=backend)
+        run = ng.jit(self.logits, backend=backend).bind(model)
         found = []
         for first in range(0, len(pixels), EVALUATED):
             part = pixels[first:first + EVALUATED]
             padded = np.concatenate([part, np.zeros((EVALUATED - len(part), *part.shape[1:]), part.dtype)])  # one shape, one compilation
-            found.append(run(model, normalise(padded, self.mean, self.std).astype(self.recipe.dtype))[:len(part)])
+            found.append(ng.to_numpy(run(normalise(padded, self.mean, self.std).astype(self.recipe.dtype)))[:len(part)])
         return np.concatenate(found)
 
     def scores(self, model: Any, backend: str | None = None) -> list[Score]:

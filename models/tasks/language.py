@@ -91,11 +91,12 @@ class LanguageTask(Task):
         starts = [*range(0, max(last, 0), half), max(last, 0)]
         window = min(context, len(ids) - 1)
         total, done = 0.0, 0
+        losses = self._losses(backend).bind(model)
         for first in range(0, len(starts), size):
             chosen = starts[first:first + size]
             rows = [*chosen, *[chosen[-1]] * (size - len(chosen))]  # one shape, so one compilation
             windows = ids[np.array(rows)[:, None] + np.arange(window + 1)].astype(np.int32)
-            found = self._losses(backend)(model, windows)[:len(chosen)].astype(np.float64)
+            found = ng.to_numpy(losses(windows))[:len(chosen)].astype(np.float64)
             for start, row in zip(chosen, found):
                 part = row[done - start:]  # what no window before has counted
                 total, done = total + float(part.sum()), start + window

@@ -11,6 +11,7 @@ from nagraph.errors import DataError
 from nagraph.models.training.step import TrainState, gradients
 from nagraph.models.training.task import Task
 from nagraph.storage import named_leaves
+from nagraph.transforms.eager import where_arrays_are
 
 Array = Any
 #: Steps after which every parameter has had a gradient.
@@ -34,12 +35,14 @@ def not_finite(task: Task, state: TrainState, batch: tuple[Array, ...], number: 
 
 def without_gradient(task: Task, state: TrainState) -> list[str]:
     """The paths of parameters whose gradient was zero in all steps so far, but for those where it must be."""
-    slots = named_leaves(next(iter(state.optimiser.slots.values())))
-    return [n for n, mean in slots.items() if not mean.any() and not any(part in n for part in task.still)]
+    moved = where_arrays_are(lambda means: ng.tree.map(lambda m: None if m is None else ng.numpy.any(m != 0), means),
+                             next(iter(state.optimiser.slots.values())))  # a bool of each parameter is all that is read
+    return [n for n, some in named_leaves(moved).items() if not some and not any(part in n for part in task.still)]
 
 
 def check_gradients(task: Task, state: TrainState) -> None:
     """DataError naming parameters that had no gradient yet."""
     if names := without_gradient(task, state):
         shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-        raise DataError(f"after {int(state.count)} steps the gradient of {shown} was always zero; nothing reaches it, so it can't learn")
+        steps = int(ng.to_numpy(state.count))
+        raise DataError(f"after {steps} steps the gradient of {shown} was always zero; nothing reaches it, so it can't learn")

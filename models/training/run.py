@@ -58,17 +58,18 @@ class Run:
         """One step: its loss and gradient norm. NotFiniteError if one of these is not finite; then nothing has changed."""
         if self._ahead is None:
             self._ahead = Prefetch(self.batch, self.step)
-        batch = self._ahead.next()
-        self.state, loss, norm = self._compiled(self.state, batch, np.int32(self.step))
+        batch = ng.device_put(self._ahead.next(), self.backend or ng.backends.DEFAULT)
+        self.state, *found = self._compiled(self.state, batch, np.array(self.step, np.int32))
+        loss, norm = map(float, ng.to_numpy(found))  # which waits for the step
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self.close()
             where = not_finite(self.task, self.state, batch, self.step)
-            raise NotFiniteError(f"step {self.step + 1}: loss {float(loss):.4g}, gradient norm {float(norm):.4g}; {where}. "
+            raise NotFiniteError(f"step {self.step + 1}: loss {loss:.4g}, gradient norm {norm:.4g}; {where}. "
                                  "The state is as it was before this step; a lower learning rate may help")
         self.step += 1
-        self.losses.append(float(loss))
-        self.norms.append(float(norm))
-        return self.losses[-1], self.norms[-1]
+        self.losses.append(loss)
+        self.norms.append(norm)
+        return loss, norm
 
     @property
     def waited(self) -> float:

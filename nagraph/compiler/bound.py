@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nagraph import tree
+from nagraph import arrays, tree
+from nagraph.arrays import HOST
+from nagraph.backends import find
 from nagraph.compiler.fast_path import FastPath
+from nagraph.compiler.places import computing
 from nagraph.errors import SignatureError
 from nagraph.ir.builder import active
 from nagraph.tracing.tracer import function_name, positional_labels
@@ -25,7 +28,14 @@ class Bound:
                                      "pass it to each call")
         kept = {*jitted.roles.static, *jitted.roles.constant}
         self.jitted = jitted
-        self.bound = tuple(x if root in kept else tree.map(lambda leaf: leaf, x) for root, x in zip(roots, bound, strict=True))
+        given = [leaf for root, x in zip(roots, bound, strict=True) if root not in kept for leaf in tree.leaves(x)]
+        kind = find(computing(jitted.backend, given)).array_kind
+        device = "" if kind is HOST else arrays.common_device(kind, given, lambda i: f"{function_name(jitted.fn)}.bind: array {i}")
+
+        def there(leaf: Any) -> Any:
+            return leaf if kind is HOST or arrays.kind_of(leaf) is None else kind.row_major(arrays.put(leaf, kind, device))
+
+        self.bound = tuple(x if root in kept else tree.map(there, x) for root, x in zip(roots, bound, strict=True))
         #: The arrays of the bound arguments, by the fast path that takes them; None where it takes other ones.
         self._known: dict[FastPath, list[Any] | None] = {}
 

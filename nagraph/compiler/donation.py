@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nagraph import tree
+from nagraph.arrays import HOST, ArrayKind, kind_of
 from nagraph.compiler.signature import Call
 from nagraph.ir.graph import Graph
 
@@ -35,47 +36,25 @@ def paired(call: Call, graph: Graph, structure: tree.Structure, mask: Sequence[b
     return dict(sorted(found.items()))
 
 
-def arrays(call: Call, pairs: dict[int, int], notes: set[str]) -> dict[int, Any]:
-    """For each output the donated array that takes it; those that can't be written stay as they are, with a note."""
-    given = call.arrays()
-    meeting = overlapping(given)
-    donated: dict[int, Any] = {}
+def donated(call: Call, given: Sequence[Any], ready: Sequence[Any], kind: ArrayKind, pairs: dict[int, int],
+            notes: set[str]) -> dict[int, Any]:
+    """For each output the array whose memory it takes; those that can't be written stay as they are, with a note.
+
+    given: the call's leaves. ready: what was made of them for the executable, whose arrays are of this kind.
+    """
+    own = [i for i, x in enumerate(given) if kind_of(x) is kind]
+    meeting = {own[n] for n in kind.overlapping([given[i] for i in own])}
+    here = set(own)
+    found: dict[int, Any] = {}
     for j, i in pairs.items():
-        why = "overlaps another argument" if i in meeting else not_donatable(given[i])
+        if kind is not HOST and isinstance(given[i], np.ndarray):  # it was copied to get there, and the copy is nobody's
+            why = kind.not_donatable(ready[i])
+        elif i in here:
+            why = "overlaps another argument" if i in meeting else kind.not_donatable(given[i])
+        else:
+            why = "is no array" if kind_of(given[i]) is None else "is another library's array"
         if why:
             notes.add(f"{call.input_names[i]} was donated but copied: it {why}")
         else:
-            donated[j] = given[i]
-    return donated
-
-
-def not_donatable(array: Any) -> str:
-    """Why an array can't be updated in place; "" if it can."""
-    if not isinstance(array, np.ndarray):
-        return "is no array"
-    flags = array.flags
-    if not flags.writeable:
-        return "is read-only"
-    if not flags.c_contiguous:
-        return "is not C-contiguous"
-    if not flags.owndata:
-        return "does not own its memory"
-    if not array.dtype.isnative:
-        return "is byte-swapped"
-    return ""
-
-
-def overlapping(arrays: Sequence[Any]) -> set[int]:
-    """The numbers of arrays whose spans of memory meet another's."""
-    held = [a for a in arrays if isinstance(a, np.ndarray)]
-    if len(set(map(id, held))) == len(held) and all(a.flags.owndata for a in held):
-        return set()  # the usual case: no two arrays own the same memory
-    spans = sorted((*np.lib.array_utils.byte_bounds(a), i) for i, a in enumerate(arrays) if isinstance(a, np.ndarray) and a.size)
-    found: set[int] = set()
-    end, last = -1, -1
-    for start, stop, i in spans:
-        if start < end:
-            found |= {i, last}
-        if stop > end:
-            end, last = stop, i
+            found[j] = ready[i]
     return found

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from nagraph import choices, tree
+from nagraph.arrays import HOST, ArrayKind
 from nagraph.compiler import donation
 from nagraph.compiler.bound import Bound
 from nagraph.compiler.compilation import check_threads, compile_graph
 from nagraph.compiler.fast_path import MOST as MOST_FAST_PATHS
 from nagraph.compiler.fast_path import FastPath
+from nagraph.compiler.places import Transfers, computing
 from nagraph.compiler.signature import Call, Form, Roles
 from nagraph.errors import SignatureError
 from nagraph.forks import Lock
@@ -52,6 +54,8 @@ class Entry:
 
     executable: Any
     call: Call
+    #: The kind of the arrays that it takes and gives.
+    array_kind: ArrayKind
     out_structure: tree.Structure
     out_mask: list[bool]
     #: Output number -> number of the input whose donated array takes it.
@@ -104,6 +108,7 @@ class Jitted:
         self.fast_paths: tuple[FastPath, ...] = ()
         self._hits = self._misses = 0
         self._warned = False
+        self._transfers = Transfers(function_name(fn))
         self._lock = Lock()
         self.signature = signature_of(fn)
         if self.signature is not None:
@@ -152,12 +157,17 @@ class Jitted:
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         call = self._bind(args, kwargs)
-        arrays = call.row_major()
+        given = call.arrays()
         entry = self._entry(call)
-        donated = donation.arrays(call, entry.donations, entry.notes) if entry.donations else {}
+        kind = entry.array_kind
+        if kind is HOST and not call.elsewhere:
+            arrays = call.row_major(given)
+        else:
+            arrays = self._transfers.gathered(call, given, kind)
+        donated = donation.donated(call, given, arrays, kind, entry.donations, entry.notes) if entry.donations else {}
         entry.calls += 1
-        if FastPath.serves(call, entry.executable) and not any(p.entry is entry and p.form is call.form for p in self.fast_paths):
-            made = FastPath(call, entry.executable.plain, entry.out_structure, entry.out_mask, entry)
+        if FastPath.serves(call, entry) and not any(p.is_of(call, entry) for p in self.fast_paths):
+            made = FastPath(call, entry, self._transfers)
             self.fast_paths = (made, *self.fast_paths[:MOST_FAST_PATHS - 1])
         found = iter(entry.executable.run(arrays, donated))
         return tree.unflatten(entry.out_structure, [next(found) if m else None for m in entry.out_mask])
@@ -170,14 +180,16 @@ class Jitted:
         return Call(form, args, kwargs)
 
     def _entry(self, call: Call) -> Entry:
+        backend = computing(self.backend, call.leaves) if call.elsewhere else self.backend
+        key = call.key if backend == self.backend else (call.key, backend)
         with self._lock:
-            entry = self._entries.get(call.key)
+            entry = self._entries.get(key)
             if entry is not None and all(map(operator.is_, entry.call.bound.values(), call.bound.values())):
                 self._hits += 1
                 return entry
             self._misses += 1
-            made = self._compile(call)
-            self._entries[call.key] = made
+            made = self._compile(call, backend)
+            self._entries[key] = made
             self.fast_paths = ()  # one of them may run the entry that was replaced
             self._warn_if_many()
             return made
@@ -187,16 +199,17 @@ class Jitted:
         assert not captured, "a trace at the outside has nothing to capture"
         return graph, structure, mask
 
-    def _compile(self, call: Call) -> Entry:
+    def _compile(self, call: Call, backend: str | None) -> Entry:
         start = time.perf_counter()
         with choices.using(self.choices):
             graph, structure, mask = self._trace(call)
             traced = time.perf_counter()
             donations = donation.paired(call, graph, structure, mask)
-            executable = compile_graph(graph, self.backend, self.threads, self.passes, donations, self.schedules)
+            executable = compile_graph(graph, backend, self.threads, self.passes, donations, self.schedules)
         reason = self._reason(call)
         self._last = call.without_arrays()
-        return Entry(executable, self._last, structure, mask, donations, traced - start, time.perf_counter() - traced, reason)
+        return Entry(executable, self._last, executable.array_kind, structure, mask, donations, traced - start,
+                     time.perf_counter() - traced, reason)
 
     # -- what was compiled, and why -------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nagraph import tree
+from nagraph import arrays, tree
 from nagraph.errors import LeakedTracerError, NagraphError, SignatureError
 from nagraph.ir.builder import current
 from nagraph.ir.cached import cached_property
@@ -96,6 +96,8 @@ class Call:
         self.static = {i: values[i] for i in form.static}
         self._labels, self._dynamic, self._donate = form.labels, form.dynamic, form.donate
         self.leaves, self.structure = tree.flatten([values[i] for i in self._dynamic])
+        #: Whether a leaf is an array that is not NumPy's.
+        self.elsewhere = False
         #: One for each leaf: a type, Weak, or None.
         self.types = tuple([TensorType(x.dtype, x.shape) if type(x) is np.ndarray and x.dtype in SHORT_NAMES else self._type(i)
                             for i, x in enumerate(self.leaves)])
@@ -119,6 +121,7 @@ class Call:
             found, weak = leaf_type(leaf)
         except NagraphError as error:
             raise SignatureError(f"{where} {self.leaf_names[i]}: {error}") from None
+        self.elsewhere = self.elsewhere or arrays.is_elsewhere(leaf)
         return Weak(found) if weak else found
 
     @cached_property
@@ -140,10 +143,10 @@ class Call:
             raise SignatureError(f"{function_name(self.fn)} runs on arrays; a spec stands for one in ng.trace and .lower alone")
         return found
 
-    def row_major(self) -> list[np.ndarray[Any, Any]]:
-        """The arrays in native byte order, C-contiguous: themselves where they are so already."""
+    def row_major(self, given: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
+        """These leaves, NumPy arrays and numbers, in native byte order, C-contiguous: themselves where they are so already."""
         return [x if type(x) is np.ndarray and x.dtype is t.dtype and x.flags.c_contiguous else np.asarray(x, dtype=t.dtype, order="C")
-                for x, t in zip(self.arrays(), filter(None, self.types), strict=True)]
+                for x, t in zip(given, filter(None, self.types), strict=True)]
 
     @property
     def donated(self) -> list[bool]:
@@ -155,6 +158,12 @@ class Call:
     def input_names(self) -> list[str]:
         """The names of the leaves that are inputs of the graph."""
         return [name for name, t in zip(self.leaf_names, self.types) if t is not None]
+
+    @property
+    def input_roots(self) -> list[str]:
+        """For each leaf that is an input of the graph, the argument that it lies in."""
+        roots = [self._labels[i] for i, child in zip(self._dynamic, self.structure.children) for _ in range(child.leaf_count)]
+        return [root for root, t in zip(roots, self.types) if t is not None]
 
     def without_arrays(self) -> Call:
         """The same call as a record: it keeps no leaf alive, but the constants, whose identity counts."""
@@ -195,4 +204,5 @@ class Call:
 def _expected(leaf: Any) -> Any:
     """A leaf of a constant argument, as a traced value: it is meant to be captured, however large."""
     trace = current()
-    return trace.constant(leaf, expected=True) if isinstance(leaf, np.ndarray) and isinstance(trace, Trace) else leaf
+    is_array = isinstance(leaf, np.ndarray) or arrays.is_elsewhere(leaf)
+    return trace.constant(leaf, expected=True) if is_array and isinstance(trace, Trace) else leaf

@@ -7,6 +7,7 @@ from typing import Any
 
 from nagraph.composites.base import composite
 from nagraph.ops.elementwise import where
+from nagraph.ops.operands import taken
 from nagraph.ops.special import erf, exp, expm1, sigmoid, tanh
 from nagraph.ops.width import widened
 
@@ -16,6 +17,7 @@ _SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 
 def relu(x: Any) -> Any:
     """y = max(x, 0), with slope 0 at 0 (a maximum would share it in halves); nan stays."""
+    x = taken(x)
     return where(x <= 0, 0, x)
 
 

@@ -8,7 +8,9 @@ from typing import Any, TypeVar, dataclass_transform
 
 import nagraph as ng
 from nagraph import tree
+from nagraph.arrays import is_array, type_of_array
 from nagraph.ir.types import is_float
+from nagraph.transforms.eager import where_arrays_are
 
 M = TypeVar("M", bound="Module")
 
@@ -39,8 +41,9 @@ class Module:
         return result
 
     def astype(self: M, dtype: Any) -> M:
-        """A copy with the floating arrays in another dtype."""
-        return self.map(lambda x: ng.numpy.astype(x, dtype) if is_float(x.dtype) else x)
+        """A copy with the floating arrays in another dtype, made where they are."""
+        made: M = where_arrays_are(lambda m: m.map(lambda x: ng.numpy.astype(x, dtype) if is_float(x.dtype) else x), self)
+        return made
 
     def named_arrays(self) -> dict[str, Any]:
         """Path and array of each leaf: `blocks.0.attention.weight`."""
@@ -51,11 +54,16 @@ class Module:
     def parameter_count(self) -> int:
         """Elements of all arrays but the buffers."""
         leaves, structure = tree.flatten(self)
-        return sum(x.size for x, b in zip(leaves, tree.buffer_flags(structure)) if x is not None and not b)
+        return sum(type_of_array(x).size for x, b in zip(leaves, tree.buffer_flags(structure)) if x is not None and not b)
 
     def __repr__(self) -> str:
         shown = []
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             x = getattr(self, field.name)
-            shown.append(f"{field.name}={x.dtype}{list(x.shape)}" if hasattr(x, "shape") else f"{field.name}={x!r}")
+            if is_array(x):
+                found = type_of_array(x)
+                x = f"{found.dtype}{list(found.shape)}"
+            else:
+                x = repr(x)
+            shown.append(f"{field.name}={x}")
         return f"{type(self).__name__}({', '.join(shown)})"

@@ -90,7 +90,7 @@ def convert(operand: Operand, dtype: DType) -> Operand:
     if type(operand) in WEAK:
         return scalar_array(operand, dtype)
     array = as_array(operand)
-    return array if array.dtype == dtype else converted(array, dtype)
+    return array if array.dtype == dtype else cast(array, dtype)
 
 
 class Elementwise(Primitive):
@@ -345,8 +345,9 @@ class Cast(Linear):
 def cast(x: Operand, dtype: Any) -> Any:
     """x in `dtype`; x itself where it has it already. A weak x becomes strong."""
     target = as_dtype(dtype)
+    x = x if isinstance(x, Value) else as_array(x)
     if not isinstance(x, Value):
-        return converted(as_array(x), target)
+        return converted(x, target)
     if x.dtype == target and not x.weak:
         return x
     return current().emit(Cast(target), (x,))[0]

@@ -17,6 +17,7 @@ from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SHORT_NAMES, DType,
 from nagraph.ops.base import ANY, NARROW_FLOATS, Elementwise, cast, convert
 from nagraph.ops.comparison import equal, greater_equal, logical_and, not_equal
 from nagraph.ops.movement import broadcast_to
+from nagraph.ops.operands import as_array
 from nagraph.ops.rules import Maybe, full, sum_to
 
 if TYPE_CHECKING:
@@ -417,6 +418,7 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Any:  # noqa: A002 - NumPy
 
 def full_like(x: Any, value: Any, dtype: Any = None) -> Any:
     """A tensor of the shape of x filled with one number."""
+    x = x if isinstance(x, Value) else as_array(x)
     if not isinstance(x, Value):
         return np.full_like(x, number(value, x.dtype if dtype is None else as_dtype(dtype)), dtype=dtype)
     return full(x.type if dtype is None else x.type.with_dtype(dtype), value)

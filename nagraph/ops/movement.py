@@ -308,7 +308,8 @@ def broadcast_arrays(*xs: Any) -> list[Any]:
     """All operands broadcast to their common shape."""
     shape = np.broadcast_shapes(*map(shape_of, xs))
     if any(isinstance(x, Value) for x in xs):
-        xs = tuple(x if isinstance(x, Value) else current().constant(as_array(x)) for x in xs)
+        ready = [x if isinstance(x, Value) else as_array(x) for x in xs]
+        xs = tuple(x if isinstance(x, Value) else current().constant(x) for x in ready)
     return [broadcast_to(x, shape) for x in xs]
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from nagraph.errors import TypeRuleError
+from nagraph import arrays
+from nagraph.errors import DeviceError, TypeRuleError
+from nagraph.ir.builder import active, current
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer, integers, is_integer
-from nagraph.ir.location import caller_location
+from nagraph.ir.location import caller_location, located
 from nagraph.ir.op import Array, Box
 from nagraph.ir.promotion import WEAK
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, DType, TensorType, as_dtype
@@ -21,10 +23,32 @@ Operand = Any
 F64 = DTYPES["f64"]
 
 
-def as_array(operand: Operand) -> Array:
-    """An array (or Python scalar, list of numbers) as a NumPy array of a dtype that graphs hold."""
+def as_array(operand: Operand) -> Any:
+    """An array (or Python scalar, list of numbers) as a NumPy array of a dtype that graphs hold.
+
+    An array that is not NumPy's is captured inside a trace, and a value then; outside it is DeviceError, unless it is on the CPU and no
+    backend's own.
+    """
+    if type(operand) is not np.ndarray and arrays.is_elsewhere(operand):
+        if active() is not None:
+            return current().constant(operand)
+        operand = _read(operand)
     array = np.asarray(operand)
     return array.astype(as_dtype(array.dtype), copy=False)
+
+
+def taken(x: Any) -> Any:
+    """An array that is not NumPy's as `as_array` takes it, anything else as it is; for functions written with Python's operators."""
+    return as_array(x) if not isinstance(x, Value) and arrays.is_elsewhere(x) else x
+
+
+def _read(array: Any) -> Array:
+    kind: Any = arrays.kind_of(array)
+    if kind is arrays.FOREIGN and kind.device(array) == arrays.CPU:
+        return arrays.read(array)
+    raise located(DeviceError(
+        f"outside of ng.jit ng's functions compute with NumPy, and got {kind.type(array)} of {kind.name} on {kind.device(array)}; call "
+        "them in a function under ng.jit, which runs where its arrays are, or read the array: ng.to_numpy(x)"), caller_location())
 
 
 def is_weak(operand: Operand) -> bool:
@@ -49,7 +73,9 @@ def _weak_type(dtype: DType) -> type:
 
 
 def shape_of(operand: Operand) -> tuple[int, ...]:
-    return operand.shape if isinstance(operand, Value) else np.shape(operand)
+    if isinstance(operand, (Value, np.ndarray)):
+        return operand.shape
+    return arrays.type_of_array(operand).shape if arrays.is_elsewhere(operand) else np.shape(operand)
 
 
 def broadcast_shapes(name: str, *types: TensorType) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from nagraph.ops.dynamic_slice import DynamicUpdateSlice
 from nagraph.ops.elementwise import add, maximum, minimum
 from nagraph.ops.indexing import Gather, Scatter
 from nagraph.ops.movement import broadcast_to, flip, reshape, transpose
-from nagraph.ops.operands import Operand, as_array
+from nagraph.ops.operands import Operand, as_array, taken
 from nagraph.ops.slicing import Slice
 
 Axes = tuple[int, ...]
@@ -131,7 +131,7 @@ def _items(shape: Axes, expression: Any) -> list[Any]:
             item = np.asarray(item) if item else np.zeros(0, np.int64)
         if isinstance(item, np.generic):
             item = item.item()
-        items.append(item)
+        items.append(taken(item))
     dots = [n for n, item in enumerate(items) if item is Ellipsis]
     used = sum(map(_consumes, items))
     if len(dots) > 1 or used > len(shape):

@@ -13,6 +13,7 @@ from typing import Any
 from nagraph.ir.graph import Value
 from nagraph.ir.types import DType, is_float
 from nagraph.ops.base import F32, NARROW_FLOATS, Linear, Multilinear, Primitive, cast
+from nagraph.ops.operands import taken
 
 Rule = Callable[..., tuple[Value | None, ...]]
 
@@ -42,6 +43,7 @@ def widened(fn: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(fn)
     def computed(*operands: Any, **options: Any) -> Any:
+        operands, options = tuple(map(taken, operands)), {k: taken(v) for k, v in options.items()}
         dtype = common((*operands, *options.values()))
         found = fn(*map(widen, operands), **{k: widen(v) for k, v in options.items()})
         return rounded(found, dtype)

@@ -10,9 +10,11 @@ import numpy as np
 
 import nagraph as ng
 from nagraph import tree
+from nagraph.arrays import type_of_array
 from nagraph.errors import TreeError
 from nagraph.ir.types import DTYPES, is_float
 from nagraph.optim.schedules import Scalar, rate_at
+from nagraph.transforms.eager import where_arrays_are
 
 Array = Any
 Slots = Mapping[str, Array]
@@ -63,8 +65,12 @@ class Optimizer:
     slots: ClassVar[tuple[str, ...]] = ()
 
     def init(self, model: Any) -> OptimizerState:
-        """The state before the first update."""
-        return OptimizerState(np.zeros((), np.int64), {name: parameters(model, self.start) for name in self._kept()})
+        """The state before the first update, made where the model's arrays are."""
+        def made(model: Any) -> OptimizerState:
+            return OptimizerState(np.zeros((), np.int64), {name: parameters(model, self.start) for name in self._kept()})
+
+        state: OptimizerState = where_arrays_are(made, model)
+        return state
 
     def update(self, model: Any, grads: Any, state: OptimizerState) -> tuple[Any, OptimizerState]:
         """The model and the state after one more step. TreeError where the structures differ."""
@@ -112,7 +118,7 @@ def parameters(model: Any, fn: Any = lambda x: x) -> Any:
     values, structure = tree.flatten(model)
     flags = tree.buffer_flags(structure)
     return tree.unflatten(structure, [
-        None if x is None or b or not is_float(x.dtype) else fn(x) for x, b in zip(values, flags, strict=True)])
+        None if x is None or b or not is_float(type_of_array(x).dtype) else fn(x) for x, b in zip(values, flags, strict=True)])
 
 
 def _leaves_like(structure: tree.Structure, x: Any, name: str) -> list[Any]:

@@ -45,8 +45,12 @@ class Way:
 
 
 def jitted(name: str, **options: Any) -> Way:
-    """A way that compiles: `options` are those of `ng.jit`."""
-    return Way(name, lambda f: ng.jit(f, **options))
+    """A way that compiles: `options` are those of `ng.jit`. Results are read."""
+    def prepare(f: Fn) -> Fn:
+        run = ng.jit(f, **options)
+        return lambda *args: ng.to_numpy(run(*args))
+
+    return Way(name, prepare)
 
 
 def chaotic(seed: int, **options: Any) -> Way:

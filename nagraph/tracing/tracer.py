@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 import nagraph.ops  # noqa: F401 - fills the operators that tracers use
+from nagraph import arrays, tree
 from nagraph import numpy as namespace
-from nagraph import tree
-from nagraph.errors import LeakedTracerError, SignatureError
+from nagraph.errors import DeviceError, LeakedTracerError, SignatureError
 from nagraph.ir.builder import Builder, active, active_stack, current
 from nagraph.ir.constant import Constant
 from nagraph.ir.emitter import LEAKED
@@ -186,8 +186,10 @@ class Trace(Builder):
         enclosing = outer if isinstance(outer, Trace) else None
         #: Each captured array (kept, so that its memory stays its own) with its latest copy; shared by traces inside one another.
         self._copies: dict[Any, tuple[Any, Constant]] = enclosing._copies if enclosing else {}
+        #: Captured arrays that are not NumPy's, by identity: the array, so that it stays itself, and its numbers.
+        self._read_once: dict[int, tuple[Any, Any]] = enclosing._read_once if enclosing else {}
         self._lifted = lifted
-        self._kept: list[Constant] = []
+        self._kept: list[Any] = []
         #: The trace whose inputs captured arrays become.
         self._lifting: Trace | None = self if lifted is not None else enclosing._lifting if enclosing else None
 
@@ -218,7 +220,14 @@ class Trace(Builder):
         return tuple(values)
 
     def constant(self, array: Any, expected: bool = False) -> Value:
-        """A captured array as it is now: copied, again only if it was written since, with a warning if large and not `expected`."""
+        """A captured array as it is now: copied, again only if it was written since, with a warning if large and not `expected`.
+
+        One that is not NumPy's is read for that, but where captured arrays become inputs: then it is one, and stays where it is.
+        """
+        if type(array) is not np.ndarray and arrays.is_elsewhere(array):
+            if self._lifting is not None:
+                return self.accept(self._lifting._lift(array, leaf_type(array)[0], lambda: arrays.copy(array)))
+            array = self._read(array)
         if not isinstance(array, np.ndarray) or array.size <= (16 if self._lifting is None else 1):
             return super().constant(array)
         # By memory rather than by object: reading an array may have made new views of it.
@@ -231,22 +240,33 @@ class Trace(Builder):
                     f"({caller_location()}); pass it as an argument instead", stacklevel=2)
             known = self._copies[key] = array, Constant.of(array)
         if self._lifting is not None:
-            return self.accept(self._lifting._lift(known[1]))
+            op = known[1]
+            return self.accept(self._lifting._lift(op, op.infer(), lambda: op.array))
         return self._constant(known[1])
+
+    def _read(self, array: Any) -> np.ndarray[Any, Any]:
+        """The numbers of a captured array that is not NumPy's, read once."""
+        if id(array) not in self._read_once:
+            try:
+                self._read_once[id(array)] = array, arrays.read(array)
+            except TypeError as error:
+                raise located(DeviceError(f"a captured array: {error}"), caller_location()) from None
+        found: np.ndarray[Any, Any] = self._read_once[id(array)][1]
+        return found
 
     def _constant(self, op: Constant) -> Value:
         if id(op) not in self._constants:
             self._constants[id(op)] = self.emit(op, ())[0]  # the node keeps the op, so that its id stays its own
         return self._constants[id(op)]
 
-    def _lift(self, op: Constant) -> Value:
-        """The input that stands for a captured array."""
+    def _lift(self, known_by: Any, type: TensorType, copied: Callable[[], Any]) -> Value:
+        """The input that stands for a captured array. known_by: what is the same where the array is; it stays as long as the trace."""
         assert self._lifted is not None
-        if id(op) not in self._constants:
-            self._constants[id(op)] = self.input(op.infer())
-            self._lifted.append(op.array)
-            self._kept.append(op)
-        return self._constants[id(op)]
+        if id(known_by) not in self._constants:
+            self._constants[id(known_by)] = self.input(type)
+            self._lifted.append(copied())
+            self._kept.append(known_by)
+        return self._constants[id(known_by)]
 
     def finish(self, name: str, outputs: Sequence[Value]) -> tuple[Graph, list[Value]]:
         """The graph, of plain values, and the captured outer values that its last inputs stand for."""
@@ -297,11 +317,12 @@ def leaf_type(leaf: Any) -> tuple[TensorType, bool]:
         return leaf.type, leaf.weak
     if type(leaf) in WEAK:
         return TensorType(default_dtype(type(leaf)), ()), True
-    if isinstance(leaf, (np.ndarray, np.generic)):
+    kind = arrays.kind_of(leaf)
+    if kind is not None:
         if isinstance(leaf, (np.matrix, np.ma.MaskedArray)):
             raise SignatureError(f"{type(leaf).__name__} computes by rules of its own, which graphs do not have; pass np.asarray of it")
         try:
-            return type_of(leaf), False
+            return kind.type(leaf), False
         except TypeError as error:
             raise SignatureError(str(error)) from None
     raise SignatureError(
@@ -345,7 +366,8 @@ def as_value(x: Any) -> Value:
     if isinstance(x, Value):
         return current().accept(x)
     _, weak = leaf_type(x)
-    value = current().constant(as_array(x))
+    made = as_array(x)
+    value = made if isinstance(made, Value) else current().constant(made)
     if weak:
         mark_weak(value)
     return value

@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nagraph import choices, tree
+from nagraph import arrays, choices, tree
+from nagraph.compiler.places import Transfers, computing
 from nagraph.compiler.signature import Call, Form, Roles, Weak
 from nagraph.errors import LabelError
 from nagraph.forks import Lock
-from nagraph.ir.builder import current
+from nagraph.ir.builder import active, current
 from nagraph.ir.cached import cached_property
 from nagraph.ir.graph import Graph, Value
 from nagraph.ir.location import user_frames_only
@@ -41,7 +42,7 @@ class Traced:
 
     def __init__(self, fn: Fn, leaves: Sequence[Any], arguments: Callable[[Sequence[Any]], tuple[tuple[Any, ...], dict[str, Any]]]):
         self.fn = fn
-        self.lifted: list[np.ndarray[Any, Any]] = []
+        self.lifted: list[Any] = []
 
         def on_leaves(*xs: Any) -> Any:
             args, kwargs = arguments(xs)
@@ -92,8 +93,7 @@ class Entry(NamedTuple):
 
     def outputs(self, arrays: list[Any]) -> Sequence[Any]:
         """The executable's results, by its fast path if it has one for these arrays."""
-        plain = getattr(self.executable, "plain", None)
-        found: Sequence[Any] | None = None if plain is None else plain(arrays)
+        found: Sequence[Any] | None = self.executable.plain(arrays)
         return self.executable.run(arrays, {}) if found is None else found  # type: ignore[no-any-return]
 
 
@@ -150,23 +150,29 @@ class Eager:
     def __init__(self, key: Hashable, emitted: Fn, fn: Fn | None = None, inner: Inner | None = None, mirrors: bool = True):
         self.key, self.emitted, self.fn, self.inner = key, emitted, fn, inner
         self._named = fn if fn is not None and mirrors else emitted
+        self._transfers = Transfers(function_name(self._named))
         self._forms: dict[tuple[Any, ...], Form] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         with user_frames_only():
             call = Call(self._form(args, kwargs), args, kwargs)
-            arrays = call.row_major()
+            given = call.arrays()
             traced = self._traced(call)
-            key = _Key(traced.graph_key, traced.result_key, self.key, call.key, choices.current())
+            elsewhere = call.elsewhere or any(map(arrays.is_elsewhere, traced.lifted))
+            backend = computing(None, [*given, *traced.lifted]) if elsewhere else None
+            key = _Key(traced.graph_key, traced.result_key, self.key, call.key, choices.current(), backend)
             entry = KEPT.find(key)
             if entry is None:
-                entry = self._compiled(key, call, traced)
+                entry = self._compiled(key, call, traced, backend)
                 KEPT.keep(entry)
-            arrays += traced.lifted
+            if elsewhere:
+                ready = self._transfers.gathered(call, given, entry.executable.array_kind, traced.lifted)
+            else:
+                ready = [*call.row_major(given), *traced.lifted]
             try:
-                found = iter(entry.outputs(arrays))
+                found = iter(entry.outputs(ready))
             except LabelError:  # the executable may have been made for another function, whose lines it would name
-                raise failure(self._finished(call, traced)[0], arrays) from None
+                raise failure(self._finished(call, traced)[0], list(map(arrays.read, ready))) from None
             return tree.unflatten(entry.structure, [next(found) if m else None for m in entry.mask])
 
     def _form(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Form:
@@ -183,11 +189,11 @@ class Eager:
             return Traced(fn, [x if type(t) is Weak else t for x, t in zip(call.leaves, call.types)], call.arguments)
         return Traced.on(fn, *self.inner(*call.arguments(call.leaves)))
 
-    def _compiled(self, key: Hashable, call: Call, traced: Traced) -> Entry:
+    def _compiled(self, key: Hashable, call: Call, traced: Traced, backend: str | None) -> Entry:
         from nagraph.compiler.compilation import compile as compiled
 
         graph, structure, mask = self._finished(call, traced)
-        return Entry(key, compiled(graph), structure, mask)
+        return Entry(key, compiled(graph, backend=backend), structure, mask)
 
     def _finished(self, call: Call, traced: Traced) -> tuple[Graph, tree.Structure, list[bool]]:
         """The graph of the transform, whose inputs are the call's leaves and what fn has captured."""
@@ -212,8 +218,15 @@ def frozen(fn: Fn, args: tuple[Any, ...]) -> tuple[Fn, tuple[Any, ...]]:
     """fn as it is now, as a function for traces, and its arguments as they are now: neither changes with what they were made from."""
     with user_frames_only():
         traced = Traced.on(fn, args, {})
-    kept = tree.map(lambda x: _copy(x) if isinstance(x, np.ndarray) else x, args)
+    kept = tree.map(lambda x: _copy(x) if isinstance(x, np.ndarray) else arrays.copy(x), args)
     return traced.again(fn, traced.lifted), kept
+
+
+def where_arrays_are(fn: Fn, *args: Any) -> Any:
+    """fn(*args), a function of the library's own: outside of traces with NumPy, or where the arrays are if these are not NumPy's."""
+    if active() is None and any(map(arrays.is_elsewhere, tree.leaves(args))):
+        return Eager((), fn)(*args)
+    return fn(*args)
 
 
 def _copy(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

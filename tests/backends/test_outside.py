@@ -38,6 +38,7 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     blocks = [m["code"] for m in BLOCK.finditer(PAGE.read_text())]
     install(folder, "interpreter", "kernel_interpreter", "\n".join(blocks[:-1]))
+    install(folder, "remote", "remote_interpreter", "from kernel_interpreter import REMOTE as BACKEND\n")
     install(folder, "wrong", "wrong_kind", "BACKEND = 3\n")
     install(folder, "misnamed", "misnamed", "from kernel_interpreter import BACKEND\n")
     install(folder, "broken", "broken", "import a_package_that_nobody_has\n")
@@ -60,7 +61,7 @@ def test_the_page_builds_it_in_under_200_lines():
 
 
 def test_it_is_found_by_its_entry_point(site):
-    assert backends.names() == (*OWN, "broken", "interpreter", "misnamed", "wrong")
+    assert backends.names() == (*OWN, "broken", "interpreter", "misnamed", "remote", "wrong")
     found = backends.find("interpreter")
     assert isinstance(found, Backend) and type(found).__module__ == "kernel_interpreter"
     assert found.agreement == Agreement(False, repeated=True, threads=True)
@@ -114,6 +115,16 @@ def test_donated_arrays_are_updated_in_place(interpreter):
     w, x = np.arange(4.0), np.ones(4)
     new, total = step(w, x)
     assert new is w and total == 6 and w.tolist() == [-0.5, 0.5, 1.5, 2.5]
+
+
+def test_the_arrays_of_the_page_live_elsewhere(site):
+    step = ng.jit(lambda w, x: (w - 0.5 * x, (w * x).sum()), backend="remote", donate_argnames="w")
+    w, x = np.arange(4.0), np.ones(4)
+    for _ in range(2):
+        w, total = step(w, x)
+    assert type(w).__name__ == "RemoteArray" and ng.to_numpy(w).tolist() == [-1, 0, 1, 2] and ng.to_numpy(total) == 4
+    with pytest.raises(TypeError, match="takes to_numpy"):
+        np.asarray(w)
 
 
 def test_labels_and_prints(interpreter, capsys):
