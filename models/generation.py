@@ -148,7 +148,7 @@ class Reader:
 
     def __init__(self, model: Any, backend: str | None, threads: int | None):
         step, fill, _ = compiled(model.config, backend, threads)
-        model = model if backend is None else ng.device_put(model, backend)
+        model = model if backend is None else ng.device_put(model, ng.backends.usable(backend).name)
         self._step, self._fill = step.bind(model), fill.bind(model)
         self._context = model.config.context
         self._cache = where_arrays_are(lambda m: m.empty_cache(1), model)

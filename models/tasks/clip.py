@@ -151,7 +151,7 @@ class CLIPTask(Task):
             yield self.held_out.draw(np.random.default_rng((_GALLERY, number)), GALLERY)
 
     def scores(self, model: Any, backend: str | None = None) -> list[Score]:
-        model = model if backend is None else ng.device_put(model, backend)
+        model = model if backend is None else ng.device_put(model, ng.backends.usable(backend).name)
         found = np.array([captions.recall_at_1(self.similarity(model, images, texts, backend), ids)
                           for images, texts, ids in self.galleries()]).mean(0)
         scores = [Score(self.metric, float(found.min())), Score("captions found by pictures", float(found[0])),

@@ -58,7 +58,7 @@ class Run:
         """One step: its loss and gradient norm. NotFiniteError if one of these is not finite; then nothing has changed."""
         if self._ahead is None:
             self._ahead = Prefetch(self.batch, self.step)
-        batch = ng.device_put(self._ahead.next(), self.backend or ng.backends.DEFAULT)
+        batch = ng.device_put(self._ahead.next(), ng.backends.usable(self.backend).name)
         self.state, *found = self._compiled(self.state, batch, np.array(self.step, np.int32))
         loss, norm = map(float, ng.to_numpy(found))  # which waits for the step
         if not (math.isfinite(loss) and math.isfinite(norm)):
