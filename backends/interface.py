@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # looking for backends loads no plan
     from nagraph.plan.plan import Plan
     from nagraph.schedule.form import Schedule
     from nagraph.schedule.target import Target
+    from nagraph.schedule.tuning import Listener, Tuning
 
 
 class Agreement(NamedTuple):
@@ -108,6 +109,13 @@ class Executable(ABC):
     def source(self, form: str = "") -> str:
         """The code that runs, in one of the forms of `sources`; the first one if none is named. Raises SignatureError."""
         raise SignatureError(f"there is no source {form!r}; there is {' and '.join(self.sources) or 'none for this backend'}")
+
+    def tune(self, *arrays: Any, listener: Listener = lambda done, total, what: None) -> Tuning:
+        """Measure other schedules for the costly kernels on these arrays, and keep the faster ones for whatever is compiled later.
+
+        listener: told of progress. SignatureError where the backend has no schedules.
+        """
+        raise SignatureError(f"{self.name}: its backend has no schedules")
 
     def profile(self, *arrays: Any, repeats: int = 5) -> Any:
         """Where the time of a call goes, kernel by kernel. SignatureError where the backend can't tell."""

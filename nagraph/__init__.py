@@ -20,6 +20,7 @@ _NAMES = {
     "jit": "compiler.jitted",
     "compile": "compiler.compilation",
     **dict.fromkeys(("device_put", "to_numpy"), "compiler.places"),
+    "tune": "compiler.tuning",
     "Executable": "backends.interface",
     **dict.fromkeys(("trace", "Tracer"), "tracing.tracer"),
     **dict.fromkeys(("grad", "value_and_grad", "vjp", "jvp", "hvp", "jacobian", "hessian", "vmap", "stop_gradient",

@@ -13,10 +13,12 @@ from nagraph.backends.arguments import row_major
 from nagraph.backends.llvm.calls.native_calls import NativeCalls
 from nagraph.backends.llvm.calls.sanitizer import GuardedCalls
 from nagraph.backends.llvm.measuring.profiling import profile
+from nagraph.backends.llvm.measuring.tuning import ProgramBench
 from nagraph.backends.llvm.native.machine_code import assembly
 from nagraph.backends.llvm.program import images
 from nagraph.backends.llvm.program.explanation import Explanation
 from nagraph.backends.llvm.program.images import Image
+from nagraph.backends.llvm.text.target import host
 from nagraph.ir.cached import cached_property
 from nagraph.ir.graph import Graph
 from nagraph.kernel.form import Kernel
@@ -29,6 +31,7 @@ from nagraph.schedule import overrides
 from nagraph.schedule.form import Schedule
 from nagraph.schedule.names import name_of
 from nagraph.schedule.text import format_all
+from nagraph.schedule.tuning import Listener, Tuning, tune
 
 Array = np.ndarray[Any, Any]
 
@@ -111,6 +114,11 @@ class Executable(interface.Executable):
             return super().source(form)
         texts = (f.code.text for f in self.program.functions)
         return "\n\n".join(texts if form == "llvm" else map(assembly, texts))
+
+    def tune(self, *arrays: Any, listener: Listener = lambda done, total, what: None) -> Tuning:
+        """Measure other schedules for the costly kernels on these arrays, and keep the faster ones for whatever is compiled later."""
+        bench = ProgramBench(self.explanation, self.calls, row_major(self.name, self.inputs, arrays))
+        return tune(bench, host(), listener)
 
     def profile(self, *arrays: Any, repeats: int = 5) -> Profile:
         """Where the time of a call goes, kernel by kernel: the median one of some recorded calls."""

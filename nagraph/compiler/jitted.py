@@ -145,6 +145,17 @@ class Jitted:
             call = self._bind(args, kwargs)
             return Lowered(self._trace(call)[0], self._entry(call).executable)
 
+    def tuned(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Tune the executable for these arguments, as `nagraph.tune` says, and forget it: the next call has what was found better."""
+        with user_frames_only():
+            call = self._bind(args, kwargs)
+            entry = self._entry(call)
+            found = entry.executable.tune(*self._arrays(call, call.arrays(), entry.array_kind))
+            with self._lock:
+                self._entries.pop(call.key, None)
+                self.fast_paths = ()
+            return found
+
     # -- one call -----------------------------------------------------------------------------------
 
     def hit(self, path: FastPath, results: list[Any]) -> Any:
@@ -160,10 +171,7 @@ class Jitted:
         given = call.arrays()
         entry = self._entry(call)
         kind = entry.array_kind
-        if kind is HOST and not call.elsewhere:
-            arrays = call.row_major(given)
-        else:
-            arrays = self._transfers.gathered(call, given, kind)
+        arrays = self._arrays(call, given, kind)
         donated = donation.donated(call, given, arrays, kind, entry.donations, entry.notes) if entry.donations else {}
         entry.calls += 1
         if FastPath.serves(call, entry) and not any(p.is_of(call, entry) for p in self.fast_paths):
@@ -171,6 +179,10 @@ class Jitted:
             self.fast_paths = (made, *self.fast_paths[:MOST_FAST_PATHS - 1])
         found = iter(entry.executable.run(arrays, donated))
         return tree.unflatten(entry.out_structure, [next(found) if m else None for m in entry.out_mask])
+
+    def _arrays(self, call: Call, given: list[Any], kind: ArrayKind) -> list[Any]:
+        """The leaves of a call as an executable takes them, arrays of this kind."""
+        return call.row_major(given) if kind is HOST and not call.elsewhere else self._transfers.gathered(call, given, kind)
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         key = (len(args), *kwargs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import replace
 
 from nagraph.kernel.contraction import Contraction, Part, direct_output, is_column_major, product_parts, slice_parts, stage_of
 from nagraph.kernel.form import Kernel
@@ -33,7 +34,11 @@ def choose(kernel: Kernel, target: Target) -> Schedule:
     along another is transposed tile by tile. One that is nothing but maps, or walks memory best along its grid, has lanes
     there. Any other one computes point after point, with lanes along the loops of each stage.
     """
-    split = split_of(kernel, target)
+    return choose_after(kernel, target, split_of(kernel, target))
+
+
+def choose_after(kernel: Kernel, target: Target, split: Split | None) -> Schedule:
+    """The schedule of a kernel whose columns are split in this way."""
     kernel = split_kernel(kernel, split)
     blocks = blocks_of_rows(kernel)
     if blocks is not None:
@@ -49,7 +54,7 @@ def choose(kernel: Kernel, target: Target) -> Schedule:
         return _finished(kernel, Tiles(axis, side), (), target, split)
     if along_grid(kernel):
         return _finished(kernel, Lanes(grid_lanes(kernel, target)), (), target, split)
-    return _at_points(kernel, list(kernel.stages), target, split)
+    return at_points(kernel, target, split)
 
 
 def _transposed_axis(kernel: Kernel) -> int | None:
@@ -57,6 +62,11 @@ def _transposed_axis(kernel: Kernel) -> int | None:
     found = transposed_loads(kernel)
     long = [axis for axis in found if min(kernel.axes[axis], kernel.axes[kernel.grid - 1]) >= LEAST_EXTENT]
     return max(long) if long and len(found[max(long)]) <= MOST_LOADS else None
+
+
+def at_points(kernel: Kernel, target: Target, split: Split | None = None) -> Schedule:
+    """Point after point, with lanes along the loops of each stage."""
+    return _at_points(kernel, list(kernel.stages), target, split)
 
 
 def _at_points(kernel: Kernel, parts: list[Part], target: Target, split: Split | None) -> Schedule:
@@ -110,6 +120,10 @@ def _how(kernel: Kernel, part: Part, direct: list[Part], target: Target, step: i
 def _finished(kernel: Kernel, units: Units, stages: tuple[How, ...], target: Target, split: Split | None, prefetch: tuple[int, ...] = (),
               during: int | None = None, blocks: RowBlocks | None = None) -> Schedule:
     """The schedule with chunks cut by the cost of its units."""
-    made = Schedule(units, 1, stages, split, prefetch, during)
-    cost = unit_ns(kernel, made, vector_lanes(kernel, target), blocks)
-    return Schedule(units, chunk_of(unit_count(kernel, units), cost), stages, split, prefetch, during)
+    return with_chunk(kernel, Schedule(units, 1, stages, split, prefetch, during), target, blocks)
+
+
+def with_chunk(kernel: Kernel, schedule: Schedule, target: Target, blocks: RowBlocks | None = None) -> Schedule:
+    """The schedule of a realised kernel with chunks cut by the cost of its units; `blocks` where it goes in blocks of rows."""
+    cost = unit_ns(kernel, schedule, vector_lanes(kernel, target), blocks)
+    return replace(schedule, chunk=chunk_of(unit_count(kernel, schedule.units), cost))

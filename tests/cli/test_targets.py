@@ -147,7 +147,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("command", ["inspect", "opt", "profile", "bench"])
+@pytest.mark.parametrize("command", ["inspect", "opt", "profile", "tune", "bench"])
 @pytest.mark.parametrize("text", ["abacus", "net.py:los(f32[3])"])
 def test_all_commands_say_the_same(text: str, command: str) -> None:
     assert WRONG[text] in run(command, text).one_sentence()

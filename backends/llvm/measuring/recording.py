@@ -31,18 +31,19 @@ SPACE, MOST = 1 << 14, 1 << 21
 #: Argument numbers that the recorder takes for itself: the log, the launch, the kernel.
 OWN = 3
 
+#: The recorder, called NAME, by the clock CLOCK.
 RECORDER = f"""
 declare i64 @pthread_self()
 
-define void @recorder(ptr %table, ptr %arguments, i64 %start, i64 %stop, ptr %scratch) nounwind {{
+define void @NAME(ptr %table, ptr %arguments, i64 %start, i64 %stop, ptr %scratch) nounwind {{
 entry:
   %log = load ptr, ptr %arguments->0
   %launch = load i64, ptr %arguments->1
   %kernel = load ptr, ptr %arguments->2
   %its = getelementptr inbounds i64, ptr %arguments, i64 {OWN}
-  %began = call i64 @now(i32 {CLOCK})
+  %began = call i64 @now(i32 CLOCK)
   call void %kernel(ptr %table, ptr %its, i64 %start, i64 %stop, ptr %scratch)
-  %ended = call i64 @now(i32 {CLOCK})
+  %ended = call i64 @now(i32 CLOCK)
   %number = atomicrmw add ptr %log, i64 1 monotonic
   %space = load i64, ptr %log->1
   %fits = icmp slt i64 %number, %space
@@ -66,16 +67,20 @@ out:
 
 
 @functools.cache
-def _recorder() -> MachineCode:
-    text = expand(NOW + RECORDER)
-    return MachineCode("recorder", text, object_code(text))
+def _recorder(clock: int) -> MachineCode:
+    name = f"recorder_{clock}"
+    text = expand(NOW + RECORDER.replace("NAME", name).replace("CLOCK", str(clock)))
+    return MachineCode(name, text, object_code(text))
 
 
 class Recorded:
-    """A program that records: the same launches, each by way of the recorder. `run` is a `Program`'s; `record` records a call."""
+    """A program that records: the same launches, each by way of the recorder. `run` is a `Program`'s; `record` records a call.
 
-    def __init__(self, program: Sequence[Instruction], slots: int):
-        self._make = lambda log: encoded(_recorded(program, log), slots)
+    clock: by which chunks begin and end: that of the machine, or, for times that other processes don't change, of each thread's own work.
+    """
+
+    def __init__(self, program: Sequence[Instruction], slots: int, clock: int = CLOCK):
+        self._make = lambda log: encoded(_recorded(program, log, clock), slots)
         self._log = self._new(SPACE)
 
     def _new(self, space: int) -> Any:
@@ -111,9 +116,9 @@ def _names() -> dict[int, str]:
     return {threading.get_ident(): "caller", **names}
 
 
-def _recorded(program: Sequence[Instruction], log: int) -> list[Instruction]:
+def _recorded(program: Sequence[Instruction], log: int, clock: int) -> list[Instruction]:
     """The program with the recorder in the place of each kernel."""
-    recorder = _recorder()
+    recorder = _recorder(clock)
     found: list[Instruction] = []
     count = 0
 

@@ -136,9 +136,9 @@ def kernel_of(work: Kernel | SortTask) -> CompiledKernel:
     return scheduled(work, text, schedule)._replace(winner=(file, won))
 
 
-def scheduled(kernel: Kernel, text: str, schedule: Schedule) -> CompiledKernel:
-    """A kernel of this text, compiled by a schedule that is legal for it."""
-    known = all(rules_are_ours(i.op) for s in kernel.stages for i in s.body if isinstance(i, Apply))
+def scheduled(kernel: Kernel, text: str, schedule: Schedule, keep: bool = True) -> CompiledKernel:
+    """A kernel of this text, compiled by a schedule that is legal for it; kept on disk if `keep`, and if it has no op of a user's own."""
+    known = keep and all(rules_are_ours(i.op) for s in kernel.stages for i in s.body if isinstance(i, Apply))
     made = compiled(f"{text}\n{schedule}", lambda module, name: emit(module, kernel, name, schedule), keep=known)
     return made._replace(schedule=schedule)
 
