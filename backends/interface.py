@@ -63,6 +63,11 @@ class Executable(ABC):
     sources: ClassVar[tuple[str, ...]] = ()
 
     @property
+    def host_steps(self) -> tuple[str, ...]:
+        """What Python computes between kernels, for which line, and how many bytes are copied for it; one sentence each."""
+        return ()
+
+    @property
     def memory(self) -> ArenaReport:
         """What lives in the arena, where, and from which step to which."""
         from nagraph.plan.arena_report import ArenaReport

@@ -35,7 +35,7 @@ class FoldConstants:
             if isinstance(node.op, Constant):
                 known[node.result] = node.op.array
                 return None
-            if (not isinstance(node.op, Primitive) or node.op.effect or node.op.can_fail or node.op.regions
+            if (not isinstance(node.op, Primitive) or node.op.effect or node.op.can_fail or node.op.on_host or node.op.regions
                     or any(v not in known for v in node.operands)
                     or any(r.type.size > self.max_elements for r in node.results) or not affordable(node)
                     or not choices.takes("fold_constants", True, str(node.op), len(known))):

@@ -35,7 +35,7 @@ def licm(graph: Graph) -> Graph:
     else, are counted as bytes. A value that pays brings what it is computed from; of one that does not, its operands are tried: so a
     broadcast stays inside, where kernels make it, and what is repeated moves. Values of constants and indices alone stay, unless they are
     stacked: kernels make masks as they go. A value that the loop would stack is computed once and repeated.
-    Effects stay. Where a loop may have no iteration, so does what can end the call, and loops that may not end.
+    Effects stay. Where a loop may have no iteration, so does what can raise an error, and loops that may not end.
     Regions come first, so that a value moves out of all loops that it is invariant in. O(nodes) for each loop.
     Source: Allen and Cocke, A catalogue of optimizing transformations (1972).
     """
@@ -137,7 +137,7 @@ def _may_move(op: Op, surely: bool) -> bool:
     """Whether an op may run before the loop. surely: whether it would run in any case."""
     if op.has_effect:
         return False
-    return surely or not (op.may_end_the_call or op.loops_by_data or any(map(loops_by_data, op.regions.values())))
+    return surely or not (op.may_raise or op.loops_by_data or any(map(loops_by_data, op.regions.values())))
 
 
 def _work(node: Node) -> float:

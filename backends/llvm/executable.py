@@ -24,7 +24,7 @@ from nagraph.ir.graph import Graph
 from nagraph.kernel.form import Kernel
 from nagraph.measuring.profile import Profile
 from nagraph.plan.plan import Plan
-from nagraph.program.instructions import Launch
+from nagraph.program.instructions import HostStep, Launch
 from nagraph.program.keys import program_key
 from nagraph.program.lowered import LoweredProgram
 from nagraph.schedule import overrides
@@ -83,6 +83,11 @@ class Executable(interface.Executable):
     def program(self) -> LoweredProgram:
         """The instructions, the kernels that they launch, and the table of pointers."""
         return self.explanation.program
+
+    @property
+    def host_steps(self) -> tuple[str, ...]:
+        """What Python computes between kernels; programs that do so are not kept on disk."""
+        return () if self.loaded else tuple(str(i) for i in self.program.instructions if isinstance(i, HostStep))
 
     @property
     def arena_nbytes(self) -> int:

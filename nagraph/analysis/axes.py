@@ -21,7 +21,7 @@ def is_pointwise(node: Node) -> bool:
 
     So it is for elementwise ops, conversions, and movement that neither reverses nor leaves out; not for what is to be stored.
     """
-    found = relations(node) if node.operands and not (node.op.folds or node.op.stores or node.op.ends_fusion) else None
+    found = relations(node) if node.operands and not (node.op.folds or node.op.stores or node.op.ends_fusion or node.op.on_host) else None
     return found is not None and all(
         r is IN_ORDER or all([isinstance(a, int) or a is SAME for a in r]) and
         not any([v.shape[a] != 1 for a in combined(r, v.ndim)]) for r, v in zip(found, node.operands))

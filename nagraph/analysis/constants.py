@@ -45,7 +45,8 @@ def constants(graph: Graph, spreads: bool) -> dict[Value, Array]:
         op = node.op
         if isinstance(op, Constant):
             known[node.result] = op.array
-        elif isinstance(op, Primitive) and not (op.effect or op.can_fail or op.regions) and all(v in known for v in node.operands):
+        elif (isinstance(op, Primitive) and not (op.effect or op.can_fail or op.on_host or op.regions)
+              and all(v in known for v in node.operands)):
             _add(known, node, spreads)
     return known
 

@@ -243,7 +243,7 @@ class Jitted:
             lines.append(f"     ({shown})" if len(shown) < 400 else f"     ({shown[:400]}...)")
             how = "loaded from the cache" if e.executable.loaded else "compiled"
             lines.append(f"     traced in {e.trace_seconds:.3f} s, {how} in {e.compile_seconds:.3f} s, {e.calls} calls")
-            lines += [f"     {note}" for note in sorted(e.notes)]
+            lines += [f"     {line}" for line in (*e.executable.host_steps, *sorted(e.notes))]
         return "\n".join(lines)
 
     def _reason(self, call: Call) -> str:

@@ -51,6 +51,7 @@ class Constant(Op):
 
     name = "const"
     small = False
+    host = False
     value: Data
 
     @classmethod

@@ -73,6 +73,11 @@ class Graph(GraphAttribute):
         return any(node.op.may_end_the_call for node in self.nodes)
 
     @cached_property
+    def may_raise(self) -> bool:
+        """Whether computing a node can raise an error."""
+        return any(node.op.may_raise for node in self.nodes)
+
+    @cached_property
     def structure(self) -> tuple[Any, ...]:
         """A hashable that is equal for graphs equal up to names of values and source locations."""
         return self.name, structure_of(self.inputs, self.nodes, self.outputs)

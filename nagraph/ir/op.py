@@ -73,6 +73,8 @@ class Op:
     effect: ClassVar[bool] = False
     #: True where computing a node can end the call with an error that depends on data.
     can_fail: ClassVar[bool] = False
+    #: True where programs compute it on the host, by its reference with whole arrays; None: where it has no rule for kernels.
+    host: ClassVar[bool | None] = None
     #: True where data decides how often a region runs.
     loops_by_data: ClassVar[bool] = False
     #: True where the results may be views of the first operand.
@@ -262,8 +264,18 @@ class Op:
 
     @cached_property
     def may_end_the_call(self) -> bool:
-        """Whether the op can fail, or one in its regions can: donated arguments are written after it."""
+        """Whether the op can fail, or one in its regions can."""
         return self.can_fail or any(g.may_end_the_call for g in self.regions.values())
+
+    @cached_property
+    def on_host(self) -> bool:
+        """Whether programs compute it by its NumPy reference, as a step of their own between kernels."""
+        return not (self.regions or self.has_element) if self.host is None else self.host
+
+    @cached_property
+    def may_raise(self) -> bool:
+        """Whether computing it can raise an error, its own or, on the host, any: donated arguments are written after it."""
+        return self.can_fail or self.on_host or any(g.may_raise for g in self.regions.values())
 
     @property
     def fused(self) -> bool:
@@ -273,7 +285,7 @@ class Op:
     @cached_property
     def has_element(self) -> bool:
         """Whether a kernel can compute any one element of the result, and so write the result by any strides."""
-        return self.folds or type(self).element is not Op.element
+        return not self.host and (self.folds or type(self).element is not Op.element)
 
     # -- attributes ---------------------------------------------------------------------------
 

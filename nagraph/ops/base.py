@@ -80,7 +80,11 @@ class Primitive(Op):
             order: Any = "K" if self.view else "C"
             if len(types) == 1 and not isinstance(results, tuple):
                 return np.asarray(results, dtype=types[0].dtype, order=order)
-            return tuple(np.asarray(r, dtype=t.dtype, order=order) for r, t in zip(results, types, strict=True))
+            found = results if isinstance(results, tuple) else (results,)
+            if len(found) != len(types):
+                one = "is 1 result" if len(types) == 1 else f"are {len(types)} results"
+                raise TypeRuleError(f"{self.name}: by its type rule there {one}, its reference gave {len(found)}")
+            return tuple(np.asarray(r, dtype=t.dtype, order=order) for r, t in zip(found, types))
 
 
 def convert(operand: Operand, dtype: DType) -> Operand:
@@ -180,6 +184,11 @@ class Elementwise(Primitive):
         first = operands[0].shape
         shape = first if all([t.shape == first for t in operands]) else broadcast_shapes(self.name, *operands)
         return tuple([broadcast_axes(t.shape, shape) for t in operands])
+
+    @cached_property
+    def has_element(self) -> bool:
+        cls = type(self)
+        return not self.host and (cls.scalar is not Op.scalar or cls.element is not Elementwise.element)
 
     def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
         found: int = k.apply(self, *(k.element(x, k.broadcast(index, x.shape)) for x in operands))

@@ -166,6 +166,7 @@ class Scatter(Primitive):
     """
 
     widens = True
+    host = False
     axes: Axes = (0,)
     mode: str = "add"
 

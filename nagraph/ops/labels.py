@@ -26,6 +26,7 @@ class CheckLabels(Primitive):
     """
 
     view = True
+    host = False
     can_fail = True
     classes: int
     ignore: int | None = None

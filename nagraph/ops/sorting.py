@@ -27,6 +27,7 @@ I64 = DTYPES["i64"]
 class Argsort(Primitive):
     """The indices that sort an axis in ascending order; equal elements keep their order, nan comes last."""
 
+    host = False
     axis: int
 
     def infer(self, x: TensorType) -> TensorType:
@@ -51,6 +52,7 @@ class Argsort(Primitive):
 class Sort(Primitive):
     """An axis in ascending order, nan last. Its derivative is the same permutation of the tangents."""
 
+    host = False
     axis: int
 
     def infer(self, x: TensorType) -> TensorType:

@@ -85,7 +85,7 @@ class KernelPlanner(Planner):
             kernel = border(node, self.layouts.get(node.result, row_major(node.result.shape)))
             return None if kernel is None else KernelStep(kernel, (), ())
         if node not in self.kernels:
-            if op.regions and not op.fused:
+            if op.on_host or op.regions and not op.fused:
                 return None
             try:
                 self.kernels[node] = self._kernel(node)
@@ -227,10 +227,10 @@ class KernelPlanner(Planner):
         return self.inner[key][1]
 
     def _scratch_types(self, node: Node, nested: Sequence[Plan]) -> list[TensorType]:
-        """What a loop needs anywhere, and memory for operands whose layout its regions can't read."""
-        if not nested:
+        """What a loop needs anywhere, and memory for operands whose layout its regions, or the host, can't read."""
+        if not nested and not node.op.on_host:
             return []
-        types = super()._scratch_types(node, nested)
+        types = super()._scratch_types(node, nested) if nested else []
         for v in node.operands:
             if v not in self.constants and v in self.layouts and self.layouts[v].strides != row_major(v.shape).strides:
                 types.append(v.type)

@@ -75,9 +75,9 @@ def _writers(graph: Graph, output: Value) -> list[Node]:
 
 
 def precedes_writes(node: Node) -> bool:
-    """Whether a node is to be done before a donated array is written: it can end the call, or hold it up for long."""
+    """Whether a node is to be done before a donated array is written: it can raise an error, or hold the call up for long."""
     op = node.op
-    return op.may_end_the_call or op.has_effect or _is_long(node) or any(map(_has_long_loops, op.regions.values()))
+    return op.may_raise or op.has_effect or _is_long(node) or any(map(_has_long_loops, op.regions.values()))
 
 
 def _is_long(node: Node) -> bool:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from nagraph.errors import NagraphError, TypeRuleError
 from nagraph.ir.graph import Node
-from nagraph.ir.types import TensorType
+from nagraph.ir.location import located
+from nagraph.ir.types import TensorType, type_of
 from nagraph.kernel.form import Kernel
 from nagraph.kernel.layout import StridedLayout
 from nagraph.ops.sorting import Argsort, Sort
+
+Array = np.ndarray[Any, Any]
 
 
 class SortTask(NamedTuple):
@@ -97,15 +103,39 @@ class Commit(NamedTuple):
     """The point from which on donated arrays are written: the call may not be abandoned any more."""
 
 
-class Tell(NamedTuple):
-    """A call of a function of Python with the array of this type at table[slot], on one thread; the others wait.
+class HostStep(NamedTuple):
+    """A call of the reference of a node's op, on one thread, while the others wait; what it raises ends the call.
 
-    What it raises ends the call.
+    slots: the numbers of the row-major operands in the table, then those of the results. The reference gets copies, which it may keep and
+    write to: memory of the program is another value's soon. Its results are copied to their places.
     """
 
-    slot: int
-    type: TensorType
-    function: Callable[[Any], object]
+    slots: tuple[int, ...]
+    node: Node
+
+    def compute(self, operands: Sequence[Array]) -> list[Array]:
+        """The results, row-major, of the types that the graph says. What the op raises is passed on, with the line that asked for it."""
+        op, results, location = self.node.op, self.node.results, self.node.location
+        try:
+            found = op.evaluate(*operands)
+        except NagraphError as error:
+            raise located(error, location) from None
+        except Exception as error:
+            note = f"computing {op.name} for {location}"
+            if location is not None and note not in getattr(error, "__notes__", ()):
+                error.add_note(note)
+            raise
+        arrays = [np.asarray(y, order="C") for y in (found if isinstance(found, tuple) else (found,))]
+        if [(y.dtype, y.shape) for y in arrays] != [(r.dtype, r.shape) for r in results]:
+            wanted, got = (", ".join(map(str, types)) for types in ([r.type for r in results], map(type_of, arrays)))
+            raise located(TypeRuleError(f"{op.name}: by its type rule the results are ({wanted}), its reference gave ({got})"), location)
+        return arrays
+
+    def __str__(self) -> str:
+        """What it computes for which line, and how many bytes are copied for that."""
+        there, back = (sum(v.type.nbytes for v in values) for values in (self.node.operands, self.node.results))
+        line = f" ({self.node.location})" if self.node.location else ""
+        return f"{self.node.op.name} is computed by Python{line}: {there:,} bytes are copied for it, {back:,} bytes back"
 
 
-Instruction = Phase | SetPointer | Swap | Loop | End | Decide | Differ | Jump | Commit | Tell
+Instruction = Phase | SetPointer | Swap | Loop | End | Decide | Differ | Jump | Commit | HostStep

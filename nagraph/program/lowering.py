@@ -13,14 +13,13 @@ from nagraph.ir.types import BOOL, TensorType
 from nagraph.kernel.form import Kernel
 from nagraph.kernel.layout import StridedLayout, row_major
 from nagraph.kernel.lower import lower as lower_kernel
-from nagraph.ops.identities import DebugPrint
 from nagraph.ops.labels import CheckLabels
 from nagraph.ops.reduction import all as all_of
 from nagraph.ops.sorting import Argsort, Sort
 from nagraph.plan.kernel_planner import KernelPlanner, inner_key
 from nagraph.plan.plan import Plan, Step
 from nagraph.plan.planner import alternating
-from nagraph.program.instructions import Decide, End, Jump, Launch, Loop, SetPointer, SortTask, Swap, Tell
+from nagraph.program.instructions import Decide, End, HostStep, Jump, Launch, Loop, SetPointer, SortTask, Swap
 from nagraph.program.lowered import LoweredProgram, TableEntry
 from nagraph.regions.branches import Cond
 from nagraph.regions.calls import Call
@@ -31,12 +30,15 @@ from nagraph.regions.while_loops import WhileLoop
 Make = Callable[[Kernel | SortTask], Any]
 
 
-def lower(planner: KernelPlanner, plan: Plan, make: Make) -> LoweredProgram:
-    """The program of a plan. `make`: the backend's; it is asked once for each kernel, and what it makes is the `function` of launches."""
+def lower(planner: KernelPlanner, plan: Plan, make: Make, host: bool = True) -> LoweredProgram:
+    """The program of a plan. `make`: the backend's; it is asked once for each kernel, and what it makes is the `function` of launches.
+
+    host: whether the backend can call Python from within a program (`HostStep`). MissingRuleError for ops that want it if it can't.
+    """
     program = LoweredProgram(plan.donations)
     inputs = [program.pointer(TableEntry("input", i, v.type.nbytes)) for i, v in enumerate(plan.graph.inputs)]
     outputs = [program.pointer(TableEntry("output", j, v.type.nbytes)) for j, v in enumerate(plan.graph.outputs)]
-    top = _PlanLowering(program, _Kernels(make), planner, plan, 0, inputs, outputs, commits=True)
+    top = _PlanLowering(program, _Kernels(make, host), planner, plan, 0, inputs, outputs, commits=True)
     top.lower()
     top.donate([j for j, i in plan.donations.items() if plan.results[j][1] and plan.results[j][0] != plan.inputs[i]])
     return program
@@ -45,8 +47,8 @@ def lower(planner: KernelPlanner, plan: Plan, make: Make) -> LoweredProgram:
 class _Kernels:
     """What the backend made of the kernels of a program. A region that is run often has one kernel object for all its launches."""
 
-    def __init__(self, make: Make) -> None:
-        self.make = make
+    def __init__(self, make: Make, host: bool) -> None:
+        self.make, self.host = make, host
         self._known: dict[int, tuple[Kernel, Any]] = {}
 
     def made(self, kernel: Kernel) -> Any:
@@ -139,8 +141,8 @@ class _PlanLowering:
             self._region(step)
         elif isinstance(op, (Sort, Argsort)):
             self._sort(step, op)
-        elif isinstance(op, DebugPrint):
-            self._print(step, op)
+        elif op.on_host:
+            self._host(step)
         else:
             found = self.planner.step_of(step.node)
             if found is None and step.joined:
@@ -168,12 +170,13 @@ class _PlanLowering:
         function = self.kernels.make(SortTask(op, x.type, self._layout(x)))
         self.program.launch(Launch(function, (self.whole(x), self.pointer(step.results[0])), 1, None, step.node))
 
-    def _print(self, step: Step, op: DebugPrint) -> None:
-        """The result is a copy of the operand; it is what Python is told of."""
-        (x,) = step.node.operands
-        result = self.pointer(step.results[0])
-        self.copy(x, self.whole(x), self._layout(x), result)
-        self.program.add(Tell(result, x.type, op.reference))
+    def _host(self, step: Step) -> None:
+        """The op's reference, called from the program. MissingRuleError where the backend has no host to call."""
+        if not self.kernels.host:
+            raise MissingRuleError(f"op {step.node.op.name} has no rule for kernels, and this backend computes nothing in Python; "
+                                   "write its element, or take a backend of the CPU")
+        operands = self._row_major_operands(step, list(step.scratch))
+        self.program.add(HostStep((*operands, *(self.pointer(s) for s in step.results)), step.node))
 
     def _check(self, step: Step, op: CheckLabels) -> None:
         """verdict = verdict and all labels are fine."""

@@ -80,8 +80,8 @@ class Cond(RegionOp):
 
 
 def _side(graph: Graph, size: int, taken: Value, operands: Sequence[Value], batched: Sequence[bool]) -> Sequence[Value]:
-    """The results of a branch for the examples that take it. A branch that may not end runs only if there are any."""
-    if not loops_by_data(graph):
+    """The results of a branch for the examples that take it. A branch that may not end, or may raise, runs only if there are any."""
+    if not (loops_by_data(graph) or graph.may_raise):
         return batched_call_where(taken, graph, size, operands, batched)
     with Builder() as builder:
         mask, *inputs = (builder.input(v.type) for v in (taken, *operands))

@@ -48,15 +48,15 @@ np.testing.assert_allclose(exe(x)[0], expected, rtol=1e-5, atol=1e-6)
 
 def test_they_fuse_compile_natively_and_differentiate(tmp_path):
     blocks = [m["code"] for m in BLOCK.finditer(PAGE.read_text()) if "@op" in m["code"]]
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     (tmp_path / "their_ops.py").write_text("\n".join(blocks))
     done = subprocess.run([sys.executable, "-W", "error", "-c", CHECK], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 #: What an op has besides rules: what is made of them.
-NO_RULES = {"result_types", "has_effect", "may_end_the_call", "has_element", "fused", "attributes", "regions", "with_attributes", "key",
-            "count"}
+NO_RULES = {"result_types", "has_effect", "may_end_the_call", "has_element", "on_host", "may_raise", "fused", "attributes", "regions",
+            "with_attributes", "key", "count"}
 
 
 def test_the_page_names_every_rule():

@@ -42,3 +42,13 @@ def array_at(address: int, type: TensorType) -> Array:
     found = np.empty(type.shape, type.dtype)
     ctypes.memmove(found.ctypes.data, address, found.nbytes)
     return found
+
+
+def write_at(address: int, array: Array) -> None:
+    """Copy a row-major array to an address."""
+    ctypes.memmove(address, array.ctypes.data, array.nbytes)
+
+
+def word_at(address: int) -> int:
+    """The 64-bit word at an address."""
+    return _read(address).value

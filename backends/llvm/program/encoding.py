@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from nagraph.backends.llvm.native.addresses import array_at
+from nagraph.backends.llvm.native.addresses import array_at, word_at, write_at
 from nagraph.backends.llvm.runtime.assembler import Assembler, EncodedLaunch, Label
 from nagraph.backends.llvm.runtime.program import Program
-from nagraph.program.instructions import Commit, Decide, Differ, End, Instruction, Jump, Loop, Phase, SetPointer, Swap, Tell
+from nagraph.program.instructions import Commit, Decide, Differ, End, HostStep, Instruction, Jump, Loop, Phase, SetPointer, Swap
 from nagraph.schedule.cost import LONGEST_NS
 
 
@@ -52,13 +52,21 @@ def encode(program: Sequence[Instruction]) -> Assembler:
                 a.jump(labels[i.target])
             case Commit():
                 a.commit()
-            case Tell():
-                a.tell(i.slot, _on_address(i))
+            case HostStep():
+                a.host(_on_table(i))
     if len(program) in labels:
         a.place(labels[len(program)])
     return a
 
 
-def _on_address(i: Tell) -> Callable[[int], object]:
-    """The instruction's function, of an address in place of an array."""
-    return lambda address: i.function(array_at(address, i.type))
+def _on_table(step: HostStep) -> Callable[[int], None]:
+    """The step as a function of the address of a table: the operands are copied from where it says, the results to there."""
+    types = [v.type for v in step.node.operands]
+
+    def call(table: int) -> None:
+        pointers = [word_at(table + 8 * slot) for slot in step.slots]
+        results = step.compute([array_at(p, t) for p, t in zip(pointers, types)])
+        for pointer, array in zip(pointers[len(types):], results, strict=True):
+            write_at(pointer, array)
+
+    return call

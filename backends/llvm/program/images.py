@@ -14,7 +14,7 @@ from nagraph.backends.llvm.program.functions import codes
 from nagraph.backends.llvm.runtime.assembler import launch_words
 from nagraph.backends.llvm.runtime.program import Program
 from nagraph.ir.types import DTYPES
-from nagraph.program.instructions import Tell
+from nagraph.program.instructions import HostStep
 from nagraph.program.lowered import LoweredProgram, TableEntry
 
 Array = np.ndarray[Any, Any]
@@ -37,7 +37,7 @@ class Image(NamedTuple):
 
 def store(key: str, image: Image, lowered: LoweredProgram) -> None:
     """Keep an image, unless it calls functions of Python. Its kernels are kept already, each on its own."""
-    if any(isinstance(i, Tell) for i in lowered.instructions):
+    if any(isinstance(i, HostStep) for i in lowered.instructions):
         return
     functions = lowered.functions
     numbers = {f.code.address: n for n, f in enumerate(functions)}

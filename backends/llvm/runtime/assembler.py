@@ -11,7 +11,7 @@
     DIFFER a, b, otherwise               go on here if table[a] and table[b] are different addresses
     JUMP   target
     COMMIT                               from here on the call may not be abandoned
-    TELL   slot, function                one thread calls a function of Python with the address at table[slot]
+    HOST   function                      one thread calls a function of Python with the address of its table
 
 A launch is five words: kernel, units, grain, chunks, and where its argument numbers stand: behind the instructions.
 """
@@ -29,7 +29,7 @@ from nagraph.backends.llvm.runtime.records import LAUNCH_WORDS, Opcode
 Words = np.ndarray[Any, np.dtype[np.int64]]
 
 _FIXED = {Opcode.STOP: 1, Opcode.SET: 6, Opcode.SWAP: 3, Opcode.LOOP: 4, Opcode.END: 4,
-          Opcode.DECIDE: 3, Opcode.DIFFER: 4, Opcode.JUMP: 2, Opcode.COMMIT: 1, Opcode.TELL: 3}
+          Opcode.DECIDE: 3, Opcode.DIFFER: 4, Opcode.JUMP: 2, Opcode.COMMIT: 1, Opcode.HOST: 2}
 
 
 class EncodedLaunch(NamedTuple):
@@ -130,10 +130,10 @@ class Assembler:
         """From here on the call may not be abandoned: it writes what others can see."""
         self._emit(Opcode.COMMIT)
 
-    def tell(self, slot: int, function: Callable[[int], object]) -> None:
-        """Call a function of Python with the address at table[slot] once all before is done; what it raises ends the call."""
+    def host(self, function: Callable[[int], object]) -> None:
+        """Call a function of Python with the address of the table once all before is done; what it raises ends the call."""
         self.functions.append(function)
-        self._emit(Opcode.TELL, slot, id(function))
+        self._emit(Opcode.HOST, id(function))
 
     def unchain(self) -> None:
         """Let the next phase begin a chain of its own."""
@@ -224,7 +224,7 @@ def check(code: Words, slots: int) -> None:
 
 #: How many operands, from the first, are numbers of pointers; which operand is a place in the code.
 _REFERENCES: dict[Opcode, tuple[int, int | None]] = {
-    Opcode.SET: (2, None), Opcode.SWAP: (2, None), Opcode.DECIDE: (1, 1), Opcode.DIFFER: (2, 2), Opcode.TELL: (1, None),
+    Opcode.SET: (2, None), Opcode.SWAP: (2, None), Opcode.DECIDE: (1, 1), Opcode.DIFFER: (2, 2),
     Opcode.LOOP: (0, 2), Opcode.END: (0, 2), Opcode.JUMP: (0, 0)}
 
 
@@ -254,8 +254,8 @@ def _shown(code: Words, i: EncodedInstruction, kernels: Mapping[int, str]) -> st
             return f"differ {o[0]}, {o[1]}, otherwise {o[2]}"
         case Opcode.JUMP:
             return f"jump {o[0]}"
-        case Opcode.TELL:
-            return f"tell {o[0]}"
+        case Opcode.HOST:
+            return "host"
         case _:
             return i.op.name.lower()
 

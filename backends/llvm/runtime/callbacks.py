@@ -1,4 +1,4 @@
-"""Python from within a call: signal handlers that run now and then, functions that are told where an array stands.
+"""Python from within a call: signal handlers that run now and then, functions that are steps of the program.
 
 What they raise ends the call, up to the program's COMMIT; after it the call comes to its end. The caller gets it.
 """
@@ -129,9 +129,9 @@ out:
   ret void
 }}
 
-; One thread calls a function of Python with the address at table[slot], the others wait. False: leave the call.
+; One thread calls a function of Python with the address of its table, the others wait. False: leave the call.
 ; After an error no function is called any more.
-define internal i1 @tell(ptr %me, ptr %at) nounwind {{
+define internal i1 @host(ptr %me, ptr %at) nounwind {{
 entry:
   %base = load i64, ptr %me->base
   %end = add i64 %base, 1
@@ -146,11 +146,9 @@ mine:
   %well = icmp eq ptr %failed, null
   br i1 %well, label %work, label %report
 work:
-  %slot = load i64, ptr %at->1
-  %function = load ptr, ptr %at->2
+  %function = load ptr, ptr %at->1
   %table = load ptr, ptr %me->table
-  %p = getelementptr inbounds i64, ptr %table, i64 %slot
-  %address = load i64, ptr %p
+  %address = ptrtoint ptr %table to i64
   %lock = call i32 @PyGILState_Ensure()
   %argument = call ptr @PyLong_FromLongLong(i64 %address)
   %unmade = icmp eq ptr %argument, null

@@ -72,7 +72,7 @@ fetch:
     i64 {Opcode.DIFFER}, label %differ
     i64 {Opcode.JUMP}, label %away
     i64 {Opcode.COMMIT}, label %commit
-    i64 {Opcode.TELL}, label %tell
+    i64 {Opcode.HOST}, label %host
   ]
 phase:
   %p.length = load i64, ptr %at->1
@@ -120,12 +120,12 @@ away:
 commit:
   %m.on = call i1 @commit(ptr %me)
   br i1 %m.on, label %on, label %leave
-tell:
-  %t.on = call i1 @tell(ptr %me, ptr %at)
-  br i1 %t.on, label %on, label %leave
+host:
+  %h.on = call i1 @host(ptr %me, ptr %at)
+  br i1 %h.on, label %on, label %leave
 on:
   %length = phi i64 [ %p.length, %phase ], [ %c.length, %chain ], [ 6, %set ], [ 3, %swap ], [ 4, %loop ], [ 4, %end ],
-    [ 3, %decide ], [ 4, %differ ], [ 1, %commit ], [ 3, %tell ]
+    [ 3, %decide ], [ 4, %differ ], [ 1, %commit ], [ 2, %host ]
   %next = getelementptr inbounds i64, ptr %at, i64 %length
   br label %fetch
 jump:

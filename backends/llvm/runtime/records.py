@@ -20,7 +20,7 @@ class Opcode(IntEnum):
     DECIDE = 7
     JUMP = 8
     COMMIT = 9
-    TELL = 10
+    HOST = 10
     DIFFER = 11
 
 

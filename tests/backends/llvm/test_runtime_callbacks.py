@@ -9,6 +9,7 @@ import weakref
 import numpy as np
 import pytest
 
+from nagraph.backends.llvm.native.addresses import word_at
 from nagraph.backends.llvm.runtime.assembler import Assembler, EncodedLaunch, Label, listing
 from nagraph.backends.llvm.runtime.program import Program
 from tests.backends.llvm.runtime_kernels import kernels, launch, table
@@ -19,6 +20,11 @@ THREADS = (1, 2, 4)
 
 class Told(Exception):
     """What the tests' functions raise."""
+
+
+def at(slot, function):
+    """The function of the address at table[slot] as one of the address of the table."""
+    return lambda table: function(word_at(table + 8 * slot))
 
 
 def telling(write, slots):
@@ -35,8 +41,8 @@ def test_functions_see_all_that_was_written_before_and_are_called_in_order(threa
     def write(a):
         with a.loop(200):
             a.phase(launch("add", 64, 1, 0))
-            a.tell(0, lambda address: seen.append((address == x.ctypes.data, "first", *set(x.tolist()))))
-            a.tell(0, lambda address: seen.append((address == x.ctypes.data, "second", *set(x.tolist()))))
+            a.host(at(0, lambda address: seen.append((address == x.ctypes.data, "first", *set(x.tolist())))))
+            a.host(at(0, lambda address: seen.append((address == x.ctypes.data, "second", *set(x.tolist())))))
 
     p = telling(write, 1)
     for turn in range(2):
@@ -60,7 +66,7 @@ def test_what_a_function_raises_ends_the_call(threads):
         def write(a, tell=tell):
             with a.loop(FOREVER):
                 a.phase(launch("add", 8, 1, 0))
-                a.tell(0, tell)
+                a.host(at(0, tell))
 
         with pytest.raises(Told, match="7"):
             telling(write, 1).run(table(x), threads)
@@ -90,7 +96,7 @@ def test_it_does_not_matter_whose_thread_it_was(who):
     def write(a):
         with a.loop(FOREVER):
             a.phase(EncodedLaunch(address, 2, 1))
-            a.tell(0, tell)
+            a.host(at(0, tell))
 
     p, x = telling(write, 1), np.zeros(1)
     for _ in range(20):
@@ -112,7 +118,7 @@ def test_after_commit_the_call_comes_to_its_end_and_then_raises(threads):
         a.commit()
         with a.loop(100):
             a.phase(launch("add", 8, 1, 0))
-            a.tell(0, tell)
+            a.host(at(0, tell))
         a.phase(launch("add", 8, 1, 0))
 
     p = telling(write, 1)
@@ -130,7 +136,7 @@ def test_a_function_that_fails_in_a_loop_of_decisions():
         top, out = Label(), Label()
         a.place(top)
         a.decide(0, out)
-        a.tell(0, tell)
+        a.host(at(0, tell))
         a.jump(top)
         a.place(out)
 
@@ -149,7 +155,7 @@ def test_a_signal_while_a_function_runs():
     with handler(interrupt):
         signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(Interruption):
-            telling(lambda a: a.tell(0, tell), 1).run(table(np.zeros(1)), 1)
+            telling(lambda a: a.host(at(0, tell)), 1).run(table(np.zeros(1)), 1)
     assert together()
 
 
@@ -161,7 +167,7 @@ def test_a_function_may_run_programs_itself():
     def write(a):
         with a.loop(50):
             a.phase(launch("add", 8, 1, 0))
-            a.tell(0, lambda address: inner.run(table(x), 2))
+            a.host(at(0, lambda address: inner.run(table(x), 2)))
 
     telling(write, 1).run(table(x), 2)
     assert set(x) == {100}
@@ -176,7 +182,7 @@ def test_calls_of_several_threads_keep_their_errors_apart():
         def tell(address):
             raise Told(n)
 
-        p = telling(lambda a: (a.phase(launch("add", 8, 1, 0)), a.tell(0, tell)), 1)
+        p = telling(lambda a: (a.phase(launch("add", 8, 1, 0)), a.host(at(0, tell))), 1)
         for _ in range(100):
             try:
                 p.run(table(x), 2)
@@ -198,7 +204,7 @@ def test_functions_live_as_long_as_their_program_and_errors_no_longer():
 
     functions = [Function()]
     kept = weakref.ref(functions[0])
-    p = telling(lambda a: a.tell(0, functions.pop()), 1)
+    p = telling(lambda a: a.host(at(0, functions.pop())), 1)
     gc.collect()
     assert kept() is not None
     with pytest.raises(Told) as caught:
@@ -211,7 +217,5 @@ def test_functions_live_as_long_as_their_program_and_errors_no_longer():
 
 def test_listings_show_it():
     a = Assembler()
-    a.tell(3, print)
-    assert listing(a.code()).split() == ["0", "tell", "3", "3", "stop"]
-    with pytest.raises(ValueError, match="tell 3"):
-        Program(a.code(), 3)
+    a.host(print)
+    assert listing(a.code()).split() == ["0", "host", "2", "stop"]
