@@ -9,7 +9,7 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Literal
 
-from nagraph.analysis.axes import combined, keeps_order, relations, shared_axes
+from nagraph.analysis.axes import axis_facts, combined, keeps_order, relations
 from nagraph.analysis.index_values import is_number
 from nagraph.analysis.row_sums import summed_rows
 from nagraph.fusion.rows import RowForm, prefix, row_counts, row_forms
@@ -54,7 +54,8 @@ def forms_of(node: Node, graph: Graph, everywhere: Collection[Value] = ()) -> di
     assert given is not None
     counts = row_counts(node.result.shape)
     if node.op.contracts:
-        counts = [r for r in counts if r in _product_rows(node)]
+        possible = _product_rows(node)
+        counts = [r for r in counts if r in possible]
     for rows in counts:
         forms: dict[Value, Form] = {node.result: True}
         for v, wanted in zip(node.operands, _operands(node, given, rows, graph)):
@@ -73,7 +74,7 @@ def forms_of(node: Node, graph: Graph, everywhere: Collection[Value] = ()) -> di
 def _product_rows(node: Node) -> tuple[int, int]:
     """The numbers of rows of a product: each on its own, so that a block of them is a matrix product; or whole small matrices."""
     op, (x, y) = node.op, node.operands
-    batch = shared_axes(node)
+    batch = axis_facts(node).shared
     batches = math.prod(node.result.shape[:batch])
     plain = x.ndim == y.ndim == node.result.ndim == batch + 2  # others do not go in blocks
     small = all(v.type.nbytes <= batches * (LARGEST_SLICE if plain else LARGEST_TILE) for v in (node.result, x, y))
@@ -83,33 +84,28 @@ def _product_rows(node: Node) -> tuple[int, int]:
 def _operands(node: Node, given: Sequence[AxisRelation], rows: int, graph: Graph) -> Sequence[Form]:
     """The form of each operand, where the result has this number of rows."""
     forms = row_forms(given, node.result, node.operands, rows)
+    if not node.op.folds:
+        return forms
+    facts = axis_facts(node)
     if node.op.contracts:
-        batch = shared_axes(node)
+        batch = facts.shared
         if prefix(node.result.shape, rows) == batch:  # whole matrices
             return forms
         # The rows of x may be computed by the region if every matrix brings its own y, which is read.
-        return forms[0] if batch and _is_trailing(node) else None, None
-    if node.op.folds and not _is_trailing(node) and not _roots(node.operands[0], graph):
+        return forms[0] if batch and facts.trailing else None, None
+    if not facts.trailing and not _roots(node.operands[0], graph):
         return (None,) * len(forms)  # along columns: rows of its operand would be whole matrices
     return forms
-
-
-def _is_trailing(node: Node) -> bool:
-    """Whether what a fold combines of its first operand lies along the last axes of this."""
-    x, given = node.operands[0], relations(node)
-    axes = combined(given[0], x.ndim) if given else ()
-    return axes == tuple(range(x.ndim - len(axes), x.ndim))
 
 
 def sources(node: Node, graph: Graph) -> list[tuple[Value, tuple[int, ...]]]:
     """What a fold along columns reads, each with the axes along which it combines: its operand, or the values in memory from which that
     is computed for it alone.
     """
-    given = relations(node) if node.op.folds and not node.op.contracts else None
-    if given is None or _is_trailing(node):
+    if not node.op.folds or node.op.contracts or axis_facts(node).trailing:
         return []
-    x = node.operands[0]
-    axes = combined(given[0], x.ndim)
+    x, given = node.operands[0], relations(node)
+    axes = combined(given[0], x.ndim) if given else ()
     return [(v, axes) for v in _roots(x, graph) if v.type.size == x.type.size] or [(x, axes)]
 
 

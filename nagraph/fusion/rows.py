@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nagraph.ir.axes import IN_ORDER, SAME, AxisRelation
+from nagraph.ir.axes import AXES, IN_ORDER, SAME, AxisRelation
 from nagraph.ir.graph import Value
 
 Shape = tuple[int, ...]
@@ -38,9 +38,12 @@ def row_counts(shape: Shape) -> list[int]:
 
 def row_form(relation: AxisRelation, result: Shape, operand: Shape, rows: int) -> RowForm:
     """What one of `rows` rows of a result of this shape reads of an operand of that shape. Axes of size 1 do not count."""
-    p, q = prefix(result, rows), prefix(operand, rows)
+    p = prefix(result, rows)
     if p is None:
         return None
+    if relation is not IN_ORDER and relation[:p] == AXES[:p]:
+        return True
+    q = prefix(operand, rows)
     if relation is IN_ORDER:
         return None if q is None else True
     lead = [a for a, n in zip(relation[:p], result) if n != 1]
@@ -51,4 +54,6 @@ def row_form(relation: AxisRelation, result: Shape, operand: Shape, rows: int) -
 
 def row_forms(relations: Sequence[AxisRelation], result: Value, operands: Sequence[Value], rows: int) -> list[RowForm]:
     """What a row of a result reads of each operand."""
-    return [row_form(r, result.shape, v.shape, rows) for r, v in zip(relations, operands)]
+    shape = result.shape
+    straight = AXES[:len(shape)]
+    return [True if r == straight else row_form(r, shape, v.shape, rows) for r, v in zip(relations, operands)]

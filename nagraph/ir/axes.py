@@ -29,6 +29,8 @@ class Order(enum.Enum):
 SAME, ANYWHERE, IN_ORDER = Along.SAME, Along.ANYWHERE, Order.KEPT
 #: For each axis of the result: the operand's axis that has the same size and is read at the same index, SAME, or ANYWHERE; or IN_ORDER.
 AxisRelation = tuple[int | Along, ...] | Order
+#: The axes of a tensor of the most axes, in order: `AXES[:rank]` is the relation of an operand that is as the result is.
+AXES = tuple(range(64))
 
 
 def every_axis(rank: int, but: Collection[int] = ()) -> AxisRelation:
@@ -38,6 +40,8 @@ def every_axis(rank: int, but: Collection[int] = ()) -> AxisRelation:
 
 def broadcast_axes(shape: Sequence[int], result: Sequence[int]) -> AxisRelation:
     """The relation of an operand of this shape that broadcasts to the result's, by NumPy's rule."""
+    if shape == result:
+        return AXES[:len(shape)]
     lead = len(result) - len(shape)
     return tuple([a - lead if a >= lead and shape[a - lead] == n else SAME for a, n in enumerate(result)])
 

@@ -124,6 +124,11 @@ class Op:
             keep(_INFERRED, self._key, found)
         return found
 
+    @cached_property
+    def axis_facts(self) -> dict[tuple[TensorType, ...], Any]:
+        """What `nagraph.analysis.axes` found out about the axes, by the types of operands."""
+        return {}
+
     #: reference(*operands): the results computed by NumPy, one array or a tuple of arrays. A method or a ufunc.
     reference: ClassVar[Any] = _no_reference
 

@@ -55,8 +55,8 @@ def test_they_fuse_compile_natively_and_differentiate(tmp_path):
 
 
 #: What an op has besides rules: what is made of them.
-NO_RULES = {"result_types", "has_effect", "may_end_the_call", "has_element", "on_host", "may_raise", "fused", "attributes", "regions",
-            "with_attributes", "key", "count"}
+NO_RULES = {"result_types", "axis_facts", "has_effect", "may_end_the_call", "has_element", "on_host", "may_raise", "fused",
+            "attributes", "regions", "with_attributes", "key", "count"}
 
 
 def test_the_page_names_every_rule():
