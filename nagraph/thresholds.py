@@ -50,8 +50,8 @@ THRESHOLDS = tuple(Threshold(*t) for t in (
     ("tile", "kernel.stage_assignment", "RECOMPUTE", 0, _LARGE),
     ("row_blocks", "kernel.row_blocks", "LEAST_ROWS", 1, _LARGE),
     ("row_blocks", "kernel.row_blocks", "LEAST_NBYTES", 1, _LARGE),
-    ("row_blocks", "schedule.products", "FEW", 2, 64),
-    ("row_blocks", "schedule.products", "MANY", 4, 128),
+    ("row_blocks", "kernel.row_blocks", "FEW", 2, 64),
+    ("row_blocks", "kernel.row_blocks", "MANY", 4, 128),
     # What may share a kernel, and what is written in place.
     ("fuse", "fusion.legality", "LONGEST_ROW", _LARGE, 1),
     ("fuse", "fusion.legality", "LARGEST_SLICE", _LARGE, 1),
@@ -67,12 +67,12 @@ THRESHOLDS = tuple(Threshold(*t) for t in (
     ("cut", "schedule.products", "LEAST_ROWS", 1, 64),
     ("cut", "schedule.products", "B_PART", (1, _LARGE), (_LARGE, 1)),
     ("cut", "schedule.products", "BLOCK", (5, 64), (1 << 10, 1 << 10)),
-    ("gemm", "schedule.products", "LONG", 1, _LARGE),
+    ("gemm", "kernel.order", "LONG", 1, _LARGE),
     ("cut", "schedule.products", "TILES_PART", (1, _LARGE), (2, 1)),
     ("cut", "schedule.products", "BLOCK_ROWS", 1, 1 << 10),
     ("tiled_transpose", "schedule.strategy", "LEAST_EXTENT", 1, _LARGE),
     ("tiled_transpose", "schedule.strategy", "MOST_LOADS", 8, 0),
-    ("loop_split", "schedule.loops", "SHORT", 1, _LARGE),
+    ("loop_split", "kernel.vector_axis", "SHORT", 1, _LARGE),
     ("prefetch", "schedule.loops", "ROWS_NBYTES", 1, _LARGE),
 ))
 #: What thresholds were before any was set.

@@ -35,14 +35,15 @@ class Split:
     several threads, such as LLVM's.
     It is for results of fewer than `rows` rows that are reduced from `shortest` elements or more. Of sums over rows that a matrix product
     makes, the parts are blocks of its rows, which it can sum as it goes (`nagraph.analysis.row_sums`). Matrix products whose
-    operands come from memory badly are split so that a part of them fits a cache of `cache_nbytes`: those over windows, which read
-    them again for every place in the window, and long ones over the rows of an x whose rows fall into few sets of a cache.
+    operands come from memory badly are split into parts of `part_nbytes`, which fit a cache and are the same on every machine: those over
+    windows, which read them again for every place in the window, and long ones over the rows of an x whose rows fall into few sets of a
+    cache.
     """
 
     shortest: int = 1 << 13
     rows: int = 64
     most: int = 256
-    cache_nbytes: int = 1 << 19
+    part_nbytes: int = 1 << 19
 
     def __call__(self, graph: Graph) -> Graph:
         windows: dict[Value, Value] = {}
@@ -78,8 +79,8 @@ class Split:
             return None
         size = x.shape[0]
         nbytes = windows.get(x, x).type.nbytes + y.type.nbytes
-        cache = choices.most("split", self.cache_nbytes if x in windows else 5 * self.cache_nbytes // 2)
-        parts = min((d for d in range(1, size + 1) if size % d == 0 and nbytes <= d * cache), default=size)
+        most = choices.most("split", self.part_nbytes if x in windows else 5 * self.part_nbytes // 2)
+        parts = min((d for d in range(1, size + 1) if size % d == 0 and nbytes <= d * most), default=size)
         if parts < 2 or not choices.takes("split", parts * node.result.type.nbytes <= nbytes, parts):
             return None
         x, y = (reshape(v, (parts, size // parts, *v.shape[1:])) for v in (x, y))

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from nagraph.ir.types import DTYPES, DType
 from nagraph.kernel.affine import Affine
-from nagraph.kernel.form import Kernel, Load, Read, Stage, Store
+from nagraph.kernel.form import Consecutive, Interleaved, Kernel, Load, Order, Read, Stage, Store
 
-#: Products that one chain of fma adds up, at most. It fixes the order of additions: equal for every machine and layout.
+#: Products that one chain of fma adds up, at most: of so many rows and columns a product keeps a part in cache.
 CHAIN = 512
 #: Multiplications from which a product at one point of the grid is worth a call.
 LEAST_SLICE = 1 << 11
@@ -96,6 +96,11 @@ class Contraction:
         """The bytes of B that are read, in all batches."""
         return self.terms * self.n * self.dtype.itemsize
 
+    @property
+    def chain(self) -> tuple[int, int]:
+        """(batches, terms of each) of a chain, in the order that its fold states, which a product must follow."""
+        return chain_of(self.k, len(self.a.offsets), self.stage.folds[0].order)
+
     def fits(self, axes: Collection[int]) -> bool:
         """Whether these axes can be restricted to ranges: each is all of its rows, of its columns, or of what is summed."""
         return all(a not in self.stage.loops or (a,) in (self.rows, self.columns, self.batches + self.summed) for a in axes)
@@ -109,14 +114,54 @@ class Contraction:
         return row, column
 
 
+def product_order(k: int, batches: int) -> Consecutive:
+    """The order of additions of a product: chains of whole batches where these are short, else nearly equal parts of each batch."""
+    if k * batches <= CHAIN:
+        return Consecutive()
+    if k <= CHAIN:
+        groups = ceil_div(batches, CHAIN // k)
+        return Consecutive(ceil_div(batches, groups) * k)
+    part = ceil_div(k, ceil_div(k, CHAIN))
+    return Consecutive(ceil_div(part, 16) * 16, k if batches > 1 else 0)
+
+
+def chain_of(k: int, batches: int, order: Order | None = None) -> tuple[int, int]:
+    """(batches, terms of each) of a chain of a product; without a stated order, of `product_order`."""
+    order = order or product_order(k, batches)
+    assert isinstance(order, Consecutive)
+    if not order.length:
+        return max(1, batches), max(1, k)
+    return (order.length // k, k) if order.length >= k else (1, order.length)
+
+
+def ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
 #: A stage, as the matrix product that it is or as its loops.
 Part = Contraction | Stage
 
 
 def product_parts(kernel: Kernel) -> list[Part]:
-    """The stages, of which those that are worth being computed as matrix products are contractions."""
-    found = ((Contraction.of(kernel, s), s) for s in kernel.stages)
-    return [s if c is None or (c.rows and c.m * c.n * c.terms < LEAST_SLICE) else c for c, s in found]
+    """The stages, of which those that are worth being computed as matrix products are contractions.
+
+    The order of additions decides first, where it is stated: a product's chains are consecutive, and none is longer than CHAIN.
+    """
+    parts: list[Part] = []
+    for stage, found in zip(kernel.stages, contractions(kernel)):
+        order = stage.folds[0].order if stage.folds else None
+        if isinstance(order, Consecutive) and order.length:
+            found = Contraction.of(kernel, stage)
+            assert found is not None, f"only products add up {order}"
+        loops = found is None or isinstance(order, Interleaved) or (order == Consecutive() and found.terms > CHAIN)
+        parts.append(stage if loops or found is None else found)
+    return parts
+
+
+def contractions(kernel: Kernel) -> list[Contraction | None]:
+    """For each stage the matrix product that it is, if it is one and worth a call, whatever the order of additions."""
+    found = (Contraction.of(kernel, s) for s in kernel.stages)
+    return [None if c is None or (c.rows and c.m * c.n * c.terms < LEAST_SLICE) else c for c in found]
 
 
 def slice_parts(kernel: Kernel) -> list[Part]:

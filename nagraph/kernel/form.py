@@ -119,17 +119,57 @@ Instruction = Number | Position | Within | Load | Read | Apply | Running
 
 
 @dataclass(frozen=True, slots=True)
+class Consecutive:
+    """An order of additions: point after point, row-major, in chains of `length` points (0: all of them in one).
+
+    Each chain begins from nothing; what the chains give is combined one after another, from the last chain on if `backwards`.
+    run: points after which a chain ends in any case.
+    """
+
+    length: int = 0
+    run: int = 0
+    backwards: bool = False
+
+    def __str__(self) -> str:
+        runs = f", none longer than a run of {self.run}" if self.run else ""
+        return f"in chains of {self.length}{runs}{', the last one first' if self.backwards else ''}" if self.length else "in order"
+
+
+@dataclass(frozen=True, slots=True)
+class Interleaved:
+    """An order of additions: chains side by side along the innermost reduced axis.
+
+    parts: (stop, chains) of each part of this axis, chains a power of two: point i of the part belongs to chain i modulo chains. Parts
+    with as many chains share them. A chain takes its points in row-major order over all reduced axes, from nothing on. Of the chains
+    the second half is combined into the first, then the second quarter into the first, and so on; then parts, in their order.
+    """
+
+    parts: tuple[tuple[int, int], ...]
+
+    def __str__(self) -> str:
+        if len(self.parts) == 1:
+            return f"in {self.parts[0][1]} chains"
+        return " and ".join(f"in {chains} chains to {stop}" for stop, chains in self.parts) or "in no chains"
+
+
+#: In which order a fold combines its points: by it, and by nothing else, its result is determined bit for bit.
+Order = Consecutive | Interleaved
+
+
+@dataclass(frozen=True, slots=True)
 class Fold:
     """A fold combines values over the stage's reduced axes into a tile over its other axes.
 
     op: a reduction, whose `start` and `combine` say how; or None for a sum of products of two values by fused
     multiply-adds. `values`: what is combined; of argmax and argmin the element and its index.
+    order: the same for all folds of a stage; None while a kernel is being made (`nagraph.kernel.order` states it).
     """
 
     op: Op | None
     values: tuple[int, ...]
     tile: int
     index: Affine
+    order: Order | None = None
 
     @property
     def is_contraction(self) -> bool:
@@ -137,7 +177,8 @@ class Fold:
         return self.op is None
 
     def __str__(self) -> str:
-        return f"t{self.tile}[{self.index}] = {self.op.name if self.op is not None else 'dot'}({_values(self.values)})"
+        order = f" {self.order}" if self.order not in (None, Consecutive()) else ""
+        return f"t{self.tile}[{self.index}] = {self.op.name if self.op is not None else 'dot'}({_values(self.values)}){order}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,13 @@
 """The interpreter runs kernels in NumPy: slow, and plain enough to be believed. Lowering and code generation are tested against it.
 
 Every instruction is computed for all points of the grid and of its stage's loops at once: its value is an array with
-an axis for each axis of the kernel, of length 1 where it does not depend on it.
+an axis for each axis of the kernel, of length 1 where it does not depend on it. Folds add up in the orders that they state, so that sums
+have the bits of compiled code; a product is rounded before it is added, which a fused multiply-add does not do.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 
 from nagraph.ir.types import BOOL
 from nagraph.kernel.affine import Affine
+from nagraph.kernel.chains import combined, in_order
 from nagraph.kernel.form import Apply, Fold, Instruction, Kernel, Load, Number, Position, Read, Running, Stage, Store, Within
 from nagraph.ops.base import Primitive
 from nagraph.ops.reduction import highest, lowest
@@ -98,7 +101,7 @@ class Interpreter:
     def _row_sum(self, stage: Stage, s: Store) -> None:
         """Stores the combination of the values of all points that meet in one element."""
         left_out = tuple(a for a in range(self.kernel.grid) if not s.index.coefficient(a))
-        value = s.combine.ufunc.reduce(self.full(stage, self.values[s.value]), axis=left_out, keepdims=True)  # type: ignore[union-attr]
+        value = in_order(s.combine.ufunc, self.full(stage, self.values[s.value]), left_out)  # type: ignore[union-attr]
         self.put(s.operand, np.broadcast_to(self.index(s.index), value.shape).reshape(-1), value.reshape(-1))
 
     def _in_order(self, stage: Stage) -> None:
@@ -152,17 +155,17 @@ class Interpreter:
         """The values combined over the reduced axes, which keep length 1."""
         reduced = stage.loops[len(stage.kept):]
         values = [self.full(stage, self.values[v]) for v in fold.values]
-        if fold.is_contraction:
-            if values[0].dtype == BOOL:
-                met: Array = np.any(values[0] & values[1], axis=reduced, keepdims=True)
-                return met
-            total: Array = np.sum(values[0] * values[1], axis=reduced, keepdims=True, dtype=values[0].dtype)
-            return total
-        if len(values) == 2:
+        if not fold.is_contraction and len(values) == 2:
             return self._extremum(fold, values, reduced)
-        start = _start(fold, values[0].dtype)
-        result: Array = fold.op.ufunc.reduce(values[0], axis=reduced, keepdims=True, initial=start)  # type: ignore[attr-defined]
-        return result
+        x = values[0] * values[1] if fold.is_contraction else values[0]  # of bools: and
+        rest = [a for a in range(x.ndim) if a not in reduced]
+        inner = [x.shape[a] for a in reduced[-1:]] or [1]
+        flat = x.transpose(*rest, *reduced).reshape(*(x.shape[a] for a in rest), math.prod(x.shape[a] for a in reduced[:-1]), *inner)
+        if fold.is_contraction:
+            ufunc, start = np.logical_or if x.dtype == BOOL else np.add, 0
+        else:
+            ufunc, start = fold.op.ufunc, _start(fold, x.dtype)  # type: ignore[union-attr]
+        return combined(ufunc, start, flat, fold.order).reshape([1 if a in reduced else n for a, n in enumerate(x.shape)])
 
     def _extremum(self, fold: Fold, values: list[Array], reduced: tuple[int, ...]) -> Array:
         x, places = values

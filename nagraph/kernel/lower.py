@@ -16,6 +16,7 @@ from nagraph.kernel.collapse import collapse
 from nagraph.kernel.context import NotRowLocal, array_constants
 from nagraph.kernel.form import Kernel
 from nagraph.kernel.layout import StridedLayout, row_major
+from nagraph.kernel.order import with_orders
 from nagraph.kernel.row_axes import leading_axes
 from nagraph.kernel.scatter import lower_scatter
 from nagraph.kernel.stages import StagesInCircle, build_kernel
@@ -43,7 +44,7 @@ def lower(
     for rows in choices.shuffled("rows", candidates, str(graph.output_types)):
         for apart in (False, True):
             try:
-                kernel = collapse(build_kernel(graph, given, written, rows, apart))
+                kernel = with_orders(collapse(build_kernel(graph, given, written, rows, apart)))
                 check(kernel)
                 return kernel
             except NotRowLocal as error:

@@ -15,11 +15,15 @@ import functools
 from dataclasses import dataclass
 
 from nagraph.kernel.axis_classes import AxisClasses, StageAxis, index_range
+from nagraph.kernel.contraction import Contraction, product_parts, slice_parts
 from nagraph.kernel.form import Kernel
 from nagraph.kernel.stage_split import split_stage
 from nagraph.kernel.triangle import Triangle, triangle
 from nagraph.thresholds import follows
 
+#: Rows of a block, whole vectors: of short sequences, and of long ones, where sums are read and written less often. Sums over blocks are
+#: made in their order, so that these belong to the order of additions.
+FEW, MANY = 32, 64
 #: Rows from which a kernel goes in blocks.
 LEAST_ROWS = 64
 #: And bytes of a matrix from which it pays to hold some rows of it alone, where there is no triangle.
@@ -43,6 +47,42 @@ class RowBlocks:
     when: tuple[str, ...]
     row_tiles: dict[int, int]
     sums: frozenset[int]
+
+
+def block_rows(extent: int) -> int:
+    """The rows of a block, of `extent` rows in all."""
+    return FEW if extent <= 8 * FEW else MANY
+
+
+def blocks_of_rows(kernel: Kernel) -> RowBlocks | None:
+    """How a kernel goes in blocks of rows; None if it does not, or if one of its products can't be restricted to a block's rows and
+    columns, or anything else adds up over blocks.
+    """
+    blocks = row_blocks(kernel)
+    if blocks is None:
+        return None
+    for part, rows, columns, when in zip(slice_parts(blocks.kernel), blocks.rows, blocks.columns, blocks.when):
+        restricted = [a for a in (rows, columns) if a is not None] if when == "block" else []
+        if isinstance(part, Contraction):
+            if not part.fits(restricted):
+                return None
+        elif rows is not None and rows not in part.kept:
+            return None
+    return blocks
+
+
+@follows
+@functools.lru_cache(256)
+def triangle_of_rows(kernel: Kernel) -> Triangle | None:
+    """The triangle of a kernel whose rows are the last axis of its grid; None if it has none."""
+    if not kernel.grid:
+        return None
+    last, found = kernel.grid - 1, triangle(kernel, AxisClasses(kernel))
+    if found is None or any(r != last for r in found.rows):
+        return None
+    parts = product_parts(kernel)
+    fitting = all(c is None or p.fits([c]) for p, c in zip(parts, found.columns) if isinstance(p, Contraction))
+    return found if fitting else None
 
 
 @follows

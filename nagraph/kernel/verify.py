@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from nagraph.errors import VerifyError
 from nagraph.ir.types import SHORT_NAMES, DType
 from nagraph.kernel.affine import Affine, bounds
-from nagraph.kernel.form import Apply, Kernel, Load, Position, Read, Running, Stage, Within
+from nagraph.kernel.form import Apply, Consecutive, Interleaved, Kernel, Load, Position, Read, Running, Stage, Within
 from nagraph.ops.base import NARROW_FLOATS, Primitive
 
 
@@ -54,6 +54,7 @@ def _stage(kernel: Kernel, stage: Stage, number: int, written: set[int], sizes: 
                 raise VerifyError(f"{where}: a fold makes {SHORT_NAMES[made]}, but tile {fold.tile} holds {SHORT_NAMES[kept_in]}")
             _index(kernel, fold.index, kept, 0, f"{where}: fold into tile {fold.tile}", kernel.tiles[fold.tile].size)
             written.add(fold.tile)
+    _orders(kernel, stage, where)
     for w in stage.writes:
         if stage.body[w.value].dtype != kernel.tiles[w.tile].dtype:
             made, kept_in = stage.body[w.value].dtype, kernel.tiles[w.tile].dtype
@@ -73,6 +74,25 @@ def _stage(kernel: Kernel, stage: Stage, number: int, written: set[int], sizes: 
             raise VerifyError(f"{where}: stores a {SHORT_NAMES[dtype]}, v{s.value}, into operand {s.operand} of {SHORT_NAMES[expected]}")
         dynamic = any(a < 0 for a, _ in s.index.terms)
         _index(kernel, s.index, axes, len(stage.body), f"{where}: store", None if dynamic else sizes.get(s.operand))
+
+
+def _orders(kernel: Kernel, stage: Stage, where: str) -> None:
+    """Checks that folds state one order, and that its chains cover what is reduced."""
+    orders = {f.order for f in stage.folds}
+    if len(orders) > 1 or None in orders:
+        raise VerifyError(f"{where}: folds of a stage have one order of additions; these have {', '.join(map(str, orders)) or 'none'}")
+    for order in orders:
+        extents = [kernel.axes[a] for a in stage.loops[len(stage.kept):]]
+        if isinstance(order, Interleaved):
+            stops = [0, *(stop for stop, _ in order.parts)]
+            if stops != sorted(set(stops)) or not extents or stops[-1] != extents[-1]:
+                raise VerifyError(f"{where}: interleaved chains end at {stops[1:]}, the innermost reduced axis at {extents[-1:]}")
+            if any(chains < 1 or chains & (chains - 1) for _, chains in order.parts):
+                raise VerifyError(f"{where}: interleaved chains are as many as a power of two; these are {[c for _, c in order.parts]}")
+        elif isinstance(order, Consecutive) and (order.length < 0 or (order.length and not all(f.is_contraction for f in stage.folds))):
+            raise VerifyError(f"{where}: only sums of products add up in chains of a length; this is {order}")
+        if isinstance(order, Interleaved) and any(isinstance(i, Running) for i in stage.body):
+            raise VerifyError(f"{where}: a running fold goes in order, not {order}")
 
 
 def _wide(dtypes: Iterable[DType], what: str) -> None:

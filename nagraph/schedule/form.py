@@ -141,8 +141,3 @@ class Schedule:
             lines.append(f"prefetch: {', '.join(f'p{i}' for i in self.prefetch)}{during}")
         lines += [f"stage {n}: {how}" for n, how in enumerate(self.stages)]
         return "\n".join(["schedule {", *(f"  {line}" for line in lines), "}"])
-
-
-def power_of_two(n: int) -> int:
-    """The least power of two that is not less than n."""
-    return 1 << max(0, n - 1).bit_length()

@@ -1,25 +1,9 @@
-"""What a kernel allows: along which axes lanes may run, what is transposed in tiles, what goes in blocks of rows, what is a triangle."""
+"""What a kernel allows beside what its own room says: what is transposed in tiles, what can be asked for ahead of time."""
 
 from __future__ import annotations
 
-import functools
-
 from nagraph.ir.types import BOOL
-from nagraph.kernel.axis_classes import AxisClasses
-from nagraph.kernel.contraction import Contraction, product_parts, slice_parts
 from nagraph.kernel.form import Apply, Kernel, Load, Number, Read, Running, Stage, Store, Within
-from nagraph.kernel.row_blocks import RowBlocks, row_blocks
-from nagraph.kernel.triangle import Triangle, triangle
-from nagraph.thresholds import follows
-
-
-def lane_axes(stage: Stage) -> list[int]:
-    """The axes of a stage along which lanes may run: not those of running folds, nor of stores that may meet."""
-    if any(a < 0 for s in stage.stores for a, _ in s.index.terms):
-        return []
-    kept = list(stage.kept[-1:])
-    running = any(isinstance(i, Running) for i in stage.body)
-    return kept if running else [*kept, *stage.loops[len(stage.kept):][-1:]]
 
 
 def varying(stage: Stage, axis: int) -> list[bool]:
@@ -37,15 +21,6 @@ def varying(stage: Stage, axis: int) -> list[bool]:
     return found
 
 
-def cuts_of(kernel: Kernel, stage: Stage, axis: int) -> list[int]:
-    """Where conditions on the place along an axis begin or cease to hold: between these places there is nothing to ask."""
-    extent, places = kernel.axes[axis], set[int]()
-    for i in stage.body:
-        if isinstance(i, Within) and i.step == 1 and i.index.terms == ((axis, 1),):
-            places |= {p for p in (-i.index.offset, i.size - i.index.offset) if 0 < p < extent}
-    return sorted(places)
-
-
 def transposed_loads(kernel: Kernel) -> dict[int, list[int]]:
     """For axes of the grid but the last, the loads that walk along them with unit stride, and that the last axis takes elsewhere.
 
@@ -60,38 +35,6 @@ def transposed_loads(kernel: Kernel) -> dict[int, list[int]]:
                and i.index.coefficient(last) not in (0, 1) and all(a >= 0 for a, _ in i.index.terms)]
     found = {axis: [n for n in strided if stage.body[n].index.coefficient(axis) == 1] for axis in range(last)}  # type: ignore[union-attr]
     return {axis: loads for axis, loads in found.items() if loads}
-
-
-def blocks_of_rows(kernel: Kernel) -> RowBlocks | None:
-    """How a kernel of whole matrices goes in blocks of their rows; None if it does not.
-
-    All its products must be restricted to a block's rows and columns, and nothing else may add up over blocks.
-    """
-    blocks = row_blocks(kernel)
-    if blocks is None:
-        return None
-    for part, rows, columns, when in zip(slice_parts(blocks.kernel), blocks.rows, blocks.columns, blocks.when):
-        restricted = [a for a in (rows, columns) if a is not None] if when == "block" else []
-        if isinstance(part, Contraction):
-            if not part.fits(restricted):
-                return None
-        elif rows is not None and rows not in part.kept:
-            return None
-    return blocks
-
-
-@follows
-@functools.lru_cache(256)
-def triangle_of_rows(kernel: Kernel) -> Triangle | None:
-    """The triangle of a kernel whose rows are the last axis of its grid; None if it has none."""
-    if not kernel.grid:
-        return None
-    last, found = kernel.grid - 1, triangle(kernel, AxisClasses(kernel))
-    if found is None or any(r != last for r in found.rows):
-        return None
-    parts = product_parts(kernel)
-    fitting = all(c is None or p.fits([c]) for p, c in zip(parts, found.columns) if isinstance(p, Contraction))
-    return found if fitting else None
 
 
 def ahead(kernel: Kernel, x: Load | Store) -> bool:

@@ -1,38 +1,44 @@
-"""The order of additions that a schedule gives to a kernel's folds. It belongs to the kernel: a schedule that gives another is illegal."""
+"""The order of additions is the kernel's: what of a schedule must be so that every fold keeps to the order that it states."""
 
 from __future__ import annotations
 
-from nagraph.ir.types import FLOATS
-from nagraph.kernel.contraction import CHAIN
-from nagraph.kernel.form import Kernel, Stage
-from nagraph.schedule.form import How, Lanes, Loops, Points, Product, Rows, Schedule, Tiles
+from nagraph.kernel.form import Consecutive, Interleaved, Order, Stage
+from nagraph.kernel.row_blocks import RowBlocks
+from nagraph.schedule.form import How, Lanes, Loops, Points, Product, Schedule, Tiles
 
 
-def orders(kernel: Kernel, schedule: Schedule) -> list[str]:
-    """For each stage of a realised kernel that folds floats, in words: in which order it does that."""
-    along_grid = isinstance(schedule.units, (Lanes, Tiles))
-    stages = [Loops()] * len(kernel.stages) if along_grid else schedule.stages
-    return [_order(s, how) + _blocks(schedule) for s, how in zip(kernel.stages, stages) if folds_floats(s)]
+def other_order(stage: Stage, how: How | None, schedule: Schedule, blocks: RowBlocks | None, ranged: tuple[int | None, ...] = ()) -> str:
+    """What is wrong with the way in which a stage runs, for the order of its folds; "" if it keeps to it.
 
-
-def folds_floats(stage: Stage) -> bool:
-    """Whether the order in which a stage folds can be seen in its results."""
-    return any(stage.body[v].dtype in FLOATS for f in stage.folds for v in f.values)
-
-
-def _order(stage: Stage, how: How) -> str:
+    how: None where lanes run along the grid. blocks: how the kernel goes in blocks of rows, if it does. ranged: axes of which a block goes
+    through a range.
+    """
+    order = stage.folds[0].order if stage.folds else None
+    if order is None:
+        return ""
     if isinstance(how, Product):
-        return f"in chains of {CHAIN} products"
-    assert isinstance(how, Loops)
-    if how.axis is None or how.axis in stage.kept:
-        return "one after another"
-    cuts = f" cut at {', '.join(map(str, how.cuts))}" if how.cuts else ""
-    return f"in {how.width} lanes along loop {stage.loops.index(how.axis)}{cuts}"
+        return _of_product(stage, order, schedule, blocks)
+    if isinstance(order, Consecutive):
+        if order.length:
+            return f"sums that are made {order} are those of products"
+        if isinstance(how, Loops) and how.axis is not None and how.axis not in stage.kept:
+            return f"it adds up in order, which lanes along a{how.axis} do not"
+        return ""
+    return _side_by_side(stage, order, how, schedule, ranged)
 
 
-def _blocks(schedule: Schedule) -> str:
-    """Blocks of whole matrices are added up one after another, and each block of a triangle has sums of a length of its own."""
-    units = schedule.units
-    if (isinstance(units, Points) and units.rows) or (isinstance(units, Rows) and units.triangle):
-        return f", in blocks of {units.rows} rows"
-    return ""
+def _of_product(stage: Stage, order: Order, schedule: Schedule, blocks: RowBlocks | None) -> str:
+    """Sums over blocks of rows are made from the last block on, each block being a chain."""
+    rows = schedule.units.rows if isinstance(schedule.units, Points) else 0
+    summed = blocks is not None and stage.folds[0].tile in blocks.sums
+    if isinstance(order, Interleaved) or order.backwards != summed:
+        return f"it adds up {order}, which a product {'over blocks of rows' if summed else 'at once'} does not"
+    return f"it adds up {order}, and not of {rows}" if summed and order.length != rows else ""
+
+
+def _side_by_side(stage: Stage, order: Interleaved, how: How | None, schedule: Schedule, ranged: tuple[int | None, ...]) -> str:
+    """Each chain has a lane, along the innermost reduced axis."""
+    chains, axis = max((n for _, n in order.parts), default=1), stage.loops[-1]
+    if isinstance(schedule.units, (Lanes, Tiles)) or not isinstance(how, Loops) or how.axis != axis or how.width != chains or how.cuts:
+        return f"it adds up {order}: {chains} lanes along a{axis}, without cuts, do"
+    return f"it adds up {order}, which blocks of rows do not" if axis in ranged and len(order.parts) > 1 else ""

@@ -6,8 +6,8 @@ import math
 
 from nagraph.ir.types import DType
 from nagraph.kernel.column_split import columns
-from nagraph.kernel.contraction import CHAIN, Contraction, product_parts
-from nagraph.kernel.form import Kernel
+from nagraph.kernel.contraction import CHAIN, Contraction, contractions, product_parts
+from nagraph.kernel.form import Interleaved, Kernel
 from nagraph.schedule.form import Product, Split
 from nagraph.schedule.target import Target
 
@@ -24,11 +24,6 @@ LEAST_ROWS = 12
 FEW_UNITS = 32
 #: Columns of a strip, and the fewest of a unit, where B streams past one row.
 STRIP, LEAST_COLUMNS = 64, 192
-#: Products in the sum of one element from which lanes run along the sum, in a product of one row whose factors both have unit steps.
-LONG = 64
-#: Rows of a block of a triangle, or of whole matrices, whole registers of lanes: of short sequences, and of long ones, where sums are
-#: read and written less often. They are part of the order in which such blocks are added up.
-FEW, MANY = 32, 64
 
 
 def near(target: Target, part: tuple[int, int]) -> int:
@@ -97,24 +92,23 @@ def even_rows(extent: int, rows: int, column_blocks: int = 1) -> int:
     return min(rows, max(LEAST_ROWS, -(-(-(-extent // blocks)) // 4) * 4))
 
 
-def matrix_rows(extent: int) -> int:
-    """The rows of a block of whole matrices or of a triangle, of `extent` rows in all."""
-    return FEW if extent <= 8 * FEW else MANY
-
-
 def split_of(kernel: Kernel, target: Target) -> Split | None:
     """How the columns of a product, and of what is done to each of its elements, become a parallel axis: where B is large or rows few."""
-    parts, found = product_parts(kernel), columns(kernel)
-    products = [p for p in parts if isinstance(p, Contraction) and not p.rows]
-    if not found or not products or len(parts) == len(products) or any(p.reduced for p in parts if not isinstance(p, Contraction)):
+    found, products = columns(kernel), [p for p in contractions(kernel) if p is not None and not p.rows]
+    others = [s for s in kernel.stages if not any(s is p.stage for p in products)]
+    if not found or not products or not others or any(s.reduced for s in others):
         return None
+    # Without a grid they are loops once their columns are split, which the order of additions forbids where it is a product's.
+    routine = [p for p in product_parts(kernel) if isinstance(p, Contraction)]
     first, size, row = kernel.axes[found[0]], products[0].n, False
     units = math.prod(kernel.axes[:kernel.grid - 1]) * -(-kernel.axes[kernel.grid - 1] // BLOCK[0]) if kernel.grid else 1
     large = any(p.b_nbytes > near(target, B_PART) for p in products)
     least = 32
-    if large and not kernel.grid and all(p.b.free == 1 for p in products):
+    if large and not kernel.grid and len(routine) == len(products) and all(p.b.free == 1 for p in products):
         row, most = True, _columns_of_unit(size)  # one row, past which B streams
-    elif large and not kernel.grid and all(p.b.summed == 1 and p.k >= LONG for p in products):
+    elif not kernel.grid and any(p.terms > CHAIN for p in routine):
+        return None
+    elif large and not kernel.grid and any(isinstance(f.order, Interleaved) for p in products for f in p.stage.folds):
         most, least = BLOCK[1], 1  # B has its columns side by side: each is a sum along both, no product in tiles
     else:
         most = BLOCK[1] if large else size

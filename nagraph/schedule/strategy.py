@@ -8,12 +8,13 @@ from dataclasses import replace
 
 from nagraph.kernel.contraction import Contraction, Part, direct_output, is_column_major, product_parts, slice_parts, stage_of
 from nagraph.kernel.form import Kernel
-from nagraph.kernel.row_blocks import RowBlocks
+from nagraph.kernel.row_blocks import FEW, RowBlocks, block_rows, blocks_of_rows, triangle_of_rows
+from nagraph.kernel.vector_axis import along_grid, power_of_two
 from nagraph.schedule.cost import chunk_of, unit_ns
-from nagraph.schedule.form import How, Lanes, Points, Rows, Schedule, Split, Stored, Tiles, Units, power_of_two
-from nagraph.schedule.legality import blocks_of_rows, transposed_loads, triangle_of_rows
-from nagraph.schedule.loops import along_grid, grid_lanes, loops_of, next_point, operands_ahead, vector_lanes
-from nagraph.schedule.products import FEW, block_size, matrix_rows, register_tile, rows_of_block, split_of
+from nagraph.schedule.form import How, Lanes, Points, Rows, Schedule, Split, Stored, Tiles, Units
+from nagraph.schedule.legality import transposed_loads
+from nagraph.schedule.loops import grid_lanes, loops_of, next_point, operands_ahead, vector_lanes
+from nagraph.schedule.products import block_size, register_tile, rows_of_block, split_of
 from nagraph.schedule.realise import groups_of, split_kernel, staged_tiles, unit_count
 from nagraph.schedule.target import Target
 from nagraph.thresholds import follows
@@ -81,7 +82,7 @@ def _at_points(kernel: Kernel, parts: list[Part], target: Target, split: Split |
 
 def _in_row_blocks(blocks: RowBlocks, target: Target, split: Split | None) -> Schedule:
     """A point of the grid is a unit, and goes through the rows of its matrices block by block."""
-    kernel, size = blocks.kernel, matrix_rows(blocks.extent)
+    kernel, size = blocks.kernel, block_rows(blocks.extent)
     parts = slice_parts(kernel)
     direct, _ = direct_output(kernel, parts, blocks.sums)
     stages = tuple(_how(kernel, p, direct, target, size, (rows, columns) if when == "block" else ())
@@ -99,7 +100,7 @@ def _in_rows(kernel: Kernel, parts: list[Part], target: Target, split: Split | N
         rows, width = block_size(only, extent, products, is_column_major(kernel, outputs[only.tile]), target)
         units = Rows(rows, width if width < only.n else 0)
     elif (held := triangle_of_rows(kernel)) is not None and extent >= 2 * FEW:
-        units, columns = Rows(matrix_rows(extent), triangle=True), tuple(held.columns)
+        units, columns = Rows(block_rows(extent), triangle=True), tuple(held.columns)
     else:
         memory = staged_tiles(kernel, groups_of(direct)) - outputs.keys()
         units = Rows(rows_of_block(extent, sum(kernel.tiles[i].size * kernel.tiles[i].dtype.itemsize for i in memory), products, target))

@@ -13,14 +13,14 @@ from typing import NamedTuple
 from nagraph.errors import ScheduleError
 from nagraph.kernel.column_split import columns
 from nagraph.kernel.contraction import CHAIN, Contraction, Part, direct_output, product_parts, slice_parts
-from nagraph.kernel.form import Kernel
-from nagraph.kernel.row_blocks import RowBlocks
+from nagraph.kernel.form import Interleaved, Kernel
+from nagraph.kernel.row_blocks import RowBlocks, blocks_of_rows, triangle_of_rows
+from nagraph.kernel.vector_axis import cuts_of, lane_axes
 from nagraph.schedule.form import How, Lanes, Loops, Points, Product, Rows, Schedule, Stored, Tiles
-from nagraph.schedule.legality import blocks_of_rows, cuts_of, lane_axes, transposed_loads, triangle_of_rows, varying
+from nagraph.schedule.legality import transposed_loads, varying
 from nagraph.schedule.loops import vector_lanes
-from nagraph.schedule.order import orders
+from nagraph.schedule.order import other_order
 from nagraph.schedule.realise import groups_of, realised, split_kernel, staged_tiles, unit_count
-from nagraph.schedule.strategy import choose
 from nagraph.schedule.target import Target
 
 #: Vectors that are computed side by side at most: more would not stay in registers.
@@ -45,6 +45,14 @@ class Case(NamedTuple):
     def stages(self) -> list[tuple[int, Part, How]]:
         """The number of each stage of the realised kernel, the product or the loops that it is, how the schedule runs it."""
         return [(n, p, how) for n, (p, how) in enumerate(zip(self.parts, self.schedule.stages))]
+
+    def ranged(self, n: int) -> tuple[int | None, ...]:
+        """The axes of stage n of which a block of rows goes through a range."""
+        units, blocks = self.schedule.units, self.blocks
+        if blocks is not None:
+            return (blocks.rows[n], blocks.columns[n]) if blocks.when[n] == "block" else ()
+        held = triangle_of_rows(self.kernel) if isinstance(units, Rows) and units.triangle else None
+        return () if held is None else (held.columns[n],)
 
     @property
     def parts(self) -> list[Part]:
@@ -154,13 +162,13 @@ def _lanes(case: Case) -> str:
     widths = [units.width] if isinstance(units, (Lanes, Tiles)) else []
     most = one if isinstance(units, Tiles) else one * MOST_VECTORS
     blocks, kernel = case.blocks, case.kernel
-    held = triangle_of_rows(kernel) if isinstance(units, Rows) and units.triangle else None
     kernel = blocks.kernel if blocks is not None else kernel
     for n, _, how in case.stages:
         if not isinstance(how, Loops):
             continue
-        widths.append(how.width)
         stage = kernel.stages[n]
+        if how.axis in stage.kept or not any(isinstance(f.order, Interleaved) for f in stage.folds):  # these have a lane for each chain
+            widths.append(how.width)
         allowed = lane_axes(stage)
         if how.axis is None:
             if how.width != 1 or how.cuts:
@@ -168,10 +176,8 @@ def _lanes(case: Case) -> str:
             continue
         if how.axis not in allowed:
             return f"stage {n} can have lanes along {', '.join(f'a{a}' for a in allowed) or 'no axis'}, not along a{how.axis}"
-        ranged = (blocks.rows[n], blocks.columns[n]) if blocks is not None and blocks.when[n] == "block" else (
-            (held.columns[n],) if held is not None else ())
         rows = units.rows if isinstance(units, (Points, Rows)) else 0
-        if how.axis in ranged and (rows % how.width or how.cuts):
+        if how.axis in case.ranged(n) and (rows % how.width or how.cuts):
             return f"stage {n} goes through a{how.axis} in blocks of {rows}, which {how.width} lanes must divide, without cuts"
         if not set(how.cuts) <= set(cuts_of(kernel, stage, how.axis)) or list(how.cuts) != sorted(set(how.cuts)):
             return f"stage {n} can be cut at {', '.join(map(str, cuts_of(kernel, stage, how.axis))) or 'no place'}, in order"
@@ -238,12 +244,14 @@ def _chunk(case: Case) -> str:
 
 
 def _order(case: Case) -> str:
-    """Every fold of floats is in the kernel's own order, so that no schedule changes a bit."""
-    own = choose(case.own, case.target)
-    wanted, found = (orders(realised(case.own, s), s) for s in (own, case.schedule))
-    for n, (x, y) in enumerate(zip(wanted, found)):
-        if x != y:
-            return f"fold {n} of the kernel is made {x}; this schedule would make it {y}, with other bits"
+    """Every fold keeps to the order of additions that the kernel states, so that no schedule changes a bit."""
+    schedule, blocks = case.schedule, case.blocks
+    kernel = blocks.kernel if blocks is not None else case.kernel
+    hows = dict(enumerate(schedule.stages))
+    for n, stage in enumerate(kernel.stages):
+        wrong = other_order(stage, hows.get(n), schedule, blocks, case.ranged(n))
+        if wrong:
+            return f"stage {n}: {wrong}; with another order it would have other bits"
     return ""
 
 

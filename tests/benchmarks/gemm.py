@@ -26,6 +26,7 @@ from nagraph.backends.llvm.text.builder import Module, constant, i64
 from nagraph.backends.llvm.text.target import host
 from nagraph.backends.llvm.text.vectors import fma
 from nagraph.ir.types import DTYPES, DType
+from nagraph.kernel.contraction import chain_of
 
 SIZES = [(64, 64, 64), (128, 384, 128), (128, 128, 32), (128, 32, 128), (256, 256, 256), (2048, 384, 128), (2048, 128, 128),
          (2048, 512, 128), (2048, 128, 512), (1024, 1024, 1024), (512, 2304, 768), (512, 768, 3072), (4160, 512, 128),
@@ -44,7 +45,7 @@ Timed = Callable[[int], float]
 def driver(tile: Tile) -> str:
     """gemm: calls a routine of ours so many times; blas: one with CBLAS's arguments; peak: independent chains of fma."""
     module = Module()
-    kinds = ["ptr", "i64", "i64", "ptr", "i64", "i64", "ptr", *["i64"] * 5, "ptr", "ptr", "i64", "ptr", "ptr"]
+    kinds = ["ptr", "i64", "i64", "ptr", "i64", "i64", "ptr", *["i64"] * 7, "ptr", "ptr", "i64", "ptr", "ptr"]
     code = module.function("gemm", "void", ["ptr", "i64", *kinds])
     with code.loop(i64(0), code.arguments[1]):
         code.do(f"call void %a0({', '.join(map(str, code.arguments[2:]))})")
@@ -103,11 +104,12 @@ class Bench:
         return timed(lambda n: call(data.ctypes.data, n))
 
     def ours(self, a: Any, b: Any, c: Any, batches: int = 1, offsets: tuple[Any, Any] | None = None) -> Timed:
-        (m, k), n, size = a.shape, b.shape[1], self.dtype.itemsize
+        (m, k), n = a.shape, b.shape[1]
         tables = [o.ctypes.data for o in offsets] if offsets else [None, None]
         call = foreign(self.loops.address("gemm"))
-        steps = [s // size for s in (*a.strides, *b.strides, c.strides[0])]
-        fixed = (a.ctypes.data, *steps[:2], b.ctypes.data, *steps[2:4], c.ctypes.data, steps[4], m, n, k, batches, *tables, 0)
+        steps = [s // self.dtype.itemsize for s in (*a.strides, *b.strides, c.strides[0])]
+        size = m, n, k, batches, *chain_of(k, batches)
+        fixed = (a.ctypes.data, *steps[:2], b.ctypes.data, *steps[2:4], c.ctypes.data, steps[4], *size, *tables, 0)
         return timed(lambda reps: call(self.routine, reps, *fixed, self.scratch.ctypes.data, None))
 
     def theirs(self, a: Any, b: Any, c: Any, layouts: str) -> Timed:
@@ -151,7 +153,7 @@ def aligned(shape: tuple[int, ...], dtype: DType) -> np.ndarray[Any, Any]:
 
 
 def foreign(address: int) -> Any:
-    return ctypes.CFUNCTYPE(None, *(ctypes.c_void_p if k == "p" else ctypes.c_int64 for k in "pn" + "pnnpnnpnnnnnppnpp"))(address)
+    return ctypes.CFUNCTYPE(None, *(ctypes.c_void_p if k == "p" else ctypes.c_int64 for k in "pn" + "pnnpnnpnnnnnnnppnpp"))(address)
 
 
 def repeat(n: int, call: Callable[[], object]) -> None:

@@ -12,6 +12,7 @@ from nagraph.kernel.context import array_constants
 from nagraph.kernel.form import Kernel, Load, Stage, Store
 from nagraph.kernel.interpret import interpret_kernel
 from nagraph.kernel.lower import lower
+from nagraph.kernel.order import with_orders
 from nagraph.kernel.sharing import may_share
 from nagraph.kernel.verify import verify_kernel
 from nagraph.ops.labels import CheckLabels
@@ -142,7 +143,7 @@ def malformed(change):
 @pytest.mark.parametrize("change, message", [
     (lambda k: Kernel(k.axes, k.grid, k.operands, k.outputs, k.tiles, k.stages[1:]), "reads tile 0 before it is written"),
     (lambda k: Kernel(k.axes, k.grid, k.operands, 0, k.tiles, k.stages), "stores into operand 1; outputs are 2"),
-    (lambda k: Kernel((8, 33), k.grid, k.operands, k.outputs, k.tiles, k.stages), "there are 32 elements"),
+    (lambda k: with_orders(Kernel((8, 33), k.grid, k.operands, k.outputs, k.tiles, k.stages)), "there are 32 elements"),
     (lambda k: Kernel(k.axes, k.grid, k.operands, k.outputs, k.tiles, (Stage((), 0, k.stages[0].body, k.stages[0].folds),)),
      "axis 1, which it can't see"),
     (lambda k: Kernel(k.axes, k.grid, k.operands, k.outputs, k.tiles, (Stage((1, 1), 1, ()),)), "are not distinct"),

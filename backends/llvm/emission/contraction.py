@@ -74,7 +74,7 @@ def emit_product(
         left, right = (first_b, i64(b.free), i64(b.summed)), (first_a, i64(a.summed), i64(a.free))
         size, tables, c_step = (columns, rows), (b_table, a_table), c_column
     depth = _count(context, product.batches + product.summed, product.k)
-    code.call(name, "void", *left, *right, c, i64(c_step), *size, depth, i64(len(a.offsets)), *tables, accumulate,
+    code.call(name, "void", *left, *right, c, i64(c_step), *size, depth, i64(len(a.offsets)), *map(i64, product.chain), *tables, accumulate,
               scratch_here, prefetch_table)
 
 

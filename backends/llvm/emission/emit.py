@@ -20,10 +20,10 @@ from nagraph.backends.llvm.text.lanes import Lanes
 from nagraph.ir.scalar import I64
 from nagraph.kernel.contraction import Contraction, tiles_in_memory
 from nagraph.kernel.form import Kernel, Stage
-from nagraph.kernel.row_blocks import RowBlocks
+from nagraph.kernel.row_blocks import RowBlocks, blocks_of_rows
 from nagraph.schedule import form
 from nagraph.schedule.form import Points, Product, Rows, Schedule, Tiles
-from nagraph.schedule.legality import blocks_of_rows, transposed_loads
+from nagraph.schedule.legality import transposed_loads
 from nagraph.schedule.realise import blocks_along, blocks_per_unit, parts_of, split_kernel
 
 

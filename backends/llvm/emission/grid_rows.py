@@ -16,9 +16,9 @@ from nagraph.backends.llvm.text.builder import FunctionBuilder, Reg, i64
 from nagraph.backends.llvm.text.lanes import memory_type
 from nagraph.kernel.contraction import Contraction
 from nagraph.kernel.form import Stage
+from nagraph.kernel.row_blocks import triangle_of_rows
 from nagraph.plan.plan import aligned
 from nagraph.schedule.form import Rows
-from nagraph.schedule.legality import triangle_of_rows
 from nagraph.schedule.realise import blocks_along, blocks_per_unit, column_blocks, groups_of, parts_of, staged_tiles
 
 

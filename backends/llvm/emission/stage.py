@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -15,8 +14,8 @@ from nagraph.backends.llvm.emission.values import Span, StageValues
 from nagraph.backends.llvm.text.builder import Reg, i64
 from nagraph.backends.llvm.text.lanes import Lanes
 from nagraph.ir.scalar import Scalar
-from nagraph.kernel.form import Fold, Stage
-from nagraph.schedule.form import power_of_two
+from nagraph.kernel.form import Fold, Interleaved, Stage
+from nagraph.kernel.vector_axis import parted
 
 #: Iterations of all loops of a stage, at one point of the grid, from which the loops poll whether the call was abandoned.
 LONG_STAGE = 1 << 22
@@ -80,22 +79,22 @@ class StageLoops:
         return (i64(0), i64(self.kernel.axes[axis])) if part is None else (part.start, part.stop)
 
     def _spans(self) -> list[Span]:
-        """The lane axis in spans: between cuts, whole blocks of lanes and then the rest."""
+        """The lane axis in spans: of each part whole blocks of lanes, and then the rest. A chain of a fold has a lane of its own."""
         assert self.lane is not None
         how, part = self.context.loops(self.stage), self.context.ranges.get(self.lane)
-        extent = self.kernel.axes[self.lane]
+        extent, order = self.kernel.axes[self.lane], self.stage.folds[0].order if self.lane in self.reduced else None
         if part is not None:
             whole = Span(part.start, part.stop, how.width, masked=extent % how.width > 0)
             if part.edge is None:
                 return [whole]
             return [whole._replace(stop=part.edge, masked=False, below=True), whole._replace(first=part.edge)]
-        found = []
-        for first, stop in itertools.pairwise([0, *how.cuts, extent]):
-            width = min(how.width, power_of_two(stop - first))
+        found, first = [], 0
+        for stop, width in order.parts if isinstance(order, Interleaved) else parted([0, *how.cuts, extent], how.width):
             whole = stop - (stop - first) % width
-            for a, b, lanes in ((first, whole, width), (whole, stop, power_of_two(stop - whole))):
+            for a, b in ((first, whole), (whole, stop)):
                 if a < b:
-                    found.append(Span(i64(a), i64(b), lanes, b - a < lanes, single=b - a <= lanes, bounds=(a, b)))
+                    found.append(Span(i64(a), i64(b), width, b - a < width, single=b - a <= width, bounds=(a, b)))
+            first = stop
         return found
 
     # -- folds ----------------------------------------------------------------------------------------------------

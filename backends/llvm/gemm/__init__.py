@@ -1,7 +1,8 @@
 """Matrix products on the CPU: one batch-reduce routine a dtype, which every contraction and convolution calls.
 
     void gemm_f32(ptr a, i64 a_row, i64 a_col, ptr b, i64 b_row, i64 b_col, ptr c, i64 c_row, i64 m, i64 n, i64 k,
-                  i64 batches, ptr a_offsets, ptr b_offsets, i64 accumulate, ptr scratch, ptr prefetch_table)
+                  i64 batches, i64 taps, i64 depth, ptr a_offsets, ptr b_offsets, i64 accumulate, ptr scratch,
+                  ptr prefetch_table)
 
     C[i, j] (+)= Σₜ Σₚ a[a_offsets[t] + i a_row + p a_col] b[b_offsets[t] + p b_row + j b_col]
 
@@ -13,9 +14,9 @@ is not zero. scratch is memory of the thread's own, aligned to a cache line. pre
 memory that is asked for meanwhile: how many of its pieces are taken, how many there are, the address and the step of
 each, and (any address, 0) in the end.
 
-The order of additions depends on k and batches alone. The terms of an element are cut into chains: a matrix of k up to
-CHAIN goes whole, and several of them make up a chain; a deeper one is cut along k. Each chain is summed by fma from
-zero, over t and then p; the chains' sums are added in order, to C first if accumulating. So an element has the same
+The order of additions is given: the terms of an element are cut into chains, of `taps` batches that go whole (then depth is k or
+more), or of `depth` products of one batch (then taps is 1); both are positive, and no chain has more than CHAIN terms. Each chain is
+summed by fma from zero, over t and then p; the chains' sums are added in order, to C first if accumulating. So an element has the same
 bits whatever m, n, strides, addresses and vector width it is computed with, and NaN and inf go where fma takes them.
 
 Source: Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication (2008); Georganas et al.,

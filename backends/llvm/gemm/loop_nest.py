@@ -10,9 +10,9 @@ from nagraph.backends.llvm.text.builder import FunctionBuilder, Module, Reg, i64
 from nagraph.backends.llvm.text.vectors import ceil_div, minimum
 from nagraph.kernel.contraction import CHAIN
 
-#: a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch, prefetch_table
+#: a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, taps, depth, a_offsets, b_offsets, accumulate, scratch, prefetch_table
 ARGUMENTS = ("ptr noalias", "i64", "i64", "ptr noalias", "i64", "i64", "ptr noalias", "i64", "i64", "i64", "i64", "i64",
-             "ptr noalias", "ptr noalias", "i64", "ptr noalias", "ptr")
+             "i64", "i64", "ptr noalias", "ptr noalias", "i64", "ptr noalias", "ptr")
 #: Rows of C from which packing such a B pays, columns of C from which packing such an A does, and an A with unit rows.
 PACK_B_ROWS = 96
 PACK_A_COLUMNS = 256
@@ -46,11 +46,6 @@ def scratch_layout(tile: Tile) -> dict[str, int]:
     return {**starts, "end": end}
 
 
-def chain_depth(code: FunctionBuilder, k: Reg) -> Reg:
-    """How many of k products one chain adds up: chains have one length, but for the last."""
-    return code.binary("and", code.add(ceil_div(code, k, ceil_div(code, k, i64(CHAIN))), i64(15)), i64(-16))
-
-
 def blocked(module: Module, tile: Tile, name: str) -> None:
     """C (+)= Σₜ AₜBₜ for m, n, k, batches > 0: the function `name` with ARGUMENTS."""
     code = module.function(name, "void", ARGUMENTS, linkage="internal")
@@ -64,7 +59,8 @@ class _LoopNest:
     def __init__(self, code: FunctionBuilder, tile: Tile):
         self.code, self.tile = code, tile
         (self.a, self.a_row, self.a_col, self.b, self.b_row, self.b_col, self.c, self.c_row, self.m, self.n, self.k, self.batches,
-         self.a_offsets, self.b_offsets, self.accumulate, scratch, prefetch_table) = code.arguments
+         taps, depth, self.a_offsets, self.b_offsets, self.accumulate, scratch, prefetch_table) = code.arguments
+        self.chain = taps, depth
         layout = scratch_layout(tile)
         self.a_table, self.b_table, self.a_block, self.b_strip = (
             code.offset(scratch, "i8", i64(layout[part])) for part in ("a_table", "b_table", "a_block", "b_strip"))
@@ -85,10 +81,7 @@ class _LoopNest:
         few, alone = code.compare("icmp slt", self.m, i64(4)), code.compare("icmp eq", self.m, i64(1))
         alone = code.binary("and", alone, code.binary("xor", self.pack_b, Reg("i1", "true")))
         self.width = code.select(alone, i64(8 * tile.lanes), code.select(few, i64(4 * tile.lanes), i64(tile.strip)))
-        # Chains: several batches in one where k is short, several in a batch where it is long; whatever m and n.
-        groups = ceil_div(code, self.batches, code.call("llvm.smax.i64", "i64", code.binary("udiv", i64(CHAIN), self.k), i64(1)))
-        taps = ceil_div(code, self.batches, groups)
-        depth = chain_depth(code, self.k)
+        taps, depth = self.chain  # several batches in a chain where k is short, several chains in a batch where it is long
         # Measured: an A with unit rows, whose columns are copied, likes smaller blocks.
         transposed = code.binary("and", self.pack_a, code.binary("xor", self.straight, Reg("i1", "true")))
         blocks = ceil_div(code, self.m, code.select(transposed, i64(tile.block_rows // 2), i64(tile.block_rows)))

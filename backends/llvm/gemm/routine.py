@@ -42,7 +42,8 @@ def _entry(module: Module, tile: Tile, name: str) -> None:
     by blocks.
     """
     code = module.function(name, "void", ARGUMENTS)
-    a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch, prefetch_table = code.arguments
+    (a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, taps, depth, a_offsets, b_offsets, accumulate, scratch,
+     prefetch_table) = code.arguments
     with code.when(code.compare("icmp sgt", minimum(code, m, n), i64(0))):
         empty, some, transposed, other, row, straight, stream, blocks, done = (
             code.fresh(block) for block in ("empty", "some", "transposed", "other", "row", "straight", "stream", "blocks", "done"))
@@ -62,7 +63,7 @@ def _entry(module: Module, tile: Tile, name: str) -> None:
         unit, strided = code.compare("icmp eq", b_row, i64(1)), code.compare("icmp ne", b_col, i64(1))
         code.branch(_all(code, code.compare("icmp eq", m, i64(1)), unit, strided), row, straight)
         code.label(row)
-        code.call("blocked", "void", b, b_col, b_row, a, a_col, i64(1), c, i64(1), n, m, k, batches, b_offsets, a_offsets,
+        code.call("blocked", "void", b, b_col, b_row, a, a_col, i64(1), c, i64(1), n, m, k, batches, taps, depth, b_offsets, a_offsets,
                   accumulate, scratch, prefetch_table)
         code.jump(done)
         code.label(straight)
@@ -74,7 +75,7 @@ def _entry(module: Module, tile: Tile, name: str) -> None:
         code.call("streamed", "void", *code.arguments)
         code.jump(done)
         code.label(blocks)
-        code.call("blocked", "void", a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets,
+        code.call("blocked", "void", a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, taps, depth, a_offsets, b_offsets,
                   accumulate, scratch, prefetch_table)
         code.jump(done)
         code.label(done)
@@ -96,13 +97,14 @@ def _clear(code: FunctionBuilder, tile: Tile, c: Reg, c_row: Reg, m: Reg, n: Reg
 
 def _by_transpose(code: FunctionBuilder, tile: Tile) -> None:
     """Compute Cᵀ in scratch, TRANSPOSED_COLUMNS columns at a time, and copy it to C."""
-    a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, a_offsets, b_offsets, accumulate, scratch, prefetch_table = code.arguments
+    (a, a_row, a_col, b, b_row, b_col, c, c_row, m, n, k, batches, taps, depth, a_offsets, b_offsets, accumulate, scratch,
+     prefetch_table) = code.arguments
     transposed, step = code.offset(scratch, "i8", i64(scratch_layout(tile)["end"])), i64(TRANSPOSED_COLUMNS)
     with code.loop(i64(0), m, TRANSPOSED_COLUMNS, known=True) as down:
         columns = minimum(code, step, code.sub(m, down.index))
         a_here, c_here = (code.offset(p, tile.element, code.mul(down.index, row)) for p, row in ((a, a_row), (c, c_row)))
         with code.when(code.compare("icmp ne", accumulate, i64(0))):
             code.call("transpose", "void", transposed, step, c_here, i64(1), c_row, n, columns)
-        code.call("blocked", "void", b, b_col, b_row, a_here, a_col, a_row, transposed, step, n, columns, k, batches, b_offsets,
-                  a_offsets, accumulate, scratch, prefetch_table)
+        code.call("blocked", "void", b, b_col, b_row, a_here, a_col, a_row, transposed, step, n, columns, k, batches, taps, depth,
+                  b_offsets, a_offsets, accumulate, scratch, prefetch_table)
         code.call("gather", "void", c_here, c_row, transposed, i64(1), step, columns, n)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nagraph.backends.llvm.gemm.loop_nest import ARGUMENTS, chain_depth, scratch_layout
+from nagraph.backends.llvm.gemm.loop_nest import ARGUMENTS, scratch_layout
 from nagraph.backends.llvm.gemm.tile import Tile
 from nagraph.backends.llvm.text.builder import FunctionBuilder, Module, Reg, constant, i64
 from nagraph.backends.llvm.text.vectors import first_lanes, fma, load, minimum, splat, store
@@ -21,8 +21,7 @@ ROWS, VECTORS, PANEL = 8, 4, 2048
 def streamed(module: Module, tile: Tile, name: str) -> None:
     """c (+)= a B for n, k > 0 and a B with unit columns: the function `name` with the arguments of all, of which m and batches are 1."""
     code = module.function(name, "void", ARGUMENTS, linkage="internal")
-    a, _, a_col, b, b_row, _, c, _, _, n, k, _, _, _, accumulate, scratch, _ = code.arguments
-    depth = chain_depth(code, k)
+    a, _, a_col, b, b_row, _, c, _, _, n, k, _, _, depth, _, _, accumulate, scratch, _ = code.arguments
     stream = _Stream(code, tile, code.offset(scratch, "i8", i64(scratch_layout(tile)["b_strip"])))
     with code.loop(i64(0), n, PANEL, known=True) as across, code.loop(i64(0), k, depth, known=True) as along:
         columns, steps = minimum(code, i64(PANEL), code.sub(n, across.index)), minimum(code, depth, code.sub(k, along.index))

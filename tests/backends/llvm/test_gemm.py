@@ -16,10 +16,10 @@ from nagraph.backends.llvm.gemm.stream import PANEL, VECTORS
 from nagraph.backends.llvm.native.machine_code import Library, object_code
 from nagraph.backends.llvm.text.target import host
 from nagraph.ir.types import DTYPES
-from nagraph.kernel.contraction import CHAIN
+from nagraph.kernel.contraction import CHAIN, chain_of
 
 P, N = ctypes.c_void_p, ctypes.c_int64
-ARGUMENTS = (P, N, N, P, N, N, P, N, N, N, N, N, P, P, N, P, P)
+ARGUMENTS = (P, N, N, P, N, N, P, N, N, N, N, N, N, N, P, P, N, P, P)
 #: This machine; with AVX2's vectors; with NEON's.
 MACHINES = (host(), replace(host(), vector_nbytes=32, vector_registers=16, masks_memory=True),
             replace(host(), vector_nbytes=16, vector_registers=32, masks_memory=False))
@@ -45,7 +45,7 @@ class Routine:
         c = np.full((m, n), np.nan, self.dtype) if c is None else c
         steps = [s // self.dtype.itemsize for s in (*a.strides, *b.strides, c.strides[0])]
         tables = [None if o is None else np.asarray(o, np.int64) for o in offsets]
-        self.call(a.ctypes.data, *steps[:2], b.ctypes.data, *steps[2:4], c.ctypes.data, steps[4], m, n, k, batches,
+        self.call(a.ctypes.data, *steps[:2], b.ctypes.data, *steps[2:4], c.ctypes.data, steps[4], m, n, k, batches, *chain_of(k, batches),
                   *(None if t is None else t.ctypes.data for t in tables), accumulate, self.scratch.ctypes.data, soon)
         assert (self.scratch[self.nbytes:] == 255).all()
         return c
