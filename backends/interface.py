@@ -75,6 +75,13 @@ class Executable(ABC):
         return ArenaReport.of(self.plan)
 
     @property
+    def donated(self) -> dict[int, str]:
+        """For each output that may take a donated argument, by its number, what becomes of the argument's array: a sentence's end."""
+        from nagraph.plan.donated import fates
+
+        return fates(self.plan)
+
+    @property
     def arena_nbytes(self) -> int:
         """The bytes that a call works in, beside arguments and results."""
         return self.plan.arena_bytes

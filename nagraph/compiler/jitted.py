@@ -243,8 +243,14 @@ class Jitted:
             lines.append(f"     ({shown})" if len(shown) < 400 else f"     ({shown[:400]}...)")
             how = "loaded from the cache" if e.executable.loaded else "compiled"
             lines.append(f"     traced in {e.trace_seconds:.3f} s, {how} in {e.compile_seconds:.3f} s, {e.calls} calls")
-            lines += [f"     {line}" for line in (*e.executable.host_steps, *sorted(e.notes))]
+            lines += [f"     {line}" for line in (*e.executable.host_steps, *sorted((*e.notes, *self._donated(e))))]
         return "\n".join(lines)
+
+    def _donated(self, entry: Entry) -> list[str]:
+        """What becomes of each donated argument, in words."""
+        names = entry.call.input_names
+        fates = entry.executable.donated.items() if entry.donations else ()
+        return [f"{names[entry.donations[j]]} is donated: it {fate}" for j, fate in fates]
 
     def _reason(self, call: Call) -> str:
         if self._last is None:

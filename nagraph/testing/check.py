@@ -53,20 +53,29 @@ def jitted(name: str, **options: Any) -> Way:
     return Way(name, prepare)
 
 
+def donating(name: str, **options: Any) -> Way:
+    """A way that compiles, and donates copies of all arguments: `options` are those of `ng.jit`."""
+    def prepare(f: Fn) -> Fn:
+        jitted = ng.jit(lambda *arguments: f(*arguments), donate_argnames="arguments", **options)
+        return lambda *arrays: jitted(*(a.copy() for a in arrays))
+
+    return Way(name, prepare)
+
+
 def chaotic(seed: int, **options: Any) -> Way:
-    """A way that compiles with legal choices at random, which the seed decides, in place of profitable ones."""
+    """A way that compiles with legal choices at random, which the seed decides, in place of profitable ones. It donates as well."""
     def prepare(f: Fn) -> Fn:
         with ng.choices.using(f"chaos={seed}"):
-            made: Fn = ng.jit(f, **options)
-        return made
+            return donating("", **options).prepare(f)
 
     return Way(f"chaos {seed}", prepare)
 
 
 def ways(chaos: int = 0) -> tuple[Way, ...]:
-    """All ways: eagerly, by each backend, with and without passes, and with choices at random, which `chaos` decides."""
+    """All ways: eagerly, by each backend, with and without passes and donation, and with choices at random, which `chaos` decides."""
     return (Way("eager", lambda f: f), jitted("the reference", backend="numpy", passes=""), jitted("numpy", backend="numpy"),
-            jitted("llvm", backend="llvm"), jitted("llvm without passes", backend="llvm", passes=""), chaotic(chaos, backend="llvm"))
+            donating("numpy, donating", backend="numpy"), jitted("llvm", backend="llvm"), donating("llvm, donating", backend="llvm"),
+            jitted("llvm without passes", backend="llvm", passes=""), chaotic(chaos, backend="llvm"))
 
 
 def check(program: Program, how: Sequence[Way] | None = None, derivatives: bool = True) -> Failure | None:

@@ -488,3 +488,24 @@ def test_a_result_in_the_bytes_of_what_no_region_changes_is_caught():
         check(dataclasses.replace(plan, steps=(*plan.steps[:t], wrong, *plan.steps[t + 1:])))
     with pytest.raises(VerifyError, match="still read"):
         check(dataclasses.replace(plan, steps=(*plan.steps[:t], dataclasses.replace(step, in_place=()), *plan.steps[t + 1:])))
+
+
+# -- what explain says ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_explain_tells_what_becomes_of_donated_arguments(backend):
+    def fn(a, b, c, d, e, f, i, u):
+        late = ng.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, F.set_at(s[1], s[0], u[0])), (0, d))[1]
+        updated, first = F.set_at(b, i, u), F.add_at(f, i, u)
+        return F.set_at(a, i, u), updated, c, late, e * 2, F.set_at(first, i, u), b[0] * updated.sum(), first
+
+    run = ng.jit(fn, donate_argnames=("a", "b", "c", "d", "e", "f"), backend=backend)
+    run(*(table() for _ in range(6)), INDEX, ROWS)
+    told = {line.split()[0]: line.strip() for line in run.explain().splitlines() if "is donated" in line}
+    assert told["a"] == "a is donated: it has only what changes written, in place"
+    assert "at the end: " in told["b"] and told["b"].endswith("reads it afterwards")
+    assert told["c"] == "c is donated: it is returned as it is"
+    assert "at the end: while_loop (test_updates_in_place.py:" in told["d"] and "comes first" in told["d"]
+    assert told["e"] == "e is donated: it is overwritten by the result"
+    assert told["f"] == "f is donated: it is overwritten by the result, all of it: it, or a part of it, is returned as well"

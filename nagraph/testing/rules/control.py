@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nagraph.testing.bodies import ANALYTIC, KINKED, WHOLE, expression
-from nagraph.testing.choice import Choice, is_float
+from nagraph.testing.bodies import ANALYTIC, KINKED, WHOLE, expression, updates
+from nagraph.testing.choice import Choice, is_float, is_int
 from nagraph.testing.rules.rule import Proposal, rule
 
 #: Bodies whose results depend on one element each; and any.
@@ -53,6 +53,18 @@ def repetition(c: Choice) -> Proposal:
     body = expression(c, ["v"], c.number(1, 2), POINTWISE)
     step = f"lambda s: (s[0] + 1, (lambda v: np.tanh({body}))(s[1]))"
     return f"ng.while_loop(lambda s: s[0] < {c.number(0, 4)}, {step}, (0, {{0}}), max_steps=5)[1]", (c.value(is_float),)
+
+
+@rule(0.8)
+def updating_loop(c: Choice) -> Proposal:
+    x = c.value(lambda a: is_float(a) or is_int(a), lambda a: a.ndim >= 1 and a.shape[0] > 0)
+    places, other = f"np.arange({c.number(1, 5)}) * {c.number(1, 3)} % {{0}}.shape[0]", c.one(("{0}", "c", "-{0}"))
+    made = updates(c, "c", "t", other, c.number(1, 2), number=True)
+    read = c.one(("c[0]", "c[t]", "c.sum()", "ng.numpy.take({0}, t, axis=0)"))
+    steps = f"s[0] * {c.number(1, 2)} % {{0}}.shape[0]"
+    return c.one((f"ng.scan(lambda c, t: ({made}, {read}), {{0}}, {places})[{c.number(0, 1)}]",
+                  f"ng.while_loop(lambda s: s[0] < {c.number(1, 4)}, lambda s: (s[0] + 1, (lambda c, t: {made})(s[1], {steps})), "
+                  "(0, {0}), max_steps=4)[1]")), (x,)
 
 
 @rule()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nagraph.testing.bodies import updates
 from nagraph.testing.choice import Choice, is_float, is_int
 from nagraph.testing.rules.rule import Proposal, rule
 
@@ -35,6 +36,13 @@ def gathered_along(c: Choice) -> Proposal:
 def scattered(c: Choice) -> Proposal:
     x = c.value(lambda a: is_float(a) or is_int(a), rank=1)
     return c.one(SCATTERED), (x, c.fresh(c.one(("(3,)", "(7,)", "(1,)")), "i32"))
+
+
+@rule(1.2)
+def updated(c: Choice) -> Proposal:
+    x, number = c.value(lambda a: is_float(a) or is_int(a), lambda a: a.shape[0] > 0, rank=1), c.chance(0.5)
+    text = updates(c, "{0}", "({1} % {0}.shape[0])", "{0}", c.number(1, 3), number)
+    return text, (x, c.fresh("()" if number else c.one(("(3,)", "(1,)", "(2, 2)")), "i32"))
 
 
 @rule(0.7)
