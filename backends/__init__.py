@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from nagraph import arrays
-from nagraph.errors import DeviceError, SignatureError
+from nagraph.errors import SignatureError
 from nagraph.suggestions import suggestion
 
 if TYPE_CHECKING:
@@ -38,14 +37,18 @@ def find(name: str | None = None) -> Backend:
 
 @functools.cache
 def _found(name: str) -> Backend:
-    if name in BACKENDS:
-        found: Backend = importlib.import_module(f"nagraph.backends.{name}").BACKEND
-    elif (entry := _outside().get(name)) is not None:
-        found = _loaded(name, entry)
-    else:
+    entry = None if name in BACKENDS else _outside().get(name)
+    if name not in BACKENDS and entry is None:
         raise SignatureError(f"unknown backend {name!r}{suggestion(name, names())}; there is {', '.join(names())}")
-    arrays.register(found.array_kind)
-    return found
+    from nagraph.backends.interface import introduced  # with which NumPy loads
+
+    if entry is None:
+        return introduced(importlib.import_module(f"nagraph.backends.{name}").BACKEND, name, f"nagraph.backends.{name}:BACKEND")
+    try:
+        found = entry.load()
+    except Exception as error:
+        raise SignatureError(f"backend {name!r} ({entry.value}) can't be imported: {type(error).__name__}: {error}") from error
+    return introduced(found, name, f"the entry point {entry.value}")
 
 
 def usable(name: str | None = None) -> Backend:
@@ -57,53 +60,7 @@ def usable(name: str | None = None) -> Backend:
     return backend
 
 
-@functools.cache
-def owner(cls: type[Any]) -> Backend | None:
-    """The first backend that computes on arrays of this class and can be used here; None if none does."""
-    for name in names():
-        try:
-            backend = find(name)
-        except SignatureError:  # a broken one of another package says so where it is named
-            continue
-        if issubclass(cls, backend.array_kind.classes()) and not backend.missing():
-            return backend
-    return None
-
-
-def place(where: str) -> tuple[Backend | None, str]:
-    """The backend and the device that a name means: "cpu" (no backend), a backend's, or that of one of its devices.
-
-    The device is "" where none is named. DeviceError if there is none of this name.
-    """
-    if where == arrays.CPU:
-        return None, arrays.CPU
-    head = where.partition(":")[0] if isinstance(where, str) else ""
-    if head not in names():
-        known = (arrays.CPU, *names())
-        hint = suggestion(where, known) if isinstance(where, str) else ""
-        raise DeviceError(f"there is no device {where!r:.80}{hint}; there is {', '.join(known)}, or one of theirs by number: name:1")
-    backend = usable(head)
-    devices = backend.array_kind.devices()
-    if where != head and where not in devices:
-        raise DeviceError(f"there is no device {where!r}; backend {head!r} has {', '.join(devices)}")
-    return backend, "" if where == head else where
-
-
 def _outside() -> dict[str, EntryPoint]:
     from importlib.metadata import entry_points  # which reads about all that is installed: only where a name is none of ours
 
     return {e.name: e for e in entry_points(group=GROUP)}
-
-
-def _loaded(name: str, entry: EntryPoint) -> Backend:
-    from nagraph.backends.interface import Backend
-
-    try:
-        found = entry.load()
-    except Exception as error:
-        raise SignatureError(f"backend {name!r} ({entry.value}) can't be imported: {type(error).__name__}: {error}") from error
-    if not isinstance(found, Backend):
-        raise SignatureError(f"backend {name!r} is the entry point {entry.value}, which is no Backend: {found!r:.80}")
-    if found.name != name:
-        raise SignatureError(f"backend {name!r} is the entry point {entry.value}, which calls itself {found.name!r}; give both one name")
-    return found

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from nagraph.arrays import HOST, ArrayKind
+from nagraph.arrays import HOST, ArrayKind, register
 from nagraph.backends.arguments import checked
 from nagraph.errors import SignatureError
 from nagraph.ir.graph import Graph, Value
@@ -170,3 +170,16 @@ class Backend(ABC):
         graph: what `optimise` begins with. options: in words, what else its result follows from.
         """
         return self.compile(optimise(), donations, threads)
+
+
+def introduced(found: Any, name: str, where: str) -> Backend:
+    """What was found as the backend of this name, with the kind of its arrays made known.
+
+    where: where it was found, for errors. SignatureError if it is no backend, or has another name.
+    """
+    if not isinstance(found, Backend):
+        raise SignatureError(f"backend {name!r} is {where}, which is no Backend: {found!r:.80}")
+    if found.name != name:
+        raise SignatureError(f"backend {name!r} is {where}, which calls itself {found.name!r}; give both one name")
+    register(found.array_kind)
+    return found

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import nagraph as ng
+from nagraph.arrays import HOST, wait
 from nagraph.errors import DataError
 from nagraph.models.operations import CASES, OPERATIONS
 from nagraph.models.tasks import task_class
@@ -52,8 +53,9 @@ class Workload:
         return [np.asarray(ng.to_numpy(x)) for x in ng.tree.leaves(self.arguments) if x is not None]
 
     def calls(self, backend: str | None = None, threads: int | None = None) -> Callable[[], Any]:
-        """A function without arguments that does one call after another."""
-        run, arguments = self.make(backend, threads), self.arguments
+        """A function without arguments that does one call after another, each to its end."""
+        run = self.make(backend, threads)
+        arguments = ng.device_put(self.arguments, ng.backends.usable(backend).name)
 
         def call() -> Any:
             nonlocal arguments
@@ -62,7 +64,21 @@ class Workload:
                 arguments = (*results[:self.carried], *arguments[self.carried:])
             return results
 
+        return to_its_end(call, backend)
+
+
+def to_its_end(call: Callable[[], Any], backend: str | None) -> Callable[[], Any]:
+    """The call itself; for a backend whose arrays live on a device, one that returns when the results are computed."""
+    if ng.backends.usable(backend).array_kind is HOST:
         return call
+
+    def waiting() -> Any:
+        results = call()
+        for x in ng.tree.leaves(results):
+            wait(x)
+        return results
+
+    return waiting
 
 
 def workload(model: str, task: str, layers: int | None = None, **changes: Any) -> Workload:

@@ -45,7 +45,7 @@ class Readable(ABC):
 
 
 class ArrayKind(Readable):
-    """A kind of arrays that a backend computes on.
+    """A kind of arrays that a backend computes on. Backends that compute on arrays of one library share one object.
 
     Devices are named by the backend's name alone or with a number after a colon, `cuda:1`. Results may be pending: what runs on a device
     runs in the order in which it was asked for, and only reading waits.
@@ -186,7 +186,8 @@ class Foreign(Readable):
         try:
             if self.type(array).dtype == bfloat16 and hasattr(type(array), "__array__"):  # which NumPy's from_dlpack does not know
                 return np.asarray(array, dtype=bfloat16)
-            return np.from_dlpack(array, device="cpu")
+            on_cpu = self.device(array) == CPU  # where the first version of the protocol will do, which names no device
+            return np.from_dlpack(array) if on_cpu else np.from_dlpack(array, device="cpu")
         except (BufferError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             why = str(error).partition("\n")[0]
             raise TypeError(f"a {_class_name(array)} on {self.device(array)} can't be read through DLPack ({why}); "
@@ -275,6 +276,13 @@ def copy(x: Any) -> Any:
     """A copy of an array of whatever kind, where it is; a foreign one is taken as it is."""
     kind = kind_of(x)
     return kind.copy(x) if isinstance(kind, ArrayKind) else x
+
+
+def wait(x: Any) -> None:
+    """Return when x is computed, if it is an array that a device computes."""
+    kind = kind_of(x)
+    if isinstance(kind, ArrayKind):
+        kind.wait(x)
 
 
 def beside(x: Any, like: Any) -> Any:

@@ -12,7 +12,14 @@ from rich.table import Table
 
 import nagraph
 from nagraph import backends
+from nagraph.arrays import HOST
 from nagraph.backends.host import cpu_name, usable_cores
+
+
+def _state(backend: backends.Backend) -> str:
+    """Why it can't be used here; if it can, with the devices on which its arrays live."""
+    devices = () if (missing := backend.missing()) or backend.array_kind is HOST else backend.array_kind.devices()
+    return missing or "usable" + (f" on {', '.join(devices)}" if devices else "")
 
 
 def run() -> None:
@@ -20,7 +27,7 @@ def run() -> None:
     table.add_row("nagraph", nagraph.__version__)
     table.add_row("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     for name in backends.names():
-        table.add_row(f"backend {name}", backends.find(name).missing() or "usable")
+        table.add_row(f"backend {name}", _state(backends.find(name)))
     table.add_row("cpu", cpu_name())
     table.add_row("threads", f"{usable_cores()} usable of {os.cpu_count()}")
     for package in ("numpy", "llvmlite", "ml_dtypes", "safetensors", "networkx", "matplotlib"):

@@ -36,7 +36,7 @@ from nagraph.models import CLASSES
 from nagraph.models.operations import CASES
 from nagraph.models.tasks import task_class
 from nagraph.models.training import load_model
-from nagraph.models.workloads import Workload, has_layers, operation, work_of, workload
+from nagraph.models.workloads import Workload, has_layers, operation, to_its_end, work_of, workload
 from nagraph.suggestions import suggestion
 
 _FUNCTION = re.compile(r"(?P<place>[^:()]+):(?P<name>[A-Za-z_][\w.]*)(?:\((?P<types>.*)\))?", re.DOTALL)
@@ -61,7 +61,8 @@ class GraphWork:
         return random_arrays([v.type for v in self.given.inputs])
 
     def calls(self, backend: str | None = None, threads: int | None = None) -> Callable[[], Any]:
-        return functools.partial(self.executable(backend, threads), *self.arrays())
+        arrays = ng.device_put(self.arrays(), ng.backends.usable(backend).name)
+        return to_its_end(functools.partial(self.executable(backend, threads), *arrays), backend)
 
 
 class Target(NamedTuple):

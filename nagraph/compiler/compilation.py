@@ -48,6 +48,15 @@ def compile_graph(graph: Graph, backend: str | None, threads: int | None, passes
                   schedules: Any = None) -> Executable:
     """An executable of `graph`, as `compile`; donations: output number -> number of the input whose array it may take."""
     maker = usable(backend)
+    made = _compiled_with(graph, maker, threads, passes, donations, schedules)
+    if made.array_kind is not maker.array_kind:
+        raise SignatureError(f"backend {maker.name!r} has arrays of {maker.array_kind.name}, and executables on arrays of "
+                             f"{made.array_kind.name}: array_kind must be one object on both")
+    return made
+
+
+def _compiled_with(graph: Graph, maker: Backend, threads: int | None, passes: Any, donations: dict[int, int], schedules: Any) -> Executable:
+    """The executable, with these schedules in force."""
     if schedules is None:
         return _compiled(graph, maker, threads, passes, donations)
     from nagraph.schedule import overrides  # what reads schedules loads when there are some

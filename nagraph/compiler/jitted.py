@@ -135,7 +135,8 @@ class Jitted:
         """The function with its first arguments given, for many calls: they are taken apart once.
 
         The leaves are taken as they are now: what is put into a dict or a module afterwards is not seen, what is written
-        into one of the arrays is. Bound arguments can't be donated. Raises SignatureError.
+        into one of the arrays is; but for arrays that are copied to a device, which happens here, once. Bound arguments can't be donated.
+        Raises SignatureError.
         """
         return Bound(self, bound)
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from nagraph import arrays, backends, tree
 from nagraph.arrays import HOST, ArrayKind
 from nagraph.compiler.signature import Call
-from nagraph.errors import DeviceError
+from nagraph.errors import DeviceError, SignatureError
 from nagraph.ir.graph import Value
 from nagraph.ir.location import caller_location
 from nagraph.ir.promotion import WEAK
 from nagraph.ir.types import TensorType
+from nagraph.suggestions import suggestion
+
+if TYPE_CHECKING:
+    from nagraph.backends.interface import Backend
 
 #: An argument that crosses silently is reported if it is larger than this, when it crosses for so many calls.
 LARGE_TRANSFER_NBYTES, MANY_TRANSFERS = 1 << 20, 3
@@ -30,14 +35,50 @@ def computing(named: str | None, given: Iterable[Any]) -> str | None:
         return named
     found: dict[str, Any] = {}
     for x in given:
-        owner = backends.owner(type(x)) if arrays.is_elsewhere(x) else None
-        if owner is not None:
-            found.setdefault(owner.name, x)
+        backend = owner(type(x)) if arrays.is_elsewhere(x) else None
+        if backend is not None:
+            found.setdefault(backend.name, x)
     if len(found) > 1:
         shown = " and ".join(f"{arrays.type_of_array(x)} of backend {name!r}" for name, x in found.items())
         raise DeviceError(f"arrays of several backends meet: {shown}; name the one that computes, ng.jit(f, backend=...), "
                           "or move the arrays of the others: ng.device_put(x, ...)")
     return next(iter(found), None)
+
+
+@functools.cache
+def owner(cls: type[Any]) -> Backend | None:
+    """The first backend that computes on arrays of this class and can be used here; None if none does."""
+    for name in backends.names():
+        try:
+            backend = backends.find(name)
+        except SignatureError:  # a broken one of another package says so where it is named
+            continue
+        if issubclass(cls, backend.array_kind.classes()) and not backend.missing():
+            return backend
+    return None
+
+
+def place(where: str) -> tuple[Backend | None, str]:
+    """The backend and the device that a name means: "cpu" (no backend), a backend's, or that of one of its devices.
+
+    The device is "" where none is named. DeviceError if there is none of this name.
+    """
+    if where == arrays.CPU:
+        return None, arrays.CPU
+    head = where.partition(":")[0] if isinstance(where, str) else ""
+    try:
+        backend = backends.usable(head)
+    except SignatureError:
+        known = (arrays.CPU, *backends.names())
+        if head in known:  # it can't be used here
+            raise
+        hint = suggestion(where, known) if isinstance(where, str) else ""
+        raise DeviceError(f"there is no device {where!r:.80}{hint}; there is {', '.join(known)}, or one of theirs by number: name:1"
+                          ) from None
+    devices = backend.array_kind.devices()
+    if where != head and where not in devices:
+        raise DeviceError(f"there is no device {where!r}; backend {head!r} has {', '.join(devices)}")
+    return backend, "" if where == head else where
 
 
 # -- said openly ---------------------------------------------------------------------------------------------
@@ -50,7 +91,7 @@ def device_put(values: Any, where: str) -> Any:
     Traced values, types, numbers and None stay as they are. DeviceError for a device that there is not, an array that can't be read,
     or a dtype that the backend has not.
     """
-    backend, device = backends.place(where)
+    backend, device = place(where)
     kind = HOST if backend is None else backend.array_kind
 
     def moved(path: str, x: Any) -> Any:

@@ -121,8 +121,10 @@ class Call:
             found, weak = leaf_type(leaf)
         except NagraphError as error:
             raise SignatureError(f"{where} {self.leaf_names[i]}: {error}") from None
-        self.elsewhere = self.elsewhere or arrays.is_elsewhere(leaf)
-        return Weak(found) if weak else found
+        if weak:
+            return Weak(found)
+        self.elsewhere = self.elsewhere or not isinstance(leaf, (np.generic, TensorType)) and arrays.is_elsewhere(leaf)
+        return found
 
     @cached_property
     def leaf_names(self) -> list[str]:

@@ -3,18 +3,22 @@
 import collections
 import importlib
 import pathlib
+import re
 import warnings
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import nagraph as ng
 from nagraph import arrays, backends, tree
+from nagraph.cli import cli
 from nagraph.errors import CheckpointError, DeviceError, NotFiniteError, SignatureError
 from nagraph.ir.types import TensorType
 from nagraph.models.generation import generate
 from nagraph.models.training import Run
 from nagraph.models.training.diagnosis import check_gradients, without_gradient
+from nagraph.models.workloads import Workload
 from tests.backends.test_outside import install
 from tests.consistency.test_every_function import ROWS, same
 from tests.consistency.ways import taken_apart
@@ -228,6 +232,39 @@ def test_bound_arguments_cross_once(crossed):
     for _ in range(3):
         f(np.float32(2))
     assert all(t.size == 1 for _, t in crossed())
+
+
+def test_calls_of_bound_functions_go_the_fast_path(monkeypatch, opaque, crossed):
+    jitted = ng.jit(lambda model, x: model["w"] * x, backend="opaque")
+    f, x = jitted.bind({"w": X, "n": None}), np.float32([1, 2, 3])
+    f(x)
+    monkeypatch.setattr(type(jitted), "_bind", lambda *a: pytest.fail("taken apart"))
+    crossed()
+    found = [f(x), f(x)]
+    assert crossed() == {("put", TensorType(np.dtype("f4"), (3,))): 2}
+    np.testing.assert_array_equal(ng.to_numpy(found[1]), X * x)
+
+
+def test_a_backend_and_its_executables_have_one_kind(module, monkeypatch):
+    monkeypatch.setattr(module.OpaqueExecutable, "array_kind", arrays.HOST)
+    with pytest.raises(SignatureError, match="'opaque' has arrays of Opaque, and executables on arrays of NumPy: array_kind must be one"):
+        ng.jit(lambda x: x + 1, backend="opaque")(X)
+
+
+def test_timed_calls_run_on_the_device_and_wait(monkeypatch, module, opaque, crossed):
+    waited = []
+    monkeypatch.setattr(module.OpaqueKind, "wait", lambda self, x: waited.append(x))
+    work = Workload("w", lambda backend, threads: ng.jit(lambda s, x: (s + x, s.sum()), backend=backend, donate_argnames="s"), (X, X), 1)
+    call = work.calls("opaque")
+    for _ in range(3):
+        results = call()
+    assert crossed() == types("put", [X, X]) and len(waited) == 6 and waited[-1] is results[1]
+    assert isinstance(work.calls("llvm")()[0], np.ndarray)
+
+
+def test_the_command_line_tells_its_devices():
+    done = CliRunner().invoke(cli, ["info"])
+    assert "usable on opaque:0, opaque:1" in done.output and not re.search("llvm +usable on", done.output)
 
 
 def test_labels_are_checked_on_a_device_as_well():
@@ -447,6 +484,14 @@ def test_arrays_that_speak_dlpack_are_leaves(opaque, crossed):
     np.testing.assert_array_equal(x.array, X)
     assert "is another library's array" in donated.explain()
     assert not warned(lambda: [ng.jit(lambda x: x.sum())(Speaks(BIG)) for _ in range(4)])
+
+
+def test_what_speaks_dlpack_of_the_first_version_is_read():
+    class Old(Speaks):
+        def __dlpack__(self, stream=None):
+            return self.array.__dlpack__()
+
+    np.testing.assert_array_equal(ng.jit(lambda x: x + 1)(Old(X.copy())), X + 1)
 
 
 def test_arrays_that_can_not_be_read_are_refused_with_their_label(module):
