@@ -317,7 +317,7 @@ def leaf_type(leaf: Any) -> tuple[TensorType, bool]:
         return leaf.type, leaf.weak
     if type(leaf) in WEAK:
         return TensorType(default_dtype(type(leaf)), ()), True
-    kind = arrays.kind_of(leaf)
+    kind = arrays.HOST if isinstance(leaf, (np.ndarray, np.generic)) else arrays.kind_of(leaf)
     if kind is not None:
         if isinstance(leaf, (np.matrix, np.ma.MaskedArray)):
             raise SignatureError(f"{type(leaf).__name__} computes by rules of its own, which graphs do not have; pass np.asarray of it")
