@@ -16,8 +16,8 @@ from nagraph.regions.rewiring import live_nodes
 
 #: What operations cost, in bytes of memory that are read or written in the same time.
 FLOP_NBYTES, TRANSCENDENTAL_NBYTES = 0.25, 4.0
-#: The same of a kernel's launch: what is computed before a loop is one more.
-LAUNCH_NBYTES = 1 << 11
+#: The same of a kernel's launch, since what is computed before a loop is one more; and of a call of Python.
+LAUNCH_NBYTES, HOST_NBYTES = 1 << 11, 1 << 16
 #: The most bytes that a loop's invariant values may hold while it runs, or as many as its operands and results, if these are more.
 MOST_NBYTES = 1 << 24
 #: Nodes that are looked at to see what a value costs.
@@ -142,6 +142,8 @@ def _may_move(op: Op, surely: bool) -> bool:
 
 def _work(node: Node) -> float:
     """The operations of a node, in bytes."""
+    if node.op.on_host:
+        return HOST_NBYTES
     try:
         cost = node.op.cost(*(v.type for v in node.operands))
     except MissingRuleError:

@@ -240,7 +240,7 @@ def test_the_compiler_neither_computes_nor_fuses_nor_repeats_it(calls):
 
 
 def test_it_leaves_a_scan_that_does_not_change_it_and_no_loop_without_iterations(calls):
-    scan = ng.jit(lambda x: ng.scan(lambda c, _: (c + cholesky(x)[0], None), x[0], None, length=50)[0])
+    scan = ng.jit(lambda x: ng.scan(lambda c, _: (c + cholesky(x)[0], None), x[0], None, length=3)[0])
     with choices.using("force=licm"):
         loop = ng.jit(lambda x, n: ng.while_loop(lambda s: s[0] < n, lambda s: (s[0] + 1, s[1] + cholesky(x)[0]), (0, x[0]))[1])
     scan(A)
