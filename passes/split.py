@@ -9,12 +9,12 @@ from typing import Any
 
 from nagraph import choices
 from nagraph.analysis.axes import keeps_order
-from nagraph.analysis.row_sums import part_rows
+from nagraph.analysis.row_sums import part_rows, sum_op
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ops.base import NARROW_FLOATS
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.movement import Transpose, reshape
-from nagraph.ops.reduction import Reduction, Sum
+from nagraph.ops.reduction import Reduction, RowSum, Sum
 from nagraph.ops.width import widened
 from nagraph.ops.windows import Windows
 from nagraph.pipeline import graph_pass
@@ -34,10 +34,10 @@ class Split:
     The parts follow from the shape alone, never from a number of threads; so does the order of additions. It is for backends of
     several threads, such as LLVM's.
     It is for results of fewer than `rows` rows that are reduced from `shortest` elements or more. Of sums over rows that a matrix product
-    makes, the parts are blocks of its rows, which it can sum as it goes (`nagraph.analysis.row_sums`). Matrix products whose
-    operands come from memory badly are split into parts of `part_nbytes`, which fit a cache and are the same on every machine: those over
-    windows, which read them again for every place in the window, and long ones over the rows of an x whose rows fall into few sets of a
-    cache.
+    makes, the parts are blocks of its rows, which it can sum as it goes. Sums that a kernel can make so are marked, `row_sum` in place of
+    `sum` (`nagraph.analysis.row_sums`). Matrix products whose operands come from memory badly are split into parts of `part_nbytes`, which
+    fit a cache and are the same on every machine: those over windows, which read them again for every place in the window, and long ones
+    over the rows of an x whose rows fall into few sets of a cache.
     """
 
     shortest: int = 1 << 13
@@ -90,26 +90,26 @@ class Split:
 
     def _visit(self, node: Node, made: Collection[Value]) -> Value | None:
         op = node.op
-        if not isinstance(op, Reduction) or not op.axes:
+        if not isinstance(op, Reduction) or not op.axes or isinstance(op, RowSum):
             return None
         (x,) = node.operands
         trailing = op.axes == tuple(range(x.ndim - len(op.axes), x.ndim))
         if x.type.size < choices.least("split", self.shortest) or (trailing and node.result.type.size >= choices.most("split", self.rows)):
-            return None
+            return _marked(x, op)
         if isinstance(op, Sum) and not trailing and x in made and (found := _by_parts(x, op.axes)) is not None:
             return found
         first, extent = op.axes[0], x.shape[op.axes[0]]
         parts = max((d for d in range(1, min(extent, self.most) + 1) if extent % d == 0), default=1)
         rest = math.prod(x.shape[a] for a in op.axes) // max(parts, 1)
         if parts < LEAST_PARTS or rest < LEAST_REST:
-            return None
+            return _marked(x, op)
         kind: Any = type(op)
         if parts < extent:
             x = reshape(x, (*x.shape[:first], parts, extent // parts, *x.shape[first + 1:]))
             inner = (first + 1, *(a + 1 for a in op.axes[1:]))
         else:
             inner = op.axes[1:]
-        result: Value = widened(lambda v: kind((first,))(kind(inner)(v)))(x)
+        result: Value = widened(lambda v: kind((first,))((sum_op(v, inner) if kind is Sum else kind(inner))(v)))(x)
         return result
 
 
@@ -137,6 +137,13 @@ class _Products:
         self.after.update(dict.fromkeys(node.results, after))
 
 
+def _marked(x: Value, op: Reduction) -> Value | None:
+    """A sum as it is, but marked; None if it is none that a kernel makes row by row."""
+    marked = sum_op(x, op.axes) if isinstance(op, Sum) else op
+    found: Value | None = marked(x) if isinstance(marked, RowSum) else None
+    return found
+
+
 def _by_parts(x: Value, axes: tuple[int, ...]) -> Value | None:
     """The sum over the rows of x, made part by part, so that each part can be summed while a matrix product makes its rows."""
     rest = x.ndim - len(axes)
@@ -147,7 +154,7 @@ def _by_parts(x: Value, axes: tuple[int, ...]) -> Value | None:
     if size < x.shape[axis]:
         x = reshape(x, (*x.shape[:axis], x.shape[axis] // size, size, *x.shape[axis + 1:]))
         axis += 1
-    found: Value = widened(lambda v: Sum(tuple(range(axis)))(Sum(tuple(range(axis, v.ndim - rest)))(v)))(x)
+    found: Value = widened(lambda v: Sum(tuple(range(axis)))(sum_op(v, tuple(range(axis, v.ndim - rest)))(v)))(x)
     return found
 
 

@@ -2,7 +2,8 @@
 
 The gradient of a bias is a sum over all rows of what a matrix product and its epilogue make. A kernel that computes a part of
 the rows one after another adds each to the sum of the part as it goes: that stays in the first cache, and no row is read
-again. The parts follow from shapes alone, and so does the order of additions.
+again. The parts follow from shapes alone, and so does the order of additions. Which sums these are is decided once, by the pass `split`,
+and marked: `row_sum` in place of `sum`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.types import DTYPES
-from nagraph.ops.reduction import Sum
+from nagraph.ops.reduction import RowSum, Sum
 
 #: Rows of a part: enough for a block of a matrix product, and whole register tiles of it.
 LEAST_ROWS, GOOD_ROWS, STEP = 64, 96, 4
@@ -22,16 +23,19 @@ LEAST_ROW = 64
 LEAST_PARTS, GOOD_PARTS = 8, 16
 
 
-def summed_rows(node: Node) -> int | None:
-    """The number of rows of its operand that a node sums part by part, Σ_r x[p, r, ...]; None if a kernel of these rows can't do it."""
-    op = node.op
-    if not isinstance(op, Sum) or not op.axes:
-        return None
-    (x,), first, end = node.operands, op.axes[0], op.axes[-1] + 1
-    if op.axes != tuple(range(first, end)) or end == x.ndim or x.dtype not in (DTYPES["f32"], DTYPES["f64"]):
-        return None
+def sum_op(x: Value, axes: tuple[int, ...]) -> Sum:
+    """The sum of x over these axes: marked if a kernel that computes x can make it, as it can of floats, over whole rows, in many parts."""
+    first, end = axes[0], axes[-1] + 1
     parts, rows = math.prod(x.shape[:first]), math.prod(x.shape[first:end])
-    return parts * rows if parts >= LEAST_PARTS and fits(rows) and math.prod(x.shape[end:]) >= LEAST_ROW else None
+    good = (axes == tuple(range(first, end)) and end < x.ndim and x.dtype in (DTYPES["f32"], DTYPES["f64"])
+            and parts >= LEAST_PARTS and fits(rows) and math.prod(x.shape[end:]) >= LEAST_ROW)
+    return RowSum(axes) if good else Sum(axes)
+
+
+def summed_rows(node: Node) -> int | None:
+    """The number of rows of its operand, in all parts, that a node is marked to sum; None for other nodes."""
+    op = node.op
+    return math.prod(node.operands[0].shape[:op.axes[-1] + 1]) if isinstance(op, RowSum) else None
 
 
 def fits(rows: int) -> bool:

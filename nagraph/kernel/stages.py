@@ -125,7 +125,7 @@ class _Stages:
             raise NotRowLocal(f"the rows of {x.type} are not cut where they are summed")
         part = self.context.flat(self.axes.grid[:len(lead)])
         store = self._put(elements, output, total([(part, size), (every, 1)]), elements.whole(x))
-        return replace(store, combine=node.op, row_sum=True)
+        return replace(store, combine=node.op.fold_op, row_sum=True)  # type: ignore[attr-defined]
 
     def _put(self, elements: RowElements, output: int, place: Affine, value: int) -> Store:
         """A value into the element of an output whose row-major number is `place`."""

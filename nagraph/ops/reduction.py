@@ -138,6 +138,20 @@ class Sum(Reduction):
 
 
 @op
+class RowSum(Sum):
+    """A sum over rows, part by part: y[p, c] = Σ_r x[p, r, c], which the kernel that computes the rows r may make as it goes.
+
+    The pass `split` marks sums so. The axes p come first, then the axes r, `axes`, then those of a row. Else it is `Sum`.
+    """
+
+    axes: Axes
+
+    @property
+    def fold_op(self) -> Sum:
+        return Sum(self.axes)
+
+
+@op
 class Prod(Reduction):
     """Product: y = Π x over the axes. dy/dx is the product of the other elements, exact where some are zero."""
 

@@ -6,12 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nagraph as ng
-from nagraph.analysis.row_sums import part_rows, summed_rows
+from nagraph.analysis.row_sums import part_rows, sum_op, summed_rows
 from nagraph.backends import find
+from nagraph.ir.graph import Node, Value
 from nagraph.kernel.interpret import interpret_kernel
 from nagraph.kernel.lower import lower
 from nagraph.kernel.verify import verify_kernel
 from nagraph.nn import functional as F
+from nagraph.ops.reduction import RowSum, Sum
 from nagraph.thresholds import setting
 
 RNG = np.random.default_rng(0)
@@ -50,13 +52,35 @@ def test_few_rows_or_short_ones_are_not_cut(shape, count):
 
 @pytest.mark.parametrize("axes, expected", [((1,), 16 * 128), ((0,), None), ((2,), None), ((0, 1), None)])
 def test_which_sums_can_be_made_along_the_rows(axes, expected):
-    (node,) = ng.trace(lambda x: x.sum(axis=axes), ng.spec((16, 128, 64), "float32")).nodes
-    assert summed_rows(node) == expected
+    x = ng.trace(lambda x: x, ng.spec((16, 128, 64), "float32")).inputs[0]
+    node = Node(op := sum_op(x, axes), (x,), (Value(x.type.with_shape(op.infer(x.type).shape)),))
+    assert summed_rows(node) == expected and isinstance(op, Sum) and isinstance(op, RowSum) is (expected is not None)
+
+
+def test_the_pass_marks_them_once():
+    """What split makes, and what stood in the graph; a second run changes nothing."""
+    def fn(x, y):
+        return x.sum(axis=(0, 1)), y.sum(axis=1), y.sum(axis=0), y.max(axis=1)
+
+    graph = ng.Pipeline.parse("split")(ng.trace(fn, ng.spec((16, 128, 104), "float32"), ng.spec((8, 67, 64), "float32")))
+    marked = [(n.op.axes, n.operands[0].shape) for n in graph.nodes if isinstance(n.op, RowSum)]
+    assert marked == [((1,), (16, 128, 104))]
+    assert str(ng.Pipeline.parse("split")(graph)) == str(graph)
+    whole = ng.Pipeline.parse("split,fuse{min_nbytes=0,kernels=True}")(ng.trace(lambda x, w: (x @ w).sum(1), *(
+        ng.spec(s, "float32") for s in ((8, 64, 40), (40, 72)))))
+    assert [[n.op.name for n in call.op.body.nodes] for call in whole.nodes] == [["dot_general", "row_sum"]]
+
+
+def test_what_is_not_marked_is_summed_by_itself():
+    """The kernel does not find out by itself what fits: without the mark the product and its sum are stages of their own."""
+    graph = ng.trace(lambda x, w: (x @ w).sum(axis=1), *(ng.spec(s, "float32") for s in ((8, 64, 40), (40, 72))))
+    assert lower(ng.Pipeline.parse("split")(graph)).sequential == 1
+    assert lower(graph).sequential == 0
 
 
 def test_the_kernel_adds_each_row_to_the_sum_of_its_part():
-    graph = ng.trace(lambda x, w, h: ((d := (x @ w) * h), d.sum(axis=1)),
-                     *(ng.spec(s, "float32") for s in ((8, 64, 5), (5, 72), (8, 64, 72))))
+    graph = ng.Pipeline.parse("split")(ng.trace(lambda x, w, h: ((d := (x @ w) * h), d.sum(axis=1)),
+                                                *(ng.spec(s, "float32") for s in ((8, 64, 5), (5, 72), (8, 64, 72)))))
     kernel = lower(graph)
     assert kernel.axes[:kernel.grid] == (8, 64) and kernel.sequential == 1 and "p4[72*a0 + a2] row sum = " in str(kernel)
     arrays = arrays_of((8, 64, 5), (5, 72), (8, 64, 72))

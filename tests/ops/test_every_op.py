@@ -14,7 +14,7 @@ from nagraph.ops.joining import Concatenate
 from nagraph.ops.labels import CheckLabels
 from nagraph.ops.movement import Broadcast, Flip, Reshape, Transpose
 from nagraph.ops.operands import as_array
-from nagraph.ops.reduction import All, Any_, Max, Min, Prod, Sum
+from nagraph.ops.reduction import All, Any_, Max, Min, Prod, RowSum, Sum
 from nagraph.ops.slicing import Pad, Slice
 from nagraph.ops.sorting import Argsort, Sort
 from nagraph.ops.windows import Windows
@@ -28,7 +28,7 @@ SHAPED = [
     Windows((2, 0), (1, 2), (1, 3), (1, 1)), Reshape((2, 3)),
     Transpose((1, 0)), Transpose((2, 0, 1)), Broadcast((2, 3, 4)), Slice((1, 0), (5, 3), (2, 1)),
     Slice((0,), (0,), (1,)), Pad((1, 0), (0, 2), (0, 1)), Pad((1,), (2,), (0,), 3.0), Flip((0, 2)), Concatenate(0), Concatenate(1),
-    Sum((0,)), Sum((0, 2)), Sum(()), Prod((1,)), Max((0, 1)), Min((1,)), All((0,)), Any_((0, 1)), ArgMax(0), ArgMin(1),
+    Sum((0,)), Sum((0, 2)), Sum(()), RowSum((1,)), Prod((1,)), Max((0, 1)), Min((1,)), All((0,)), Any_((0, 1)), ArgMax(0), ArgMin(1),
     Cumsum(1), Cumsum(0, True), Cumprod(1), Cumprod(0, True), Cummax(0), Cummin(1, True), Sort(1), Argsort(0), Cast(DTYPES["f32"]),
     CheckLabels(3), CheckLabels(2, -1),
 ]
