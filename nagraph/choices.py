@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 #: The decisions by name, and what it is to take one.
 DECISIONS = {
+    "alternative": "a kernel runs by another legal schedule than the strategy chooses",
     "cse": "equal nodes become one",
     "cut": "a kernel is cut into small units",
     "direct": "a result of the graph is computed in the array that the call returns",

@@ -169,3 +169,25 @@ def test_an_op_of_the_user_without_native_code_fails_as_before(tmp_path):
     with pytest.raises(MissingRuleError):
         ng.jit(lambda x: Halved()(x))(X)
     assert not list(tmp_path.iterdir())
+
+
+def test_schedules_that_were_given_are_reported_and_left_out(monkeypatch, tmp_path):
+    """What is taken apart has other kernels, to which no schedule that was given belongs."""
+    from nagraph.backends.llvm.program import functions
+
+    graph = ng.trace(program, X)
+    made = ng.compile(graph)
+    name, schedule = next((n, s) for n, s in made.schedules.items() if n.startswith("tanh-multiply-exp"))
+    good_emit = functions.emit
+
+    def emit(module, kernel, symbol, schedule):
+        return broken() if "exp(" in str(kernel) and "tanh(" in str(kernel) else good_emit(module, kernel, symbol, schedule)
+
+    forget_kernels(monkeypatch)
+    monkeypatch.setattr(functions, "emit", emit)
+    with pytest.warns(RetreatWarning, match="taken apart"):
+        found = ng.compile(graph, schedules={name: schedule})
+    np.testing.assert_allclose(found(X)[0], EXPECTED, rtol=2e-5, atol=1e-6)
+    assert name not in found.schedules
+    (file,) = tmp_path.iterdir()
+    assert f"// {name} schedule {{" in file.read_text()

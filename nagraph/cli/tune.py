@@ -56,9 +56,10 @@ def table(found: Tuning) -> Table:
 
 
 def changes(before: Schedule, after: Schedule) -> str:
-    """The lines of a schedule that are new; chunks follow from the others."""
-    old = set(str(before).splitlines())
-    return "; ".join(line.strip() for line in str(after).splitlines() if line not in old and not line.startswith("  chunk"))
+    """The lines of a schedule that are new, and those that are gone; chunks follow from the others."""
+    old, new = ({line.strip().partition(": ")[0]: line.strip() for line in str(s).splitlines()[1:-1]} for s in (before, after))
+    found = [line for key, line in new.items() if old.get(key) != line and key != "chunk"]
+    return "; ".join([*found, *(f"without {key}" for key in old.keys() - new.keys() if not key.startswith("stage"))])
 
 
 def _seconds(executable: Any, arrays: Any) -> float:

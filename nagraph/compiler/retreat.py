@@ -23,6 +23,7 @@ from nagraph.ir.nested import nested_graphs
 from nagraph.ir.printer import format_graph
 from nagraph.ir.verify import verify
 from nagraph.pipeline import Pipeline, format_pass
+from nagraph.schedule import overrides
 
 #: Constants of more bytes are left out of a report.
 MOST_REPORTED = 64 << 20
@@ -43,7 +44,8 @@ def retreat(error: Exception, graph: Graph, passes: Any, optimised: Callable[[An
     failed = f"nagraph failed to compile {graph.name} ({_summary(error)})"
     for what, attempt in _attempts(error, passes, optimised):
         try:
-            executable = make(attempt())
+            with overrides.using(overrides.NONE):  # kernels are others now
+                executable = make(attempt())
         except Exception:  # noqa: BLE001, S112 - the next attempt takes more apart
             continue
         warnings.warn(f"{failed}, and compiled it with {what}: it computes the same, but may be slow ({caller_location()}). "
@@ -107,7 +109,7 @@ def report(error: Exception, graph: Graph, passes: Any) -> str:
     """The name of a new file with all that it takes to see the error again: the graph, and in comments pipeline, choices, traceback."""
     held = sum(n.op.array.nbytes for n in _nodes(graph) if n.op.name == "const")  # type: ignore[attr-defined]
     lines = [f"nagraph {__version__}: {_summary(error)}", f"pipeline: {passes}", f"choices: {choices.current() or 'profit'}",
-             *"".join(traceback.format_exception(error)).splitlines()]
+             *overrides.current().key.splitlines(), *"".join(traceback.format_exception(error)).splitlines()]
     if held > MOST_REPORTED:
         lines.append(f"constants of {held:,} bytes are left out")
     name = graph.name if graph.name.isidentifier() else "graph"

@@ -33,7 +33,7 @@ class Run(NamedTuple):
 
 
 class Bench(Protocol):
-    """A bench runs one program on one set of arguments. kernels, schedules: what it launches, by name, and how these run now."""
+    """A bench runs one program on one set of arguments. kernels, schedules: what of it can be tuned, by name, and how that runs now."""
 
     kernels: Mapping[str, Kernel]
     schedules: Mapping[str, Schedule]

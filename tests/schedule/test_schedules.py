@@ -120,8 +120,8 @@ def test_a_given_schedule_is_obeyed_and_changes_no_bit(tmp_path):
 def test_programs_are_kept_by_their_schedules(tmp_path, monkeypatch):
     from nagraph.backends.llvm.native import cache
 
-    monkeypatch.setattr(cache, "folder", lambda: tmp_path)
     graph, arrays, executable = case("map")
+    monkeypatch.setattr(cache, "folder", lambda: tmp_path)
     (name,) = executable.schedules
     text = re.sub(r"\d+ points", "16 points", str(executable.schedule(name)))
     assert text != str(executable.schedule(name))

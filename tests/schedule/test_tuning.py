@@ -141,6 +141,12 @@ def test_a_bad_default_is_found_and_mended(folder, monkeypatch):
         strategy.choose.cache_clear()
 
 
+def test_kernels_whose_schedules_were_given_are_not_tuned(folder):
+    graph, arrays, executable = case("map")
+    given = ng.compile(graph, schedules=executable.schedules)
+    assert given.tune(*arrays).kernels == () and not list(folder.glob("*.winner"))
+
+
 def test_winners_that_are_not_legal_are_not_taken(folder):
     graph, _, executable = case("map")
     (kernel,) = executable.kernels

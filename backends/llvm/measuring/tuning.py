@@ -38,15 +38,16 @@ class ProgramBench:
         self._files: dict[str, str] = {}
         self.kernels: dict[str, Kernel] = {}
         self.schedules: dict[str, Schedule] = {}
-        #: The names of the launches' kernels, in their order; "" for sorts.
+        #: The names of the launches' kernels, in their order; "" for sorts, and for kernels of which nothing is kept: whose schedules were
+        #: given, or that were compiled by unusual choices.
         self._names: list[str] = []
         self._functions = [x.function for x in made.program.launches]
         for launch in made.program.launches:
-            name = "" if launch.kernel is None else name_of(launch.kernel)
+            file = launch.function.winner[0]
+            name = name_of(launch.kernel) if file and launch.kernel is not None else ""
             self._names.append(name)
-            if launch.kernel is not None:
-                self.kernels[name], self.schedules[name] = launch.kernel, launch.function.schedule
-                self._files[name] = launch.function.winner[0]
+            if name:
+                self.kernels[name], self.schedules[name], self._files[name] = launch.kernel, launch.function.schedule, file
         self._compiled: dict[tuple[str, Schedule], CompiledKernel] = {}
         self.threads = calls.threads or default_threads()
         self._usual = self._recorded(made.program.instructions)
@@ -77,9 +78,8 @@ class ProgramBench:
         return self.calls.running(recorded).run(arrays, donated)
 
     def keep(self, name: str, schedule: Schedule) -> None:
-        """Let a kernel have a schedule from now on, in all that is compiled; nothing is kept of one whose schedule was given."""
-        if self._files[name]:
-            keep(self._files[name], str(schedule))
+        """Let a kernel have a schedule from now on, in all that is compiled."""
+        keep(self._files[name], str(schedule))
 
     def _replaced(self, schedules: Mapping[str, Schedule]) -> list[Instruction]:
         """The program with other code for these kernels."""

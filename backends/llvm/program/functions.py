@@ -23,6 +23,7 @@ from nagraph.ops.sorting import Argsort
 from nagraph.program.instructions import SortTask
 from nagraph.program.keys import rules_are_ours
 from nagraph.schedule import overrides
+from nagraph.schedule.alternatives import alternatives
 from nagraph.schedule.form import Schedule
 from nagraph.schedule.strategy import choose
 from nagraph.schedule.text import parse
@@ -132,7 +133,7 @@ def kernel_of(work: Kernel | SortTask) -> CompiledKernel:
     text, given = str(work), overrides.current().of(work, host())
     file = winners.file_of(text) if given is None else ""
     won = winners.winner(file)
-    schedule = given or _legal(work, won) or choose(work, host())
+    schedule = given or _legal(work, won) or _chosen(work, text)
     return scheduled(work, text, schedule)._replace(winner=(file, won))
 
 
@@ -141,6 +142,14 @@ def scheduled(kernel: Kernel, text: str, schedule: Schedule, keep: bool = True) 
     known = keep and all(rules_are_ours(i.op) for s in kernel.stages for i in s.body if isinstance(i, Apply))
     made = compiled(f"{text}\n{schedule}", lambda module, name: emit(module, kernel, name, schedule), keep=known)
     return made._replace(schedule=schedule)
+
+
+def _chosen(kernel: Kernel, text: str) -> Schedule:
+    """The strategy's schedule; where choices want another, one of its alternatives."""
+    schedule = choose(kernel, host())
+    if choices.takes("alternative", False, text):
+        return choices.pick("alternative", alternatives(kernel, schedule, host()) or [schedule], text)
+    return schedule
 
 
 def _legal(kernel: Kernel, text: str) -> Schedule | None:
