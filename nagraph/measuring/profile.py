@@ -56,7 +56,7 @@ class Profile:
     """A call: its kernels by time, and the time in which none ran. All rows together are the time of the call.
 
     between_seconds: from the first kernel's begin to the last one's end, while no thread was in a kernel: handing out,
-    waiting. outside_seconds: before and after, in Python and in waking threads.
+    waiting, and ops that Python computes, whose names are `host`. outside_seconds: before and after, in Python and in waking threads.
     """
 
     rows: tuple[Row, ...]
@@ -65,6 +65,7 @@ class Profile:
     machine: Machine
     recording: Recording
     works: tuple[Work, ...]
+    host: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -97,7 +98,8 @@ class Profile:
         if rest:
             calls = f"{sum(r.calls for r in rest)}"
             found.append(line(sum(r.seconds for r in rest), f"{len(rest)} more kernels", calls, *[""] * 5))
-        found.append(line(self.between_seconds, "between kernels: handing out, waiting"))
+        python = f", Python: {', '.join(self.host)}" if self.host else ""
+        found.append(line(self.between_seconds, f"between kernels: handing out, waiting{python}"))
         found.append(line(self.outside_seconds, "outside of them: Python, waking threads"))
         rate = f"{self.flops / total / 1e9:.1f}"
         found.append(line(self.seconds, "the call", f"{sum(r.calls for r in self.rows)}", "", rate, "", "", ""))
@@ -124,11 +126,11 @@ class Profile:
 
 
 def summary(recording: Recording, launches: Sequence[Launch], keys: Sequence[str], units: Sequence[int], sizes: Sequence[int | None],
-            machine: Machine) -> Profile:
+            machine: Machine, host: Sequence[str] = ()) -> Profile:
     """The recording by kernels.
 
     keys: of each launch's kernel; equal ones are one row. units: into how many it was cut. sizes: bytes behind each pointer of the
-    program's table, None where not known.
+    program's table, None where not known. host: names of the ops that Python computes.
     """
     works = tuple(work_of(x, count, sizes) for x, count in zip(launches, units, strict=True))
     events = recording.events
@@ -152,7 +154,7 @@ def summary(recording: Recording, launches: Sequence[Launch], keys: Sequence[str
                             float(sum(busy[n] for n in members)), flops, int(nbytes), least, bounds[0][0], tuple(lines)))
     ordered = tuple(sorted(rows, key=lambda r: -r.seconds))
     inside = sum(r.seconds for r in ordered)
-    return Profile(ordered, between, recording.seconds - inside - between, machine, recording, works)
+    return Profile(ordered, between, recording.seconds - inside - between, machine, recording, works, tuple(host))
 
 
 def _shares(begins: Array, ends: Array) -> tuple[Array, float]:

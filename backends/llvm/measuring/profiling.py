@@ -13,6 +13,7 @@ from nagraph.backends.llvm.measuring.machine import machine
 from nagraph.backends.llvm.measuring.recording import Recorded
 from nagraph.backends.llvm.program.explanation import Explanation
 from nagraph.measuring.profile import Profile, summary
+from nagraph.program.instructions import HostStep
 
 Array = np.ndarray[Any, Any]
 
@@ -32,4 +33,5 @@ def profile(made: Explanation, calls: NativeCalls | GuardedCalls, given: Sequenc
     chosen = sorted(recordings, key=lambda r: r.seconds)[(len(recordings) - 1) // 2]
     functions = [x.function for x in program.launches]
     return summary(chosen, program.launches, [f.key for f in functions], [f.emitted.units for f in functions],
-                   [p.nbytes or None for p in program.table], machine(calls.threads))
+                   [p.nbytes or None for p in program.table], machine(calls.threads),
+                   list(dict.fromkeys(i.node.op.name for i in program.instructions if isinstance(i, HostStep))))
