@@ -17,7 +17,7 @@ from nagraph.compiler.bound import Bound
 from nagraph.compiler.compilation import check_threads, compile_graph
 from nagraph.compiler.fast_path import MOST as MOST_FAST_PATHS
 from nagraph.compiler.fast_path import FastPath
-from nagraph.compiler.places import Transfers, computing
+from nagraph.compiler.places import Transfers, computing, python_floats
 from nagraph.compiler.signature import Call, Form, Roles
 from nagraph.errors import SignatureError
 from nagraph.forks import Lock
@@ -186,11 +186,17 @@ class Jitted:
         return call.row_major(given) if kind is HOST and not call.elsewhere else self._transfers.gathered(call, given, kind)
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        key = (len(args), *kwargs)
+        call = Call(self._form(self.backend, args, kwargs), args, kwargs)
+        if self.backend is None and call.elsewhere and (backend := computing(None, call.leaves)) is not None:
+            call = Call(self._form(backend, args, kwargs), args, kwargs)  # which may have other dtypes
+        return call
+
+    def _form(self, backend: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Form:
+        key = (backend, len(args), *kwargs)
         form = self._forms.get(key)
         if form is None:
-            form = self._forms[key] = Form(self.fn, self.signature, self.roles, len(args), tuple(kwargs))
-        return Call(form, args, kwargs)
+            form = self._forms[key] = Form(self.fn, self.signature, self.roles, len(args), tuple(kwargs), python_floats(backend))
+        return form
 
     def _entry(self, call: Call) -> Entry:
         backend = computing(self.backend, call.leaves) if call.elsewhere else self.backend
@@ -208,7 +214,7 @@ class Jitted:
             return made
 
     def _trace(self, call: Call) -> tuple[Graph, tree.Structure, list[bool]]:
-        graph, captured, structure, mask = trace_leaves(call.on_leaves, call.leaves, function_name(self.fn), call.leaf_names)
+        graph, captured, structure, mask = trace_leaves(call.on_leaves, call.types, function_name(self.fn), call.leaf_names)
         assert not captured, "a trace at the outside has nothing to capture"
         return graph, structure, mask
 

@@ -11,12 +11,12 @@ import numpy as np
 
 from nagraph import arrays, backends, tree
 from nagraph.arrays import HOST, ArrayKind
-from nagraph.compiler.signature import Call
+from nagraph.compiler.signature import F64, Call
 from nagraph.errors import DeviceError, SignatureError
 from nagraph.ir.graph import Value
 from nagraph.ir.location import caller_location
 from nagraph.ir.promotion import WEAK
-from nagraph.ir.types import TensorType
+from nagraph.ir.types import DTYPES, DType, TensorType
 from nagraph.suggestions import suggestion
 
 if TYPE_CHECKING:
@@ -43,6 +43,11 @@ def computing(named: str | None, given: Iterable[Any]) -> str | None:
         raise DeviceError(f"arrays of several backends meet: {shown}; name the one that computes, ng.jit(f, backend=...), "
                           "or move the arrays of the others: ng.device_put(x, ...)")
     return next(iter(found), None)
+
+
+def python_floats(backend: str | None) -> DType:
+    """The dtype of arguments that are Python floats: float64, or float32 for a backend that has no float64."""
+    return F64 if F64 in backends.find(backend).dtypes else DTYPES["f32"]
 
 
 @functools.cache

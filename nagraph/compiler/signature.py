@@ -15,9 +15,10 @@ from nagraph.ir.builder import current
 from nagraph.ir.cached import cached_property
 from nagraph.ir.emitter import LEAKED
 from nagraph.ir.graph import Value
-from nagraph.ir.promotion import WEAK
-from nagraph.ir.types import SHORT_NAMES, TensorType
-from nagraph.tracing.tracer import Trace, function_name, leaf_type, positional_labels
+from nagraph.ir.types import DTYPES, SHORT_NAMES, DType, TensorType
+from nagraph.tracing.tracer import Trace, Weak, function_name, leaf_type, positional_labels
+
+F64 = DTYPES["f64"]
 
 
 class Roles(NamedTuple):
@@ -28,19 +29,6 @@ class Roles(NamedTuple):
     constant: tuple[str, ...]
 
 
-class Weak(NamedTuple):
-    """A weak type is that of a Python scalar."""
-
-    type: TensorType
-
-    @property
-    def dtype(self) -> Any:
-        return self.type.dtype
-
-    def __str__(self) -> str:
-        return f"Python {WEAK[('b', 'i', 'f').index(self.type.dtype.kind)].__name__}"
-
-
 class _Given(NamedTuple):
     """A given argument of a call, by its number among those given."""
 
@@ -48,10 +36,14 @@ class _Given(NamedTuple):
 
 
 class Form:
-    """A form is what calls with as many positional arguments, and keywords of the same names, have in common."""
+    """A form is what calls with as many positional arguments, and keywords of the same names, have in common.
 
-    def __init__(self, fn: Callable[..., Any], signature: inspect.Signature | None, roles: Roles, count: int, names: tuple[str, ...]):
-        self.count, self.names, self.fn = count, names, fn
+    floats: the dtype of arguments that are Python floats: float64, where the backend has it.
+    """
+
+    def __init__(self, fn: Callable[..., Any], signature: inspect.Signature | None, roles: Roles, count: int, names: tuple[str, ...],
+                 floats: DType = F64):
+        self.count, self.names, self.fn, self.floats = count, names, fn, floats
         given = [_Given(i) for i in range(count + len(names))]
         args, kwargs = tuple(given[:count]), dict(zip(names, given[count:]))
         if signature is not None:
@@ -122,7 +114,7 @@ class Call:
         except NagraphError as error:
             raise SignatureError(f"{where} {self.leaf_names[i]}: {error}") from None
         if weak:
-            return Weak(found)
+            return Weak(found.with_dtype(self.form.floats) if found.dtype == F64 else found)
         self.elsewhere = self.elsewhere or not isinstance(leaf, (np.generic, TensorType)) and arrays.is_elsewhere(leaf)
         return found
 

@@ -20,7 +20,18 @@ from nagraph.ir.op import Array, Box, Cost, Op, keep, op
 from nagraph.ir.operators import functions
 from nagraph.ir.promotion import WEAK, floating, result_type, scalar_array
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SHORT_NAMES, DType, TensorType, as_dtype, is_float, type_of
-from nagraph.ops.operands import Operand, aligned_box, as_array, broadcast_shapes, dtype_item, is_weak, mark_weak, warn_of_float64
+from nagraph.ops.operands import (
+    F64,
+    Operand,
+    aligned_box,
+    as_array,
+    broadcast_shapes,
+    dtype_item,
+    is_weak,
+    mark_weak,
+    warn_of_float64,
+    weak_float,
+)
 from nagraph.ops.rules import Maybe, add_tangents, align_batched, pulled, scale, zeros_like
 
 F32 = DTYPES["f32"]
@@ -144,6 +155,8 @@ class Elementwise(Primitive):
         if self.promotes == "float" and all(isinstance(i, np.dtype) and i not in FLOATS for i in items):
             items = [floating(i) for i in items if isinstance(i, np.dtype)]  # each in the floats that hold it, as NumPy finds its loop
         dtype = result_type(*items)
+        if dtype == F64 and not any(isinstance(i, np.dtype) for i in items):
+            dtype = weak_float(together)
         warn_of_float64(self.name, dtype, together)
         if self.promotes == "float":
             dtype = floating(dtype)

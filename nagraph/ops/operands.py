@@ -68,6 +68,11 @@ def dtype_item(operand: Operand) -> DType | type:
     return type(operand) if type(operand) in WEAK else as_array(operand).dtype
 
 
+def weak_float(operands: Sequence[Operand]) -> DType:
+    """The dtype of what is made of Python floats alone: float64, or that of traced ones where a backend has no float64."""
+    return next((o.dtype for o in operands if isinstance(o, Value) and o.dtype in FLOATS), F64)
+
+
 def _weak_type(dtype: DType) -> type:
     return bool if dtype == BOOL else int if dtype in INTEGERS else float
 

@@ -171,6 +171,19 @@ _WRITE = {"sort": "write x = np.sort(x)", "fill": "write x = np.full_like(x, val
           "partition": "write x = np.sort(x)", "resize": "write x = x.reshape(shape)", "setflags": "traced values can't be written to"}
 
 
+class Weak(NamedTuple):
+    """A weak type is that of a Python scalar."""
+
+    type: TensorType
+
+    @property
+    def dtype(self) -> Any:
+        return self.type.dtype
+
+    def __str__(self) -> str:
+        return f"Python {WEAK[('b', 'i', 'f').index(self.type.dtype.kind)].__name__}"
+
+
 class Trace(Builder):
     """The builder of a function under trace: makes tracers, captures values of enclosing traces, refuses leaked ones."""
 
@@ -310,9 +323,11 @@ class Record(NamedTuple):
 
 
 def leaf_type(leaf: Any) -> tuple[TensorType, bool]:
-    """The type that a leaf is traced with, and whether it is weak. SignatureError if it is no array."""
+    """The type that a leaf, or what stands for one, is traced with, and whether it is weak. SignatureError if it is no array."""
     if isinstance(leaf, TensorType):
         return leaf, False
+    if type(leaf) is Weak:
+        return leaf.type, True
     if isinstance(leaf, Value):
         return leaf.type, leaf.weak
     if type(leaf) in WEAK:

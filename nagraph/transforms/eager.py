@@ -16,14 +16,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nagraph import arrays, choices, tree
-from nagraph.compiler.places import Transfers, computing
-from nagraph.compiler.signature import Call, Form, Roles, Weak
+from nagraph.compiler.places import Transfers, computing, python_floats
+from nagraph.compiler.signature import F64, Call, Form, Roles
 from nagraph.errors import LabelError
 from nagraph.forks import Lock
 from nagraph.ir.builder import active, current
 from nagraph.ir.cached import cached_property
 from nagraph.ir.graph import Graph, Value
 from nagraph.ir.location import user_frames_only
+from nagraph.ir.types import DType
 from nagraph.ops.labels import failure
 from nagraph.tracing.tracer import Trace, as_value, function_name, recorded, signature_of
 
@@ -156,6 +157,8 @@ class Eager:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         with user_frames_only():
             call = Call(self._form(args, kwargs), args, kwargs)
+            if call.elsewhere and (floats := python_floats(computing(None, call.leaves))) != F64:
+                call = Call(self._form(args, kwargs, floats), args, kwargs)
             given = call.arrays()
             traced = self._traced(call)
             elsewhere = call.elsewhere or any(map(arrays.is_elsewhere, traced.lifted))
@@ -175,18 +178,18 @@ class Eager:
                 raise failure(self._finished(call, traced)[0], list(map(arrays.read, ready))) from None
             return tree.unflatten(entry.structure, [next(found) if m else None for m in entry.mask])
 
-    def _form(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Form:
-        key = (len(args), *kwargs)
+    def _form(self, args: tuple[Any, ...], kwargs: dict[str, Any], floats: DType = F64) -> Form:
+        key = (floats, len(args), *kwargs)
         if key not in self._forms:
             signature = signature_of(self._named) if self.fn is None or self._named is self.fn else None
-            self._forms[key] = Form(self._named, signature, Roles((), (), ()), len(args), tuple(kwargs))
+            self._forms[key] = Form(self._named, signature, Roles((), (), ()), len(args), tuple(kwargs), floats)
         return self._forms[key]
 
     def _traced(self, call: Call) -> Traced:
         """What the key follows from: fn on what it takes, or all of it."""
         fn = self.emitted if self.fn is None else self.fn
         if self.inner is None:
-            return Traced(fn, [x if type(t) is Weak else t for x, t in zip(call.leaves, call.types)], call.arguments)
+            return Traced(fn, call.types, call.arguments)
         return Traced.on(fn, *self.inner(*call.arguments(call.leaves)))
 
     def _compiled(self, key: Hashable, call: Call, traced: Traced, backend: str | None) -> Entry:

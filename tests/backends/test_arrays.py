@@ -267,6 +267,29 @@ def test_the_command_line_tells_its_devices():
     assert "usable on opaque:0, opaque:1" in done.output and not re.search("llvm +usable on", done.output)
 
 
+def test_a_device_without_float64_takes_python_floats_and_refuses_arrays(module, monkeypatch, opaque):
+    monkeypatch.setattr(module.OpaqueBackend, "dtypes", module.OpaqueBackend.dtypes - {np.dtype("f8")})
+    x = ng.device_put(X, "opaque")
+    for f in (ng.jit(lambda x, rate: x * rate + rate * 2.0, backend="opaque"), ng.jit(lambda x, rate: x * rate + rate * 2.0)):
+        assert str(f.lower(x, 0.1).graph.inputs[1].type) == "f32[]"
+        np.testing.assert_array_equal(ng.to_numpy(f(x, 0.1)), X * np.float32(0.1) + np.float32(0.1) * np.float32(2))
+    gradient = ng.grad(lambda x, rate: (x * x * rate).sum())(x, 0.5)
+    np.testing.assert_array_equal(ng.to_numpy(gradient), X)
+    with pytest.raises(SignatureError, match=r"backend 'opaque' has no float64: y is f64\[2,3\]"):
+        ng.jit(lambda x, y: x + y, backend="opaque")(x, X.astype("f8"))
+    with pytest.raises(DeviceError, match=r"device_put: w is f64\[2,3\], and backend 'opaque' has no float64; convert it first"):
+        ng.device_put({"w": X.astype("f8")}, "opaque")
+
+
+def test_arrays_that_are_never_written_are_donated_to_no_harm(module, monkeypatch, opaque):
+    monkeypatch.setattr(module.OpaqueKind, "not_donatable", lambda self, x: "is never written")
+    monkeypatch.setattr(module.OpaqueExecutable, "has_fast_path", False)
+    f, s = ng.jit(lambda s, x: s + x, backend="opaque", donate_argnames="s"), ng.device_put(X, "opaque")
+    np.testing.assert_array_equal(ng.to_numpy(f(s, X)), X + X)
+    np.testing.assert_array_equal(ng.to_numpy(s), X)
+    assert "s was donated but copied: it is never written" in f.explain()
+
+
 def test_labels_are_checked_on_a_device_as_well():
     f = ng.jit(lambda x, labels: ng.nn.losses.cross_entropy(x, labels), backend="opaque")
     with pytest.raises(ng.errors.LabelError, match="label 7"):
