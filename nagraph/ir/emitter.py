@@ -97,6 +97,10 @@ class Emitter:
         """A context in which nodes carry `location` rather than the caller's line."""
         return _At(self, location)
 
+    def stay_at(self, location: Location | None) -> None:
+        """Nodes carry `location` from now on."""
+        self._location, self._fixed = location, True
+
     def inline(self, graph: Graph, operands: Sequence[Value]) -> list[Value]:
         """Emit the nodes of `graph` on `operands`; the values of its outputs. Nodes without a line of their own get that of `at`."""
         env: dict[Value, Value] = dict(zip(graph.inputs, map(self.accept, operands), strict=True))

@@ -130,9 +130,9 @@ class Graph(GraphAttribute):
                 if replaced:
                     operands = tuple(replaced.get(v, v) for v in old.operands)
                     node = old.with_operands(operands)
+                emitter.stay_at(old.location)
                 try:
-                    with emitter.at(old.location):
-                        answer = visit(node)
+                    answer = visit(node)
                 except Exception as error:
                     if not hasattr(error, "node"):  # so that whoever reports it can show the place
                         error.node, error.graph = old, self  # type: ignore[attr-defined]

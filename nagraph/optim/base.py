@@ -79,12 +79,12 @@ class Optimizer:
         found = [_leaves_like(structure, x, name) for name, x in columns.items()]
         clocks: dict[Any, Clock] = {}
         new_values, new_slots = [], []
-        for i, (p, g, *kept) in enumerate(zip(values, *found, strict=True)):
+        for path, p, g, *kept in zip(tree.paths(structure), values, *found, strict=True):
             if g is None:
                 new_values.append(p)
                 new_slots.append(kept)
                 continue
-            _check_leaf(tree.paths(structure)[i], p, g, kept)
+            _check_leaf(path, p, g, kept)
             dtype = computing_dtype(p.dtype)
             if dtype not in clocks:
                 done = ng.numpy.astype(state.step, dtype)

@@ -27,6 +27,10 @@ from nagraph.ir.operators import COMMUTATIVE
 #: What holes stand for: a value, an attribute, or (for numerals) a NumPy scalar.
 Bindings = dict[str, Any]
 Producers = Mapping[Value, Node]
+#: In place of the name of an op: that of a value which no node makes.
+INPUT = ""
+#: Ops through which the number of a constant is seen.
+_NUMBERS = ("constant", "broadcast", "reshape")
 
 
 class Pattern:
@@ -35,6 +39,10 @@ class Pattern:
     def match(self, value: Value, producers: Producers, bound: Bindings) -> Iterator[Bindings]:
         """Every way to match `value`, each as bindings that extend `bound`."""
         raise NotImplementedError
+
+    def begins_with(self, name: str) -> bool:
+        """Whether a value that an op of this name makes may match, by that name alone; INPUT for values that no op makes."""
+        return True
 
     def __add__(self, other: Any) -> Apply:
         return apply("add", self, other)
@@ -98,6 +106,9 @@ class Number(Pattern):
 
     value: Any
 
+    def begins_with(self, name: str) -> bool:
+        return name in _NUMBERS
+
     def match(self, value: Value, producers: Producers, bound: Bindings) -> Iterator[Bindings]:
         found = uniform(value, producers)
         if (found is not None and (found.dtype == np.bool_) == isinstance(self.value, bool) and found == self.value
@@ -115,6 +126,9 @@ class Numeral(Pattern):
     """Matches any constant whose elements are all equal, and binds that number."""
 
     name: str
+
+    def begins_with(self, name: str) -> bool:
+        return name in _NUMBERS
 
     def match(self, value: Value, producers: Producers, bound: Bindings) -> Iterator[Bindings]:
         found = uniform(value, producers)
@@ -136,6 +150,14 @@ class Apply(Pattern):
     name: str
     operands: tuple[Pattern, ...]
     attributes: tuple[tuple[str, Any], ...] = ()
+
+    def begins_with(self, name: str) -> bool:
+        return name == self.name
+
+    def may_match(self, names: tuple[str, ...]) -> bool:
+        """Whether the pattern may match a node of its op, by the names of the ops that make the operands."""
+        orders = [names, names[::-1]] if self.name in COMMUTATIVE else [names]
+        return len(names) == len(self.operands) and any(all(p.begins_with(n) for p, n in zip(self.operands, order)) for order in orders)
 
     def match(self, value: Value, producers: Producers, bound: Bindings) -> Iterator[Bindings]:
         node = producers.get(value)
@@ -201,7 +223,7 @@ def attributes(names: str) -> tuple[Attribute, ...]:
 def uniform(value: Value, producers: Producers) -> Any:
     """The one number of a constant whose elements are all equal, through broadcasts and reshapes; None for other values."""
     node = producers.get(value)
-    while node is not None and node.op.name in ("broadcast", "reshape"):
+    while node is not None and node.op.name in _NUMBERS[1:]:
         node = producers.get(node.operands[0])
     if node is None or not isinstance(node.op, Constant):
         return None
