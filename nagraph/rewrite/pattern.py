@@ -30,7 +30,7 @@ Producers = Mapping[Value, Node]
 #: In place of the name of an op: that of a value which no node makes.
 INPUT = ""
 #: Ops through which the number of a constant is seen.
-_NUMBERS = ("constant", "broadcast", "reshape")
+_NUMBERS = (Constant.name, "broadcast", "reshape")
 
 
 class Pattern:
