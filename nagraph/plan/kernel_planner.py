@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from nagraph.fusion.legality import LARGEST_TILE
 from nagraph.fusion.outline import halved
 from nagraph.fusion.remark import Listener, Remark
 from nagraph.ir.builder import Builder
+from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.types import TensorType
 from nagraph.kernel.context import NotRowLocal, array_constants
@@ -49,12 +50,17 @@ class KernelStep(NamedTuple):
 
 #: Lowerings of regions' graphs, and their plans, by the identity of the graph and by what they change in place of inputs.
 Inner = dict[tuple[Any, ...], tuple["KernelPlanner", Plan]]
+#: What nodes were lowered to, by all that it follows from: kernels and the constants that they read, or why there is no kernel.
+Lowered = dict[Hashable, tuple[Kernel, tuple[np.ndarray[Any, Any], ...]] | str]
+#: What is known of a value that a kernel reads: where its elements are, or the one number that they all are.
+Reading = tuple[TensorType, StridedLayout | Constant]
 #: A value that is not changed in place is worth copying first if what changes is smaller by this factor.
 SMALL = 2
 
 
 class KernelPlanner(Planner):
-    """A kernel planner makes a plan whose steps are kernels. `inner`: the planners and plans of regions.
+    """A kernel planner makes a plan whose steps are kernels. `inner`: the planners and plans of regions. `lowered`: what nodes were
+    lowered to, so that nodes that are equal, and read and write memory alike, have one kernel, which is made once.
 
     refused: values that are to be row-major, with nothing placed in them.
     """
@@ -62,12 +68,13 @@ class KernelPlanner(Planner):
     spreads = False
 
     def __init__(self, graph: Graph, donations: Mapping[int, int], refused: Collection[Value] = (), inner: Inner | None = None,
-                 whole: bool = True):
+                 whole: bool = True, lowered: Lowered | None = None):
         self.refused = refused
         super().__init__(graph, dict(donations), whole)
         self.kernels: dict[Node, KernelStep] = {}
         self.updating: dict[Node, KernelStep | None] = {}
         self.inner: Inner = {} if inner is None else inner
+        self.lowered: Lowered = {} if lowered is None else lowered
 
     def _roots(self) -> dict[Value, Value]:
         self.placed, self.joined = placements(self.graph, self.refused, self.constants)
@@ -114,56 +121,47 @@ class KernelPlanner(Planner):
         if node not in self.updating:
             self.updating[node] = None
             if not node.op.regions and node.results and node.op.updates(0) is not None and choices.takes("update", True, str(node.op)):
-                graph, reads, layouts = self._graph(node)
+                graph, layouts = _standalone(node, self._readings(node))
                 kernel = lower_update(graph, layouts, self._layout(node.result))
                 if kernel is not None:
-                    self.updating[node] = KernelStep(kernel, reads, _constants_read(graph))
+                    self.updating[node] = KernelStep(kernel, self._reads(node), _constants_read(graph))
         return self.updating[node]
 
     def _layout(self, v: Value) -> StridedLayout:
         return self.layouts.get(v, row_major(v.shape))
 
-    def _graph(self, node: Node) -> tuple[Graph, tuple[Value, ...], list[StridedLayout]]:
-        """A node, or the body of a fused region, as a graph of its own; with the whole values that its inputs show, and their
-        layouts.
-        """
-        reads: list[Value] = []
-        layouts: list[StridedLayout] = []
-        with Builder() as builder:
-            given: dict[Value, Value] = {}
-            for v in node.operands:
-                if v in given:
-                    continue
-                known = self.constants.get(v)
-                if known is not None and known.size and (known.size == 1 or not any(known.strides)):
-                    number = builder.constant(known.reshape(-1)[:1].reshape(()))
-                    given[v] = number if not v.shape else builder.emit(Broadcast(v.shape), (number,))[0]
-                    continue
-                given[v] = builder.input(v.type)
-                reads.append(v if known is not None else self.roots[v])
-                layouts.append(row_major(v.shape) if known is not None else self.layouts.get(v, row_major(v.shape)))
-            operands = [given[v] for v in node.operands]
-            if isinstance(node.op, Call):
-                inner = dict(zip(node.op.body.inputs, operands))
-                for n in node.op.body.nodes:
-                    inner.update(zip(n.results, builder.emit(n.op, tuple(inner[v] for v in n.operands))))
-                results = [inner[v] for v in node.op.body.outputs]
+    def _readings(self, node: Node) -> dict[Value, Reading]:
+        """How the kernel of a node reads each of its operands."""
+        found: dict[Value, Reading] = {}
+        for v in node.operands:
+            known = self.constants.get(v)
+            if known is not None and known.size and (known.size == 1 or not any(known.strides)):
+                found[v] = v.type, Constant.of(known.reshape(-1)[:1].reshape(()))
             else:
-                results = list(builder.emit(node.op, tuple(operands)))
-            return builder.graph("kernel", results), tuple(reads), layouts
+                found[v] = v.type, row_major(v.shape) if known is not None else self._layout(v)
+        return found
+
+    def _reads(self, node: Node) -> tuple[Value, ...]:
+        """The whole values that the kernel of a node reads."""
+        return tuple(v if v in self.constants else self.roots[v] for v, (_, at) in self._readings(node).items()
+                     if isinstance(at, StridedLayout))
 
     def _kernel(self, node: Node) -> KernelStep:
         """The kernel of a node, which reads whole values by their layouts."""
-        graph, reads, layouts = self._graph(node)
-        written = [self.layouts.get(v, row_major(v.shape)) for v in node.results]
-        # A region of one row would be computed by one thread: apart, its nodes are better off, unless it is small.
-        large = isinstance(node.op, Call) and max(v.type.size for v in (*node.operands, *node.results)) > SERIAL
-        kernel = lower_kernel(graph, layouts, written, 2 if large else 1, _check_matrices)
-        if any(v in self.placed for v in node.results):
-            plain = lower_kernel(graph, layouts, [row_major(v.shape) for v in node.results], 2 if large else 1, _check_matrices)
-            if _points(plain) != _points(kernel):
-                raise NotRowLocal("it would have other rows if its result were a part of another value")
-        return KernelStep(kernel, reads, _constants_read(graph))
+        readings = self._readings(node)
+        number = {v: i for i, v in enumerate(readings)}
+        written = tuple(map(self._layout, node.results))
+        placed = any(v in self.placed for v in node.results)
+        key = node.op, tuple(number[v] for v in node.operands), tuple(readings.values()), written, placed
+        if key not in self.lowered:
+            try:
+                self.lowered[key] = _lowered(node, readings, written, placed)
+            except NotRowLocal as error:
+                self.lowered[key] = str(error)
+        found = self.lowered[key]
+        if isinstance(found, str):
+            raise NotRowLocal(found)
+        return KernelStep(found[0], self._reads(node), found[1])
 
     def _place(self, t: int, v: Value) -> bool:
         whole = self.placed[v].whole if v in self.placed else v
@@ -223,7 +221,7 @@ class KernelPlanner(Planner):
     def _lowered(self, graph: Graph, donations: dict[int, int]) -> Plan:
         key = inner_key(graph, donations)
         if key not in self.inner:
-            self.inner[key] = kernel_plan(graph, donations, inner=self.inner, whole=False)
+            self.inner[key] = kernel_plan(graph, donations, inner=self.inner, whole=False, lowered=self.lowered)
         return self.inner[key][1]
 
     def _scratch_types(self, node: Node, nested: Sequence[Plan]) -> list[TensorType]:
@@ -243,17 +241,18 @@ def inner_key(graph: Graph, donations: Mapping[int, int]) -> tuple[Any, ...]:
 
 
 def kernel_plan(
-    graph: Graph, donations: Mapping[int, int], why: Listener | None = None, inner: Inner | None = None, whole: bool = True
+    graph: Graph, donations: Mapping[int, int], why: Listener | None = None, inner: Inner | None = None, whole: bool = True,
+    lowered: Lowered | None = None,
 ) -> tuple[KernelPlanner, Plan]:
     """The planner of a graph by kernels, and its plan. A fused region that can't be one kernel is halved until each part can; `why`
     hears of it.
 
-    inner: plans of regions that are known already. whole: whether the graph is that of a call, not of a region in it.
+    inner, lowered: plans of regions, and kernels, that are known already. whole: whether the graph is that of a call, not of a region.
     """
     graph, refused = in_float32(graph), set[Value]()
-    inner = {} if inner is None else inner
+    inner, lowered = {} if inner is None else inner, {} if lowered is None else lowered
     while True:
-        planner = KernelPlanner(graph, donations, refused, inner, whole)
+        planner = KernelPlanner(graph, donations, refused, inner, whole, lowered)
         refusals = planner.refusals()
         if not refusals:
             return planner, planner.plan()
@@ -270,6 +269,43 @@ def kernel_plan(
             for node in calls:
                 why(Remark((node,), False, str(refusals[node])))
         graph = halved(graph, calls)
+
+
+def _standalone(node: Node, readings: Mapping[Value, Reading]) -> tuple[Graph, list[StridedLayout]]:
+    """A node, or the body of a fused region, as a graph of its own; and where its inputs are."""
+    layouts: list[StridedLayout] = []
+    with Builder() as builder:
+        given: dict[Value, Value] = {}
+        for v, (_, at) in readings.items():
+            if isinstance(at, Constant):
+                (number,) = builder.emit(at, ())
+                given[v] = number if not v.shape else builder.emit(Broadcast(v.shape), (number,))[0]
+            else:
+                given[v] = builder.input(v.type)
+                layouts.append(at)
+        operands = [given[v] for v in node.operands]
+        if isinstance(node.op, Call):
+            inner = dict(zip(node.op.body.inputs, operands))
+            for n in node.op.body.nodes:
+                inner.update(zip(n.results, builder.emit(n.op, tuple(inner[v] for v in n.operands))))
+            results = [inner[v] for v in node.op.body.outputs]
+        else:
+            results = list(builder.emit(node.op, tuple(operands)))
+        return builder.graph("kernel", results), layouts
+
+
+def _lowered(node: Node, readings: Mapping[Value, Reading], written: Sequence[StridedLayout], placed: bool
+             ) -> tuple[Kernel, tuple[np.ndarray[Any, Any], ...]]:
+    """The kernel of a node, and the constants that it reads. placed: whether a result is a part of another value."""
+    graph, layouts = _standalone(node, readings)
+    # A region of one row would be computed by one thread: apart, its nodes are better off, unless it is small.
+    large = isinstance(node.op, Call) and max(v.type.size for v in (*node.operands, *node.results)) > SERIAL
+    kernel = lower_kernel(graph, layouts, written, 2 if large else 1, _check_matrices)
+    if placed:
+        plain = lower_kernel(graph, layouts, [row_major(v.shape) for v in node.results], 2 if large else 1, _check_matrices)
+        if _points(plain) != _points(kernel):
+            raise NotRowLocal("it would have other rows if its result were a part of another value")
+    return kernel, _constants_read(graph)
 
 
 def storage_orders(graph: Graph) -> dict[Value, tuple[int, ...]]:

@@ -31,7 +31,7 @@ Make = Callable[[Kernel | SortTask], Any]
 
 
 def lower(planner: KernelPlanner, plan: Plan, make: Make, host: bool = True) -> LoweredProgram:
-    """The program of a plan. `make`: the backend's; it is asked once for each kernel, and what it makes is the `function` of launches.
+    """The program of a plan. `make`: the backend's; it is asked once for each distinct kernel, and makes the `function` of launches.
 
     host: whether the backend can call Python from within a program (`HostStep`). MissingRuleError for ops that want it if it can't.
     """
@@ -45,16 +45,19 @@ def lower(planner: KernelPlanner, plan: Plan, make: Make, host: bool = True) -> 
 
 
 class _Kernels:
-    """What the backend made of the kernels of a program. A region that is run often has one kernel object for all its launches."""
+    """What the backend made of the kernels of a program, each distinct one once."""
 
     def __init__(self, make: Make, host: bool) -> None:
         self.make, self.host = make, host
+        self._equal: dict[Kernel, Any] = {}
         self._known: dict[int, tuple[Kernel, Any]] = {}
 
     def made(self, kernel: Kernel) -> Any:
-        """What the backend made of a kernel."""
+        """What the backend made of a kernel. Most launches have an object that was met before, which need not be compared."""
         if id(kernel) not in self._known:
-            self._known[id(kernel)] = kernel, self.make(kernel)
+            if kernel not in self._equal:
+                self._equal[kernel] = self.make(kernel)
+            self._known[id(kernel)] = kernel, self._equal[kernel]
         return self._known[id(kernel)][1]
 
 
