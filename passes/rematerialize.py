@@ -83,6 +83,7 @@ class _Recomputed:
         self.groups = {n: i for i, nodes in enumerate(grow(graph, options.max_nodes, True, self.everywhere)) for n in nodes}
         self.numbers = {n: len(self.groups) + i for i, n in enumerate(graph.nodes)}
         self.recomputations: dict[Value, Recomputation] = {}
+        self.readers: dict[Value, list[Node]] = {}
         self.chosen: set[Value] = set()
         for node in graph.nodes:
             found = self._recomputation(node)
@@ -135,8 +136,10 @@ class _Recomputed:
 
     def _outside(self, v: Value, node: Node) -> list[Node]:
         """The nodes of other groups that read a result of a node."""
-        group = self.group_of(node)
-        return [u for u in self.graph.uses[v] if self.group_of(u) != group]
+        if v not in self.readers:
+            group = self.group_of(node)
+            self.readers[v] = [u for u in self.graph.uses[v] if self.group_of(u) != group]
+        return self.readers[v]
 
     def _is_stored(self, v: Value) -> bool:
         """Whether a value is in memory: given, wanted, or read by other groups as it is."""

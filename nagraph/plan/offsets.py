@@ -16,10 +16,11 @@ from nagraph.analysis.live_ranges import LiveRange, live_bytes
 from nagraph.plan.plan import aligned
 
 #: Above this many buffers the small ones are placed in order of time, which is nearly linear.
-MANY = 3000
+MANY = 1000
 #: Orders tried by moving the buffers at the top of the arena to the front.
 ROUNDS = 24
 CLOSE = 1.02
+ENDLESS = np.iinfo(np.int64).max
 
 
 def peak_bytes(ranges: Sequence[LiveRange]) -> int:
@@ -53,7 +54,7 @@ def assign_offsets(ranges: Sequence[LiveRange]) -> tuple[list[int], int]:
             return best
     assert best is not None
     found = best
-    for _ in range(ROUNDS if n <= MANY // 2 else 4):
+    for _ in range(ROUNDS):
         top = [i for i in order if found[0][i] + aligned(ranges[i][0]) >= found[1]]
         rest = set(top)
         order = top + [i for i in order if i not in rest]
@@ -79,6 +80,7 @@ def _place(ranges: Sequence[LiveRange], order: Sequence[int]) -> tuple[list[int]
     n = len(ranges)
     offsets = [0] * n
     placed = np.empty((4, n), np.int64)  # first, last, start, end of those placed so far
+    tops = np.zeros(n + 1, np.int64)
     count = total = 0
     for i in order:
         nbytes, first, last = ranges[i]
@@ -88,13 +90,11 @@ def _place(ranges: Sequence[LiveRange], order: Sequence[int]) -> tuple[list[int]
         meets = (placed[0, :count] <= last) & (placed[1, :count] >= first)
         starts, ends = placed[2, :count][meets], placed[3, :count][meets]
         sorting = np.argsort(starts, kind="stable")
-        at, best_at, best_gap = 0, -1, -1
-        for start, end in zip(starts[sorting].tolist(), ends[sorting].tolist()):
-            gap = start - at
-            if gap >= size and (best_gap < 0 or gap < best_gap):
-                best_at, best_gap = at, gap
-            at = max(at, end)
-        offset = best_at if best_gap >= 0 else at
+        tops[1:len(starts) + 1] = np.maximum.accumulate(ends[sorting])  # of what begins no later, behind the bottom of the arena
+        gaps = starts[sorting] - tops[:len(starts)]
+        gaps[gaps < size] = ENDLESS
+        smallest = int(gaps.argmin()) if len(gaps) else 0
+        offset = int(tops[smallest if len(gaps) and gaps[smallest] < ENDLESS else len(gaps)])
         offsets[i] = offset
         placed[:, count] = first, last, offset, offset + size
         count += 1
