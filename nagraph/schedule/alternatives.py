@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
 from nagraph.kernel.column_split import columns
@@ -24,8 +24,8 @@ ROWS, COLUMNS = (12, 24, 48, 72, 96, 144, 192, 288), (128, 256, 512)
 REGISTERS = (12, 2), (8, 2), (6, 4), (6, 2)
 
 
-def alternatives(kernel: Kernel, schedule: Schedule, target: Target) -> list[Schedule]:
-    """Other legal schedules of a kernel than this one, MOST at most: those that differ from it in one thing.
+def alternatives(kernel: Kernel, schedule: Schedule, target: Target, known: Collection[Schedule] = ()) -> list[Schedule]:
+    """Other legal schedules of a kernel than this one and those that are known, MOST at most: they differ from it in one thing.
 
     No kernel is left with fewer units than the machine has cores, unless it has so few already.
     """
@@ -35,7 +35,7 @@ def alternatives(kernel: Kernel, schedule: Schedule, target: Target) -> list[Sch
     for other in filter(None, itertools.chain.from_iterable(itertools.zip_longest(*ways))):  # something of each kind first
         if other.split == schedule.split and _blocks_of(kernel, other) is None:
             other = with_chunk(realised(kernel, other), other, target) if not problem_of(kernel, replace(other, chunk=1), target) else other
-        if other == schedule or other in found or problem_of(kernel, other, target):
+        if other == schedule or other in known or other in found or problem_of(kernel, other, target):
             continue
         if unit_count(realised(kernel, other), other.units) >= least:
             found[other] = None
@@ -68,16 +68,19 @@ def _block_columns(kernel: Kernel, schedule: Schedule, target: Target) -> Iterat
 def _registers(kernel: Kernel, schedule: Schedule, target: Target) -> Iterator[Schedule]:
     """Other register tiles, with blocks of A of about the same size."""
     for rows, vectors in REGISTERS:
-        stages = [Product(rows, vectors, max(1, how.block // rows) * rows) if isinstance(how, Product) else how for how in schedule.stages]
+        stages = [Product(rows, vectors, max(1, how.block // rows) * rows, how.packs) if isinstance(how, Product) else how
+                  for how in schedule.stages]
         yield replace(schedule, stages=tuple(stages))
 
 
-def _packed_rows(kernel: Kernel, schedule: Schedule, target: Target) -> Iterator[Schedule]:
-    """Blocks of A half as large, and twice as large."""
+def _packing(kernel: Kernel, schedule: Schedule, target: Target) -> Iterator[Schedule]:
+    """Blocks of A half as large, and twice as large; nothing packed that need not be."""
     for by in (0.5, 2):
         stages = [how._replace(block=max(1, int(how.block * by) // how.rows) * how.rows) if isinstance(how, Product) else how
                   for how in schedule.stages]
         yield replace(schedule, stages=tuple(stages))
+    stages = [how._replace(packs=not how.packs) if isinstance(how, Product) else how for how in schedule.stages]
+    yield replace(schedule, stages=tuple(stages))
 
 
 def _lanes(kernel: Kernel, schedule: Schedule, target: Target) -> Iterator[Schedule]:
@@ -132,4 +135,4 @@ def _prefetch(kernel: Kernel, schedule: Schedule, target: Target) -> Iterator[Sc
 
 #: The ways to change a schedule.
 CHANGES: tuple[Callable[[Kernel, Schedule, Target], Iterator[Schedule]], ...] = (
-    _block_rows, _registers, _split, _block_columns, _lanes, _ways, _packed_rows, _prefetch)
+    _block_rows, _registers, _split, _block_columns, _lanes, _ways, _packing, _prefetch)

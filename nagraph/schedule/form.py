@@ -81,15 +81,19 @@ class Loops(NamedTuple):
 class Product(NamedTuple):
     """A stage as a matrix product, which the routine for products computes.
 
-    rows, vectors: the height of its register tiles, and their width in vector registers. block: rows of A that it packs at a time.
+    rows, vectors: the height of its register tiles, and their width in vector registers. block: rows of A that it goes through at a time.
+    packs: whether parts of A and B are copied to where they are read in order, if their rows or columns fall into few sets of a cache;
+    a B without unit steps along its rows is copied in any case.
     """
 
     rows: int
     vectors: int
     block: int
+    packs: bool = True
 
     def __str__(self) -> str:
-        return f"product, register tiles of {self.rows} rows by {self.vectors} vectors, blocks of {self.block} rows"
+        packs = "" if self.packs else ", unpacked"
+        return f"product, register tiles of {self.rows} rows by {self.vectors} vectors, blocks of {self.block} rows{packs}"
 
 
 class Stored(NamedTuple):

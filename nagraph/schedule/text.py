@@ -21,7 +21,8 @@ _UNITS = {
 _HOW = {
     r"element by element": lambda: Loops(),
     r"(\d+) lanes along a(\d+)(?:, cut at ([\d, ]+))?": lambda n, a, cuts: Loops(a, n, _numbers(cuts)),
-    r"product, register tiles of (\d+) rows by (\d+) vectors, blocks of (\d+) rows": lambda r, v, b: Product(r, v, b),
+    r"product, register tiles of (\d+) rows by (\d+) vectors, blocks of (\d+) rows(, unpacked)?":
+        lambda r, v, b, unpacked: Product(r, v, b, not unpacked),
     r"stored by its product": lambda: Stored(),
 }
 _SPLIT = {

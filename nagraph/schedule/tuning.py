@@ -118,7 +118,7 @@ class _Search:
 
     def extend(self, target: Target) -> None:
         """Queue the alternatives of the best schedule so far; nothing new where that is the one of the step before."""
-        new = [s for s in alternatives(self.kernel, self.best, target) if s not in self.seen]
+        new = alternatives(self.kernel, self.best, target, self.seen)
         self.seen |= {*new}
         self.waiting += new
 

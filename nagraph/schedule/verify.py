@@ -7,10 +7,10 @@ on what earlier ones found right.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from nagraph.errors import ScheduleError
+from nagraph.ir.cached import cached_property
 from nagraph.kernel.column_split import columns
 from nagraph.kernel.contraction import CHAIN, Contraction, Part, direct_output, product_parts, slice_parts
 from nagraph.kernel.form import Interleaved, Kernel
@@ -20,14 +20,15 @@ from nagraph.schedule.form import How, Lanes, Loops, Points, Product, Rows, Sche
 from nagraph.schedule.legality import transposed_loads, varying
 from nagraph.schedule.loops import vector_lanes
 from nagraph.schedule.order import other_order
-from nagraph.schedule.realise import groups_of, realised, split_kernel, staged_tiles, unit_count
+from nagraph.schedule.realise import groups_of, split_kernel, staged_tiles, unit_count
 from nagraph.schedule.target import Target
 
 #: Vectors that are computed side by side at most: more would not stay in registers.
 MOST_VECTORS = 8
 
 
-class Case(NamedTuple):
+@dataclass(frozen=True)
+class Case:
     """A schedule, a target, and the kernel: as it is (`own`), and with its columns split."""
 
     own: Kernel
@@ -35,13 +36,18 @@ class Case(NamedTuple):
     schedule: Schedule
     target: Target
 
-    @property
+    @cached_property
     def blocks(self) -> RowBlocks | None:
         """How the kernel goes in blocks of rows, if the schedule says that it does."""
         units = self.schedule.units
         return blocks_of_rows(self.kernel) if isinstance(units, Points) and units.rows else None
 
-    @property
+    @cached_property
+    def realised(self) -> Kernel:
+        """The kernel that the stages of the schedule are those of."""
+        return self.blocks.kernel if self.blocks is not None else self.kernel
+
+    @cached_property
     def stages(self) -> list[tuple[int, Part, How]]:
         """The number of each stage of the realised kernel, the product or the loops that it is, how the schedule runs it."""
         return [(n, p, how) for n, (p, how) in enumerate(zip(self.parts, self.schedule.stages))]
@@ -54,11 +60,10 @@ class Case(NamedTuple):
         held = triangle_of_rows(self.kernel) if isinstance(units, Rows) and units.triangle else None
         return () if held is None else (held.columns[n],)
 
-    @property
+    @cached_property
     def parts(self) -> list[Part]:
         """The stages of the realised kernel, of which those are products that the routine computes."""
-        kernel = realised(self.kernel, replace(self.schedule, split=None))
-        return product_parts(kernel) if isinstance(self.schedule.units, Rows) else slice_parts(kernel)
+        return product_parts(self.realised) if isinstance(self.schedule.units, Rows) else slice_parts(self.realised)
 
 
 def check(kernel: Kernel, schedule: Schedule, target: Target, name: str = "the kernel") -> None:
@@ -143,8 +148,7 @@ def _stages(case: Case) -> str:
     parts, blocks = case.parts, case.blocks
     if len(stages) != len(parts):
         return f"it has {len(parts)} stages, numbered from 0"
-    kernel = blocks.kernel if blocks is not None else case.kernel
-    direct, _ = direct_output(kernel, parts, blocks.sums if blocks is not None else ())
+    direct, _ = direct_output(case.realised, parts, blocks.sums if blocks is not None else ())
     for n, part, how in case.stages:
         if isinstance(part, Contraction) != isinstance(how, Product):
             return f"stage {n} is {'a matrix product' if isinstance(part, Contraction) else 'no matrix product for the routine'}"
@@ -161,8 +165,7 @@ def _lanes(case: Case) -> str:
     units, one = case.schedule.units, vector_lanes(case.kernel, case.target)
     widths = [units.width] if isinstance(units, (Lanes, Tiles)) else []
     most = one if isinstance(units, Tiles) else one * MOST_VECTORS
-    blocks, kernel = case.blocks, case.kernel
-    kernel = blocks.kernel if blocks is not None else kernel
+    kernel = case.realised
     for n, _, how in case.stages:
         if not isinstance(how, Loops):
             continue
@@ -238,17 +241,15 @@ def _prefetch(case: Case) -> str:
 
 def _chunk(case: Case) -> str:
     """A chunk is one unit or more, up to all."""
-    kernel = realised(case.own, case.schedule)
-    most = max(1, unit_count(kernel, case.schedule.units))
+    most = max(1, unit_count(case.realised, case.schedule.units))
     return "" if 1 <= case.schedule.chunk <= most else f"a chunk has 1 to {most} units"
 
 
 def _order(case: Case) -> str:
     """Every fold keeps to the order of additions that the kernel states, so that no schedule changes a bit."""
     schedule, blocks = case.schedule, case.blocks
-    kernel = blocks.kernel if blocks is not None else case.kernel
     hows = dict(enumerate(schedule.stages))
-    for n, stage in enumerate(kernel.stages):
+    for n, stage in enumerate(case.realised.stages):
         wrong = other_order(stage, hows.get(n), schedule, blocks, case.ranged(n))
         if wrong:
             return f"stage {n}: {wrong}; with another order it would have other bits"

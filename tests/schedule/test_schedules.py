@@ -60,7 +60,7 @@ def test_what_is_chosen_is_legal_and_reads_back(name):
 
 @pytest.mark.parametrize("schedule", [
     Schedule(Lanes(64), 3), Schedule(Tiles(1, 16), 1), Schedule(Points(32), 2, (Loops(), Loops(3, 8, (16, 48)), Stored())),
-    Schedule(Rows(96, 256, True), 1, (Product(12, 2, 384),), Split(1, 64, True), (0, 2)),
+    Schedule(Rows(96, 256, True), 1, (Product(12, 2, 384, False),), Split(1, 64, True), (0, 2)),
     Schedule(Rows(1, 0, True), 1, (), Split(0, 0, True)),
     Schedule(Points(), 1, (Loops(2, 16, (5,)),), Split(2, 4), (1,), 0)])
 def test_schedules_read_back(schedule):
@@ -115,6 +115,18 @@ def test_a_given_schedule_is_obeyed_and_changes_no_bit(tmp_path):
         np.testing.assert_array_equal(other(*arrays)[0], executable(*arrays)[0])
     found = ng.jit(FUNCTIONS["layer"][0], schedules=file)
     assert str(found.lower(*arrays).executable.schedule(name)) == text
+
+
+def test_what_is_not_packed_has_the_same_bits():
+    """Rows of 4,096 bytes fall into few sets of a cache, and a transposed A has unit rows: both are packed unless the schedule says no."""
+    rng = np.random.default_rng(1)
+    x, w = (rng.normal(size=s).astype(np.float32) for s in ((700, 144), (700, 1024)))
+    graph = ng.trace(lambda x, w: x.T @ w, x, w)
+    executable = ng.compile(graph)
+    (name, schedule), = executable.schedules.items()
+    other = ng.compile(graph, schedules={name: re.sub(r"(vectors, blocks of \d+ rows)", r"\1, unpacked", str(schedule))})
+    assert "_unpacked(" in other.source() and "_unpacked(" not in executable.source()
+    np.testing.assert_array_equal(other(x, w)[0], executable(x, w)[0])
 
 
 def test_programs_are_kept_by_their_schedules(tmp_path, monkeypatch):

@@ -139,17 +139,20 @@ class _LoopNest:
     # -- packing ------------------------------------------------------------------------------------------
 
     def choose_packing(self) -> None:
-        """B without unit columns is packed; so are A and B whose rows conflict, and A with unit rows, if C is large enough."""
+        """B without unit columns is packed; if the schedule packs, so are A and B whose rows conflict, and A with unit rows, if C is large
+        enough.
+        """
         code, tile = self.code, self.tile
         self.strided = code.compare("icmp ne", self.b_col, i64(1))
         tall = code.compare("icmp sge", self.m, i64(PACK_B_ROWS))
-        self.pack_b = code.binary("or", self.strided, code.binary("and", tall, self.conflicts(self.b_row)))
+        conflicts = code.binary("and", tall, self.conflicts(self.b_row)) if tile.product.packs else Reg("i1", "false")
+        self.pack_b = code.binary("or", self.strided, conflicts)
         self.b_step = code.select(self.strided, i64(0), self.b_row)
         self.straight = code.compare("icmp eq", self.a_col, i64(1))
         columns = code.select(self.straight, i64(PACK_A_COLUMNS), i64(PACK_TRANSPOSED_A_COLUMNS))
         wide = code.binary("and", code.compare("icmp sge", self.n, columns), code.compare("icmp sge", self.m, i64(tile.rows)))
         worth = code.select(self.straight, self.conflicts(self.a_row), code.compare("icmp eq", self.a_row, i64(1)))
-        self.pack_a = code.binary("and", wide, worth)
+        self.pack_a = code.binary("and", wide, worth) if tile.product.packs else Reg("i1", "false")
         # Where A is packed, the axis with unit steps keeps them; along the other one the block has these.
         self.packed_step = code.select(self.straight, i64(CHAIN + 2 * tile.lanes), i64(tile.block_rows + 2 * tile.lanes))
         a_row, a_col = (code.select(self.straight, x, y) for x, y in ((self.packed_step, i64(1)), (i64(1), self.packed_step)))

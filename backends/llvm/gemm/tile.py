@@ -54,7 +54,8 @@ class Tile:
     @property
     def name(self) -> str:
         """The routine's name: that of the dtype for usual sizes, followed by other ones."""
-        sizes = "" if self.product == register_tile(self.dtype, self.target) else f"_{'x'.join(map(str, self.product))}"
+        rows, vectors, block, packs = self.product
+        sizes = "" if self.product == register_tile(self.dtype, self.target) else f"_{rows}x{vectors}x{block}{'' if packs else '_unpacked'}"
         return f"gemm_{self.suffix}{sizes}"
 
     @property

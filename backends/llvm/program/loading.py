@@ -18,7 +18,7 @@ from nagraph.schedule.form import Product
 
 _LOCK = Lock()
 #: What the text of kernels calls the matrix products (`gemm.tile`), and the libraries of those that are there: they stay, called by name.
-ROUTINE = re.compile(r"@(gemm_(f32|f64)(?:_([0-9]+)x([0-9]+)x([0-9]+))?)\(")
+ROUTINE = re.compile(r"@(gemm_(f32|f64)(?:_([0-9]+)x([0-9]+)x([0-9]+)(_unpacked)?)?)\(")
 _STANDING: dict[str, Library] = {}
 
 
@@ -64,7 +64,8 @@ def _load() -> None:
             driver()  # which defines it
         for routine in ROUTINE.finditer(code.text):
             if routine[1] not in _STANDING:
-                _load_routine(routine[1], DTYPES[routine[2]], Product(*map(int, routine.groups()[2:])) if routine[3] else None)
+                *sizes, unpacked = routine.groups()[2:]
+                _load_routine(routine[1], DTYPES[routine[2]], Product(*map(int, sizes), not unpacked) if routine[3] else None)
     if new:
         library = Library({code.symbol: content for code, content in new.items()}.values())
         for code in new:
