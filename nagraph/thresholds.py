@@ -59,6 +59,7 @@ THRESHOLDS = tuple(Threshold(*t) for t in (
     ("index_values", "analysis.index_values", "MOST_MAKERS", 1 << 10, 0),
     ("fuse", "plan.kernel_planner", "SERIAL", _LARGE, 0),
     ("update", "plan.kernel_planner", "SMALL", 1, _LARGE),
+    ("update", "kernel.scatter", "SMALL_ROWS", 1, _LARGE),
     ("donate", "plan.writes", "SHORT_LOOP", _LARGE, 0),
     ("rematerialize", "passes.rematerialize", "SMALL", 1, _LARGE),
     # From when on a loop is a product, how schedules cut products into units, and what else they do.

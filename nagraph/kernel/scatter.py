@@ -9,18 +9,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from nagraph import choices
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ir.types import DTYPES, TensorType
 from nagraph.kernel.affine import atom, strides
 from nagraph.kernel.context import KernelContext, NotRowLocal
 from nagraph.kernel.elements import Elements
 from nagraph.kernel.form import Kernel, Stage, Store
 from nagraph.kernel.layout import StridedLayout, row_major
 from nagraph.ops.base import F32, NARROW_FLOATS, cast
-from nagraph.ops.indexing import Scatter
-from nagraph.ops.movement import Broadcast, broadcast_to
+from nagraph.ops.elementwise import add
+from nagraph.ops.indexing import Gather, Scatter
+from nagraph.ops.movement import Broadcast, broadcast_to, iota, reshape
 from nagraph.ops.reduction import Max, Min, Sum
+from nagraph.ops.rules import full
 
+#: Rows that sums of 16-bit floats are made of are taken out of an array larger than they by this factor.
+SMALL_ROWS = 4
 COMBINE = {"set": None, "add": Sum((0,)), "max": Max((0,)), "min": Min((0,))}
 
 
@@ -77,6 +83,43 @@ def in_float32(graph: Graph) -> Graph:
         if not isinstance(node.op, Scatter) or node.op.mode != "add" or node.result.dtype not in NARROW_FLOATS:
             return None
         x, updates, *indices = node.operands
+        if choices.takes("update", _changes_few_rows(node, graph), str(x.type), str(updates.type)):
+            return _rows_in_float32(node.op, x, updates, indices)
         return cast(node.op(wide(x), wide(updates), *indices), node.result.dtype)
 
     return graph.map_regions(in_float32, skip=lambda op: getattr(op, "kind", "") == "fused").rebuild(visit)
+
+
+def _changes_few_rows(node: Node, graph: Graph) -> bool:
+    """Whether a sum at indices changes few rows of an array, long ones, that is there already."""
+    x, updates = node.operands[:2]
+    made = graph.producers.get(x)
+    places = math.prod(x.shape[a] for a in node.op.axes)  # type: ignore[attr-defined]
+    return not (made is not None and isinstance(made.op, Broadcast)) and SMALL_ROWS * max(updates.type.nbytes, 4 * places) <= x.type.nbytes
+
+
+def _rows_in_float32(op: Scatter, x: Value, updates: Value, indices: Sequence[Value]) -> Value:
+    """x with updates added, by the rows that change alone: each is taken out once, summed in float32, rounded once, and put back.
+
+    Where several updates meet, their sum is made at the number of the last of them.
+    """
+    count, lead = indices[0].size, op.axes[0]
+    shape = (*updates.shape[:lead], count, *updates.shape[lead + indices[0].ndim:])
+    rows, new = (reshape(cast(v, F32), shape) for v in (Gather(op.axes)(x, *indices), updates))
+    if count == 1:
+        sums = add(rows, new)
+    else:
+        last = reshape(_last_updates(x, op.axes, indices), (count,))
+        sums = Gather((lead,))(Scatter((lead,), "add")(rows, new, last), last)
+    found = reshape(cast(sums, x.dtype), updates.shape)
+    changed: Value = Scatter(op.axes, "set")(x, found, *indices)
+    return changed
+
+
+def _last_updates(x: Value, axes: tuple[int, ...], indices: Sequence[Value]) -> Value:
+    """For each index the number of the last one that means the same place."""
+    count, dtype = indices[0].size, DTYPES["i32" if indices[0].size < 1 << 31 else "i64"]
+    table, every = full(TensorType(dtype, tuple(x.shape[a] for a in axes)), 0), tuple(range(len(axes)))
+    numbers = reshape(iota(dtype, (count,), 0), indices[0].shape)
+    found: Value = Gather(every)(Scatter(every, "set")(table, numbers, *indices), *indices)
+    return found

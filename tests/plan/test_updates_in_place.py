@@ -309,6 +309,32 @@ def test_every_dtype_by_the_rules_of_a_copy(dtype, backend):
     np.testing.assert_array_equal(ng.jit(fn, donate_argnames="x", backend=backend)(x, INDEX, u), expected)
 
 
+@pytest.mark.parametrize("dtype", ["f2", ml_dtypes.bfloat16], ids=str)
+@pytest.mark.parametrize("shape, index", [
+    ((200, 30), (INDEX,)), ((9, 30, 4), (slice(None), INDEX % 30)), ((12, 9, 40), (INDEX % 9, INDEX[::-1] % 9)),
+    ((200, 30), (np.int64(-3),)), ((200, 30), (np.array([[5], [5]]),)), ((50, 30), (np.zeros(0, np.int64),))])
+def test_sums_of_16_bit_floats_are_made_of_the_rows_that_change(dtype, shape, index):
+    """In float32 from what stood there, in the order of the updates, rounded once: the bits of the whole array made wide, then narrow."""
+    x = RNG.normal(size=shape).astype(dtype)
+    at = tuple(i if isinstance(i, slice) else np.minimum(i, n - 1) for i, n in zip(index, shape))
+    u = RNG.normal(size=x[at].shape).astype(dtype)
+    wide = x.astype("f4")
+    np.add.at(wide, at, u.astype("f4"))
+    expected = wide.astype(dtype)
+    moving = [i for i in index if not isinstance(i, slice)]
+
+    def fn(x, u, *moving):
+        given = iter(moving)
+        return F.add_at(x, tuple(i if isinstance(i, slice) else next(given) for i in index), u)
+
+    for choice in ("", "forbid=update"):
+        with ng.choices.using(choice):
+            run = ng.jit(fn, donate_argnames="x")
+        given = x.copy()
+        assert run(given, u, *moving) is given and given.tobytes() == expected.tobytes()
+        assert (run.lower(given, u, *moving).executable.plan.arena_bytes < x.nbytes) == (not choice)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("shape, index", [((1, 1), np.array([0, 0])), ((5, 0), np.array([1])), ((4, 3), np.zeros((0,), np.int32)),
                                           ((0, 3), np.zeros((0,), np.int32)), ((7,), np.array(-1)), ((3, 4), np.array([[2], [2]]))])
