@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from nagraph.analysis.axes import keeps_order, relations
 from nagraph.ir.emitter import current
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.op import Op
-from nagraph.ops.base import Cast, Elementwise
 from nagraph.ops.convolution import ConvGeneral
-from nagraph.ops.identities import Materialize, Recompute, StopGradient
-from nagraph.ops.movement import Broadcast, Flip, Transpose, reshape, transpose
-from nagraph.ops.reduction import Reduction
-from nagraph.ops.slicing import Pad, Slice
+from nagraph.ops.identities import Materialize
+from nagraph.ops.movement import Broadcast, Transpose, reshape, transpose
 from nagraph.ops.window_products import as_product, batch_last, channels_last
 from nagraph.pipeline import graph_pass
 
@@ -92,15 +90,9 @@ class _Orders:
         if isinstance(op, Transpose) and operands[0] in self.stored:
             order, base = self.stored[operands[0]]
             return self.put(base, compose(inverse(op.axes), order))
-        if isinstance(op, (Elementwise, Cast, Recompute, StopGradient)):
-            return self.elementwise(node)
-        if not operands or operands[0] not in self.stored:
-            return None
-        if isinstance(op, Reduction) and len(operands) == 1:
-            return self.reduction(op, operands[0])
-        if isinstance(op, (Pad, Slice, Flip)):
-            return self.moved(op, operands[0])
-        return None
+        if len(operands) > 1 and keeps_order(node):
+            return self.together(node)
+        return self.alone(node) if len(operands) == 1 and operands[0] in self.stored else None
 
     def convolution(self, op: ConvGeneral, x: Value, w: Value) -> Value:
         """A convolution, channels last; a weight gradient, whose channels are the images, with its batch last."""
@@ -115,8 +107,8 @@ class _Orders:
         y = channels_last(op, self.in_order(x, (0, *spatial, 1)), kernel)
         return self.put(y, (0, *spatial, 1))
 
-    def elementwise(self, node: Node) -> Value | None:
-        """A node computed in the order that most bytes of its operands have; in doubt in one with channels last."""
+    def together(self, node: Node) -> Value | None:
+        """A node of several operands computed in the order that most bytes of these have; in doubt in one with channels last."""
         shape, size = node.result.shape, node.result.type.size
         straight = tuple(range(len(shape)))
         votes: dict[Order, int] = {}
@@ -124,9 +116,10 @@ class _Orders:
             if v.type.size == size and v.ndim == len(shape) and v not in self.free:
                 votes[self.order(v)] = votes.get(self.order(v), 0) + v.type.nbytes
         order = max(votes, key=lambda order: (votes[order], order != straight), default=straight)
-        if order == straight:
+        op = node.op.in_order(order)
+        if order == straight or op is None:
             return None
-        return self.put(emit(node.op, *(self.aligned(v, order) for v in node.operands)), order)
+        return self.put(emit(op, *(self.aligned(v, order) for v in node.operands)), order)
 
     def aligned(self, v: Value, order: Order) -> Value:
         """An operand that broadcasts to what has this order."""
@@ -137,17 +130,13 @@ class _Orders:
         wide = v if v.ndim == len(order) else reshape(v, (1,) * (len(order) - v.ndim) + v.shape)
         return self.in_order(wide, order)
 
-    def reduction(self, op: Reduction, x: Value) -> Value:
+    def alone(self, node: Node) -> Value | None:
+        """A node of one operand computed in the order that this has."""
+        (x,), given = node.operands, relations(node)
         order, base = self.stored[x]
-        left = [a for a in order if a not in op.axes]
-        kept = sorted(left)
-        y = emit(op.with_attributes(axes=tuple(sorted(order.index(a) for a in op.axes))), base)
-        return self.put(y, tuple(kept.index(a) for a in left))
-
-    def moved(self, op: Pad | Slice | Flip, x: Value) -> Value:
-        order, base = self.stored[x]
-        if isinstance(op, Flip):
-            return self.put(Flip(tuple(sorted(order.index(a) for a in op.axes)))(base), order)
-        names = ("low", "high", "inner") if isinstance(op, Pad) else ("start", "stop", "step")
-        changed = {n: tuple(getattr(op, n)[a] for a in order) for n in names}
-        return self.put(emit(op.with_attributes(**changed), base), order)
+        op = node.op.in_order(order)
+        if op is None or not given:
+            return None
+        if node.result.ndim < x.ndim:  # what is left of the axes keeps its order
+            order = tuple(given[0].index(a) for a in order if a in given[0])  # type: ignore[union-attr, operator]
+        return self.put(emit(op, base), order)

@@ -178,6 +178,13 @@ class Op:
         """
         return self
 
+    def in_order(self, order: tuple[int, ...]) -> Op | None:
+        """The op for operands whose axes stand in this order (operands of fewer axes aligned as in broadcasting); None if it does not say.
+
+        The axes of its result stand in that order too, but for those that it takes away.
+        """
+        return None
+
     def operand_shown(self, y: Array, x: TensorType) -> Array | None:
         """For views: how the operand, of type x, lies in memory if the result lies as y does; None if y does not tell."""
         return None

@@ -198,6 +198,9 @@ class Elementwise(Primitive):
         shape = first if all([t.shape == first for t in operands]) else broadcast_shapes(self.name, *operands)
         return tuple([broadcast_axes(t.shape, shape) for t in operands])
 
+    def in_order(self, order: tuple[int, ...]) -> Op:
+        return self
+
     @cached_property
     def has_element(self) -> bool:
         cls = type(self)
@@ -334,6 +337,9 @@ class Cast(Linear):
 
     def axis_relations(self, x: TensorType) -> tuple[AxisRelation, ...]:
         return (every_axis(x.rank),)
+
+    def in_order(self, order: tuple[int, ...]) -> Op:
+        return self
 
     def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
         found: int = k.cast(k.element(operands[0], index), self.dtype)

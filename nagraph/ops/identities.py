@@ -27,6 +27,9 @@ class Identity(Linear):
     def axis_relations(self, x: TensorType) -> tuple[AxisRelation, ...]:
         return (every_axis(x.rank),)
 
+    def in_order(self, order: tuple[int, ...]) -> Op:
+        return self
+
     def operand_shown(self, y: Array, x: TensorType) -> Array:
         return y
 

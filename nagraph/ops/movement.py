@@ -178,6 +178,9 @@ class Flip(Linear):
     def axis_relations(self, x: TensorType) -> tuple[AxisRelation, ...]:
         return (every_axis(x.rank, self.axes),)
 
+    def in_order(self, order: Shape) -> Flip:
+        return Flip(tuple(sorted(map(order.index, self.axes))))
+
     def element(self, k: Any, operands: tuple[Value, ...], index: tuple[Any, ...]) -> int:
         (x,) = operands
         turned = (k.sum([(i, -1)], n - 1) if a in self.axes else i for a, (i, n) in enumerate(zip(index, x.shape)))

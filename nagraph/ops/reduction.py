@@ -66,6 +66,9 @@ class Reduction(Folding):
     def axis_relations(self, x: TensorType) -> tuple[AxisRelation, ...]:
         return (tuple(a for a in range(x.rank) if a not in self.axes),)
 
+    def in_order(self, order: Axes) -> Op:
+        return self.with_attributes(axes=tuple(sorted(map(order.index, self.axes))))
+
     def fold_terms(self, k: Any, operands: tuple[Value, ...], index: Sequence[Any], reduced: Sequence[Any]) -> tuple[int, ...]:
         (x,) = operands
         value = k.element(x, merged(index, reduced, self.axes))

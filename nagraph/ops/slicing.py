@@ -48,6 +48,10 @@ class Slice(Linear):
         taken = enumerate(zip(self.start, self.stop, self.step, x.shape))
         return (every_axis(x.rank, [i for i, (a, b, s, n) in taken if (a, b, s) != (0, n, 1)]),)
 
+    def in_order(self, order: Shape) -> Slice:
+        start, stop, step = (tuple(along[a] for a in order) for along in (self.start, self.stop, self.step))
+        return Slice(start, stop, step)
+
     def with_sizes(self, result: TensorType, x: TensorType) -> Slice:
         """Only axes that are whole may have another size."""
         changed = [-(-(b - a) // s) != n for a, b, s, n in zip(self.start, self.stop, self.step, result.shape)]
@@ -115,6 +119,10 @@ class Pad(Linear):
 
     def axis_relations(self, x: TensorType) -> tuple[AxisRelation, ...]:
         return (every_axis(x.rank, [i for i, n in enumerate(zip(self.low, self.high, self.inner)) if any(n)]),)
+
+    def in_order(self, order: Shape) -> Pad:
+        low, high, inner = (tuple(along[a] for a in order) for along in (self.low, self.high, self.inner))
+        return Pad(low, high, inner, self.value)
 
     def parts(self, x: TensorType) -> Sequence[Box] | None:
         return None if any(self.inner) else [tuple((a, a + n) for a, n in zip(self.low, x.shape))]

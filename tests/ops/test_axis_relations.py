@@ -96,6 +96,19 @@ def test_views_can_be_undone_where_they_say_so(op):
         assert found is None or (found.shape == x.shape and np.shares_memory(found, x) and (found == x).all())
 
 
+@pytest.mark.parametrize("op", OPS, ids=str)
+def test_ops_compute_with_axes_in_another_order_where_they_say_so(op):
+    for arrays, result, relations in cases(op):
+        rank = max((x.ndim for x in arrays), default=0)
+        order = tuple(range(1, rank)) + (0,) * (rank > 0)
+        other = op.in_order(order)
+        if other is None or any(x.ndim < rank for x in arrays):
+            continue
+        kept = order if result.ndim == rank else [relations[0].index(a) for a in order if a in relations[0]]
+        found = np.asarray(other.evaluate(*(x.transpose(order) for x in arrays)))
+        np.testing.assert_allclose(found, result.transpose(kept), rtol=1e-6)
+
+
 def test_the_tests_above_have_something_to_do():
     """Most ops say how their axes are related; these do not, and are parts of no fused region."""
     silent = {op.name for op in OPS if not list(cases(op)) and list(op.samples(np.random.default_rng(0)))}
