@@ -26,11 +26,12 @@ class Fuse:
     Legal: there is a number of rows in which all members are row-wise, which the axis relations of their ops say
     (`nagraph.fusion`), and no path leaves the region and comes back. Profitable: a tensor of `min_nbytes` or more would
     otherwise travel through memory between two members. Views at the end of a region stay outside,
-    where they cost nothing. Near-linear in the nodes.
+    where they cost nothing. Linear in the nodes.
 
     `kernels` is for backends that make one kernel of a region: matrix products, padding, joining, gathering and random bits join
     as well, what is read from outside may be read anywhere (`nagraph.fusion.legality`), and what follows from indices alone is computed
-    again in every region that reads it. Without it no node is computed twice.
+    again in every region that reads it. Without it no node is computed twice. There, `max_nodes` bounds what a kernel costs to compile:
+    a function such as exp counts as six nodes.
     """
 
     max_nodes: int = 64
@@ -71,5 +72,5 @@ def _saved(graph: Graph, region: list[Node]) -> int:
     for r in (r for n in region if not n.op.view for r in n.results):
         readers = graph.uses[r]
         within = sum(u in inside for u in readers)
-        total += r.type.nbytes * (within + (within == len(readers) > 0 and r not in graph.outputs))
+        total += r.type.nbytes * (within + (within == len(readers) > 0 and r not in graph.output_values))
     return total

@@ -113,6 +113,19 @@ def test_fusion_of_a_long_chain_of_large_arrays():
     np.testing.assert_allclose(ng.compile(graph)(x)[0], interpret(graph, (x,))[0], rtol=1e-5, atol=1e-7)
 
 
+def test_sums_along_columns_of_what_is_computed_in_many_steps():
+    """A chain whose values have one reader each: the native backend's passes look along it for what is computed again."""
+    graph = build("f", [spec((30, 4), "f32")], lambda x: [ng.numpy.sum(_tanhs(x, 2_000), axis=0)])
+    after = Pipeline.parse(find("llvm").pipeline)(graph)
+    assert sum(n.op.name == "call" for n in after.nodes) > 15
+
+
+def _tanhs(x, count: int):
+    for _ in range(count):
+        x = ng.numpy.tanh(x)
+    return x
+
+
 def _steps(x, count: int):
     for _ in range(count):
         x = ng.numpy.sin(x) + x * 0.5

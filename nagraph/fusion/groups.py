@@ -16,6 +16,8 @@ from nagraph.ir.graph import Graph, Node, Value
 
 #: Groups that a search for a path visits at most: what it can't tell by then counts as a path, so that growing groups is linear.
 MOST_VISITED = 64
+#: Instructions that cost as much to compile as what comes with each node: its loads, its place in the loops.
+INSTRUCTIONS = 4
 #: For a number of rows: which values are cut into rows (True) and which are the same for all rows.
 Forms = dict[int, dict[Value, Form]]
 
@@ -25,14 +27,15 @@ class Group:
     """Nodes that may become a region; `before` are the groups that it reads from, `after` those that read from it.
 
     Both may name groups that have become part of others since. place: that of its last node in the graph. depth: the longest path
-    of nodes from the inputs to one of its nodes, or to one that it depends on. product: whether it has a matrix product. summed: the
-    numbers of rows in which it sums over rows.
+    of nodes from the inputs to one of its nodes, or to one that it depends on. price: what its kernel costs to compile, in nodes of one
+    instruction. product: whether it has a matrix product. summed: the numbers of rows in which it sums over rows.
     """
 
     nodes: list[Node]
     forms: Forms
     place: int
     depth: int
+    price: int
     product: bool = False
     summed: set[int] = field(default_factory=set)
     made: set[Value] = field(default_factory=set)
@@ -77,7 +80,8 @@ def grow(graph: Graph, max_nodes: int, kernels: bool, everywhere: Made, why: Lis
         depths[node] = 1 + max((depths[p] for p in earlier), default=0)
         before = dict.fromkeys(group_of[p].now() for p in earlier)
         depth = max([depths[node], *(g.depth for g in before)])
-        mine = Group([node], forms, place, depth, node.op.contracts, _summed(forms), set(node.results), before)
+        price = _price(node) if kernels else 1
+        mine = Group([node], forms, place, depth, price, node.op.contracts, _summed(forms), set(node.results), before)
         group_of[node] = mine
         for g in mine.before:
             g.after[mine] = None
@@ -90,7 +94,7 @@ def grow(graph: Graph, max_nodes: int, kernels: bool, everywhere: Made, why: Lis
                 others = summing.setdefault(source, [])
                 for other in others:
                     _try_merge(other.now(), mine.now(), max_nodes)
-                others[:] = dict.fromkeys(g for g in (*(h.now() for h in others), mine.now()) if len(g.nodes) < max_nodes)
+                others[:] = dict.fromkeys(g for g in (*(h.now() for h in others), mine.now()) if g.price < max_nodes)
     groups = {id(g): g for g in (group_of[n].now() for n in graph.nodes)}
     found = []
     place_of = {n: i for i, n in enumerate(graph.nodes)}
@@ -109,7 +113,7 @@ def _try_merge(a: Group, b: Group, max_nodes: int) -> str:
     """Make one group of a and b, if they have a number of rows in common and no path leads around; else the reason."""
     if a is b:
         return ""
-    if len(a.nodes) + len(b.nodes) > max_nodes:
+    if a.price + b.price > max_nodes:
         return f"together more than {max_nodes} nodes"
     if not a.forms or not b.forms:
         node = (b if a.forms else a).nodes[0]
@@ -140,6 +144,7 @@ def _merge(large: Group, small: Group, rows: Sequence[int]) -> None:
     """Make a group part of another; what it has is put into what the larger has, so that growing a group is linear."""
     small.merged = large
     large.nodes += small.nodes
+    large.price += small.price
     large.made |= small.made
     large.forms = {r: _joined(large.forms[r], small.forms[r]) for r in rows}
     large.summed |= small.summed
@@ -155,6 +160,11 @@ def _merge(large: Group, small: Group, rows: Sequence[int]) -> None:
         if group.depth < large.depth:
             group.depth = large.depth
             readers += group.after
+
+
+def _price(node: Node) -> int:
+    """What a node adds to the time that its kernel takes to compile, in nodes of one instruction: functions such as exp are dearer."""
+    return 1 + node.op.weight // INSTRUCTIONS
 
 
 def _joined(x: dict[Value, Form], y: dict[Value, Form]) -> dict[Value, Form]:

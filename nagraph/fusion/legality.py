@@ -111,11 +111,14 @@ def sources(node: Node, graph: Graph) -> list[tuple[Value, tuple[int, ...]]]:
 
 def _roots(v: Value, graph: Graph) -> list[Value]:
     """The values in memory from which v is computed again, element by element, for one reader; none if it is not."""
-    node = graph.producers.get(v)
-    if node is not None and node.op.ends_fusion:
-        return [node.operands[0]]
-    if node is None or len(graph.uses[v]) > 1 or v in graph.outputs or not keeps_order(node):
-        return []
-    if node.op.view and v.type.size != node.operands[0].type.size:  # repeated
-        return []
-    return list(dict.fromkeys(r for x in node.operands for r in _roots(x, graph)))
+    found: dict[Value, None] = {}
+    stack = [v]
+    while stack:
+        v = stack.pop()
+        node = graph.producers.get(v)
+        if node is not None and node.op.ends_fusion:
+            found[node.operands[0]] = None
+        elif (node is not None and len(graph.uses[v]) < 2 and v not in graph.output_values and keeps_order(node)
+                and not (node.op.view and v.type.size != node.operands[0].type.size)):  # repeated
+            stack += reversed(node.operands)
+    return list(found)

@@ -68,6 +68,11 @@ class Graph(GraphAttribute):
         return any(node.op.regions for node in self.nodes)
 
     @cached_property
+    def output_values(self) -> frozenset[Value]:
+        """The values that are outputs, to be asked for many: a graph may have thousands."""
+        return frozenset(self.outputs)
+
+    @cached_property
     def may_end_the_call(self) -> bool:
         """Whether a node can end the call with an error."""
         return any(node.op.may_end_the_call for node in self.nodes)

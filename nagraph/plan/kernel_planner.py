@@ -323,7 +323,7 @@ def storage_orders(graph: Graph) -> dict[Value, tuple[int, ...]]:
         for v in node.results:
             shown = {u: permutation(u) for u in graph.uses[v]}
             orders = {order for order in shown.values() if order not in (None, tuple(range(v.ndim)))}
-            if len(orders) != 1 or v in graph.outputs:
+            if len(orders) != 1 or v in graph.output_values:
                 continue
             (order,) = orders
             assert order is not None
