@@ -30,9 +30,14 @@ def names() -> tuple[str, ...]:
 
 def find(name: str | None = None) -> Backend:
     """The backend of this name, usable or not; None is the default one. SignatureError if there is none, or if it is broken."""
+    check_name(name)
+    return _found(DEFAULT if name is None else name)
+
+
+def check_name(name: object) -> None:
+    """Refuse what can't name a backend: SignatureError unless it is a string, or None, which is the default one."""
     if name is not None and not isinstance(name, str):
         raise SignatureError(f"a backend is named by a string, got {name!r:.80}; there is {', '.join(names())}")
-    return _found(DEFAULT if name is None else name)
 
 
 @functools.cache

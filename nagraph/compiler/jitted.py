@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from nagraph import choices, tree
+from nagraph import backends, choices, tree
 from nagraph.arrays import HOST, ArrayKind
 from nagraph.compiler import donation
 from nagraph.compiler.bound import Bound
@@ -96,6 +96,7 @@ class Jitted:
     def __init__(self, fn: Callable[..., Any], backend: str | None, threads: int | None, static: tuple[str, ...],
                  donate: tuple[str, ...], constant: tuple[str, ...], passes: Any, schedules: Any = None):
         functools.update_wrapper(self, fn)
+        backends.check_name(backend)
         check_threads(threads)
         self.fn = fn
         self.backend, self.threads, self.passes, self.schedules = backend, threads, passes, schedules
