@@ -8,7 +8,7 @@ import pytest
 import nagraph as ng
 from nagraph.backends import find
 from nagraph.compiler import retreat
-from nagraph.errors import InternalError, MissingRuleError, PassError, RetreatWarning
+from nagraph.errors import InternalError, PassError, RetreatWarning
 from nagraph.ir.op import op
 from nagraph.kernel.context import NotRowLocal
 from nagraph.ops.base import Elementwise
