@@ -15,11 +15,16 @@ import pytest
 from nagraph.ir.builder import build
 from nagraph.ir.graph import Graph
 from nagraph.ir.interpret import interpret
-from nagraph.ir.op import Op
+from nagraph.ir.op import REGISTRY, Op
 from nagraph.ir.types import is_float, type_of
 from nagraph.ops.operands import as_array
 from nagraph.transforms.forward import pushforward
 from nagraph.transforms.reverse import pullback, vjp_graph
+
+
+def own_ops() -> dict[str, type[Op]]:
+    """The ops of the house by their names: tests, and examples in the docs, register some of their own."""
+    return {name: cls for name, cls in REGISTRY.items() if cls.__module__.startswith("nagraph.")}
 
 
 def evaluate(graph: Graph, *arrays: Any) -> tuple[np.ndarray, ...]:

@@ -12,18 +12,15 @@ import pytest
 
 import nagraph as ng
 from nagraph import backends
-from nagraph.ir import REGISTRY as EVERY_OP
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, as_dtype, is_float, type_of
 from nagraph.ops.operands import as_array
 from tests.ir.corpus import WITH_ATTRIBUTES
 from tests.kernel.references import errors
 from tests.ops.test_every_op import ALL
-from tests.support import graph_of
+from tests.support import graph_of, own_ops
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
-#: The ops of the house: other tests register some of their own.
-REGISTRY = {name: cls for name, cls in EVERY_OP.items() if cls.__module__.startswith("nagraph.")}
 #: Which dtypes a word of the table stands for.
 KINDS = {"all": {*DTYPES.values()}, "numbers": {*DTYPES.values()} - {BOOL}, "floats": {*FLOATS}, "integers": {*INTEGERS}, "bool": {BOOL},
          "integers and bool": {*INTEGERS, BOOL}, "u32": {DTYPES["u32"]}}
@@ -45,12 +42,12 @@ def table() -> dict[str, tuple[str, str]]:
 
 
 TABLE = table()
-OPS = {str(op): op for op in (*ALL, *WITH_ATTRIBUTES, *(cls() for cls in REGISTRY.values() if not cls._fields()))}
+OPS = {str(op): op for op in (*ALL, *WITH_ATTRIBUTES, *(cls() for cls in own_ops().values() if not cls._fields()))}
 
 
 def test_every_op_has_a_row() -> None:
-    assert set(TABLE) == set(REGISTRY)
-    assert {op.name for op in OPS.values()} | {"call", "cond", "scan", "while_loop", "const", "debug_print"} == set(REGISTRY)
+    assert set(TABLE) == set(own_ops())
+    assert {op.name for op in OPS.values()} | {"call", "cond", "scan", "while_loop", "const", "debug_print"} == set(own_ops())
 
 
 def cast_samples(op, dtype):

@@ -4,7 +4,7 @@ import numpy as np
 
 import nagraph as ng
 import nagraph.ops  # noqa: F401 - fills the registry
-from nagraph.ir import REGISTRY, Builder, Constant, Graph, Op, build, spec
+from nagraph.ir import Builder, Constant, Graph, Op, build, spec
 from nagraph.ir.types import DTYPES, bfloat16
 from nagraph.ops.arg_extremum import ArgMax, ArgMin
 from nagraph.ops.base import Cast
@@ -27,7 +27,7 @@ from nagraph.regions.branches import Cond
 from nagraph.regions.calls import Call
 from nagraph.regions.scans import Scan
 from nagraph.regions.while_loops import WhileLoop
-from tests.support import graph_of
+from tests.support import graph_of, own_ops
 
 WINDOW = (2, 2), (1, 2), ((0, 1), (0, 0))
 #: Ops with attributes; those that have none are made from the registry.
@@ -47,7 +47,7 @@ PRINT = DebugPrint("a \"b\" \\ {}\n\u2028 é")
 
 def one_node_graphs() -> dict[str, Graph]:
     """For every op that holds no region, graphs of that op alone on its sample operands."""
-    ops = [*(cls() for cls in REGISTRY.values() if not cls._fields()), *WITH_ATTRIBUTES]
+    ops = [*(cls() for cls in own_ops().values() if not cls._fields()), *WITH_ATTRIBUTES]
     found = {f"{PRINT}/0": graph_of(PRINT, [np.ones(3)])}
     for op in ops:
         for i, operands in enumerate(op.samples(np.random.default_rng(0))):

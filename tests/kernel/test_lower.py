@@ -6,7 +6,6 @@ import pytest
 import nagraph as ng
 from nagraph import choices
 from nagraph.errors import VerifyError
-from nagraph.ir import REGISTRY
 from nagraph.ir.interpret import interpret
 from nagraph.kernel.context import array_constants
 from nagraph.kernel.form import Kernel, Load, Stage, Store
@@ -19,11 +18,11 @@ from nagraph.ops.labels import CheckLabels
 from nagraph.ops.sorting import Argsort, Sort
 from nagraph.pipeline import Pipeline
 from tests.ir.corpus import WITH_ATTRIBUTES
-from tests.support import graph_of
+from tests.support import graph_of, own_ops
 
 EXPANDED = Pipeline.parse("canonicalize,simplify,fold_constants,cse,dce,expand,canonicalize,simplify,fold_constants,cse,dce")
 RNG = np.random.default_rng(0)
-SAMPLES = [(op, i, operands) for op in [*(cls() for cls in REGISTRY.values() if not cls._fields()), *WITH_ATTRIBUTES]
+SAMPLES = [(op, i, operands) for op in [*(cls() for cls in own_ops().values() if not cls._fields()), *WITH_ATTRIBUTES]
            if not isinstance(op, (Sort, Argsort, CheckLabels)) for i, operands in enumerate(op.samples(np.random.default_rng(0)))]
 
 

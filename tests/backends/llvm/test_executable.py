@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 import nagraph as ng
 from nagraph.backends import find
 from nagraph.backends.llvm.executable import compile
-from nagraph.ir import REGISTRY
 from nagraph.ir.interpret import interpret
 from nagraph.pipeline import Pipeline
 from nagraph.plan import check
@@ -21,10 +20,10 @@ from nagraph.program.instructions import Decide, Loop, Phase
 from nagraph.schedule.form import Tiles
 from tests.graphs import arrays_for, graphs
 from tests.ir.corpus import WITH_ATTRIBUTES
-from tests.support import graph_of
+from tests.support import graph_of, own_ops
 
 RNG = np.random.default_rng(0)
-SAMPLES = [(op, i, operands) for op in [*(cls() for cls in REGISTRY.values() if not cls._fields()), *WITH_ATTRIBUTES]
+SAMPLES = [(op, i, operands) for op in [*(cls() for cls in own_ops().values() if not cls._fields()), *WITH_ATTRIBUTES]
            for i, operands in enumerate(op.samples(np.random.default_rng(0)))]
 
 

@@ -15,19 +15,19 @@ from nagraph.backends.llvm.native.machine_code import Library, object_code
 from nagraph.backends.llvm.text.builder import Module, i64, vector
 from nagraph.backends.llvm.text.lanes import NARROW, Lanes, memory_type
 from nagraph.errors import MissingRuleError
-from nagraph.ir import REGISTRY
 from nagraph.ir.conversion import converted
 from nagraph.ir.op import Op
 from nagraph.ir.scalar import F32, F64, I64, U32, U64
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SHORT_NAMES, SIGNED
 from nagraph.ops.base import Cast, Elementwise
 from nagraph.ops.identities import stop_gradient
+from tests.support import own_ops
 
 X86 = platform.machine() in ("x86_64", "AMD64")
 WIDTHS = (1, 4, 16)
 COUNT = 1024
 #: Exact on every backend; the transcendental functions have tests and bounds of their own.
-OPS = {name: cls() for name, cls in REGISTRY.items() if issubclass(cls, Elementwise) and cls.__module__ != "nagraph.ops.special"}
+OPS = {name: cls() for name, cls in own_ops().items() if issubclass(cls, Elementwise) and cls.__module__ != "nagraph.ops.special"}
 
 
 # -- compiling -------------------------------------------------------------------------------------------------------
