@@ -34,7 +34,7 @@ def licm(graph: Graph) -> Graph:
     It pays if reading the value in each iteration costs less than computing it: operations, and operands that the loop reads for nothing
     else, are counted as bytes. A value that pays brings what it is computed from; of one that does not, its operands are tried: so a
     broadcast stays inside, where kernels make it, and what is repeated moves. Values of constants and indices alone stay, unless they are
-    stacked: kernels make masks as they go. A value that the loop would stack is computed once and repeated.
+    stacked or computed by Python: kernels make masks as they go. A value that the loop would stack is computed once and repeated.
     Effects stay. Where a loop may have no iteration, so does what can raise an error, and loops that may not end.
     Regions come first, so that a value moves out of all loops that it is invariant in. O(nodes) for each loop.
     Source: Allen and Cocke, A catalogue of optimizing transformations (1972).
@@ -82,13 +82,13 @@ class _Invariants:
         surely = least > 0 or first and self.iterations > 0
         self.consts = frozenset(region.inputs[:op.consts])
         self.invariant: dict[Value, Node] = {}
-        #: Invariant values that follow from consts, not from constants and indices alone.
+        #: Invariant values that follow from consts or from what Python computes, not from constants and indices alone.
         self.varied: set[Value] = set(self.consts)
         self.read_anyway: set[Value] = set(region.outputs)
         for n in region.nodes:
             if all(v in self.consts or v in self.invariant for v in n.operands) and _may_move(n.op, surely):
                 self.invariant.update((r, n) for r in n.results)
-                if any(v in self.varied for v in n.operands):
+                if n.op.on_host or any(v in self.varied for v in n.operands):
                     self.varied.update(n.results)
             else:
                 self.read_anyway.update(n.operands)

@@ -247,6 +247,9 @@ def test_it_leaves_a_scan_that_does_not_change_it_and_no_loop_without_iterations
     assert len(calls) == 1
     same(loop(-A, 0), -A[0])
     assert len(calls) == 1
+    same(ng.jit(lambda x: ng.scan(lambda c, _: (c + cholesky(constant(A))[0], None), x, None, length=3)[0])(A[0]),
+         A[0] + np.linalg.cholesky(A)[0] + np.linalg.cholesky(A)[0] + np.linalg.cholesky(A)[0])
+    assert len(calls) == 2, "nor does it matter whether its operands are constants"
 
 
 @pytest.mark.parametrize("mode", [f"chaos={n}" for n in range(4)])
@@ -274,9 +277,9 @@ def test_a_profile_of_a_program_with_it():
 # -- errors ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_what_it_raises_is_the_users_and_nothing_donated_is_touched(threads):
-    @ng.jit(donate_argnames=("w",), threads=threads)
+@pytest.mark.parametrize("backend, threads", [("llvm", 1), ("llvm", 2), ("numpy", 1)])
+def test_what_it_raises_is_the_users_and_nothing_donated_is_touched(backend, threads):
+    @ng.jit(donate_argnames=("w",), backend=backend, threads=threads)
     def step(w, x):
         new = w - x
         loss = ng.scan(lambda c, r: (c + cholesky(x)[0] * r.sum(), None), x[0], x)[0]
@@ -329,8 +332,9 @@ def test_one_exception_raised_again_keeps_one_note():
 @pytest.mark.parametrize("kind, words", [
     ("shape", r"by its type rule the results are \(f64\[4,4\]\), its reference gave \(f64\[1,4\]\) \(test_host_steps"),
     ("count", r"by its type rule there is 1 result, its reference gave 2 \(test_host_steps")])
-def test_a_reference_that_breaks_its_type_rule(kind, words):
-    f = ng.jit(lambda x: HostWrong(kind)(x) + 1)
+@pytest.mark.parametrize("backend", ["llvm", "numpy"])
+def test_a_reference_that_breaks_its_type_rule(kind, words, backend):
+    f = ng.jit(lambda x: HostWrong(kind)(x) + 1, backend=backend)
     with pytest.raises(TypeRuleError, match=words):
         f(A)
 
@@ -361,7 +365,7 @@ def test_a_backend_without_a_host_refuses():
 # -- memory, threads, processes ------------------------------------------------------------------------------------------------
 
 
-def test_it_may_keep_and_write_its_operands(calls):
+def test_it_may_keep_and_write_its_operands():
     """They are copies: neither arguments nor what other kernels read change, nor do later calls change them."""
     @op
     class HostWriting(Primitive):
@@ -376,12 +380,14 @@ def test_it_may_keep_and_write_its_operands(calls):
             x *= 2
             return x
 
-    f = ng.jit(lambda x: (HostWriting()(x), x + 1, HostWriting()(x * 3) + x * 3))
-    x = np.ones(3)
-    for scale in (1, 2):
-        same(f(x * scale), (2 * x * scale, x * scale + 1, 9 * x * scale))
-    assert sorted(k[0] for k in HostWriting.kept) == [2, 4, 6, 12]
-    assert x.tolist() == [1, 1, 1]
+    for backend in ("llvm", "numpy"):
+        f = ng.jit(lambda x: (HostWriting()(x), x + 1, HostWriting()(x * 3) + x * 3), backend=backend)
+        x = np.ones(3)
+        for scale in (1, 2):
+            same(f(x * scale), (2 * x * scale, x * scale + 1, 9 * x * scale))
+        assert sorted(k[0] for k in HostWriting.kept) == [2, 4, 6, 12]
+        assert x.tolist() == [1, 1, 1]
+        HostWriting.kept.clear()
 
 
 def test_nothing_leaks():
