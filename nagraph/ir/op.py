@@ -103,6 +103,8 @@ class Op:
         if types is None:
             found = self.infer(*operands)
             types = (found,) if isinstance(found, TensorType) else found
+            if not isinstance(types, tuple) or not all(isinstance(t, TensorType) for t in types):
+                raise TypeRuleError(f"{self.name}: its infer gives a TensorType, or a tuple of them, got {found!r}")
             for t in types:
                 if not t.possible:
                     raise TypeRuleError(f"{self.name}: {too_large(t)}")

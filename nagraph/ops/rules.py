@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+from nagraph.errors import TypeRuleError
 from nagraph.ir.builder import current
 from nagraph.ir.graph import Value
+from nagraph.ir.op import Op
 from nagraph.ir.operators import functions
 from nagraph.ir.types import TensorType
 
 #: A tangent or a cotangent; None is zero.
 Maybe = Value | None
+
+
+def checked(op: Op, rule: str, found: Any, shapes: Sequence[tuple[int, ...]]) -> tuple[Any, ...]:
+    """What a rule of an op gave, if that is a value of each of these shapes, or None; TypeRuleError if it is not."""
+    if not isinstance(found, (tuple, list)) or len(found) != len(shapes):
+        got = len(found) if isinstance(found, (tuple, list)) else f"a {type(found).__name__}"
+        raise TypeRuleError(f"{op.name}: its {rule} gives a tuple of {len(shapes)}, got {got}")
+    for i, (v, shape) in enumerate(zip(found, shapes)):
+        if v is not None and v.shape != shape:
+            raise TypeRuleError(f"{op.name}: number {i} of what its {rule} gives must have the shape {list(shape)}, got {v.type}")
+    return tuple(found)
 
 
 def scale(ct: Value, partial: Value | float) -> Value:

@@ -14,8 +14,9 @@ from nagraph.ir.graph import Value
 from nagraph.ir.types import DType, is_float
 from nagraph.ops.base import F32, NARROW_FLOATS, Linear, Multilinear, Primitive, cast
 from nagraph.ops.operands import taken
+from nagraph.ops.rules import Maybe, checked
 
-Rule = Callable[..., tuple[Value | None, ...]]
+Rule = Callable[..., tuple[Maybe, ...]]
 
 
 def widen(x: Any) -> Any:
@@ -51,14 +52,14 @@ def widened(fn: Callable[..., Any]) -> Callable[..., Any]:
     return computed
 
 
-def derivative(op: Any, rule: Rule, given: Sequence[Value | None], results: Sequence[Value], operands: Sequence[Value],
-               like: Sequence[Value]) -> tuple[Value | None, ...]:
-    """An op's `vjp` or `jvp` in the width in which the op computes; what it finds has the dtypes of `like`.
+def derivative(op: Any, rule: Rule, given: Sequence[Maybe], results: Sequence[Value], operands: Sequence[Value],
+               like: Sequence[Value]) -> tuple[Maybe, ...]:
+    """An op's `vjp` or `jvp` in the width in which the op computes; what it finds has the dtypes and shapes of `like`.
 
     Products of linear ops are rounded once as they are.
     """
     nonlinear = isinstance(op, Primitive) and op.widens and not isinstance(op, (Linear, Multilinear))
-    if not nonlinear or not any(v.dtype in NARROW_FLOATS for v in operands):
-        return rule(tuple(given), tuple(results), tuple(operands))
-    found = rule(*(tuple(map(widen, vs)) for vs in (given, results, operands)))
-    return tuple(None if c is None else cast(c, x.dtype) for c, x in zip(found, like, strict=True))
+    wide = nonlinear and any(v.dtype in NARROW_FLOATS for v in operands)
+    found = rule(*(tuple(map(widen, vs) if wide else vs) for vs in (given, results, operands)))
+    derived = checked(op, rule.__name__, found, [v.shape for v in like])
+    return tuple(None if c is None else cast(c, x.dtype) for c, x in zip(derived, like)) if wide else derived

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nagraph.errors import MissingRuleError
+from nagraph.errors import MissingRuleError, TypeRuleError
 from nagraph.ir.builder import Builder, current
 from nagraph.ir.graph import Graph, Value, kept
 from nagraph.ir.location import located
@@ -15,7 +15,7 @@ from nagraph.ops.identities import stop_gradient
 from nagraph.ops.indexing import take
 from nagraph.ops.reduction import any as any_of
 from nagraph.ops.reduction import sum as sum_of
-from nagraph.ops.rules import align_batched, with_batch_axis
+from nagraph.ops.rules import align_batched, checked, with_batch_axis
 
 
 def batched_call(graph: Graph, size: int, operands: Sequence[Value], batched: Sequence[bool]) -> list[tuple[Value, bool]]:
@@ -30,8 +30,8 @@ def batched_call(graph: Graph, size: int, operands: Sequence[Value], batched: Se
         with builder.at(node.location):
             if any(flags):
                 try:
-                    results = node.op.batch(size, inner, flags)
-                except MissingRuleError as error:
+                    results = checked(node.op, "batch", node.op.batch(size, inner, flags), [(size, *r.shape) for r in node.results])
+                except (MissingRuleError, TypeRuleError) as error:
                     raise located(error, node.location) from None
             else:
                 results = builder.emit(node.op, inner)

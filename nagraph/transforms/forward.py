@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nagraph.errors import MissingRuleError
+from nagraph.errors import MissingRuleError, TypeRuleError
 from nagraph.ir.builder import Builder, current
 from nagraph.ir.graph import Graph, Value, kept
 from nagraph.ir.location import located
@@ -28,7 +28,7 @@ def pushforward(graph: Graph, operands: Sequence[Value], tangents: Sequence[Mayb
                 continue
             try:
                 found = derivative(node.op, node.op.jvp, given, results, inner, like=results)
-            except MissingRuleError as error:
+            except (MissingRuleError, TypeRuleError) as error:
                 raise located(error, node.location) from None
             moved.update((r, t) for r, t in zip(node.results, found, strict=True) if t is not None and is_float(r.dtype))
     return [env[v] for v in graph.outputs], [moved.get(v) for v in graph.outputs]

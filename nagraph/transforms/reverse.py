@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from nagraph.errors import MissingRuleError, SignatureError
+from nagraph.errors import MissingRuleError, SignatureError, TypeRuleError
 from nagraph.ir.builder import Builder, current
 from nagraph.ir.graph import Graph, Node, Value, kept
 from nagraph.ir.location import located
@@ -74,7 +74,7 @@ def _rule_backward(node: Node, results: tuple[Value, ...], operands: tuple[Value
     def backward(cts: tuple[Maybe, ...]) -> tuple[Maybe, ...]:
         try:
             return derivative(node.op, node.op.vjp, cts, results, operands, like=operands)
-        except MissingRuleError as error:
+        except (MissingRuleError, TypeRuleError) as error:
             raise located(error, node.location) from None
 
     return backward

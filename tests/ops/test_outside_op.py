@@ -5,9 +5,12 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from nagraph.ir.op import Op
+import nagraph as ng
+from nagraph.errors import TypeRuleError
+from nagraph.ir.op import Op, op
 from nagraph.ops.base import Elementwise, Linear, Multilinear, Primitive
 from nagraph.ops.folding import Folding
 from tests.test_docs import BLOCK
@@ -52,6 +55,56 @@ def test_they_fuse_compile_natively_and_differentiate(tmp_path):
     (tmp_path / "their_ops.py").write_text("\n".join(blocks))
     done = subprocess.run([sys.executable, "-W", "error", "-c", CHECK], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@op
+class Careless(Primitive):
+    """Twice its operand, with rules that give what `given` makes of what they should give."""
+
+    name = "careless"
+    given: str
+
+    def infer(self, x):
+        return {"fewer": None, "other": x.shape}.get(self.given.removeprefix("infer "), x)
+
+    def reference(self, x):
+        return 2 * x
+
+    def made(self, y):
+        return {"none": (), "two": (y, y), "bare": y, "sum": (ng.numpy.sum(y),)}[self.given]
+
+    def vjp(self, cotangents, results, operands):
+        return self.made(cotangents[0] * 2)
+
+    def jvp(self, tangents, results, operands):
+        return self.made(tangents[0] * 2)
+
+    def batch(self, size, operands, batched):
+        return self.made(operands[0] * 2)
+
+
+TRANSFORMS = {
+    "vjp": lambda f, x: ng.grad(lambda x: ng.numpy.sum(f(x * x)))(x),
+    "jvp": lambda f, x: ng.jvp(lambda x: f(x * x), (x,), (x,)),
+    "batch": lambda f, x: ng.vmap(f)(x * x),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("rule", list(TRANSFORMS))
+def test_a_rule_that_gives_something_else_is_refused_by_name(rule, dtype):
+    """Else a sum would be repeated where it is multiplied, and a wrong derivative come out."""
+    x = np.ones((2, 3), dtype)
+    for given, words in {"none": "a tuple of 1, got 0", "two": "a tuple of 1, got 2", "bare": "a tuple of 1, got a ",
+                         "sum": r"must have the shape \[2, 3\], got f\d\d\[\]"}.items():
+        with pytest.raises(TypeRuleError, match=rf"^careless: .*its {rule} gives.*{words}.*\(test_outside_op.py:\d+\)$"):
+            ng.jit(lambda x, given=given: TRANSFORMS[rule](Careless(given), x))(x)
+
+
+@pytest.mark.parametrize("given", ["infer fewer", "infer other"])
+def test_a_type_rule_that_gives_no_types_is_refused_by_name(given):
+    with pytest.raises(TypeRuleError, match="^careless: its infer gives a TensorType, or a tuple of them, got "):
+        ng.jit(Careless(given))(np.ones(3))
 
 
 #: What an op has besides rules: what is made of them.
