@@ -10,7 +10,7 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer
 from nagraph.ir.op import Array, Cost, op
-from nagraph.ir.types import DTYPES, TensorType, is_float
+from nagraph.ir.types import DTYPES, TensorType, bfloat16, is_float
 from nagraph.ops.base import Primitive
 from nagraph.ops.comparison import isnan
 from nagraph.ops.elementwise import where
@@ -21,6 +21,11 @@ from nagraph.ops.rules import Maybe
 from nagraph.ops.slicing import slice_axis
 
 I64 = DTYPES["i64"]
+
+
+def _order(x: Array, axis: int) -> Array:
+    """The indices that sort an array. Of bfloat16 in float32: NumPy puts nan last in dtypes of its own alone."""
+    return np.argsort(x.astype(np.float32) if x.dtype == bfloat16 else x, axis=axis, kind="stable")
 
 
 @op
@@ -36,7 +41,7 @@ class Argsort(Primitive):
         return TensorType(I64, x.shape)
 
     def reference(self, x: Array) -> Array:
-        return np.argsort(x, axis=self.axis, kind="stable")
+        return _order(x, self.axis)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         return (Argsort(self.axis + 1)(*operands),)
@@ -61,6 +66,8 @@ class Sort(Primitive):
         return x
 
     def reference(self, x: Array) -> Array:
+        if x.dtype == bfloat16:
+            return np.take_along_axis(x, _order(x, self.axis), self.axis)
         return np.sort(x, axis=self.axis, kind="stable")
 
     def vjp(self, cotangents: tuple[Maybe, ...], results: tuple[Value, ...], operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
