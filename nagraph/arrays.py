@@ -186,6 +186,8 @@ class Foreign(Readable):
         try:
             if self.type(array).dtype == bfloat16 and hasattr(type(array), "__array__"):  # which NumPy's from_dlpack does not know
                 return np.asarray(array, dtype=bfloat16)
+            if getattr(array, "is_neg", bool)():  # a view of PyTorch's whose signs its memory does not have yet, which DLPack can't say
+                array = array.resolve_neg()
             on_cpu = self.device(array) == CPU  # where the first version of the protocol will do, which names no device
             return np.from_dlpack(array) if on_cpu else np.from_dlpack(array, device="cpu")
         except (BufferError, RuntimeError, TypeError, ValueError, AttributeError) as error:

@@ -74,9 +74,9 @@ def place(where: str) -> tuple[Backend | None, str]:
     try:
         backend = backends.usable(head)
     except SignatureError:
-        known = (arrays.CPU, *backends.names())
-        if head in known:  # it can't be used here
+        if head in backends.names():  # it can't be used here
             raise
+        known = (arrays.CPU, *backends.names())
         hint = suggestion(where, known) if isinstance(where, str) else ""
         raise DeviceError(f"there is no device {where!r:.80}{hint}; there is {', '.join(known)}, or one of theirs by number: name:1"
                           ) from None
@@ -104,6 +104,8 @@ def device_put(values: Any, where: str) -> Any:
             return x
         named = f"device_put: {path or 'the array'}"
         try:
+            if arrays.kind_of(x) is None:
+                raise TypeError(f"{type(x).__name__} is no array: {x!r:.80}")
             if backend is not None and (found := arrays.type_of_array(x)).dtype not in backend.dtypes:
                 raise DeviceError(f"{named} is {found}, and backend {backend.name!r} has no {found.dtype}; convert it first")
             return arrays.put(x, kind, device)

@@ -325,6 +325,8 @@ def test_traced_values_and_types_pass_through(crossed):
     ({"w": [X, "text"]}, "opaque", r"device_put: w.1: str is no array: 'text'"),
     ({"w": X.astype("u2")}, "opaque", r"device_put: w is u16\[2,3\], and backend 'opaque' has no uint16; convert it first"),
     (X * 1j, "opaque", "device_put: the array: dtype complex64 is not one that a graph can hold"),
+    ({"w": [X, "text"]}, "cpu", r"device_put: w.1: str is no array: 'text'"),
+    (X, "cpu:0", r"there is no device 'cpu:0' \(did you mean cpu\?\); there is cpu, llvm"),
 ])
 def test_what_can_not_be_put_is_said(module, value, where, said):
     with pytest.raises(DeviceError, match=said):
@@ -515,6 +517,23 @@ def test_what_speaks_dlpack_of_the_first_version_is_read():
             return self.array.__dlpack__()
 
     np.testing.assert_array_equal(ng.jit(lambda x: x + 1)(Old(X.copy())), X + 1)
+
+
+def test_views_whose_memory_has_the_other_sign_are_read_with_theirs():
+    """As of PyTorch: `z.conj().imag` shows the memory of z, and says by `is_neg` that its elements are the negatives of what is there."""
+
+    class Negative(Speaks):
+        def is_neg(self):
+            return True
+
+        def resolve_neg(self):
+            return Speaks(-self.array)
+
+    x = Negative(X)
+    np.testing.assert_array_equal(ng.to_numpy(x), -X)
+    np.testing.assert_array_equal(ng.jit(lambda x: x + 1)(x), 1 - X)
+    np.testing.assert_array_equal(ng.numpy.add(x, 1), 1 - X)
+    np.testing.assert_array_equal(ng.jit(lambda y: y + x)(X), np.zeros_like(X))
 
 
 def test_arrays_that_can_not_be_read_are_refused_with_their_label(module):
