@@ -299,3 +299,23 @@ def test_python_loops_unroll():
         return [x for _ in range(2)]
 
     np.testing.assert_array_equal(ng.jit(f)(XS)[1], f(XS)[1])
+
+
+@pytest.mark.parametrize("name, call", [
+    ("scan: argument init", lambda x: ng.scan(lambda c, x: (c, x), x, np.zeros(3))),
+    ("scan: argument xs.1", lambda x: ng.scan(lambda c, x: (c, x), 0.0, (np.zeros(3), x))),
+    ("cond: argument operands.0", lambda x: ng.cond(True, lambda x: x, lambda x: x, x)),
+    ("while_loop: argument init", lambda x: ng.while_loop(lambda x: x < 3, lambda x: x + 1, x)),
+    ("square: argument", lambda x: square(x)),
+])
+def test_what_is_no_array_is_refused_by_the_name_that_was_called(name, call):
+    with pytest.raises(SignatureError, match=name):
+        call("text")
+
+
+@ng.custom_vjp
+def square(x):
+    return x * x
+
+
+square.defvjp(lambda x: (x * x, x), lambda x, ct: (2 * x * ct,))

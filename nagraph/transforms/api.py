@@ -43,9 +43,17 @@ def _transform(key: Any, emitted: Fn, fn: Fn, inner: Inner | None = None) -> Fn:
     return call
 
 
-def directly(emitted: Fn) -> Fn:
-    """emitted(*args), and outside of traces its executable."""
-    return emitted if active() is not None else Eager((), emitted)
+def directly(name: str, emitted: Fn) -> Fn:
+    """emitted(*args), and outside of traces its executable; `name` is what errors call it."""
+    if active() is not None:
+        return emitted
+
+    @functools.wraps(emitted)
+    def named(*args: Any) -> Any:
+        return emitted(*args)
+
+    named.__name__ = name
+    return Eager((), named)
 
 
 def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -362,7 +370,7 @@ class custom_vjp:
             raise SignatureError("custom_vjp functions take positional arguments alone")
         if self.fwd is None or self.bwd is None:
             raise SignatureError(f"{function_name(self.fn)} has no derivative yet: call .defvjp(fwd, bwd)")
-        return directly(self._emit)(*args)
+        return directly(function_name(self.fn), self._emit)(*args)
 
     def _emit(self, *args: Any) -> Any:
         assert self.fwd is not None and self.bwd is not None

@@ -64,7 +64,7 @@ def cond(predicate: Any, true: Fn, false: Fn, *operands: Any) -> Any:
         found = iter(current().emit(Cond(g, h), (as_value(predicate), *union, *present)))
         return tree.unflatten(out, [next(found) if m else None for m in mask])
 
-    return directly(emitted)(predicate, operands)
+    return directly("cond", emitted)(predicate, operands)
 
 
 def scan(fn: Fn, init: Any, xs: Any = None, length: int | None = None, reverse: bool = False) -> tuple[Any, Any]:
@@ -110,7 +110,7 @@ def scan(fn: Fn, init: Any, xs: Any = None, length: int | None = None, reverse: 
         found = iter(current().emit(op, (*captured, *present, *(x for x in stacked if x is not None))))
         return tree.unflatten(out, [next(found) if m else None for m in mask])
 
-    result: tuple[Any, Any] = directly(emitted)(init, xs)
+    result: tuple[Any, Any] = directly("scan", emitted)(init, xs)
     return result
 
 
@@ -140,7 +140,7 @@ def while_loop(condition: Fn, body: Fn, init: Any, max_steps: int | None = None)
         found = iter(current().emit(WhileLoop(g, h, len(union), max_steps), (*union, *present)))
         return tree.unflatten(structure, [next(found) if m else None for m in mask])
 
-    return directly(emitted)(init)
+    return directly("while_loop", emitted)(init)
 
 
 def _one(structure: tree.Structure) -> tree.Structure:
