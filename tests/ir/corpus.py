@@ -33,7 +33,8 @@ WINDOW = (2, 2), (1, 2), ((0, 1), (0, 0))
 #: Ops with attributes; those that have none are made from the registry.
 WITH_ATTRIBUTES: list[Op] = [
     Reshape((2, 3)), Transpose((1, 0)), Broadcast((2, 3, 4)), Slice((1, 0), (5, 3), (2, 1)), Pad((1,), (2,), (0,), -np.inf),
-    Pad((1, 0), (0, 2), (0, 1), -0.0), Flip((0, 2)), Concatenate(1), Sum((0, 2)), Sum(()), RowSum((0, 1)), Prod((1,)), Max((0, 1)), Min((1,)), All((0,)),
+    Pad((1, 0), (0, 2), (0, 1), -0.0), Flip((0, 2)), Concatenate(1), Sum((0, 2)), Sum(()), RowSum((0, 1)),
+    Prod((1,)), Max((0, 1)), Min((1,)), All((0,)),
     Any_((0, 1)), ArgMax(0), ArgMin(1), Cumsum(1), Cumprod(0, True), Cummax(0), Cummin(1, True), Sort(1), Argsort(0),
     *map(Cast, DTYPES.values()), Iota(DTYPES["u8"], (2, 3), 1), RandomBits((2, 3), 32),
     DotGeneral(((1,), (0,)), ((), ())), Windows((1, 0), (2, 3), (2, 1), (1, 2)),
