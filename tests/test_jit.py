@@ -525,3 +525,9 @@ def test_a_forked_process_calls_and_compiles():
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     np.testing.assert_allclose(f(V), np.tanh(V) + 1)
+
+
+@pytest.mark.parametrize("make", [lambda fn: ng.jit(fn), lambda fn: ng.tune(fn, np.ones(2))], ids=["jit", "tune"])
+def test_what_is_no_function_is_refused(make):
+    with pytest.raises(ng.errors.SignatureError, match="jit: a function is compiled, got int: 3"):
+        make(3)

@@ -95,6 +95,8 @@ class Jitted:
 
     def __init__(self, fn: Callable[..., Any], backend: str | None, threads: int | None, static: tuple[str, ...],
                  donate: tuple[str, ...], constant: tuple[str, ...], passes: Any, schedules: Any = None):
+        if not callable(fn):
+            raise SignatureError(f"jit: a function is compiled, got {type(fn).__name__}: {fn!r:.80}")
         functools.update_wrapper(self, fn)
         backends.check_name(backend)
         check_threads(threads)

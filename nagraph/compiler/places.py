@@ -96,13 +96,26 @@ def device_put(values: Any, where: str) -> Any:
     Traced values, types, numbers and None stay as they are. DeviceError for a device that there is not, an array that can't be read,
     or a dtype that the backend has not.
     """
+    return _placed(values, where, "device_put")
+
+
+def to_numpy(values: Any) -> Any:
+    """The tree with its arrays as NumPy arrays, read when they are computed; those that are NumPy's already as they are.
+
+    Traced values, types, numbers and None stay as they are. DeviceError for an array that can't be read.
+    """
+    return _placed(values, arrays.CPU, "to_numpy")
+
+
+def _placed(values: Any, where: str, by: str) -> Any:
+    """The tree with its arrays where a function, which errors name, is to put them."""
     backend, device = place(where)
     kind = HOST if backend is None else backend.array_kind
 
     def moved(path: str, x: Any) -> Any:
         if x is None or isinstance(x, (Value, TensorType)) or type(x) in WEAK:
             return x
-        named = f"device_put: {path or 'the array'}"
+        named = f"{by}: {path or 'the array'}"
         try:
             if arrays.kind_of(x) is None:
                 raise TypeError(f"{type(x).__name__} is no array: {x!r:.80}")
@@ -114,20 +127,8 @@ def device_put(values: Any, where: str) -> Any:
         except TypeError as error:
             raise DeviceError(f"{named}: {error}") from None
 
-    return _mapped(moved, values)
-
-
-def to_numpy(values: Any) -> Any:
-    """The tree with its arrays as NumPy arrays, read when they are computed; those that are NumPy's already as they are.
-
-    Traced values, types, numbers and None stay as they are. DeviceError for an array that can't be read.
-    """
-    return device_put(values, arrays.CPU)
-
-
-def _mapped(fn: Any, values: Any) -> Any:
     leaves, structure = tree.flatten(values)
-    return tree.unflatten(structure, [fn(path, x) for path, x in zip(tree.paths(structure), leaves, strict=True)])
+    return tree.unflatten(structure, [moved(path, x) for path, x in zip(tree.paths(structure), leaves, strict=True)])
 
 
 # -- a call's arguments --------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from nagraph.errors import SignatureError
 from nagraph.kernel.form import Apply, Kernel
 
 #: Ops that say little of what a kernel is for, and words of a name.
@@ -11,7 +12,9 @@ PLAIN, MOST_WORDS = frozenset({"cast", "select", "stop_gradient"}), 3
 
 
 def name_of(kernel: Kernel) -> str:
-    """The name of a kernel: dot-add-tanh-1a2b3c4d. Equal kernels have one name, in all programs."""
+    """The name of a kernel: dot-add-tanh-1a2b3c4d. Equal kernels have one name, in all programs. SignatureError for what is none."""
+    if not isinstance(kernel, Kernel):
+        raise SignatureError(f"a kernel, or the name of one, is wanted, got {type(kernel).__name__}: {kernel!r:.80}")
     words: dict[str, None] = {}
     for stage in kernel.stages:
         folds = ["dot" if f.op is None else f.op.name for f in stage.folds]

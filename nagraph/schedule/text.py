@@ -38,7 +38,7 @@ def parse(text: str) -> Schedule:
     """The schedule of a text; ParseError if it is none."""
     found = _blocks(text)
     if [name for name, _ in found] != [""]:
-        raise ParseError("one schedule is wanted, as in: schedule { units: points, chunk: 4 } with a line for each of these")
+        raise ParseError("one schedule is wanted, with a line for each of its fields, as in:\nschedule {\n  units: points\n  chunk: 4\n}")
     return found[0][1]
 
 

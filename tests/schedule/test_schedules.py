@@ -151,6 +151,8 @@ def test_names_that_no_kernel_has_and_backends_without_schedules():
             ng.compile(graph, schedules={wrong: schedule})
     with pytest.raises(SignatureError, match=f"has no kernel 'nothing'; it has {name}"):
         executable.schedule("nothing")
+    with pytest.raises(SignatureError, match="a kernel, or the name of one, is wanted, got int: 3"):
+        executable.schedule(3)
     with pytest.raises(SignatureError, match="backend 'numpy' has no schedules"):
         ng.compile(graph, backend="numpy", schedules={name: schedule})
     with pytest.raises(SignatureError, match="its backend has no schedules"):
