@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 DEFAULT = "llvm"
 #: Entry points of this group are backends that other packages bring: an object of a subclass of `Backend`.
 GROUP = "nagraph.backends"
+#: Packages here that are no backends: what several of them share.
+SHARED = frozenset(("gpu",))
 #: The backends of this package, the default one first.
-BACKENDS = tuple(sorted((m.name for m in pkgutil.iter_modules(__path__) if m.ispkg), key=lambda name: (name != DEFAULT, name)))
+BACKENDS = tuple(sorted((m.name for m in pkgutil.iter_modules(__path__) if m.ispkg and m.name not in SHARED),
+                        key=lambda name: (name != DEFAULT, name)))
 
 
 def names() -> tuple[str, ...]:

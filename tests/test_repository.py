@@ -204,6 +204,7 @@ def test_the_wheel_holds_the_package_alone_and_whole(wheel: pathlib.Path) -> Non
     for name, path in modules().items():
         base = name.replace(".", "/")
         expected.add(f"{base}/__init__.py" if path.name == "__init__.py" else f"{base}.py")
+    expected |= {f"nagraph/{path.relative_to(ROOT)}" for path in (ROOT / "backends").rglob("headers/*.h")}
     installed = {n for n in names if n.startswith("nagraph/")}
     assert installed == expected
     assert not [n for n in names if n.startswith("tests") or "/tests/" in n]

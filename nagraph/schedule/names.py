@@ -15,9 +15,14 @@ def name_of(kernel: Kernel) -> str:
     """The name of a kernel: dot-add-tanh-1a2b3c4d. Equal kernels have one name, in all programs. SignatureError for what is none."""
     if not isinstance(kernel, Kernel):
         raise SignatureError(f"a kernel, or the name of one, is wanted, got {type(kernel).__name__}: {kernel!r:.80}")
+    return "-".join([*words_of(kernel), hashlib.sha256(str(kernel).encode()).hexdigest()[:8]])
+
+
+def words_of(kernel: Kernel) -> list[str]:
+    """What a kernel computes, in a few words: dot, add, tanh."""
     words: dict[str, None] = {}
     for stage in kernel.stages:
         folds = ["dot" if f.op is None else f.op.name for f in stage.folds]
         words |= dict.fromkeys((*(i.op.name for i in stage.body if isinstance(i, Apply) and i.op.name not in PLAIN), *folds))
     first = sorted(words, key=lambda word: word != "dot")[:MOST_WORDS]
-    return "-".join([*(first or ["copy"]), hashlib.sha256(str(kernel).encode()).hexdigest()[:8]])
+    return first or ["copy"]

@@ -1,38 +1,12 @@
-"""Folds: how the values of many points become one, lane by lane and then across the lanes."""
+"""Folds across lanes: how the states of the lanes become one."""
 
 from __future__ import annotations
 
 from nagraph.backends.llvm.text.builder import FunctionBuilder
 from nagraph.backends.llvm.text.lanes import Lanes
-from nagraph.ir.op import Op
 from nagraph.ir.scalar import Scalar
-from nagraph.ir.types import BOOL
-from nagraph.kernel.form import Fold, Stage
-from nagraph.ops.reduction import Sum
-
-#: The values that a fold carries from point to point.
-State = tuple[Scalar, ...]
-#: What joins parts of a sum of products.
-PRODUCTS = Sum(())
-
-
-def start(fold: Fold, stage: Stage, lanes: Lanes) -> State:
-    """The state before the first point."""
-    dtypes = [stage.body[v].dtype for v in fold.values]
-    if fold.is_contraction:
-        return (lanes.constant(0, dtypes[0]),)
-    made: State = fold.op.start(lanes, dtypes)  # type: ignore[attr-defined]
-    return made
-
-
-def step(fold: Fold, lanes: Lanes, state: State, values: State) -> State:
-    """The state after one more point."""
-    return (multiply_add(lanes, *values, state[0]),) if fold.is_contraction else combine(fold.op, lanes, state, values)
-
-
-def join(fold: Fold, lanes: Lanes, x: State, y: State) -> State:
-    """Two states as one."""
-    return combine(fold.op or PRODUCTS, lanes, x, y)
+from nagraph.kernel.fold_steps import State, join
+from nagraph.kernel.form import Fold
 
 
 def across(fold: Fold, code: FunctionBuilder, state: State) -> State:
@@ -53,16 +27,3 @@ def _part(code: FunctionBuilder, narrow: Lanes, x: Scalar, first: int) -> Scalar
     places = ", ".join(f"i32 {first + i}" for i in range(narrow.width))
     text = f"shufflevector {x.raw}, {x.raw.type} poison, <{narrow.width} x i32> <{places}>"
     return Scalar(narrow, x.dtype, code.emit(narrow.type(x.dtype), text))
-
-
-def combine(op: Op, lanes: Lanes, x: State, y: State) -> State:
-    """Two states, joined by an op's `combine`."""
-    made: State = op.combine(lanes, x, y)  # type: ignore[attr-defined]
-    return made
-
-
-def multiply_add(lanes: Lanes, x: Scalar, y: Scalar, z: Scalar) -> Scalar:
-    """x y + z: fused for floats; on bools `or` of `and`."""
-    if x.dtype == BOOL:
-        return (x & y) | z
-    return lanes.fma(x, y, z) if x.dtype.kind == "f" else x * y + z

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nagraph.kernel.form import Apply, Kernel, Load, Number, Read, Running, Stage, Within
+from nagraph.kernel.levels import levels, waiting
 
 
 class LoopOrder:
@@ -19,7 +20,8 @@ class LoopOrder:
             for axes in (stage.kept, stage.loops[len(stage.kept):]))
         self.axes = [*self.kept, *self.reduced]
         #: For each instruction: whether it differs from lane to lane, how many loops it stands in, whether it needs a running fold.
-        self.varies, self.levels, self.waits = self._varying(), self._levels(), self._waiting()
+        self.varies, self.waits = self._varying(), waiting(stage)
+        self.levels = levels(stage, {a: n for n, a in enumerate(self.axes, 1)}, len(self.axes))
 
     def _varying(self) -> list[bool]:
         """Which instructions differ from lane to lane."""
@@ -36,28 +38,4 @@ class LoopOrder:
                 also = i.mask if isinstance(i, (Load, Read)) else i.also if isinstance(i, Within) else None
                 tile = isinstance(i, Read) and self._along_grid
                 found.append(own or tile or (also is not None and found[also]))
-        return found
-
-    def _levels(self) -> list[int]:
-        """How many loops an instruction stands in."""
-        depth = {a: n for n, a in enumerate(self.axes, 1)}
-        found: list[int] = []
-        for i in self.stage.body:
-            if isinstance(i, Apply):
-                found.append(max((found[a] for a in i.arguments), default=0))
-            elif isinstance(i, Number):
-                found.append(0)
-            elif isinstance(i, Running):
-                found.append(len(self.axes))
-            else:
-                level = max((depth.get(a, 0) if a >= 0 else found[-1 - a] for a, _ in i.index.terms), default=0)
-                also = i.mask if isinstance(i, (Load, Read)) else i.also if isinstance(i, Within) else None
-                found.append(max(level, found[also]) if also is not None else level)
-        return found
-
-    def _waiting(self) -> list[bool]:
-        """Which instructions need the state of a running fold."""
-        found: list[bool] = []
-        for i in self.stage.body:
-            found.append(isinstance(i, Running) or (isinstance(i, Apply) and any(found[a] for a in i.arguments)))
         return found

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from nagraph.backends.llvm.emission.kernel_function import ARGUMENTS, Emitted, operand_pointer
 from nagraph.backends.llvm.text.builder import FunctionBuilder, Module, Reg, i64
-from nagraph.backends.llvm.text.lanes import NARROW, Lanes, memory_type
+from nagraph.backends.llvm.text.lanes import Lanes, memory_type
+from nagraph.elementary.narrow import NARROW
 from nagraph.ir.scalar import F32, Scalar
 from nagraph.ir.types import BOOL, FLOATS, DType
 from nagraph.kernel.affine import strides

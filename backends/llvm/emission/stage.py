@@ -6,14 +6,15 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from nagraph.backends.llvm.emission import folds
 from nagraph.backends.llvm.emission.context import EmissionContext
-from nagraph.backends.llvm.emission.folds import State
+from nagraph.backends.llvm.emission.folds import across
 from nagraph.backends.llvm.emission.stores import StageStores
 from nagraph.backends.llvm.emission.values import Span, StageValues
 from nagraph.backends.llvm.text.builder import Reg, i64
 from nagraph.backends.llvm.text.lanes import Lanes
 from nagraph.ir.scalar import Scalar
+from nagraph.kernel import fold_steps
+from nagraph.kernel.fold_steps import State
 from nagraph.kernel.form import Fold, Interleaved, Stage
 from nagraph.kernel.vector_axis import parted
 
@@ -107,7 +108,7 @@ class StageLoops:
         if self.lane in self.reduced:
             self._reduce_lanes()
             return
-        states = [folds.start(f, self.stage, self.values.lanes) for f in self.stage.folds]
+        states = [fold_steps.start(f, self.stage, self.values.lanes) for f in self.stage.folds]
         states = self._reduce_loops(len(self.kept), states)
         for fold, state in zip(self.stage.folds, states):
             self._result(fold, state[-1])
@@ -132,13 +133,13 @@ class StageLoops:
         """Lanes along the innermost reduced axis: a state for each width that its spans have, joined at the end."""
         spans = self._spans()
         widths = dict.fromkeys(span.width for span in spans)
-        states = {w: [folds.start(f, self.stage, Lanes(self.code, w)) for f in self.stage.folds] for w in widths}
+        states = {w: [fold_steps.start(f, self.stage, Lanes(self.code, w)) for f in self.stage.folds] for w in widths}
         states = self._outer_reduced(len(self.kept), spans, states)
         for n, fold in enumerate(self.stage.folds):
-            parts = [folds.across(fold, self.code, found[n]) for found in states.values()]
-            whole = parts[0] if parts else folds.start(fold, self.stage, self.context.one)
+            parts = [across(fold, self.code, found[n]) for found in states.values()]
+            whole = parts[0] if parts else fold_steps.start(fold, self.stage, self.context.one)
             for part in parts[1:]:
-                whole = folds.join(fold, self.context.one, whole, part)
+                whole = fold_steps.join(fold, self.context.one, whole, part)
             self._result(fold, whole[-1])
 
     def _outer_reduced(self, depth: int, spans: Sequence[Span], states: States) -> States:
@@ -178,7 +179,7 @@ class StageLoops:
         """The states after this point, and what is stored at every point."""
         values, new = self.values, []
         for fold, state in zip(self.stage.folds, states):
-            found = folds.step(fold, values.lanes, state, tuple(values.value(v) for v in fold.values))
+            found = fold_steps.step(fold, values.lanes, state, tuple(values.value(v) for v in fold.values))
             if values.mask is not None and self.lane in self.reduced:
                 found = tuple(Scalar(values.lanes, x.dtype, self.code.select(values.mask, x.raw, old.raw)) for x, old in zip(found, state))
             new.append(found)

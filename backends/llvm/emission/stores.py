@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from nagraph.backends.llvm.emission import folds
 from nagraph.backends.llvm.emission.values import StageValues, align
 from nagraph.backends.llvm.text.builder import Reg, i64, suffix, vector
 from nagraph.backends.llvm.text.lanes import Lanes, memory_type
@@ -12,6 +11,7 @@ from nagraph.backends.llvm.text.vectors import prefetch
 from nagraph.ir.scalar import Scalar
 from nagraph.ir.types import BOOL
 from nagraph.kernel.affine import Affine
+from nagraph.kernel.fold_steps import combine
 from nagraph.kernel.form import Load, Store, left_out
 
 
@@ -74,7 +74,7 @@ class StageStores:
         if s.combine is not None:
             dtype = self.kernel.operands[s.operand]
             there = lanes.cast(self.values.fetch(lanes, pointer, s.index, dtype, mask), value.dtype)
-            (combined,) = folds.combine(s.combine, lanes, (there,), (value,))
+            (combined,) = combine(s.combine, lanes, (there,), (value,))
             value = lanes.cast(lanes.select(self._begins(s, lanes), value, combined) if s.row_sum else combined, dtype)
         self._put(lanes, pointer, s.index, value, mask)
 

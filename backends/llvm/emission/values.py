@@ -8,13 +8,13 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from nagraph.backends.llvm.emission.context import EmissionContext
-from nagraph.backends.llvm.emission.folds import State
 from nagraph.backends.llvm.emission.loop_order import LoopOrder
 from nagraph.backends.llvm.text.builder import Reg, i64, suffix, vector
 from nagraph.backends.llvm.text.lanes import Lanes, known, memory_type
 from nagraph.ir.scalar import I64, Scalar
 from nagraph.ir.types import BOOL, DType
 from nagraph.kernel.affine import Affine
+from nagraph.kernel.fold_steps import State
 from nagraph.kernel.form import Apply, Instruction, Load, Number, Position, Read, Running, Stage, Within
 
 

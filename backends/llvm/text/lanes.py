@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from nagraph.backends.llvm.text.builder import FunctionBuilder, Reg, constant, suffix, vector, vector_parts
-from nagraph.ir.scalar import F32, F64, I32, I64, U32, U64, Scalar, ScalarBuilder
+from nagraph.elementary.narrow import NARROW, single
+from nagraph.ir.scalar import F32, F64, I32, I64, U32, Scalar, ScalarBuilder
 from nagraph.ir.types import BOOL, DTYPES, INTEGERS, SIGNED, UNSIGNED, DType
 
 F16, BF16 = DTYPES["f16"], DTYPES["bf16"]
-NARROW = frozenset((F16, BF16))
 
 COMPARE_FLOAT = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}
 KNOWN = {"zeroinitializer": 0, "false": 0, "true": 1}
@@ -228,9 +228,9 @@ class Lanes(ScalarBuilder):
         if dtype == BOOL:
             return self.compare("ne", x, self.constant(0, x.dtype))
         if dtype == F16:
-            return self._to_half(self._single(x))
+            return self._to_half(single(self, x))
         if dtype == BF16:
-            return self._to_bfloat(self._single(x))
+            return self._to_bfloat(single(self, x))
         return Scalar(self, dtype, self._convert(x, dtype))
 
     def _convert(self, x: Scalar, dtype: DType) -> Reg:
@@ -298,26 +298,3 @@ class Lanes(ScalarBuilder):
 
     def _low_half(self, bits: Scalar, dtype: DType) -> Scalar:
         return Scalar(self, dtype, self.code.convert("trunc", bits.raw, self.type(dtype)))
-
-    def _single(self, x: Scalar) -> Scalar:
-        """A number as float32, so that a second rounding to 16 bits is as good as one."""
-        if x.dtype in (I64, U64):
-            return self._odd_single(self._odd_double(x))
-        if x.dtype in (I32, U32):
-            return self._odd_single(self.cast(x, F64))
-        return self._odd_single(x) if x.dtype == F64 else self.cast(x, F32)
-
-    def _odd_double(self, x: Scalar) -> Scalar:
-        """A 64-bit integer as float64: exact below 2^53, beyond it with a mark below the bits that 16-bit floats see."""
-        near, low = self.cast(x, F64), x & 0xFFF
-        marked = self.cast(x - low + self.select(self.ne(low, 0), self.constant(0x800, x.dtype), self.constant(0, x.dtype)), F64)
-        return self.select(self.abs(near) < 2.0**53, near, marked)
-
-    def _odd_single(self, x: Scalar) -> Scalar:
-        """float64 to float32 rounded to odd: towards zero, and where that is inexact the last bit is set."""
-        nearest = self.cast(x, F32)
-        back = self.cast(nearest, F64)
-        bits = self.bitcast(nearest, U32)
-        beyond = self.select(self.abs(back) > self.abs(x), bits - 1, bits) | 1
-        inexact = (self.ne(back, x)) & ~self.is_nan(x)
-        return self.bitcast(self.select(inexact, beyond, bits), F32)

@@ -13,7 +13,8 @@ import pytest
 
 from nagraph.backends.llvm.native.machine_code import Library, object_code
 from nagraph.backends.llvm.text.builder import Module, i64, vector
-from nagraph.backends.llvm.text.lanes import NARROW, Lanes, memory_type
+from nagraph.backends.llvm.text.lanes import Lanes, memory_type
+from nagraph.elementary.narrow import NARROW
 from nagraph.errors import MissingRuleError
 from nagraph.ir.conversion import converted
 from nagraph.ir.op import Op

@@ -1,0 +1,61 @@
+"""The context of a kernel's text: what its stages share while they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from nagraph.backends.gpu.dialect import Dialect
+from nagraph.backends.gpu.functions import Functions
+from nagraph.backends.gpu.scalars import CScalars
+from nagraph.backends.gpu.schedule import REGISTERS, GpuSchedule
+from nagraph.backends.gpu.text import Text
+from nagraph.ir.scalar import Scalar
+from nagraph.kernel.affine import Affine
+from nagraph.kernel.form import Kernel
+
+#: What an int holds.
+INT = 1 << 31
+
+
+class EmissionContext:
+    """The emission context of one kernel.
+
+    partial: whether the last block may have groups without a point: what they compute is not stored.
+    """
+
+    def __init__(self, kernel: Kernel, schedule: GpuSchedule, dialect: Dialect, partial: bool):
+        self.kernel, self.schedule, self.dialect, self.partial = kernel, schedule, dialect, partial
+        self.text, self.functions = Text(indent=1), Functions(dialect)
+        self.scalars = CScalars(self.text, dialect)
+        #: Where in the block's shared memory warps leave what their folds have, in bytes.
+        self.slots = 0
+        #: Packs of neighbouring points, by operand and index: those that are loaded and those that will be stored.
+        self.loaded: Mapping[tuple[int, Affine], str] = {}
+        self.stored: Mapping[tuple[int, Affine], str] = {}
+
+    def is_variable(self, tile: int) -> bool:
+        """Whether a tile is a variable of each thread."""
+        return self.schedule.tiles[tile] == REGISTERS and self.kernel.tiles[tile].size == 1
+
+    def kind(self, axis: int) -> str:
+        """The type of a place along an axis."""
+        return "int" if self.kernel.axes[axis] < INT else "i64"
+
+    def index(self, index: Affine, values: Mapping[int, Scalar] = MappingProxyType({}),
+              names: Mapping[int, str] = MappingProxyType({})) -> str:
+        """An affine expression in C: an int where it is one for all places of its axes.
+
+        values: those of instructions that are atoms of it. names: of axes that are not called a0, a1, ...
+        """
+        extents = self.kernel.axes
+        reach = abs(index.offset) + sum(abs(c) * max(extents[a] - 1, 1) for a, c in index.terms if a >= 0)
+        wide = "(i64)" if reach >= INT else ""
+        text = ""
+        for a, c in index.terms:
+            name = wide + names.get(a, f"a{a}") if a >= 0 else str(values[-1 - a].raw)
+            term = name if abs(c) == 1 else f"{name} * {abs(c)}"
+            text = f"{text} {'-' if c < 0 else '+'} {term}" if text else f"-{term}" if c < 0 else term
+        if not text:
+            return str(index.offset)
+        return f"{text} {'-' if index.offset < 0 else '+'} {abs(index.offset)}" if index.offset else text

@@ -1,0 +1,48 @@
+"""The GPU's order of additions: in how many chains a fold adds up its points. It follows from the kernel alone.
+
+A fold's points, row-major over all that it reduces, are dealt out to `chains` chains, one after another: point r belongs to chain r modulo
+chains. Each chain adds its points consecutively, from nothing on. Of each 32 chains, which are the lanes of a warp, the second half
+is then combined into the first, the second quarter into the first, and so on, until one is left; and then likewise what the warps have.
+No target and no schedule reaches this: whatever GPU runs a kernel, its sums have the same bits. They are not those of a CPU, whose chains
+are as long as vectors like them (`nagraph.kernel.order`).
+"""
+
+from __future__ import annotations
+
+import math
+
+from nagraph.kernel.form import Interleaved, Kernel, Load, Running, Stage
+from nagraph.kernel.vector_axis import along_grid
+
+#: Chains of a warp; the most of a block.
+WARP, MOST = 32, 1024
+#: Points of a fold from which more than a warp shares it, and how many points a chain then has at least.
+LONG, SHARE = 2048, 8
+#: Folds that keep a GPU busy with a thread for each, and with a warp for each.
+MANY, MANY_WARPS = 4096, 2048
+
+
+def chains(kernel: Kernel, stage: Stage) -> int:
+    """How many chains the folds of a stage have: a power of two, 1 where a stage has none, or goes in order."""
+    reduced = math.prod(kernel.axes[a] for a in stage.loops[len(stage.kept):])
+    if not stage.folds or reduced < 2 or any(isinstance(i, Running) for i in stage.body):
+        return 1
+    folds = math.prod(kernel.axes[a] for a in (*range(kernel.grid - kernel.sequential), *stage.kept))
+    if not isinstance(stage.folds[0].order, Interleaved):  # memory may be walked along what is kept: then neighbours have their own folds
+        if folds >= MANY or reduced < WARP or _walks(stage, stage.kept[-1:]) > _walks(stage, stage.loops[-1:]):
+            return 1
+        if along_grid(kernel):
+            return max(1, min(WARP, _below(reduced // SHARE), _below(SHARE * MANY // folds)))
+    if reduced >= LONG or (folds < MANY_WARPS and reduced >= LONG // 4):
+        return min(MOST, _below(reduced // SHARE))
+    return min(WARP, _below(2 * reduced - 1))
+
+
+def _walks(stage: Stage, axes: tuple[int, ...]) -> int:
+    """The loads that walk along an axis with unit stride."""
+    return sum(abs(i.index.coefficient(a)) == 1 for a in axes for i in stage.body if isinstance(i, Load))
+
+
+def _below(n: int) -> int:
+    """The largest power of two that does not exceed n."""
+    return 1 << n.bit_length() - 1

@@ -1,0 +1,84 @@
+"""What of a kernel decides where its tiles may be and how its stages may run on a GPU: facts that strategy, verifier and emission share."""
+
+from __future__ import annotations
+
+import math
+
+from nagraph.backends.gpu.schedule import SHARED, GpuSchedule, Spread
+from nagraph.kernel.affine import Affine
+from nagraph.kernel.form import Kernel, Read, Stage
+
+#: What a fold leaves for other threads takes so many bytes for each value.
+SLOT_NBYTES = 8
+
+
+def in_order(stage: Stage) -> bool:
+    """Whether a stage's points must come one after another: its stores may meet, since they combine or since places are data."""
+    if not stage.loops:
+        return False
+    return any((s.combine is not None and not s.row_sum) or any(a < 0 for a, _ in s.index.terms) for s in stage.stores)
+
+
+def owner(stage: Stage) -> Affine | None:
+    """What of the one place where a stage stores is data: elements where it differs are different ones. None if it does not tell them
+    apart.
+    """
+    if not in_order(stage) or len(stage.stores) != 1 or stage.writes or stage.folds:
+        return None
+    data = tuple((a, c) for a, c in stage.stores[0].index.terms if a < 0)
+    if not data or any(a in stage.loops for a, _ in stage.stores[0].index.terms):
+        return None
+    whole = math.gcd(*(c for _, c in data))
+    return Affine(0, tuple((a, c // whole) for a, c in data))
+
+
+def count(kernel: Kernel, axes: tuple[int, ...]) -> int:
+    """The points of these axes."""
+    return math.prod(kernel.axes[a] for a in axes)
+
+
+def groups(kernel: Kernel, schedule: GpuSchedule) -> int:
+    """The groups that a launch has: one for each point of the axes that are parallel, or for each `width` of them."""
+    axes = kernel.axes[:kernel.grid - kernel.sequential]
+    return math.prod(axes) // schedule.width
+
+
+def uniform(kernel: Kernel, tile: int) -> bool:
+    """Whether all threads of a group can hold a tile: it has one element, which every thread of the group computes."""
+    if kernel.tiles[tile].size != 1:
+        return False
+    for stage in kernel.stages:
+        if tile in written(stage) and (count(kernel, stage.kept) != 1 or in_order(stage)):
+            return False
+        if any(w.tile == tile for w in stage.writes) and count(kernel, stage.loops) != 1:
+            return False
+    return True
+
+
+def written(stage: Stage) -> set[int]:
+    """The tiles that a stage writes."""
+    return {f.tile for f in stage.folds if f.tile >= 0} | {w.tile for w in stage.writes}
+
+
+def read(stage: Stage) -> set[int]:
+    """The tiles that a stage reads."""
+    return {i.tile for i in stage.body if isinstance(i, Read)}
+
+
+def tile_nbytes(kernel: Kernel, tile: int) -> int:
+    """The bytes of a tile for one point of the grid, whole words."""
+    return -(-kernel.tiles[tile].size * kernel.tiles[tile].dtype.itemsize // 16) * 16
+
+
+def slots_nbytes(kernel: Kernel, schedule: GpuSchedule) -> int:
+    """The bytes of shared memory in which the warps of a block leave what folds have: for the stage that needs the most."""
+    slots = schedule.block if schedule.apart else schedule.block // 32
+    values = (sum(1 if f.is_contraction else len(f.values) for f in s.folds) for s, how in zip(kernel.stages, schedule.stages)
+              if isinstance(how, Spread) and how.lanes > (1 if schedule.apart else 32))
+    return max(values, default=0) * slots * SLOT_NBYTES
+
+
+def shared_nbytes(kernel: Kernel, schedule: GpuSchedule) -> int:
+    """The bytes of shared memory of a block."""
+    tiles = sum(tile_nbytes(kernel, i) for i, where in enumerate(schedule.tiles) if where == SHARED)
+    return tiles * schedule.points + slots_nbytes(kernel, schedule)

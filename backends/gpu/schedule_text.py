@@ -1,0 +1,62 @@
+"""The text of GPU schedules, read back: `parse(str(schedule)) == schedule`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from nagraph.backends.gpu.schedule import REGISTERS, SCRATCH, SHARED, GpuSchedule, InOrder, Owned, Spread
+from nagraph.errors import ParseError
+
+_BLOCK = {
+    r"(\d+) points, (\d+) threads each(, apart)?": lambda points, threads, apart: (threads, points, 1, bool(apart)),
+    r"(\d+) points, a thread for (\d+)": lambda points, width: (1, points // max(width, 1), width, False),
+    r"(\d+) points, a thread each": lambda points: (1, points, 1, False),
+}
+_HOW = {
+    r"spread, (\d+) threads a fold": lambda lanes: Spread(lanes),
+    r"spread": lambda: Spread(),
+    r"owned": lambda: Owned(),
+    r"in order": lambda: InOrder(),
+}
+_TILE = {rf"({REGISTERS}|{SHARED}|{SCRATCH})": lambda where: where}
+_LINE = re.compile(r"(block|t\d+|stage \d+)\s*:\s*(.*)")
+_EXAMPLE = "schedule {\n  block: 8 points, 32 threads each\n  t0: registers\n  stage 0: spread, 32 threads a fold\n}"
+
+
+def parse(text: str) -> GpuSchedule:
+    """The schedule of a text; ParseError if it is none."""
+    lines = [line for raw in text.splitlines() if (line := raw.partition("//")[0].strip())]
+    if len(lines) < 3 or not re.fullmatch(r"schedule\s*\{", lines[0]) or lines[-1] != "}":
+        raise ParseError(f"a GPU schedule is wanted, with a line for each of its fields, as in:\n{_EXAMPLE}")
+    fields: dict[str, Any] = {}
+    for line in lines[1:-1]:
+        match = _LINE.fullmatch(line)
+        if match is None:
+            raise ParseError(f"expected block, a tile or a stage, found {line!r}")
+        key, said = match.groups()
+        if key in fields:
+            raise ParseError(f"{key} is said twice")
+        fields[key] = _read(key, said, _BLOCK if key == "block" else _TILE if key[0] == "t" else _HOW)
+    if "block" not in fields:
+        raise ParseError("a GPU schedule says its block")
+    threads, points, width, apart = fields.pop("block")
+    return GpuSchedule(threads, points, width, _numbered("t", fields), _numbered("stage ", fields), apart)
+
+
+def _read(key: str, said: str, forms: dict[str, Callable[..., Any]]) -> Any:
+    for pattern, make in forms.items():
+        if match := re.fullmatch(pattern, said):
+            return make(*(int(g) if g and g.isdigit() else g for g in match.groups()))
+    shown = ", or ".join(repr(p.replace(r"(\d+)", "8")) for p in forms)
+    raise ParseError(f"{key} reads like {shown}; found {said!r}")
+
+
+def _numbered(prefix: str, fields: dict[str, Any]) -> tuple[Any, ...]:
+    """What is said of tiles or stages, which are numbered from 0 without a gap."""
+    said = {key.removeprefix(prefix): value for key, value in fields.items() if key.startswith(prefix)}
+    found = {int(number): value for number, value in said.items() if number.isdigit()}
+    if sorted(found) != list(range(len(found))):
+        raise ParseError(f"tiles and stages are numbered from 0, without a gap; found {prefix}{', '.join(map(str, sorted(found)))}")
+    return tuple(found[n] for n in sorted(found))

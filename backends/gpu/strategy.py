@@ -1,0 +1,108 @@
+"""The strategy: which schedule a kernel gets on a GPU where nobody asks for another."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import replace
+
+from nagraph.backends.gpu.neighbours import in_packs
+from nagraph.backends.gpu.order import SHARE, WARP, chains
+from nagraph.backends.gpu.placement import count, in_order, owner, shared_nbytes, tile_nbytes, uniform
+from nagraph.backends.gpu.schedule import REGISTERS, SCRATCH, SHARED, GpuSchedule, How, InOrder, Owned, Spread
+from nagraph.backends.gpu.target import GpuTarget
+from nagraph.kernel.form import Fold, Kernel, Load, Stage, Store
+from nagraph.kernel.vector_axis import along_grid
+
+#: Threads of a block that holds several groups; the most of a group, whose stages have that many points.
+BLOCK, LARGEST_GROUP = 256, 512
+#: Points of a grid that keep a GPU busy with a thread for each, if each of them has little to do.
+MANY, LITTLE = 1 << 15, 8
+#: Points of a block whose threads stand apart; owners of the elements at its points.
+APART, MOST_OWNERS = 16, 512
+#: Bytes of tiles that a thread keeps for itself, and of shared memory that leave room for other blocks.
+OWN_NBYTES, MOST_SHARED = 256, 48 << 10
+
+
+@functools.lru_cache(1024)
+def choose(kernel: Kernel, target: GpuTarget) -> GpuSchedule:
+    """The schedule of a kernel on a GPU.
+
+    Rows go to threads, warps or blocks by their length: a group has as many threads as the longest fold has chains, or as stages have
+    points to be computed side by side. Where memory is walked along the grid, neighbouring threads have neighbouring points. Of a scatter
+    each element has a thread that goes through all updates; other stages whose stores may meet go in order, by a thread for each point.
+    """
+    stages = tuple(_how(kernel, s) for s in kernel.stages)
+    if any(isinstance(how, Owned) for how in stages):
+        threads, apart = _owners(kernel, target), True
+    else:
+        threads = _threads(kernel, stages, target)
+        apart = threads > 1 and any(isinstance(how, Spread) and how.lanes > 1 for how in stages) and along_grid(kernel)
+    schedule = GpuSchedule(threads, max(1, BLOCK // threads), _width(kernel, target), stages=stages, apart=apart)
+    if apart:
+        schedule = replace(schedule, points=max(schedule.points, min(APART, _above(kernel.axes[kernel.grid - 1] if kernel.grid else 1))))
+    return _with_tiles(kernel, schedule, target)
+
+
+def _how(kernel: Kernel, stage: Stage) -> How:
+    if not in_order(stage):
+        return Spread(chains(kernel, stage))
+    return InOrder() if owner(stage) is None else Owned()
+
+
+def _owners(kernel: Kernel, target: GpuTarget) -> int:
+    """The threads that share the elements at a point of the grid."""
+    points = math.prod(kernel.axes[:kernel.grid])
+    return max(MOST_OWNERS // APART, min(target.block_threads, MOST_OWNERS // _above(min(points, MOST_OWNERS))))
+
+
+def _above(n: int) -> int:
+    """The least power of two that is not less than n."""
+    return 1 << max(n - 1, 0).bit_length()
+
+
+def _threads(kernel: Kernel, stages: tuple[How, ...], target: GpuTarget) -> int:
+    """The threads of a group."""
+    if all(not isinstance(how, Spread) or not s.loops for s, how in zip(kernel.stages, stages)):
+        return 1
+    spread = [(s, how.lanes) for s, how in zip(kernel.stages, stages) if isinstance(how, Spread)]
+    lanes, wide = max(n for _, n in spread), max(count(kernel, s.kept) for s, _ in spread)
+    points = math.prod(kernel.axes[:kernel.grid - kernel.sequential])
+    if lanes == 1 and (len(spread) < len(stages) or (points >= MANY and wide <= LITTLE)):
+        return 1
+    wanted = max(lanes, *(_wanted(s.folds, count(kernel, s.kept), n) for s, n in spread))
+    return max(lanes, min(target.block_threads, LARGEST_GROUP, _above(wanted)))
+
+
+def _wanted(folds: tuple[Fold, ...], kept: int, lanes: int) -> int:
+    """Threads that a stage keeps busy: each result that is folded has its lanes, of others a thread computes several."""
+    return kept * lanes if folds else max(min(kept, WARP), 1 << (kept // SHARE).bit_length() - 1 if kept >= SHARE else 1)
+
+
+def _width(kernel: Kernel, target: GpuTarget) -> int:
+    """Of a map, the neighbouring points that a thread takes: as many elements of the widest operand as one access loads."""
+    if not kernel.grid or kernel.sequential or any(s.loops for s in kernel.stages):
+        return 1
+    accesses = [x for s in kernel.stages for x in (*s.body, *s.stores) if isinstance(x, (Load, Store)) and in_packs(kernel, x)]
+    widest = max((kernel.operands[x.operand].itemsize for x in accesses), default=target.load_nbytes)
+    width, last = target.load_nbytes // widest, kernel.axes[kernel.grid - 1]
+    return width if last % width == 0 and math.prod(kernel.axes[:kernel.grid]) >= MANY * width else 1
+
+
+def _with_tiles(kernel: Kernel, schedule: GpuSchedule, target: GpuTarget) -> GpuSchedule:
+    """The schedule with a place for each tile: as near as there is room."""
+    nbytes = [tile_nbytes(kernel, i) for i in range(len(kernel.tiles))]
+    if schedule.threads == 1:
+        own = sum(nbytes) <= OWN_NBYTES
+        return replace(schedule, tiles=tuple(REGISTERS if own or t.size == 1 else SCRATCH for t in kernel.tiles))
+    tiles = [REGISTERS if uniform(kernel, i) else SHARED for i in range(len(kernel.tiles))]
+    while True:
+        found = replace(schedule, tiles=tuple(tiles))
+        room = min(target.shared_nbytes, MOST_SHARED if schedule.points > 1 else target.shared_nbytes)
+        if shared_nbytes(kernel, found) <= room:
+            return found
+        if schedule.points > 1 and schedule.block > 32:
+            schedule = replace(schedule, points=schedule.points // 2)
+        else:
+            largest = max((i for i, where in enumerate(tiles) if where == SHARED), key=lambda i: nbytes[i])
+            tiles[largest] = SCRATCH

@@ -1,0 +1,35 @@
+"""Text: lines of C with their indentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Text:
+    """A text grows line by line. What one writes inside of `block` is indented and stands in braces."""
+
+    def __init__(self, indent: int = 0) -> None:
+        self.lines: list[str] = []
+        self._indent = indent
+        self._count = 0
+
+    def line(self, line: str) -> None:
+        self.lines.append("  " * self._indent + line)
+
+    def fresh(self) -> str:
+        """A name that the text does not have yet."""
+        self._count += 1
+        return f"x{self._count}"
+
+    @contextmanager
+    def block(self, head: str = "", after: str = "") -> Iterator[None]:
+        """What is written inside stands in braces behind `head`."""
+        self.line(f"{head} {{" if head else "{")
+        self._indent += 1
+        yield
+        self._indent -= 1
+        self.line(f"}}{after}")
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)

@@ -1,0 +1,131 @@
+"""The values of a stage: what each of its instructions is as C, where the loops allow it first."""
+
+from __future__ import annotations
+
+from nagraph.backends.gpu.context import INT, EmissionContext
+from nagraph.backends.gpu.dialect import Literal
+from nagraph.ir.scalar import U32, Scalar
+from nagraph.ir.types import BOOL, INTEGERS, DType
+from nagraph.kernel.affine import Affine, bounds
+from nagraph.kernel.form import Apply, Instruction, Load, Number, Position, Read, Running, Stage, Within
+from nagraph.kernel.index_ranges import IndexRanges
+from nagraph.kernel.levels import levels, waiting
+from nagraph.ops.elementwise import FloorDivide, Remainder
+
+
+class StageValues:
+    """The values of a stage, by the numbers of its instructions: v0, v1, ... in the text as in the kernel's."""
+
+    def __init__(self, context: EmissionContext, stage: Stage):
+        self.context, self.stage = context, stage
+        self.s = context.scalars
+        depth = {a: 1 if a in stage.kept else 2 for a in stage.loops}
+        self.ranges = IndexRanges(context.kernel, stage)
+        self.levels, self.waits = levels(stage, depth, 2), waiting(stage)
+        self.values: dict[int, Scalar] = {}
+        #: Instructions that were written before their turn.
+        self.early: set[int] = set()
+
+    def compute(self, level: int) -> None:
+        """Write the instructions that stand at a level: 0 outside of the stage's loops, 1 where results are kept apart, 2 where they are
+        folded.
+        """
+        for n, i in enumerate(self.stage.body):
+            if self.levels[n] == level and not self.waits[n] and n not in self.early:
+                self._write(n, i)
+
+    def compute_for(self, place: Affine) -> None:
+        """Write the instructions in the loops that a place follows from; `compute` then passes over them."""
+        wanted, found = [-1 - a for a, _ in place.terms if a < 0], set[int]()
+        while wanted:
+            n = wanted.pop()
+            if n in found:
+                continue
+            found.add(n)
+            i = self.stage.body[n]
+            wanted += [] if not isinstance(i, Apply) else i.arguments
+            wanted += [m for m in (getattr(i, "mask", None), getattr(i, "also", None)) if m is not None]
+            wanted += [-1 - a for a, _ in getattr(i, "index", place).terms if a < 0] if not isinstance(i, (Apply, Number)) else []
+        for n in sorted(found):
+            if self.levels[n]:
+                self._write(n, self.stage.body[n])
+                self.early.add(n)
+
+    def compute_running(self, states: list[tuple[Scalar, ...]]) -> None:
+        """Write the instructions that need the states of running folds."""
+        for n, i in enumerate(self.stage.body):
+            if self.waits[n] and isinstance(i, Running):
+                self.values[n] = states[i.fold][0]
+            elif self.waits[n]:
+                self._write(n, i)
+
+    def _write(self, n: int, i: Instruction) -> None:
+        if isinstance(i, Number):
+            self.values[n] = self.s.constant(i.value, i.dtype)
+            return
+        expression = self._expression(i)
+        if isinstance(expression, Literal) or (isinstance(i, (Apply, Read)) and expression.isidentifier()):
+            self.values[n] = Scalar(self.s, i.dtype, expression)
+            return
+        self.context.text.line(f"const {self.context.dialect.type(i.dtype)} v{n} = {expression};")
+        self.values[n] = Scalar(self.s, i.dtype, f"v{n}")
+
+    def _expression(self, i: Instruction) -> str:
+        match i:
+            case Position(index=index):
+                return self.index(index)
+            case Within():
+                return self._within(i)
+            case Load(operand=operand, index=index) if i.mask is None and (operand, index) in self.context.loaded:
+                return self._from_memory(f"{self.context.loaded[operand, index]}.at[k]", i.dtype)
+            case Load(operand=operand, index=index):
+                return self._masked(i.mask, i.dtype, self.element(f"p{operand}", index, i.dtype))
+            case Read(tile=tile, index=index):
+                return self._masked(i.mask, i.dtype, self.of_tile(tile, index))
+            case Apply(op=FloorDivide() | Remainder()) if (short := self._short_division(i)):
+                return short
+            case Apply(op=op, arguments=arguments):
+                return self.context.functions.apply(op, [self.values[a] for a in arguments], i.dtype)
+        raise AssertionError(i)
+
+    def _short_division(self, i: Apply) -> str:
+        """The quotient or rest of integers that 32 bits hold, neither of them negative: which a GPU divides much sooner; "" of others."""
+        (low, high), (least, most) = (self.ranges.value(a) for a in i.arguments)
+        if i.dtype not in INTEGERS or low < 0 or high >= 1 << 32 or least < 1 or most >= 1 << 32:
+            return ""
+        x, y = (self.values[a].raw for a in i.arguments)
+        divisor = self.s.constant(y.value, U32).raw if isinstance(y, Literal) else f"(u32){y}"
+        return f"(u32){x} {'/' if isinstance(i.op, FloorDivide) else '%'} {divisor}"
+
+    def _within(self, i: Within) -> str:
+        place = self.index(i.index)
+        place = place if place.isidentifier() else f"({place})"
+        fixed = all(a >= 0 for a, _ in i.index.terms)
+        low, high = bounds(i.index, dict(enumerate(self.context.kernel.axes))) if fixed else (-INT, i.size)
+        asked = [str(self.values[i.also].raw)] if i.also is not None else []
+        asked += [f"{place} >= 0"] * (low < 0) + [f"{place} < {i.size}"] * (high >= i.size) + [f"{place} % {i.step} == 0"] * (i.step > 1)
+        return " && ".join(asked) or "true"
+
+    def _masked(self, mask: int | None, dtype: DType, element: str) -> str:
+        return element if mask is None else f"{self.values[mask].raw} ? {element} : {self.s.constant(0, dtype).raw}"
+
+    # -- places ---------------------------------------------------------------------------------------------------
+
+    def element(self, pointer: str, index: Affine, dtype: DType) -> str:
+        """An element of memory, as a value."""
+        return self._from_memory(f"{pointer}[{self.index(index)}]", dtype)
+
+    @staticmethod
+    def _from_memory(element: str, dtype: DType) -> str:
+        return f"{element} != 0" if dtype == BOOL else element
+
+    def of_tile(self, tile: int, index: Affine) -> str:
+        """An element of a tile, as a value."""
+        dtype = self.context.kernel.tiles[tile].dtype
+        if self.context.is_variable(tile):
+            return f"t{tile}"
+        return self.element(f"t{tile}", index, dtype)
+
+    def index(self, index: Affine) -> str:
+        """An affine expression in C."""
+        return self.context.index(index, self.values)
