@@ -31,7 +31,7 @@ def test_a_map_is_a_thread_for_each_point():
     said(function.text, 'extern "C" __global__ void __launch_bounds__(256)',
          f"{function.name}(void* const* table, int s0, int s1, int s2) {{",
          "const float* const p0 = (const float*)table[s0];", "float* const p2 = (float*)table[s2];",
-         "const int point = blockIdx.x * 256 + threadIdx.x;", "if (point >= 1000) return;", "v0 * 2.0f", "p2[a0] = ")
+         "const int point = blockIdx.x * 256 + threadIdx.x;", "if (point >= 1000) return;", "v1 * 2.0f", "p2[a0] = v4;")
     assert function[2:5] == ((4, 1, 1), (256, 1, 1), 0) and "barrier" not in function.text
     assert re.fullmatch(r"[a-z_]+_[0-9a-f]{8}", function.name)
 
@@ -67,7 +67,7 @@ def test_constants_keep_their_bits():
     assert s(np.inf, DTYPES["f32"]) == "ng_bitcast<float>(0x7F800000u)"
     assert s(np.inf, DTYPES["f64"]) == "ng_bitcast<double>(0x7FF0000000000000ull)"
     assert [s(x, DTYPES["i32"]) for x in (5, -5, -2**31)] == ["5", "(-5)", "(-2147483647 - 1)"]
-    assert [s(-1, DTYPES[n]) for n in ("u8", "u32", "u64", "i64")] == ["(u8)255", "4294967295u", "18446744073709551615ull", "(-1ll)"]
+    assert [s(-1, DTYPES[n]) for n in ("u8", "u32", "u64", "i64")] == ["(u8)255u", "4294967295u", "18446744073709551615ull", "(-1ll)"]
     assert METAL.literal(-1, DTYPES["u64"]) == "18446744073709551615ul" and s(True, DTYPES["bool"]) == "true"
 
 
