@@ -59,9 +59,14 @@ def _found(name: str) -> Backend:
     return introduced(found, name, f"the entry point {entry.value}")
 
 
-def usable(name: str | None = None) -> Backend:
-    """The backend of this name. SignatureError if there is none, or if it can't be used here."""
+def usable(name: str | None = None, target: str | None = None) -> Backend:
+    """The backend of this name. SignatureError if there is none, or if it can't be used here.
+
+    target: the machine that it is to compile for, in place of this one.
+    """
     backend = find(name)
+    if target is not None:
+        backend = backend.aimed_at(target)
     missing = backend.missing()
     if missing:
         raise SignatureError(f"backend {backend.name!r} can't be used here: {missing}")

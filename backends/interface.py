@@ -105,6 +105,11 @@ class Executable(ABC):
         return None
 
     @property
+    def resources(self) -> tuple[Any, ...]:
+        """What each kernel takes of the device that it was compiled for. SignatureError where the backend does not tell."""
+        raise SignatureError(f"{self.name}: its backend does not tell what kernels take of a device")
+
+    @property
     def schedules(self) -> dict[str, Schedule]:
         """The schedule of every kernel, by the kernel's name (`nagraph.schedule`). SignatureError where the backend has none."""
         raise SignatureError(f"{self.name}: its backend has no schedules")
@@ -152,9 +157,20 @@ class Backend(ABC):
         """The machine that kernels are scheduled for (`nagraph.schedule`); None where the backend has no schedules."""
         return None
 
+    def aimed_at(self, target: str) -> Backend:
+        """This backend as it compiles for the machine of this name, which need not be this one; calls then need a device of that kind.
+
+        SignatureError if there is none of this name, or if it compiles for the machine that it runs on alone, as here.
+        """
+        raise SignatureError(f"backend {self.name!r} compiles for the machine that it runs on, and has no target {target!r:.80}")
+
     def missing(self) -> str:
         """Why it can't be used here, as one sentence that says what to install or which device is missing; "" if it can."""
         return ""
+
+    def about(self) -> dict[str, str]:
+        """What `nagraph info` tells of it beside whether it can be used: devices, drivers, versions, by name."""
+        return {}
 
     @abstractmethod
     def compile(self, graph: Graph, donations: Mapping[int, int], threads: int | None = None) -> Executable:

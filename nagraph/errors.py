@@ -55,6 +55,10 @@ class DeviceError(SignatureError):
     """An array is on a device where what was asked for does not run, or can't get to the one that it is wanted on."""
 
 
+class DeviceMemoryError(DeviceError, MemoryError):
+    """A device has no memory left for what was asked for: says how much it has."""
+
+
 class LabelError(NagraphError, IndexError, ValueError):
     """A class label is none of the classes: names the label, its position and the number of classes."""
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nagraph import backends
+from nagraph.arrays import HOST
 from nagraph.ir.builder import build
 from nagraph.ir.graph import Graph
 from nagraph.ir.interpret import interpret
@@ -20,6 +22,9 @@ from nagraph.ir.types import is_float, type_of
 from nagraph.ops.operands import as_array
 from nagraph.transforms.forward import pushforward
 from nagraph.transforms.reverse import pullback, vjp_graph
+
+#: The backends of this package that compute on NumPy's arrays; all of them can be used everywhere.
+CPU_BACKENDS = tuple(name for name in backends.BACKENDS if backends.find(name).array_kind is HOST)
 
 
 def own_ops() -> dict[str, type[Op]]:

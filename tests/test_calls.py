@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 import nagraph as ng
 from nagraph import arrays as arrays_of_kinds
 from nagraph import sanitizing, tree
-from nagraph.backends import BACKENDS
 from nagraph.compiler.flattening import taker
 from nagraph.errors import SignatureError, TreeError
+from tests.support import CPU_BACKENDS
 
 
 class Pair(NamedTuple):
@@ -131,7 +131,7 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
 @settings(deadline=None, max_examples=60)
 @given(data=st.data(), donate=st.booleans())
 def test_a_call_that_differs_in_one_leaf_is_not_taken_for_one_before(backend, data, donate):
@@ -228,7 +228,7 @@ def test_outputs_in_another_order_take_the_inputs_of_their_places():
     np.testing.assert_array_equal([found[0]["a"][0], found[0]["b"][0], found[1]["a"][0], found[1]["b"][0]], [13, 13, 2, 6])
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
 def test_donated_arrays_that_overlap_or_can_not_be_written_are_not_harmed(backend):
     jitted = ng.jit(lambda a, b: (a + b, b * 2), backend=backend, donate_argnames=("a", "b"))
     for _ in range(2):
@@ -247,7 +247,7 @@ def test_donated_arrays_that_overlap_or_can_not_be_written_are_not_harmed(backen
     assert fixed.tolist() == [1] * 4
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
 def test_static_values_keywords_and_defaults(backend, monkeypatch):
     jitted = ng.jit(lambda x, n=1, *rest, flag=False, **more: sum(rest, x * n) + (100 if flag else 0) + sum(more.values()),
                     backend=backend, static_argnames=("n", "flag"))
@@ -360,7 +360,7 @@ def test_several_threads_call_at_once():
 # -- bind --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
 def test_bound_arguments_are_taken_apart_once(backend, monkeypatch):
     jitted = ng.jit(lambda model, x, k=1: model["layer"].weight * x * model["layer"].scale + k, backend=backend)
     model = {"layer": Layer(np.ones(3), np.zeros(3)), "other": [np.ones(2), None]}

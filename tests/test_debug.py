@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.backends import BACKENDS
 from nagraph.ops.identities import DebugPrint
+from tests.support import CPU_BACKENDS
 
-backends = pytest.mark.parametrize("backend", BACKENDS)
+backends = pytest.mark.parametrize("backend", CPU_BACKENDS)
 
 
 @backends

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.backends import BACKENDS
 from nagraph.errors import SignatureError
+from tests.support import CPU_BACKENDS
 
 Pair = namedtuple("Pair", "a b")
 V = np.arange(3, dtype=np.float32)
@@ -455,7 +455,7 @@ def in_threads(work, count=4):
         raise failures[0]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
 @pytest.mark.parametrize("threads", [0, -1, 2.0, "2", True, 1025, 10**30])
 def test_a_number_of_threads_that_is_none(backend, threads):
     for make in (lambda: ng.jit(np.sin, backend=backend, threads=threads),
@@ -464,7 +464,7 @@ def test_a_number_of_threads_that_is_none(backend, threads):
             make()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
 @pytest.mark.parametrize("threads", [None, 1, 3, np.int64(2)])
 def test_a_number_of_threads(backend, threads):
     assert ng.jit(lambda x: x @ x, backend=backend, threads=threads)(np.full((64, 64), 2.0))[3, 4] == 256

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from nagraph.backends.llvm.native import cache
+from nagraph.backends import cache
 
 
 def run(clear: bool) -> None:

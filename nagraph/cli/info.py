@@ -28,6 +28,8 @@ def run() -> None:
     table.add_row("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     for name in backends.names():
         table.add_row(f"backend {name}", _state(backends.find(name)))
+        for what, told in backends.find(name).about().items():
+            table.add_row(f"  {what}", told)
     table.add_row("cpu", cpu_name())
     table.add_row("threads", f"{usable_cores()} usable of {os.cpu_count()}")
     for package in ("numpy", "llvmlite", "ml_dtypes", "safetensors", "networkx", "matplotlib"):

@@ -9,9 +9,9 @@ from nagraph.errors import DataError, SignatureError
 
 
 def check_backend(ctx: click.Context, param: click.Parameter, name: str) -> str:
-    """The name itself. DataError unless there is a backend of this name that can be used here."""
+    """The name itself. DataError unless there is a backend of this name that can be used here, or for the machine that --target names."""
     try:
-        backends.usable(name)
+        backends.usable(name, ctx.params.get("machine"))
     except SignatureError as error:
         raise DataError(str(error)) from None
     return name
@@ -25,3 +25,6 @@ TARGETS = ("TARGET is a model (gpt2), an operation (sgemm_64), a folder that `na
 #: For commands that compile.
 backend_option = click.option("--backend", default=backends.DEFAULT, show_default=True, callback=check_backend,
                               help="What runs compiled graphs.")
+#: For commands that compile and run nothing.
+machine_option = click.option("--target", "machine", is_eager=True, metavar="MACHINE",
+                              help="The machine to compile for if it is not this one, such as sm_90 for --backend cuda.")

@@ -33,21 +33,22 @@ def check_threads(threads: Any) -> None:
 
 
 def compile(graph: Graph, *, backend: str | None = None, threads: int | None = None, passes: Any = None,
-            schedules: Any = None) -> Executable:
+            schedules: Any = None, target: str | None = None) -> Executable:
     """An executable of `graph`: passes, plan, backend. exe(*arrays) gives the tuple of outputs.
 
     passes: a pipeline, or its text such as "simplify,fold_constants,cse,dce,fuse,schedule"; None is the backend's own.
     schedules: schedules by the names of kernels (`exe.schedules`), or the name of a file of them (`exe.source("schedule")`);
     kernels that are not named have those that the backend chooses. ScheduleError if one is not legal, or names no kernel.
+    target: the machine to compile for if it is not this one, such as "sm_90" for backend "cuda", which needs no such device; calls do.
     """
     with choices.using(None):
-        return compile_graph(graph, backend, threads, passes, {}, schedules)
+        return compile_graph(graph, backend, threads, passes, {}, schedules, target)
 
 
 def compile_graph(graph: Graph, backend: str | None, threads: int | None, passes: Any, donations: dict[int, int],
-                  schedules: Any = None) -> Executable:
+                  schedules: Any = None, target: str | None = None) -> Executable:
     """An executable of `graph`, as `compile`; donations: output number -> number of the input whose array it may take."""
-    maker = usable(backend)
+    maker = usable(backend, target)
     made = _compiled_with(graph, maker, threads, passes, donations, schedules)
     if made.array_kind is not maker.array_kind:
         raise SignatureError(f"backend {maker.name!r} has arrays of {maker.array_kind.name}, and executables on arrays of "

@@ -16,7 +16,7 @@ import pytest
 
 import nagraph as ng
 from nagraph import choices
-from nagraph.backends.llvm.native import cache
+from nagraph.backends import cache
 from nagraph.errors import MissingRuleError, TypeRuleError
 from nagraph.ir.builder import constant
 from nagraph.ir.nested import nested_graphs

@@ -192,3 +192,10 @@ def test_what_a_backend_lacks_is_said(claiming):
     claiming.lacking = "it wants a device; plug one in."
     with pytest.raises(SignatureError, match=re.escape("backend 'claiming' can't be used here: it wants a device; plug one in.")):
         ng.jit(lambda x: x + 1, backend="claiming")(np.ones(3, "f4"))
+
+
+def test_a_backend_without_targets_says_so(interpreter):
+    graph = ng.trace(lambda x: x + 1, ng.spec((3,)))
+    with pytest.raises(SignatureError, match="backend 'interpreter' compiles for the machine that it runs on, and has no target 'sm_90'"):
+        ng.compile(graph, backend="interpreter", target="sm_90")
+    assert ng.compile(graph, backend="interpreter", target=None)(np.ones(3, "f4"))[0].tolist() == [2, 2, 2]

@@ -13,6 +13,7 @@ from nagraph.backends import BACKENDS, find
 from nagraph.cli.lazy import Commands
 from nagraph.pipeline import Pipeline
 from tests.cli.running import TEXT, TINY, run, spawn
+from tests.support import CPU_BACKENDS
 
 GRAPH = """graph @twice(%x: f32[4]) -> (f32[4]) {
   %0: f32[4] = tanh(%x)
@@ -104,6 +105,14 @@ def test_inspect_differences_and_other_pipelines() -> None:
     assert "after expand,cse: " in run("inspect", "gpt2", "--pipeline", " expand, cse ").out
 
 
+def test_inspect_prints_the_code_that_runs() -> None:
+    assert run("inspect", "sgemm_64", "--source", "llvm").out.count("define ") >= 1
+    assert run("inspect", "sgemm_64", "--source", "kernel").out.startswith("kernel (in p0: f32")
+    assert "there is no source 'cuda'; there is llvm and asm" in run("inspect", "sgemm_64", "--source", "cuda").one_sentence()
+    told = run("inspect", "sgemm_64", "--target", "sm_90").one_sentence()
+    assert told == "backend 'llvm' compiles for the machine that it runs on, and has no target 'sm_90'"
+
+
 # -- opt --------------------------------------------------------------------------------------------------
 
 
@@ -128,7 +137,8 @@ def test_opt_reads_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_info() -> None:
     done = run("info")
     rows = {line.split()[0]: line.split(maxsplit=1)[1].strip() for line in done.out.splitlines() if line.strip()}
-    assert rows["nagraph"] == ng.__version__ and all(re.search(rf"^backend {name} +usable", done.out, re.M) for name in BACKENDS)
+    assert rows["nagraph"] == ng.__version__ and all(re.search(rf"^backend {name} +\S", done.out, re.M) for name in BACKENDS)
+    assert all(re.search(rf"^backend {name} +usable", done.out, re.M) for name in CPU_BACKENDS)
     assert re.match(r"\d+ usable of \d+", rows["threads"]) and len(rows["cpu"]) > 2 and rows["numpy"][0].isdigit()
 
 

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.backends import BACKENDS
 from nagraph.errors import LabelError, TypeRuleError
 from nagraph.ir.types import DTYPES, INTEGERS
 from nagraph.nn import functional as F
 from nagraph.nn import losses
 from nagraph.ops.labels import CheckLabels
+from tests.support import CPU_BACKENDS
 
 CLASSES = 5
 RNG = np.random.default_rng(0)
-WAYS = [None, *BACKENDS]
+WAYS = [None, *CPU_BACKENDS]
 
 
 def run(way, fn):
@@ -123,7 +123,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("way", BACKENDS)
+@pytest.mark.parametrize("way", CPU_BACKENDS)
 @pytest.mark.parametrize("place", PLACES)
 def test_wherever_the_loss_stands(way, place):
     x, good = logits(8), RNG.integers(0, CLASSES, 8)
@@ -164,7 +164,7 @@ HARMLESS = {
 }
 
 
-@pytest.mark.parametrize("way", BACKENDS)
+@pytest.mark.parametrize("way", CPU_BACKENDS)
 @pytest.mark.parametrize("place", HARMLESS)
 def test_labels_that_do_not_count(way, place):
     x, labels = logits(8), RNG.integers(0, CLASSES, 8)
@@ -174,7 +174,7 @@ def test_labels_that_do_not_count(way, place):
     np.testing.assert_allclose(HARMLESS[place](x, labels), found, rtol=2e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("way", BACKENDS)
+@pytest.mark.parametrize("way", CPU_BACKENDS)
 def test_a_loss_that_nobody_uses_is_not_computed(way):
     x = logits(3)
     assert np.isfinite(run(way, lambda x, y: (losses.cross_entropy(x, y), x.sum())[1])(x, np.full(3, 9)))
@@ -209,7 +209,7 @@ def returned(w, m, x, labels):
     return w + losses.cross_entropy(x @ w, labels), m + 1, labels
 
 
-@pytest.mark.parametrize("way", BACKENDS)
+@pytest.mark.parametrize("way", CPU_BACKENDS)
 @pytest.mark.parametrize("fn", [step, late, looped, returned], ids=lambda f: f.__name__)
 def test_donated_arrays_are_whole_after_the_error(way, fn):
     x, good = RNG.normal(size=(6, 3)).astype(np.float32), RNG.integers(0, CLASSES, 6)
@@ -230,7 +230,7 @@ def test_donated_arrays_are_whole_after_the_error(way, fn):
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("way", BACKENDS)
+@pytest.mark.parametrize("way", CPU_BACKENDS)
 def test_threads_have_verdicts_of_their_own(way):
     x, good = logits(64), RNG.integers(0, CLASSES, 64)
     bad = good.copy()
@@ -287,7 +287,7 @@ def test_text_keeps_the_check():
         ng.compile(again)(logits(3), np.full(3, 5))
 
 
-@pytest.mark.parametrize("way", BACKENDS)
+@pytest.mark.parametrize("way", CPU_BACKENDS)
 @pytest.mark.parametrize("passes", ["", "dce", "narrow,simplify,fold_constants,cse,dce", "expand,fuse", "expand,cse,schedule"])
 def test_no_pass_loses_the_check(way, passes):
     x, good = logits(6), RNG.integers(0, CLASSES, 6)
@@ -300,7 +300,7 @@ def test_no_pass_loses_the_check(way, passes):
 def test_constant_labels_are_checked_when_the_graph_runs():
     """Not when it is compiled: a branch that is never taken may hold them."""
     labels = np.arange(20) % 7
-    for way in BACKENDS:
+    for way in CPU_BACKENDS:
         fn = run(way, lambda x, go: ng.cond(go, lambda x: F.cross_entropy(x, labels).sum(), lambda x: x.sum(), x))
         x = logits(20)
         fn(x, np.bool_(False))

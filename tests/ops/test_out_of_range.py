@@ -10,10 +10,10 @@ import pytest
 
 import nagraph as ng
 from nagraph import numpy as nn
-from nagraph.backends import BACKENDS
 from nagraph.ir.types import INTEGERS
+from tests.support import CPU_BACKENDS
 
-WAYS = [None, *BACKENDS]
+WAYS = [None, *CPU_BACKENDS]
 RNG = np.random.default_rng(0)
 GUARD = 1e30
 
@@ -74,7 +74,7 @@ def test_reading(way, dtype, size):
 COMBINE = {"set_at": lambda old, new: new, "add_at": np.add, "max_at": np.maximum, "min_at": np.minimum}
 
 
-@pytest.mark.parametrize("way", BACKENDS)
+@pytest.mark.parametrize("way", CPU_BACKENDS)
 @dtypes
 @pytest.mark.parametrize("size", [1, 2, 17])
 @pytest.mark.parametrize("name", COMBINE)
@@ -90,7 +90,7 @@ def test_writing(way, dtype, size, name):
     np.testing.assert_allclose(donating(x.copy(), i, values), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("way", BACKENDS)
+@pytest.mark.parametrize("way", CPU_BACKENDS)
 @dtypes
 def test_gradients_go_where_the_values_came_from(way, dtype):
     x, i, w = RNG.normal(size=(5, 2)), indices(dtype, (8,), 5), RNG.normal(size=(8, 2))
@@ -109,7 +109,7 @@ def test_one_hot_of_no_class_is_a_row_of_zeros(way, dtype, size):
     np.testing.assert_array_equal(run(way, lambda i: nn.one_hot(i, size))(i), expected)
 
 
-@pytest.mark.parametrize("way", BACKENDS)
+@pytest.mark.parametrize("way", CPU_BACKENDS)
 @dtypes
 def test_blocks_are_moved_until_they_fit(way, dtype):
     """Their starts do not count from the end."""
@@ -130,7 +130,7 @@ def test_what_is_known_is_refused():
         for update in (nn.set_at, nn.add_at, nn.max_at, nn.min_at):
             with pytest.raises(IndexError, match="out of range"):
                 update(x, bad, 1)
-        for way in BACKENDS:
+        for way in CPU_BACKENDS:
             with pytest.raises(IndexError, match="out of range"):
                 run(way, lambda x, bad=bad: x[bad])(x)
 

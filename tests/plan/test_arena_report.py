@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.backends import BACKENDS
 from nagraph.plan.arena_report import ArenaReport, size
+from tests.support import CPU_BACKENDS
 
 
 def chain(x):
@@ -21,7 +21,7 @@ def graph():
     return ng.trace(chain, ng.spec((64, 128), np.float32))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
 def test_both_backends_tell_the_same_things(graph, backend) -> None:
     executable = ng.compile(graph, backend=backend)
     memory = executable.memory
@@ -32,7 +32,7 @@ def test_both_backends_tell_the_same_things(graph, backend) -> None:
     assert len(memory.buffers) > 1 and len(memory.steps) == len(executable.plan.steps)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
 def test_no_two_buffers_share_bytes_while_both_live(graph, backend) -> None:
     memory = ng.compile(graph, backend=backend).memory
     met = 0

@@ -5,12 +5,12 @@ import pytest
 
 import nagraph as ng
 from nagraph import choices
-from nagraph.backends import BACKENDS
 from nagraph.choices import DECISIONS, PROFIT, Choices
 from nagraph.errors import SignatureError
 from nagraph.pipeline import pass_names
 from nagraph.suggestions import RENAMED, suggestion
 from tests.plan.test_every_graph_compiles import PROGRAMS, agree
+from tests.support import CPU_BACKENDS
 
 SEEDS = [f"chaos={seed}" for seed in range(4)]
 MODES = [*(f"{how}={name}" for name in DECISIONS for how in ("force", "forbid")), *SEEDS]
@@ -23,7 +23,7 @@ def test_programs_compute_the_same_whatever_is_chosen(name, mode):
     fn, *arguments = PROGRAMS[name]
     if name not in EXPECTED:
         EXPECTED[name] = ng.jit(fn, backend="numpy")(*arguments)
-    for backend in BACKENDS:
+    for backend in CPU_BACKENDS:
         with choices.using(mode):
             jitted = ng.jit(fn, backend=backend)
         agree(jitted(*arguments), EXPECTED[name])

@@ -130,7 +130,7 @@ def test_what_is_not_packed_has_the_same_bits():
 
 
 def test_programs_are_kept_by_their_schedules(tmp_path, monkeypatch):
-    from nagraph.backends.llvm.native import cache
+    from nagraph.backends import cache
 
     graph, arrays, executable = case("map")
     monkeypatch.setattr(cache, "folder", lambda: tmp_path)

@@ -7,7 +7,8 @@ import pytest
 
 import nagraph as ng
 from nagraph import sanitizing
-from nagraph.backends.llvm.native import cache, winners
+from nagraph.backends import cache
+from nagraph.backends.llvm.native import winners
 from nagraph.backends.llvm.text.target import host
 from nagraph.errors import SignatureError
 from nagraph.schedule import strategy, tuning

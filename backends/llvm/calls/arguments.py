@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nagraph.backends.llvm.native import cache
+from nagraph.backends.llvm.native import files
 from nagraph.backends.llvm.native.addresses import address
 from nagraph.backends.llvm.native.machine_code import Library, object_code
 from nagraph.backends.llvm.runtime.assembler import Words
@@ -181,7 +181,7 @@ def _native() -> Callable[[int, int, int], int] | None:
     """The function `fill`, loaded; None where objects lie in memory in another way."""
     if not _as_expected():
         return None
-    library = Library([cache.routine("fill", lambda: object_code(FILL))])
+    library = Library([files.routine("fill", lambda: object_code(FILL))])
     # PYFUNCTYPE: with Python's lock held, so that no object changes meanwhile.
     function = ctypes.PYFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 3)(library.address("fill"))
     function.library = library  # type: ignore[attr-defined]  # it lives as long as the function

@@ -1,5 +1,5 @@
 """Native code in memory and on disk.
 
-`machine_code` compiles LLVM text and loads object code, `cache` keeps files between processes, `addresses` tells where
-an array's elements lie.
+`machine_code` compiles LLVM text and loads object code, `files` names the files that keep it between processes, `winners` are
+schedules that a tuner found, `addresses` tells where an array's elements lie.
 """

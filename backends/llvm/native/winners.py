@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from nagraph import choices, sanitizing
-from nagraph.backends.llvm.native import cache
+from nagraph.backends import cache
+from nagraph.backends.llvm.native import files
 from nagraph.thresholds import changed
 
 #: What is known of the files looked at, since the process began.
@@ -13,7 +14,7 @@ _KNOWN: dict[str, str] = {}
 def file_of(kernel: str) -> str:
     """The name of the file for a kernel's text; "" where nothing but the strategy is asked: by unusual choices, and in guarded memory."""
     usual = not changed() and choices.current() == choices.PROFIT and not sanitizing.is_on()
-    return cache.digest("winner", kernel) if usual else ""
+    return files.digest("winner", kernel) if usual else ""
 
 
 def winner(file: str) -> str:

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from nagraph import choices, sanitizing
+from nagraph.backends import cache
 from nagraph.backends.llvm.emission.emit import emit
 from nagraph.backends.llvm.emission.kernel_function import Emitted
 from nagraph.backends.llvm.emission.sorting import emit_sort
-from nagraph.backends.llvm.native import cache, winners
+from nagraph.backends.llvm.native import files, winners
 from nagraph.backends.llvm.native.machine_code import object_code
 from nagraph.backends.llvm.program.loading import MachineCode
 from nagraph.backends.llvm.text.builder import Module
@@ -71,7 +72,7 @@ def compiled(key: str, write: Writer, keep: bool = True) -> CompiledKernel:
     with _LOCK:
         found = _KNOWN.get(key)
         if found is None:
-            digest = cache.digest("kernel", key)
+            digest = files.digest("kernel", key)
             entry = (_kept(digest) if keep else None) or _compile(digest, write, keep)
             found = _KNOWN[key] = CompiledKernel(key, digest, entry.emitted, _CODES.get(digest) or _held(digest, entry))
         _KNOWN.move_to_end(key)

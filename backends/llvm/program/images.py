@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nagraph.backends.llvm.native import cache
+from nagraph.backends import cache
+from nagraph.backends.llvm.native import files
 from nagraph.backends.llvm.native.winners import winner
 from nagraph.backends.llvm.program.encoding import encoded
 from nagraph.backends.llvm.program.functions import codes
@@ -48,12 +49,12 @@ def store(key: str, image: Image, lowered: LoweredProgram) -> None:
              "words": len(words), "table": image.table,
              "constants": [(a.dtype.name, a.shape) for a in image.constants],
              "scratch": image.program.scratch_nbytes, "arena": image.arena_nbytes}
-    cache.store("program", cache.digest("program", key), about, [words.tobytes(), *(a.tobytes() for a in image.constants)])
+    cache.store("program", files.digest("program", key), about, [words.tobytes(), *(a.tobytes() for a in image.constants)])
 
 
 def load(key: str) -> Image | None:
     """The image stored under a key, ready to run; None if it, or a kernel of it, is not there whole, or if a kernel was tuned since."""
-    found = cache.load("program", cache.digest("program", key))
+    found = cache.load("program", files.digest("program", key))
     if found is None:
         return None
     about, data = found

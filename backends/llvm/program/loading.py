@@ -7,7 +7,7 @@ import weakref
 from typing import NamedTuple
 
 from nagraph.backends.llvm.gemm import gemm_module
-from nagraph.backends.llvm.native import cache
+from nagraph.backends.llvm.native import files
 from nagraph.backends.llvm.native.machine_code import Library, object_code, publish
 from nagraph.backends.llvm.runtime.pool import driver
 from nagraph.backends.llvm.text.builder import LEAVE
@@ -74,6 +74,6 @@ def _load() -> None:
 
 
 def _load_routine(name: str, dtype: DType, sizes: Product | None) -> None:
-    library = Library([cache.routine(name, lambda: object_code(gemm_module(dtype, host(), sizes)))])
+    library = Library([files.routine(name, lambda: object_code(gemm_module(dtype, host(), sizes)))])
     publish(name, library.address(name))
     _STANDING[name] = library

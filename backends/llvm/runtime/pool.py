@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.backends.host import usable_cores
-from nagraph.backends.llvm.native import cache
+from nagraph.backends.llvm.native import files
 from nagraph.backends.llvm.native.machine_code import Library, object_code, publish
 from nagraph.backends.llvm.runtime.driver import driver_text
 from nagraph.backends.llvm.runtime.records import CONTEXT, CONTEXT_WORDS
@@ -46,7 +46,7 @@ class Driver:
             address = ctypes.cast(getattr(ctypes.pythonapi, name), _POINTER).value
             assert address is not None
             publish(name, address)
-        self._library = Library([cache.routine("driver", lambda: object_code(driver_text()))])
+        self._library = Library([files.routine("driver", lambda: object_code(driver_text()))])
         at = self._library.address
         if ctypes.CFUNCTYPE(ctypes.c_int)(at("begin"))():
             raise OSError("this process has no key left for data of threads")

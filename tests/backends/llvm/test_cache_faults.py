@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.backends.llvm.native import cache
+from nagraph.backends import cache
 from nagraph.backends.llvm.program import functions
 from tests.support import forget_kernels, within
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.backends.llvm.native import cache
+from nagraph.backends import cache
 from nagraph.backends.llvm.program import functions
 from nagraph.ir.op import op
 from nagraph.ir.types import FLOATS

@@ -1,6 +1,6 @@
 """The cache on disk: compiled programs and kernels, so that a second process need not make them again.
 
-A file is named by a digest of all that its content follows from: what was asked for, the CPU, the versions, and the sources
+A file is named by a digest of all that its content follows from: what was asked for, the machine, the versions, and the sources
 of what made it. It is written to a draft and moved into place, so that no reader sees a part of it. It begins with a digest of
 its own name and of its content: a file that is damaged, or came under another's name (a sync, a restored backup), is removed
 and made anew, never trusted. Whatever else stands in the folder, such as a pipe, is neither waited for nor read.
@@ -21,23 +21,23 @@ import platform
 import struct
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import llvmlite
 import numpy as np
 
-from nagraph.backends.llvm.text.target import cpu, host
 from nagraph.files import open_regular
 
 _MAGIC = b"nagraph cache 3\n"
 #: What a file begins with: the magic, the bytes that follow, and the digest of name and content.
 _HEAD = struct.Struct("<16sQ32s")
-#: The kinds of files, which are their suffixes, and the parts of the package that decide over what is in them.
+#: The kinds of files, which are their suffixes, and the parts of the package that decide over what is in them: native programs, kernels,
+#: schedules that won, parts of the runtime; programs for GPUs, and their kernels, whose name has their whole text.
 _OF_KERNELS = ("nagraph.ir", "nagraph.elementary", "nagraph.ops", "nagraph.regions", "nagraph.kernel", "nagraph.schedule",
                "nagraph.backends.llvm")
-KINDS = {"program": ("nagraph", "nagraph.passes", "nagraph.backends"), "kernel": _OF_KERNELS, "winner": _OF_KERNELS,
-         "routine": ("nagraph.kernel", "nagraph.schedule", "nagraph.backends.llvm")}
+_ALL = ("nagraph", "nagraph.passes", "nagraph.backends")
+KINDS = {"program": _ALL, "kernel": _OF_KERNELS, "winner": _OF_KERNELS,
+         "routine": ("nagraph.kernel", "nagraph.schedule", "nagraph.backends.llvm"), "cuda": _ALL, "cubin": ()}
 
 
 def is_on() -> bool:
@@ -69,19 +69,19 @@ def _home(*parts: str) -> pathlib.Path | None:
 
 @functools.cache
 def maker(packages: Sequence[str]) -> str:
-    """A digest of what makes files for which these packages decide: sources, versions, the machine."""
+    """A digest of what makes files for which these packages decide: sources, versions."""
     found = hashlib.sha256()
     for package in packages:
         spec = importlib.util.find_spec(package)
         for place in spec.submodule_search_locations or () if spec else ():
             for file in sorted(pathlib.Path(place).rglob("*.py")):
                 found.update(file.read_bytes())
-    found.update(repr((llvmlite.__version__, np.__version__, platform.python_version(), cpu(), host())).encode())
+    found.update(repr((np.__version__, platform.python_version())).encode())
     return found.hexdigest()
 
 
 def digest(kind: str, key: str) -> str:
-    """The name of the file of this kind for a key."""
+    """The name of the file of this kind for a key, which says what machine it is for."""
     return hashlib.sha256(f"{maker(KINDS[kind])} {kind} {key}".encode()).hexdigest()
 
 
@@ -143,17 +143,6 @@ def store(kind: str, name: str, about: Any, parts: Sequence[bytes]) -> None:
             raise
     except OSError:
         return
-
-
-def routine(name: str, make: Callable[[], bytes]) -> bytes:
-    """The object code of a part of the runtime, from the cache if it is there; `make` makes it."""
-    file = digest("routine", name)
-    found = load("routine", file)
-    if found is not None:
-        return found[1]
-    code = make()
-    store("routine", file, None, [code])
-    return code
 
 
 def entries(*kinds: str) -> list[pathlib.Path]:
