@@ -47,11 +47,11 @@ def add_exponent(s: ScalarBuilder, x: Scalar, exponent: Scalar) -> Scalar:
 
 
 def in_double(function: Callable[..., Scalar]) -> Callable[..., Scalar]:
-    """A function of float64 that takes float32 as well: computed wide and rounded once."""
+    """A function of float64 that takes float32 as well: computed wide and rounded once; in float32 where there is no float64."""
 
     @functools.wraps(function)
     def wide(s: ScalarBuilder, *operands: Scalar) -> Scalar:
-        if operands[0].dtype == F64:
+        if operands[0].dtype == F64 or not s.doubles:
             return function(s, *operands)
         return s.cast(function(s, *(s.cast(x, F64) for x in operands)), F32)
 

@@ -8,7 +8,7 @@ from nagraph.elementary.coefficients import SINH_F32, SINH_F64
 from nagraph.elementary.exponential import half_exp
 from nagraph.elementary.floats import in_double
 from nagraph.elementary.logarithm import log1p
-from nagraph.ir.scalar import F32, F64, Scalar, ScalarBuilder
+from nagraph.ir.scalar import F32, Scalar, ScalarBuilder
 
 #: From here on neither 1 + x nor x² + 1 is told from x and x².
 LARGE = 2.0**60
@@ -32,7 +32,7 @@ def sinh(s: ScalarBuilder, x: Scalar) -> Scalar:
 def _log1p_of(s: ScalarBuilder, small: Scalar, large: Scalar, is_large: Scalar) -> Scalar:
     """ln(1 + small), or ln(2 large)."""
     y = log1p(s, s.select(is_large, large, small))
-    return y + s.select(is_large, s.constant(math.log(2), F64), s.constant(0, F64))
+    return y + s.select(is_large, s.constant(math.log(2), y.dtype), s.constant(0, y.dtype))
 
 
 @in_double
@@ -50,7 +50,7 @@ def arccosh(s: ScalarBuilder, x: Scalar) -> Scalar:
     """ln(x + √(x² - 1)), nan below 1. Error: at most 4 ULP in float64."""
     t = x - 1
     small = t + s.sqrt(s.fma(t, t, t + t))
-    return s.select(x < 1, s.constant(math.nan, F64), _log1p_of(s, small, x, x > LARGE))
+    return s.select(x < 1, s.constant(math.nan, x.dtype), _log1p_of(s, small, x, x > LARGE))
 
 
 @in_double

@@ -11,6 +11,8 @@ NARROW = frozenset((DTYPES["f16"], DTYPES["bf16"]))
 
 def single(s: ScalarBuilder, x: Scalar) -> Scalar:
     """A number as float32, so that a second rounding to 16 bits is as good as one."""
+    if x.dtype in (I32, U32, I64, U64) and not s.doubles:
+        return _odd_single(s, x)
     if x.dtype in (I64, U64):
         return _odd_single(s, _odd_double(s, x))
     if x.dtype in (I32, U32):
@@ -26,9 +28,9 @@ def _odd_double(s: ScalarBuilder, x: Scalar) -> Scalar:
 
 
 def _odd_single(s: ScalarBuilder, x: Scalar) -> Scalar:
-    """float64 to float32 rounded to odd: towards zero, and where that is inexact the last bit is set."""
+    """float64, or an integer, to float32 rounded to odd: towards zero, and where that is inexact the last bit is set."""
     nearest = s.cast(x, F32)
-    back = s.cast(nearest, F64)
+    back = s.cast(nearest, x.dtype)
     bits = s.bitcast(nearest, U32)
     beyond = s.select(s.abs(back) > s.abs(x), bits - 1, bits) | 1
     inexact = (s.ne(back, x)) & ~s.is_nan(x)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from nagraph.elementary.floats import FORMATS
-from nagraph.ir.scalar import F32, F64, I64, Scalar, ScalarBuilder
+from nagraph.ir.scalar import F32, F64, I32, I64, U64, Scalar, ScalarBuilder
 
 _BITS = 50
 #: The most that the exponents of two numbers differ.
@@ -44,10 +44,35 @@ def _rest(s: ScalarBuilder, a: Scalar, b: Scalar, span: int) -> Scalar:
     return r * _power_of_two(s, half - 538) * _power_of_two(s, k - half - 537)
 
 
+def _rest_of_singles(s: ScalarBuilder, a: Scalar, b: Scalar) -> Scalar:
+    """a modulo b in float32, for 0 < b <= a, both finite: the same long division in integers, where there is no float64."""
+
+    def integer(size: Scalar) -> tuple[Scalar, Scalar]:
+        """(m, e): size = m 2^(e - 150), m an integer below 2^24."""
+        bits = s.bitcast(size, I32)
+        e, rest = bits >> 23, bits & (1 << 23) - 1
+        tiny = s.eq(e, 0)
+        return s.cast(s.select(tiny, rest, rest | 1 << 23), U64), s.select(tiny, s.constant(1, I32), e)
+
+    (r, e), (m, k) = integer(a), integer(b)
+    m = s.select(s.eq(m, 0), s.constant(1, U64), m)  # of b = 0 the rest is not asked for
+    r, distance, most = s.rem(r, m), e - k, 40  # r is below 2^24, so 40 more bits go into 64
+    for _ in range(-(-_SPAN[F32] // most)):
+        by = s.select(distance < most, distance, s.constant(most, I32))
+        by = s.select(by < 0, s.constant(0, I32), by)
+        r, distance = s.rem(r << s.cast(by, U64), m), distance - by
+    half = k >> 1
+    powers = (s.bitcast(n + FORMATS[F32].bias << 23, F32) for n in (half - 75, k - half - 75))
+    return s.cast(r, F32) * next(powers) * next(powers)
+
+
 def fmod(s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
     """x - trunc(x / y) y, with the sign of x; nan if x is infinite or y is 0. Exact."""
     a, b = s.abs(x), s.abs(y)
-    rest = s.cast(_rest(s, s.cast(a, F64), s.cast(b, F64), _SPAN[x.dtype]), x.dtype)
+    if s.doubles:
+        rest = s.cast(_rest(s, s.cast(a, F64), s.cast(b, F64), _SPAN[x.dtype]), x.dtype)
+    else:
+        rest = _rest_of_singles(s, a, b)
     rest = s.copysign(s.select(a < b, a, rest), x)
     good = (a < math.inf) & (b > 0)  # false for nan in either
     return s.select(good, rest, s.constant(math.nan, x.dtype))

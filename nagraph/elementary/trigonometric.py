@@ -46,7 +46,7 @@ def cos(s: ScalarBuilder, x: Scalar) -> Scalar:
 
 def tan(s: ScalarBuilder, x: Scalar) -> Scalar:
     """tan x = sin r / cos r or -cos r / sin r. Error: at most 4 ULP in float64."""
-    n, r, tail = quarter_turns(s, x, F64)
+    n, r, tail = quarter_turns(s, x, F64 if s.doubles else x.dtype)
     sine, cosine = _sin_and_cos(s, r, tail)
     even = s.eq(n & 1, 0)
     y = s.cast(s.select(even, sine, -cosine) / s.select(even, cosine, sine), x.dtype)

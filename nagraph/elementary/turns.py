@@ -100,8 +100,15 @@ def _single(s: ScalarBuilder, x: Scalar, dtype: DType) -> tuple[Scalar, Scalar, 
     m = s.cast((bits & (1 << 23) - 1) | (1 << 23), U64)
     high, middle, low = (m * s.cast(w, U64) for w in _window(s, _SINGLE, skip, 32, 3))
     quarter, rest = _signed(s, (high << 32) + middle + (low >> 32))
-    r = s.cast(s.cast(rest, F64) * (2 * math.pi * 2.0**-64), dtype)
-    return s.cast(quarter, I32), r, s.constant(0, dtype)
+    unit = 2 * math.pi * 2.0**-64
+    if s.doubles:
+        r = s.cast(s.cast(rest, F64) * unit, dtype)
+        return s.cast(quarter, I32), r, s.constant(0, dtype)
+    high, low = (s.constant(c, F32) for c in (unit, unit - float(F32.type(unit))))
+    near = s.cast(rest, F32)
+    lost = s.cast(rest - s.cast(near, I64), F32)
+    r = near * high
+    return s.cast(quarter, I32), r, s.fma(near, high, -r) + s.fma(near, low, lost * high)
 
 
 # -- float64 ---------------------------------------------------------------------------------------------------

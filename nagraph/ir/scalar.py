@@ -89,6 +89,8 @@ class ScalarBuilder(ABC):
 
     #: Whether the machine has `scale` as one instruction; without it, nobody may call it.
     scales = False
+    #: Whether the machine has float64. Without it functions of float32 do without it as well, some with a larger error.
+    doubles = True
 
     @abstractmethod
     def constant(self, value: Any, dtype: DType) -> Scalar:
