@@ -32,12 +32,13 @@ _MAGIC = b"nagraph cache 3\n"
 #: What a file begins with: the magic, the bytes that follow, and the digest of name and content.
 _HEAD = struct.Struct("<16sQ32s")
 #: The kinds of files, which are their suffixes, and the parts of the package that decide over what is in them: native programs, kernels,
-#: schedules that won, parts of the runtime; programs for GPUs, and their kernels, whose name has their whole text.
+#: schedules that won, parts of the runtime; programs for GPUs, and their kernels, for devices and for runs on this CPU, whose names have
+#: their whole text.
 _OF_KERNELS = ("nagraph.ir", "nagraph.elementary", "nagraph.ops", "nagraph.regions", "nagraph.kernel", "nagraph.schedule",
                "nagraph.backends.llvm")
 _ALL = ("nagraph", "nagraph.passes", "nagraph.backends")
 KINDS = {"program": _ALL, "kernel": _OF_KERNELS, "winner": _OF_KERNELS,
-         "routine": ("nagraph.kernel", "nagraph.schedule", "nagraph.backends.llvm"), "cuda": _ALL, "cubin": ()}
+         "routine": ("nagraph.kernel", "nagraph.schedule", "nagraph.backends.llvm"), "cuda": _ALL, "cubin": (), "on_cpu": ()}
 
 
 def is_on() -> bool:

@@ -1,0 +1,125 @@
+"""Checks of GPU text without a device: every op, odd sizes and orders, random programs, train steps, from their real text on this CPU.
+
+    python -m tests.gpu                         everything, in both dialects
+    python -m tests.gpu ops sizes               some of: ops, orders, sizes, models, random
+    python -m tests.gpu --dialect metal --only softmax
+    python -m tests.gpu --seeds 0 1 2 --check address
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+
+os.environ.setdefault("NAGRAPH_STRICT", "1")
+
+from tests.gpu.cases import Case, model_cases, op_cases, order_cases, size_cases  # noqa: E402
+
+KINDS = {"ops": op_cases, "orders": order_cases, "sizes": size_cases, "models": model_cases}
+RANDOM = 40
+
+
+def chosen(names: list[str], only: str) -> Iterator[Case]:
+    """The cases of these kinds whose name contains a word."""
+    for name in names:
+        if name in KINDS:
+            yield from (case for case in KINDS[name]() if only in case.name)
+
+
+def check_cases(cases: list[Case], dialect: str, check: str, seeds: list[int]) -> list[str]:
+    """What is wrong with cases, in words."""
+    import nagraph as ng
+    from nagraph.backends.gpu.on_cpu.kernels import Kernels
+    from nagraph.errors import MissingRuleError, NagraphError
+    from nagraph.ir.types import DTYPES
+    from tests.gpu.compare import compare, installed
+
+    kernels, wrong, left_out, made = Kernels(dialect, check), [], collections.Counter(), []
+    began = time.monotonic()
+    with installed(kernels) as backend:
+        for case in cases:
+            if dialect == "metal" and any(v.dtype == DTYPES["f64"] for v in (*case.graph.inputs, *case.graph.outputs)):
+                left_out["float64"] += 1
+                continue
+            try:
+                made.append((case, ng.compile(case.graph, backend=backend)))
+            except MissingRuleError as error:
+                left_out[str(error).partition(";")[0][:80]] += 1
+            except Exception as error:  # noqa: BLE001 - whatever stops it is a fault
+                wrong.append(f"{case.name}: {type(error).__name__}: {str(error)[:300]}")
+        emitted = time.monotonic()
+        kernels.compile()
+        compiled = time.monotonic()
+        for case, executable in made:
+            for kernels.seed in seeds:
+                try:
+                    said = compare(case, executable(*case.operands))
+                except NagraphError as error:
+                    said = f"{type(error).__name__}: {str(error)[:300]}"
+                if said:
+                    wrong.append(f"{case.name}, seed {kernels.seed}: {said}")
+                    break
+    print(f"{dialect}, check {check or 'plain'!r}: {len(made)} graphs, {len(kernels)} kernels; emitted in {emitted - began:.0f} s, "
+          f"compiled in {compiled - emitted:.0f} s, run in {time.monotonic() - compiled:.0f} s; left out: {dict(left_out) or 'none'}; "
+          f"{len(wrong)} wrong", flush=True)
+    return wrong
+
+
+def check_random(count: int, dialect: str, check: str) -> list[str]:
+    """What is wrong with random programs."""
+    from nagraph.backends.gpu.on_cpu.kernels import Kernels
+    from nagraph.testing import Undetermined, jitted, random_program
+    from nagraph.testing import check as check_program
+    from tests.gpu.compare import installed
+
+    wrong, ran, began = [], 0, time.monotonic()
+    with installed(Kernels(dialect, check)) as backend:
+        for seed in range(count):
+            try:
+                failure = check_program(random_program(seed), (jitted(backend, backend=backend),), derivatives=False)
+            except Undetermined:
+                continue
+            ran += 1
+            if failure and not (dialect == "metal" and "float64" in failure.message):
+                wrong.append(f"random program {seed}: {failure.kind}: {failure.message[:300]}")
+    print(f"{dialect}, check {check or 'plain'!r}: {ran} random programs in {time.monotonic() - began:.0f} s; {len(wrong)} wrong",
+          flush=True)
+    return wrong
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kinds", nargs="*", default=[*KINDS, "random"], choices=[*KINDS, "random"])
+    parser.add_argument("--dialect", action="append", choices=["cuda", "metal"])
+    parser.add_argument("--check", default="watch", choices=["", "watch", "address"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="orders in which threads run")
+    parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--random", type=int, default=RANDOM, help="how many random programs")
+    given = parser.parse_args()
+    if given.check == "address" and "LD_PRELOAD" not in os.environ:
+        from nagraph.backends.gpu.on_cpu.compiler import sanitizer_library
+
+        return subprocess.run([sys.executable, "-m", "tests.gpu", *sys.argv[1:]],
+                              env={**os.environ, "LD_PRELOAD": sanitizer_library(), "ASAN_OPTIONS": "detect_leaks=0"}).returncode
+    wrong = []
+    with tempfile.TemporaryDirectory(prefix="nagraph-tests-") as cache:
+        os.environ.setdefault("XDG_CACHE_HOME", cache)
+        cases = list(chosen(given.kinds, given.only))
+        for dialect in given.dialect or ["cuda", "metal"]:
+            if cases:
+                wrong += check_cases(cases, dialect, given.check, given.seeds)
+            if "random" in given.kinds:
+                wrong += check_random(given.random, dialect, given.check)
+    for line in wrong:
+        print(line)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""What a case is to give: the NumPy reference within the house's tolerance; elementwise the bits of the LLVM backend."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nagraph as ng
+from nagraph import backends
+from nagraph.backends.gpu.on_cpu.kernels import Kernels
+from nagraph.ir.types import FLOATS
+from nagraph.testing.oracle import as_float64, epsilon
+from tests.gpu.cases import Case
+from tests.gpu.programs import OnCpu
+from tests.support import evaluate
+from tests.test_guarantees import bits
+
+Array = np.ndarray[Any, Any]
+
+
+@contextlib.contextmanager
+def installed(kernels: Kernels) -> Iterator[str]:
+    """The name of a backend that runs the text of these kernels, as long as it is there."""
+    backend, before = OnCpu(kernels), backends.find
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backends, "find", lambda name=None: backend if name == backend.name else before(name))
+        yield backend.name
+
+
+def compare(case: Case, found: tuple[Array, ...]) -> str:
+    """What is wrong with the results of a case, in words; empty if nothing is."""
+    with np.errstate(all="ignore"):
+        expected = evaluate(case.graph, *case.operands)
+        exact = ng.compile(case.graph)(*case.operands) if case.exact else None
+    for j, (got, want) in enumerate(zip(found, expected, strict=True)):
+        if got.dtype != want.dtype or got.shape != want.shape:
+            return f"output {j} is {got.dtype}{list(got.shape)} in place of {want.dtype}{list(want.shape)}"
+        if exact is not None:
+            if bits(got) != bits(exact[j]):
+                return f"output {j}: {_first(got, exact[j])} of the LLVM backend"
+        elif wrong := _apart(got, want):
+            return f"output {j}: {wrong}"
+    return ""
+
+
+def _first(got: Array, want: Array) -> str:
+    """The first element that differs."""
+    a, b = (np.frombuffer(np.ascontiguousarray(x).tobytes(), f"V{x.dtype.itemsize}") for x in (got, want))
+    for i, (x, y) in enumerate(zip(got.reshape(-1), want.reshape(-1))):
+        if a[i] != b[i] and not (x != x and y != y):
+            return f"{int((a != b).sum())} of {got.size} elements differ, the first {i}: {x!r} in place of {y!r}"
+    return "nothing differs"
+
+
+def _apart(got: Array, want: Array) -> str:
+    """What is wrong with sums and whatever follows from them: 64 units in the last place of the largest element are allowed."""
+    if want.dtype not in FLOATS:
+        return _first(got, want) if got.tobytes() != want.tobytes() else ""
+    a, b = as_float64(got), as_float64(want)
+    finite = np.isfinite(b)
+    if not (np.isfinite(a) == finite).all() or bits(np.where(finite, 0, a)) != bits(np.where(finite, 0, b)):
+        return f"it is not finite elsewhere: {_first(got, want)}"
+    scale = float(np.max(np.abs(b[finite]), initial=0.0))
+    worst = float(np.max(np.abs(a - b)[finite], initial=0.0))
+    allowed = 64 * epsilon(want.dtype) * scale
+    return f"off by {worst:.3g} of {scale:.3g}, {allowed:.3g} are allowed" if worst > allowed else ""
