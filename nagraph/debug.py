@@ -9,6 +9,7 @@ import numpy as np
 
 from nagraph import arrays as kinds
 from nagraph import tree
+from nagraph.errors import SignatureError
 from nagraph.ir.builder import active, current
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
@@ -18,12 +19,19 @@ from nagraph.ops.identities import DebugPrint
 from nagraph.regions.calls import Call
 from nagraph.tracing.tracer import trace
 
+_NOTHING = object()
 
-def print(text: str, x: Any) -> Any:  # noqa: A001 - the contract's name
+
+def print(text: str, x: Any = _NOTHING) -> Any:  # noqa: A001 - the contract's name
     """Print x, in place of {} in the text, each time the graph runs; returns x.
 
-    The node is kept and keeps its order, whether or not the result is used.
+    The node is kept and keeps its order, whether or not the result is used. SignatureError without a text or without a value: a line is
+    printed when its value is known.
     """
+    if x is _NOTHING or not isinstance(text, str):
+        given = f"{text!r:.60}" if x is _NOTHING else f"{text!r:.60} and a value"
+        raise SignatureError("debug.print takes a text and the value for its {}, as in ng.debug.print('loss is {}', loss); "
+                             f"got {given}")
     if active() is None or not isinstance(x, Value):
         DebugPrint(text).reference(kinds.read(x))
         return x

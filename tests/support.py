@@ -5,8 +5,11 @@ from __future__ import annotations
 import collections
 import contextlib
 import signal
+import sys
+import traceback
+import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +17,10 @@ import pytest
 
 from nagraph import backends
 from nagraph.arrays import HOST
-from nagraph.ir.builder import build
+from nagraph.ir.builder import active_stack, build
 from nagraph.ir.graph import Graph
 from nagraph.ir.interpret import interpret
+from nagraph.ir.location import is_internal
 from nagraph.ir.op import REGISTRY, Op
 from nagraph.ir.types import is_float, type_of
 from nagraph.ops.operands import as_array
@@ -58,6 +62,16 @@ def numeric_jvp(graph: Graph, operands: Sequence[np.ndarray], tangents: Sequence
         return evaluate(graph, *(x if t is None else x + sign * step * t for x, t in zip(operands, tangents)))
 
     return [(a - b) / (2 * step) if is_float(a.dtype) else None for a, b in zip(at(+1), at(-1))]
+
+
+def differences(f: Callable[[np.ndarray], Any], x: np.ndarray, step: float = 1e-6) -> np.ndarray:
+    """The gradient of a scalar function by central differences."""
+    found = np.zeros_like(x)
+    for i in np.ndindex(x.shape):
+        d = np.zeros_like(x)
+        d[i] = step
+        found[i] = (f(x + d) - f(x - d)) / (2 * step)
+    return found
 
 
 def check_derivatives(op: Op, operands: Sequence[Any], rtol: float = 1e-5, seed: int = 0) -> None:
@@ -134,6 +148,43 @@ def check_batching(op: Op, operands: Sequence[Any], size: int = 3, seed: int = 0
 def _variants(x: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     """`size` operands like x: the same numbers in other orders."""
     return np.stack([x, *(rng.permutation(x.ravel()).reshape(x.shape) for _ in range(size - 1))])
+
+
+def call_counts(run: Callable[[], Any]) -> tuple[int, int]:
+    """How many functions of Python and how many of C one run calls: the same on every machine."""
+    counts = {"call": 0, "c_call": 0}
+
+    def note(frame: Any, event: str, arg: Any) -> None:
+        if event in counts:
+            counts[event] += 1
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        run()
+    finally:
+        sys.setprofile(before)
+    return counts["call"], counts["c_call"]
+
+
+def caught(call: Callable[[], Any], kind: type[Exception]) -> Exception:
+    """The error that `call` raises, with its traceback checked: one frame of nagraph's at the boundary, else the user's."""
+    with pytest.raises(kind) as found:
+        call()
+    frames = [f.filename for f in traceback.extract_tb(found.value.__traceback__)]
+    inside = [f for f in frames if is_internal(f)]
+    assert len(inside) <= 1, frames
+    assert is_internal(frames[-1]) is False or frames[-1:] == inside
+    assert active_stack() == ()
+    return found.value
+
+
+def warned(call: Callable[[], Any]) -> list[str]:
+    """The warnings of a call, each time that one is given."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        call()
+    return [str(w.message) for w in found]
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from nagraph import arrays as arrays_of_kinds
 from nagraph import sanitizing, tree
 from nagraph.compiler.flattening import taker
 from nagraph.errors import SignatureError, TreeError
-from tests.support import CPU_BACKENDS
+from tests.support import CPU_BACKENDS, call_counts
 
 
 class Pair(NamedTuple):
@@ -284,17 +284,7 @@ def test_a_static_object_that_changes_is_another_value():
 def counted(run):
     """Calls of Python functions and of C functions in one run, and the blocks of memory that its result takes."""
     run(), run()
-    counts = {"call": 0, "c_call": 0}
-
-    def note(frame, event, arg):
-        counts[event] = counts.get(event, 0) + 1
-
-    before = sys.getprofile()
-    sys.setprofile(note)
-    try:
-        run()
-    finally:
-        sys.setprofile(before)
+    counts = call_counts(run)
     gc.collect()
     gc.disable()
     try:
@@ -304,7 +294,7 @@ def counted(run):
         blocks = sys.getallocatedblocks() - begin
     finally:
         gc.enable()
-    return counts["call"], counts["c_call"], blocks / 100
+    return *counts, blocks / 100
 
 
 X8 = np.ones(8, np.float32)

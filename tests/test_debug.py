@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import nagraph as ng
+from nagraph.errors import SignatureError
 from nagraph.ops.identities import DebugPrint
 from tests.support import CPU_BACKENDS
 
@@ -126,6 +127,13 @@ def test_what_printing_raises_comes_out_of_the_call(backend, capsys):
         assert x.tolist() == [0, 0]
     assert f(x) is x and x.tolist() == [3, 3]
     assert capsys.readouterr().out == "[1 1]\n[2 2]\n[3 3]\n"
+
+
+@pytest.mark.parametrize("given", [("loss",), (np.ones(2),), (np.ones(2), "loss {}")], ids=["text", "value", "exchanged"])
+def test_a_text_and_a_value_are_wanted(given):
+    for call in (lambda x: ng.debug.print(*given), ng.jit(lambda x: (ng.debug.print(*given), x)[1])):
+        with pytest.raises(SignatureError, match="debug.print takes a text and the value for its {}, as in"):
+            call(np.ones(2))
 
 
 def test_what_it_shows_is_a_copy(monkeypatch):

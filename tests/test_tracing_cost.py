@@ -3,7 +3,6 @@
 import gc
 import itertools
 import random
-import sys
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from nagraph.ir.types import TensorType
 from nagraph.ops.base import Elementwise
 from nagraph.ops.elementwise import Unary
 from nagraph.tracing.tracer import Tracer, trace_leaves
-from tests.support import own_ops
+from tests.support import call_counts, own_ops
 
 X = np.linspace(-1, 1, 16, dtype=np.float32).reshape(4, 4)
 
@@ -26,19 +25,7 @@ X = np.linspace(-1, 1, 16, dtype=np.float32).reshape(4, 4)
 def calls(run):
     """How many Python functions a second run calls."""
     run()
-    count = 0
-
-    def note(frame, event, arg):
-        nonlocal count
-        count += event == "call"
-
-    before = sys.getprofile()
-    sys.setprofile(note)
-    try:
-        run()
-    finally:
-        sys.setprofile(before)
-    return count
+    return call_counts(run)[0]
 
 
 #: A function, and how many calls tracing it may take; comprehensions are calls in Python 3.11.

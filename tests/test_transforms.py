@@ -1,4 +1,4 @@
-"""grad, vjp, jvp, vmap and what is made of them: closed forms, central differences, and each against the others."""
+"""grad, vjp, jvp and what is made of them: closed forms, central differences, and each against the others."""
 
 import dataclasses
 from collections import namedtuple
@@ -9,23 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nagraph as ng
-from nagraph.errors import MissingRuleError, NagraphError, SignatureError, TracerError, TreeError
+from nagraph.errors import MissingRuleError, NagraphError, SignatureError, TreeError
+from tests.support import differences
 
 RNG = np.random.default_rng(1)
 X = RNG.normal(size=(3, 4))
 V = RNG.normal(size=4)
 W = RNG.normal(size=(4, 2))
 Point = namedtuple("Point", "x y")
-
-
-def differences(f, x, step=1e-6):
-    """The gradient of a scalar function by central differences."""
-    found = np.zeros_like(x)
-    for i in np.ndindex(x.shape):
-        d = np.zeros_like(x)
-        d[i] = step
-        found[i] = (f(x + d) - f(x - d)) / (2 * step)
-    return found
 
 
 def softmax_loss(x):
@@ -306,190 +297,6 @@ def test_jvp_takes_none_and_integers_as_not_moving():
     np.testing.assert_allclose(moved[0], V * np.arange(4))
     np.testing.assert_array_equal(value[1], np.arange(4))
     assert np.all(moved[1] == 0)
-
-
-# -- vmap -------------------------------------------------------------------------------------------
-
-
-def looped(f, *rows):
-    return np.stack([f(*r) for r in zip(*rows)])
-
-
-FUNCTIONS = {
-    "scalar": lambda x: np.tanh(x).sum(), "matmul": lambda x: x @ W, "indexing": lambda x: x[::-1] * x[0],
-    "reduce": lambda x: x - x.max(axis=0),
-    "sort": lambda x: np.sort(x), "constant": lambda x: np.ones(3) + 0 * x[0], "where": lambda x: np.where(x > 0, x, -1),
-    "cumsum": lambda x: np.cumsum(x), "gather": lambda x: x[np.argmax(x)], "outer": lambda x: np.outer(x, x),
-    "concatenate": lambda x: np.concatenate([x, V]), "einsum": lambda x: np.einsum("i,ij->j", x, W),
-    "scan": lambda x: ng.scan(lambda c, r: (c + r, c * r), 0.0, x)[1],
-    "cond": lambda x: ng.cond(x[0] > 0, np.sin, lambda y: y * 2, x),
-    "while": lambda x: ng.while_loop(lambda c: c.sum() < 50, lambda c: c * 2 + 1, np.abs(x)),
-}
-
-
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_vmap_against_a_loop(name):
-    f = FUNCTIONS[name]
-    expected = np.stack([ng.jit(f)(row) for row in X])
-    for mapped in (ng.vmap(f), ng.jit(ng.vmap(f)), ng.vmap(ng.jit(f)), lambda x: ng.vmap(f, in_axes=1)(np.asarray(x).T)):
-        np.testing.assert_allclose(mapped(X), expected, rtol=1e-12, atol=1e-14)
-    np.testing.assert_allclose(ng.vmap(ng.vmap(f))(np.stack([X, X])), np.stack([expected, expected]), rtol=1e-12, atol=1e-14)
-
-
-def test_vmap_axes():
-    def f(x, y):
-        return x @ y
-
-    np.testing.assert_allclose(ng.vmap(f, in_axes=(0, None))(X, V), X @ V)
-    np.testing.assert_allclose(ng.vmap(f, in_axes=(None, 1))(V, W), V @ W)
-    np.testing.assert_allclose(ng.vmap(f, in_axes=(-2, None))(X, V), X @ V)
-    np.testing.assert_allclose(ng.vmap(lambda x: x * 2, out_axes=1)(X), X.T * 2)
-    np.testing.assert_allclose(ng.vmap(lambda x: x * 2, in_axes=1, out_axes=-1)(X), X * 2)
-    out = ng.vmap(lambda t, k: {"a": t["x"] * k, "b": t["y"]}, in_axes=({"x": 0, "y": None}, 0))({"x": X, "y": V}, np.arange(3.0))
-    np.testing.assert_allclose(out["a"], X * np.arange(3.0)[:, None])
-    np.testing.assert_allclose(out["b"], np.broadcast_to(V, (3, 4)))
-    np.testing.assert_allclose(ng.vmap(lambda p: p.x + p.y)(Point(X, X)), 2 * X)
-    with pytest.raises(SignatureError, match="common size, got none"):
-        ng.vmap(f, in_axes=None)(V, V)
-    with pytest.raises(SignatureError, match="does not fit an argument of 2 leaves"):
-        ng.vmap(lambda t: t[0], in_axes=((0, 0, 0),))((X, X))
-
-
-def test_vmap_and_grad_inside_one_another():
-    def loss(w, x):
-        return np.tanh(x @ w).sum()
-
-    each = ng.vmap(ng.grad(loss), in_axes=(None, 0))(W, X)
-    np.testing.assert_allclose(each, np.stack([ng.grad(loss)(W, x) for x in X]), rtol=1e-12, atol=1e-12)
-    total = ng.grad(lambda w: ng.vmap(loss, in_axes=(None, 0))(w, X).sum())(W)
-    np.testing.assert_allclose(total, each.sum(axis=0), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(ng.jacobian(lambda w: ng.vmap(loss, in_axes=(None, 0))(w, X))(W), each, rtol=1e-12, atol=1e-12)
-    hessians = ng.jit(ng.vmap(ng.hessian(lambda x: np.sin(x).prod())))(X)
-    np.testing.assert_allclose(hessians, np.stack([ng.hessian(lambda x: np.sin(x).prod())(x) for x in X]), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(ng.vmap(lambda x: ng.jvp(np.sin, (x,), (x,))[1])(X), np.cos(X) * X, rtol=1e-12, atol=1e-12)
-
-
-def test_vmap_of_random_keys():
-    keys = ng.random.split(ng.random.key(0), 5)
-    draws = ng.vmap(lambda k: ng.random.uniform(k, (3,)))(keys)
-    np.testing.assert_array_equal(draws, np.stack([ng.random.uniform(k, (3,)) for k in keys]))
-    draws = ng.vmap(lambda k: ng.random.normal(k, (3,)))(keys)  # by elementary functions, which differ in the last bit
-    np.testing.assert_allclose(draws, np.stack([ng.random.normal(k, (3,)) for k in keys]), rtol=1e-5, atol=1e-6)
-
-
-# -- custom_vjp, checkpoint, composite --------------------------------------------------------------
-
-
-def doubled():
-    """x², with a derivative that says 20 x, so that one sees which was taken."""
-
-    @ng.custom_vjp
-    def f(x):
-        return x * x
-
-    f.defvjp(lambda x: (x * x, {"x": x, "none": None}), lambda residuals, ct: (20 * residuals["x"] * ct,))
-    return f
-
-
-def test_custom_vjp_is_taken_in_both_modes_and_under_vmap():
-    f = doubled()
-    np.testing.assert_allclose(f(V), V * V)
-    np.testing.assert_allclose(ng.jit(f)(V), V * V)
-    for gradient in (ng.grad(lambda x: f(x).sum()), ng.jit(ng.grad(lambda x: f(x).sum())), lambda x: ng.vjp(f, x)[1](np.ones(4))[0],
-                     ng.grad(lambda x: ng.jit(f)(x).sum())):
-        np.testing.assert_allclose(gradient(V), 20 * V)
-    np.testing.assert_allclose(ng.jvp(f, (V,), (np.ones(4),))[1], 20 * V)
-    np.testing.assert_allclose(ng.vmap(f)(X), X * X)
-    np.testing.assert_allclose(ng.grad(lambda x: ng.vmap(f)(x).sum())(X), 20 * X)
-    np.testing.assert_allclose(ng.grad(lambda x: f(x)[:1].sum())(V), 20 * V * (np.arange(4) == 0))  # read in part
-    np.testing.assert_allclose(ng.jvp(ng.vmap(f), (X,), (np.ones_like(X),))[1], 20 * X)
-    np.testing.assert_allclose(ng.grad(ng.grad(lambda x: f(x)))(3.0), 20.0)
-
-
-def test_custom_vjp_of_trees_and_integers():
-    @ng.custom_vjp
-    def f(t, n):
-        return t["a"] * n, t["b"]
-
-    f.defvjp(lambda t, n: ((t["a"] * n, t["b"]), n), lambda n, ct: ({"a": ct[0] * n * 100, "b": None}, None))
-    g = ng.grad(lambda t: (f(t, np.array(3))[0] + f(t, np.array(3))[1]).sum())({"a": V, "b": V})
-    np.testing.assert_allclose(g["a"], np.full(4, 300.0))
-    np.testing.assert_allclose(g["b"], np.zeros(4))
-
-
-def test_custom_vjp_says_what_is_wrong():
-    @ng.custom_vjp
-    def f(x):
-        return x * x
-
-    with pytest.raises(SignatureError, match=r"f has no derivative yet: call .defvjp\(fwd, bwd\)"):
-        f(V)
-    f.defvjp(lambda x: x * x, lambda r, ct: (ct,))
-    with pytest.raises(TreeError, match=r"fwd must return \(result, residuals\)"):
-        ng.grad(lambda x: f(x).sum())(V)
-    f.defvjp(lambda x: (x * x, x), lambda r, ct: (ct, ct))
-    with pytest.raises(TreeError, match="bwd must return a cotangent for each of 1 argument leaves, got 2"):
-        ng.grad(lambda x: f(x).sum())(V)
-    f.defvjp(lambda x: (x * x, x), lambda r, ct: (ct[:2],))
-    with pytest.raises(SignatureError, match="shape of its value, f64.4., got f64.2."):
-        ng.grad(lambda x: f(x).sum())(V)
-    with pytest.raises(SignatureError, match="positional"):
-        f(x=V)
-    f.defvjp(lambda x: (x * x, x), lambda r, ct: (ct,))
-    with pytest.raises(TracerError, match="pass them as arguments"):
-        ng.jit(lambda y: _closing_over(y)(V))(V)
-
-
-def _closing_over(y):
-    f = ng.custom_vjp(lambda x: x * y)
-    f.defvjp(lambda x: (x * y, x), lambda r, ct: (ct,))
-    return f
-
-
-def count(graph, name):
-    """How many nodes of this op there are, regions included."""
-    inside = sum(count(r, name) for node in graph.nodes for r in node.op.regions.values())
-    return inside + sum(node.op.name == name for node in graph.nodes)
-
-
-def test_checkpoint_keeps_nothing_but_its_inputs():
-    def block(x):
-        return np.tanh(np.sin(x @ np.eye(4)) * 2)
-
-    def loss(f):
-        return lambda x: (f(x) ** 2).sum()
-
-    kept, again = (ng.trace(ng.grad(loss(f)), X) for f in (block, ng.checkpoint(block)))
-    assert count(kept, "sin") == 1
-    assert count(again, "sin") == 2, "once forward, once when it is recomputed"
-    np.testing.assert_allclose(ng.grad(loss(ng.checkpoint(block)))(X), ng.grad(loss(block))(X), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(ng.jit(ng.checkpoint(block))(X), block(X), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(ng.jvp(ng.checkpoint(block), (X,), (X,))[1], ng.jvp(block, (X,), (X,))[1], rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(ng.vmap(ng.checkpoint(block))(X[None]), block(X)[None], rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(ng.hessian(lambda x: ng.checkpoint(np.tanh)(x).sum())(V), np.diag(-2 * np.tanh(V) * (1 - np.tanh(V) ** 2)))
-
-
-def test_checkpoint_lowers_the_memory_of_a_deep_stack():
-    def loss(x, wrap):
-        for _ in range(8):
-            x = wrap(lambda y: np.tanh(np.sin(np.cos(np.tanh(y)))))(x)
-        return x.sum()
-
-    big = np.zeros((64, 64), np.float32)
-    gradients = [ng.grad(lambda x, w=w: loss(x, w)) for w in (lambda f: f, ng.checkpoint)]
-    arena = [ng.jit(gradient, backend="numpy").lower(big).executable.memory.arena_bytes for gradient in gradients]
-    assert arena[1] < arena[0]
-
-
-def test_composite_is_one_node_with_a_name():
-    @ng.composite
-    def swish(x):
-        return x / (1 + np.exp(-x))
-
-    graph = ng.trace(lambda x: swish(x) * 2, V)
-    assert [n.op.name for n in graph.nodes][0] == "call" and "swish" in str(graph)
-    np.testing.assert_allclose(ng.jit(lambda x: swish(x))(V), V / (1 + np.exp(-V)))
-    np.testing.assert_allclose(ng.grad(lambda x: swish(x).sum())(V), differences(lambda x: (x / (1 + np.exp(-x))).sum(), V), rtol=1e-6)
 
 
 # -- shapes without numbers, transforms outside of jit ----------------------------------------------

@@ -24,7 +24,7 @@ from nagraph.forks import Lock
 from nagraph.ir.builder import active
 from nagraph.ir.graph import Graph
 from nagraph.ir.location import caller_location, user_frames_only
-from nagraph.tracing.tracer import function_name, signature_of, trace_leaves
+from nagraph.tracing.tracer import check_function, function_name, signature_of, trace_leaves
 
 #: The number of signatures after which a warning names the argument that keeps changing.
 MANY_SIGNATURES = 8
@@ -95,8 +95,7 @@ class Jitted:
 
     def __init__(self, fn: Callable[..., Any], backend: str | None, threads: int | None, static: tuple[str, ...],
                  donate: tuple[str, ...], constant: tuple[str, ...], passes: Any, schedules: Any = None):
-        if not callable(fn):
-            raise SignatureError(f"jit: a function is compiled, got {type(fn).__name__}: {fn!r:.80}")
+        check_function("jit", fn)
         functools.update_wrapper(self, fn)
         backends.check_name(backend)
         check_threads(threads)

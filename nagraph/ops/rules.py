@@ -16,14 +16,15 @@ from nagraph.ir.types import TensorType
 Maybe = Value | None
 
 
-def checked(op: Op, rule: str, found: Any, shapes: Sequence[tuple[int, ...]]) -> tuple[Any, ...]:
-    """What a rule of an op gave, if that is a value of each of these shapes, or None; TypeRuleError if it is not."""
+def checked(op: Op, rule: str, found: Any, shapes: Sequence[tuple[int, ...]], zeros: bool = True) -> tuple[Any, ...]:
+    """What a rule of an op gave, if that is a value of each of these shapes; TypeRuleError if it is not. zeros: None is one as well."""
     if not isinstance(found, (tuple, list)) or len(found) != len(shapes):
         got = len(found) if isinstance(found, (tuple, list)) else f"a {type(found).__name__}"
         raise TypeRuleError(f"{op.name}: its {rule} gives a tuple of {len(shapes)}, got {got}")
     for i, (v, shape) in enumerate(zip(found, shapes)):
-        if v is not None and v.shape != shape:
-            raise TypeRuleError(f"{op.name}: number {i} of what its {rule} gives must have the shape {list(shape)}, got {v.type}")
+        if (v is not None or not zeros) and getattr(v, "shape", None) != shape:
+            got = v.type if isinstance(v, Value) else f"a {type(v).__name__}" if v is not None else "None"
+            raise TypeRuleError(f"{op.name}: number {i} of what its {rule} gives must have the shape {list(shape)}, got {got}")
     return tuple(found)
 
 

@@ -6,6 +6,7 @@ the numbers broadcast together and become one gather, whose axes go where NumPy 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,12 +21,14 @@ from nagraph.ir.types import BOOL, INTEGERS
 from nagraph.ops.base import convert
 from nagraph.ops.dynamic_slice import DynamicUpdateSlice
 from nagraph.ops.elementwise import add, maximum, minimum
-from nagraph.ops.indexing import Gather, Scatter
-from nagraph.ops.movement import broadcast_to, flip, reshape, transpose
+from nagraph.ops.indexing import I64, Gather, Scatter
+from nagraph.ops.movement import Iota, broadcast_to, flip, reshape, transpose
 from nagraph.ops.operands import Operand, as_array, taken
 from nagraph.ops.slicing import Slice
 
 Axes = tuple[int, ...]
+#: Elements of slices that are written in the time in which one is found by its place.
+DEAR = 8
 
 
 class IndexRangeError(TypeRuleError, IndexError):
@@ -272,21 +275,47 @@ def _update(x: Operand, expression: Any, value: Operand, mode: str, combine: Cal
     ):
         raise TypeRuleError(f"{mode}_at: a value of shape {value.shape} does not broadcast to x[...], shape {found.shape}")
     value = _broadcast(value, found.shape)
-    piece = _sliced(x, found.parts)
     if found.axes:
-        rank, block = len(piece.shape) - len(found.axes), found.arrays[0].ndim
-        rest = tuple(n for a, n in enumerate(piece.shape) if a not in found.axes)
+        sizes = found.slice_shape()
+        rank, block = len(sizes) - len(found.axes), found.arrays[0].ndim
+        rest = tuple(n for a, n in enumerate(sizes) if a not in found.axes)
         lead = found.axes[0]
         gathered = rest[:lead] + found.arrays[0].shape + rest[lead:]
         if found.front:
             value = reshape(value, found.arrays[0].shape + rest)
             value = transpose(value, tuple(np.argsort(_front(found, rank + block)).tolist()))
-        new = Scatter(found.axes, mode)(piece, reshape(value, gathered), *found.arrays)
+        value = reshape(value, gathered)
+        if 0 < math.prod(gathered) * DEAR <= math.prod(sizes):
+            return _scattered(x, value, found, mode)
+        new = Scatter(found.axes, mode)(_sliced(x, found.parts), value, *found.arrays)
     else:
+        piece = _sliced(x, found.parts)
         new = combine(piece, reshape(value, piece.shape))
     if isinstance(x, Value) and not isinstance(new, Value):  # all of x is written
         new = current().constant(new)
     return _write(x, new, found.parts)
+
+
+def _scattered(x: Any, value: Any, found: Subscript, mode: str) -> Any:
+    """x with the elements that arrays and slices name updated one by one: the places of a slice are an array as well."""
+    cut = [a for a, part in enumerate(found.parts) if a not in found.axes and part != (0, x.shape[a], 1)]
+    axes = tuple(sorted((*found.axes, *cut)))
+    block, counts = found.arrays[0].shape, tuple(found.parts[a][1] for a in cut)
+    places: dict[int, Any] = {}
+    for a, array in zip(found.axes, found.arrays):
+        places[a] = broadcast_to(reshape(array, block + (1,) * len(cut)), block + counts)
+    traced = any(isinstance(v, Value) for v in (x, value, *found.arrays))
+    for n, a in enumerate(cut):
+        start, _, step = found.parts[a]
+        line = Iota(I64, block + counts, len(block) + n)
+        places[a] = (line() if traced else line.reference()) * step + start
+    # The updates have their arrays' axes where the first array stands, and those of the slices in their order around them.
+    lead, others = found.axes[0], [a for a in range(len(x.shape)) if a not in found.axes]
+    at = {a: n if a < lead else n + len(block) for n, a in enumerate(others)}
+    whole = [a for a in others if a not in cut]
+    order = (*(at[a] for a in whole if a < axes[0]), *range(lead, lead + len(block)), *(at[a] for a in cut),
+             *(at[a] for a in whole if a > axes[0]))
+    return Scatter(axes, mode)(x, transpose(value, order), *(places[a] for a in axes))
 
 
 def _write(x: Any, piece: Any, parts: tuple[tuple[int, int, int], ...]) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 from nagraph.errors import ScheduleError, SignatureError
 from nagraph.files import open_regular
 from nagraph.kernel.form import Kernel
+from nagraph.schedule.fields import wrong_field
 from nagraph.schedule.form import Schedule
 from nagraph.schedule.names import name_of
 from nagraph.schedule.target import Target
@@ -67,7 +68,7 @@ def using(given: Overrides) -> Iterator[Overrides]:
 def read(given: Any) -> Overrides:
     """Overrides of schedules, or their texts, by the names of kernels; or of a file that holds such a text.
 
-    Raises ParseError, and SignatureError for what is neither.
+    Raises ParseError; ScheduleError for a schedule whose fields have other types than the form states; SignatureError for what is neither.
     """
     if given is None:
         return NONE
@@ -80,5 +81,9 @@ def read(given: Any) -> Overrides:
         except (OSError, UnicodeDecodeError) as error:
             raise SignatureError(f"schedules: can't read the file {os.fspath(given)!r}: {error}") from error
     if isinstance(given, Mapping) and all(isinstance(n, str) and isinstance(s, (str, Schedule)) for n, s in given.items()):
-        return Overrides({n: parse(s) if isinstance(s, str) else s for n, s in given.items()})
+        found = {n: parse(s) if isinstance(s, str) else s for n, s in given.items()}
+        for name, schedule in found.items():  # before anything prints it
+            if wrong := wrong_field(schedule):
+                raise ScheduleError(f"this schedule is not legal for {name}: rule 'fields': {wrong}")
+        return Overrides(found)
     raise SignatureError(f"schedules are given by the names of kernels, {{name: schedule}}, or as a file of them; got {given!r:.200}")

@@ -20,7 +20,7 @@ _UNITS = {
 }
 _HOW = {
     r"element by element": lambda: Loops(),
-    r"(\d+) lanes along a(\d+)(?:, cut at ([\d, ]+))?": lambda n, a, cuts: Loops(a, n, _numbers(cuts)),
+    r"(\d+) lanes along a(\d+)(?:, cut at (\d+(?:, \d+)*))?": lambda n, a, cuts: Loops(a, n, _numbers(cuts)),
     r"product, register tiles of (\d+) rows by (\d+) vectors, blocks of (\d+) rows(, unpacked)?":
         lambda r, v, b, unpacked: Product(r, v, b, not unpacked),
     r"stored by its product": lambda: Stored(),
@@ -29,8 +29,10 @@ _SPLIT = {
     r"a(\d+) in parts of (\d+)(, one row)?": lambda a, n, row: Split(a, n, bool(row)),
     r"one row": lambda: Split(0, 0, True),
 }
-_PREFETCH = {r"(p[\dp, ]+?)(?: during stage (\d+))?": lambda operands, stage: (_numbers(operands), stage)}
+_PREFETCH = {r"(p\d+(?:, p\d+)*)(?: during stage (\d+))?": lambda operands, stage: (_numbers(operands), stage)}
 _CHUNK = {r"(\d+)": lambda n: n}
+#: No number of a schedule is longer than this: it fits 64 bits.
+_DIGITS = 18
 _LINE = re.compile(r"\s*(?P<key>split|units|chunk|prefetch|stage (?P<stage>\d+))\s*:\s*(?P<rest>.*?)\s*")
 
 
@@ -81,6 +83,8 @@ def _blocks(text: str) -> list[tuple[str, Schedule]]:
 
 def _read(fields: dict[Any, Any], line: str, number: int) -> None:
     """Add what one line says."""
+    if re.search(rf"\d{{{_DIGITS + 1}}}", line):
+        raise ParseError(f"line {number}: a number has at most {_DIGITS} digits, found {line!r:.80}")
     match = _LINE.fullmatch(line)
     if match is None:
         raise ParseError(f"line {number}: expected split, units, chunk, prefetch or a stage, found {line!r}")

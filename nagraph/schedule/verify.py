@@ -16,6 +16,7 @@ from nagraph.kernel.contraction import CHAIN, Contraction, Part, direct_output, 
 from nagraph.kernel.form import Interleaved, Kernel
 from nagraph.kernel.row_blocks import RowBlocks, blocks_of_rows, triangle_of_rows
 from nagraph.kernel.vector_axis import cuts_of, lane_axes
+from nagraph.schedule.fields import wrong_field
 from nagraph.schedule.form import How, Lanes, Loops, Points, Product, Rows, Schedule, Stored, Tiles
 from nagraph.schedule.legality import transposed_loads, varying
 from nagraph.schedule.loops import vector_lanes
@@ -75,6 +76,9 @@ def check(kernel: Kernel, schedule: Schedule, target: Target, name: str = "the k
 
 def problem_of(kernel: Kernel, schedule: Schedule, target: Target) -> str:
     """The rule that a schedule breaks, and how; "" if it is legal."""
+    wrong = wrong_field(schedule)
+    if wrong:
+        return f"rule 'fields': {wrong}"
     wrong = _split(Case(kernel, kernel, schedule, target))
     if wrong:
         return f"rule 'split': {wrong}"
@@ -256,7 +260,7 @@ def _order(case: Case) -> str:
     return ""
 
 
-#: The rules by name, in the order in which they are asked; the rule 'split' comes before them.
+#: The rules by name, in the order in which they are asked; the rules 'fields' and 'split' come before them.
 RULES: dict[str, Callable[[Case], str]] = {
     "units": _units, "stages": _stages, "lanes": _lanes, "registers": _registers, "memory": _memory, "prefetch": _prefetch, "chunk": _chunk,
     "order": _order,

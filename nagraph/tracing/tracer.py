@@ -388,6 +388,12 @@ def as_value(x: Any) -> Value:
     return value
 
 
+def check_function(by: str, fn: Any) -> None:
+    """Raise SignatureError if fn is nothing to call; `by` is the name of what takes it."""
+    if not callable(fn):
+        raise SignatureError(f"{by}: a function is wanted, got {type(fn).__name__}: {fn!r:.80}")
+
+
 def function_name(fn: Any) -> str:
     """A name for the graph of fn that the text form can write."""
     name = getattr(fn, "__name__", type(fn).__name__)
@@ -425,6 +431,7 @@ def trace(fn: Callable[..., Any], *args: Any) -> Graph:
 
         >>> print(ng.trace(lambda x: np.tanh(x) * 2, ng.spec((3,))))
     """
+    check_function("trace", fn)
     leaves, structure = tree.flatten(args)
     with user_frames_only():
         graph, captured, _, _ = trace_leaves(

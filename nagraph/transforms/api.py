@@ -23,7 +23,7 @@ from nagraph.ops.identities import stop_gradient as _stop
 from nagraph.ops.movement import moveaxis
 from nagraph.ops.rules import ones_of, or_zeros, with_batch_axis, zeros_of
 from nagraph.regions.calls import Call
-from nagraph.tracing.tracer import argument_names, as_value, function_name, leaf_type, trace_leaves
+from nagraph.tracing.tracer import argument_names, as_value, check_function, function_name, leaf_type, trace_leaves
 from nagraph.transforms.batching import batched_call
 from nagraph.transforms.eager import Eager, Inner, frozen
 from nagraph.transforms.forward import pushforward
@@ -33,7 +33,8 @@ Fn = Callable[..., Any]
 
 
 def _transform(key: Any, emitted: Fn, fn: Fn, inner: Inner | None = None) -> Fn:
-    """emitted(fn, *args) inside a trace; outside, its executable. key, inner: as of `Eager`."""
+    """emitted(fn, *args) inside a trace; outside, its executable. key, inner: as of `Eager`; the key begins with the transform's name."""
+    check_function(key[0], fn)
     eager = Eager(key, emitted, fn, inner)
 
     @functools.wraps(fn, updated=())
@@ -157,6 +158,7 @@ def grad(fn: Fn | Graph, argnums: int | Sequence[int] = 0, has_aux: bool = False
 
 def vjp(fn: Fn, *args: Any) -> tuple[Any, Fn]:
     """f(x), and the function ct -> Jᵀ ct, a tuple with one entry for each argument: both of f and x as they are now."""
+    check_function("vjp", fn)
     if active() is not None:
         return _vjp(fn, *args)
     now, kept = frozen(fn, args)
@@ -194,6 +196,7 @@ def _like(x: Value, type: TensorType) -> Value:
 
 def jvp(fn: Fn, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     """f(x) and J t: the result and how it moves when the arguments move along `tangents`."""
+    check_function("jvp", fn)
     if active() is None:
         result: tuple[Any, Any] = Eager("jvp", jvp, fn, _first, mirrors=False)(tuple(primals), tuple(tangents))
         return result
@@ -211,6 +214,7 @@ def jvp(fn: Fn, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, A
 
 def hvp(fn: Fn, x: Any, v: Any) -> Any:
     """The Hessian of a scalar function times a vector: H(x) v, forward over reverse."""
+    check_function("hvp", fn)
     if active() is None:
         return Eager("hvp", hvp, fn, lambda args, kwargs: (args[:1], {}), mirrors=False)(x, v)
     return jvp(grad(fn), (x,), (v,))[1]
@@ -318,6 +322,7 @@ def stop_gradient(x: Any) -> Any:
 
 def eval_shape(fn: Fn, *args: Any) -> Any:
     """The types that fn(*args) would have, in its structure; nothing is computed."""
+    check_function("eval_shape", fn)
     leaves, structure = tree.flatten(args)
     graph, _, out, mask = trace_leaves(lambda *xs: fn(*tree.unflatten(structure, xs)), leaves, function_name(fn))
     found = iter(graph.output_types)
@@ -356,6 +361,7 @@ class custom_vjp:
     """
 
     def __init__(self, fn: Fn):
+        check_function("custom_vjp", fn)
         functools.update_wrapper(self, fn)
         self.fn = fn
         self.fwd: Fn | None = None
@@ -363,6 +369,8 @@ class custom_vjp:
 
     def defvjp(self, fwd: Fn, bwd: Fn) -> None:
         """Declare the two halves of the derivative."""
+        for half in (fwd, bwd):
+            check_function(f"custom_vjp {function_name(self.fn)}: defvjp", half)
         self.fwd, self.bwd = fwd, bwd
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

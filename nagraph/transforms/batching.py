@@ -30,7 +30,8 @@ def batched_call(graph: Graph, size: int, operands: Sequence[Value], batched: Se
         with builder.at(node.location):
             if any(flags):
                 try:
-                    results = checked(node.op, "batch", node.op.batch(size, inner, flags), [(size, *r.shape) for r in node.results])
+                    shapes = [(size, *r.shape) for r in node.results]
+                    results = checked(node.op, "batch", node.op.batch(size, inner, flags), shapes, zeros=False)
                 except (MissingRuleError, TypeRuleError) as error:
                     raise located(error, node.location) from None
             else:

@@ -15,7 +15,7 @@ from nagraph.ops.base import cast
 from nagraph.regions.branches import Cond
 from nagraph.regions.scans import Scan
 from nagraph.regions.while_loops import WhileLoop
-from nagraph.tracing.tracer import as_value, function_name, trace_leaves
+from nagraph.tracing.tracer import as_value, check_function, function_name, trace_leaves
 from nagraph.transforms.api import directly
 
 Fn = Callable[..., Any]
@@ -52,6 +52,8 @@ def cond(predicate: Any, true: Fn, false: Fn, *operands: Any) -> Any:
 
     Both sides return the same structure and types. The predicate is a bool scalar.
     """
+    for fn in (true, false):
+        check_function("cond", fn)
 
     def emitted(predicate: Any, operands: Any) -> Any:
         leaves, structure = tree.flatten(operands)
@@ -73,7 +75,7 @@ def scan(fn: Fn, init: Any, xs: Any = None, length: int | None = None, reverse: 
     xs: pytree of arrays with the steps on axis 0 (None: `length` steps, x is None). Returns the
     last carry and the ys, stacked. The carry keeps its structure and types from step to step.
     """
-
+    check_function("scan", fn)
     length = None if length is None else integer("scan: length", length)
 
     def emitted(init: Any, xs: Any) -> Any:
@@ -116,7 +118,8 @@ def scan(fn: Fn, init: Any, xs: Any = None, length: int | None = None, reverse: 
 
 def while_loop(condition: Fn, body: Fn, init: Any, max_steps: int | None = None) -> Any:
     """carry = body(carry) while condition(carry), at most `max_steps` times (needed for reverse mode)."""
-
+    for fn in (condition, body):
+        check_function("while_loop", fn)
     max_steps = None if max_steps is None else integer("while_loop: max_steps", max_steps)
 
     def emitted(init: Any) -> Any:

@@ -1,155 +1,25 @@
-"""Arrays that live where a backend computes: one whose arrays nobody else can read runs the whole of training; crossings are counted."""
+"""Arrays that live where a backend computes, and that nobody else can read: calls, places, models and files; crossings are counted."""
 
-import collections
-import importlib
-import pathlib
 import re
-import warnings
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import nagraph as ng
-from nagraph import arrays, backends, tree
+from nagraph import arrays, tree
 from nagraph.cli import cli
-from nagraph.errors import CheckpointError, DeviceError, NotFiniteError, SignatureError
+from nagraph.errors import CheckpointError, DeviceError, SignatureError
 from nagraph.ir.types import TensorType
-from nagraph.models.generation import generate
-from nagraph.models.training import Run
-from nagraph.models.training.diagnosis import check_gradients, without_gradient
 from nagraph.models.workloads import Workload
-from tests.backends.test_outside import install
+from tests.backends.crossings import types
 from tests.consistency.test_every_function import ROWS, same
 from tests.consistency.ways import taken_apart
-from tests.models.test_training import identical, resume, save, task
+from tests.support import warned
 
-SOURCE = pathlib.Path(__file__).with_name("opaque_backend.py")
+pytestmark = pytest.mark.usefixtures("opaque_module")
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 BIG = np.ones((600, 512), np.float32)  # 1.2 MB
-
-
-@pytest.fixture(scope="module", autouse=True)
-def module(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    install(folder, "opaque", "opaque_arrays", SOURCE.read_text())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(folder)
-        importlib.invalidate_caches()
-        backends._found.cache_clear()
-        backends.find("opaque")
-        yield importlib.import_module("opaque_arrays")
-    backends._found.cache_clear()
-
-
-class Crossings:
-    """What has crossed since it was made, or asked last."""
-
-    def __init__(self, log):
-        self.log, self.seen = log, len(log)
-
-    def __call__(self):
-        found, self.seen = self.log[self.seen:], len(self.log)
-        return collections.Counter(found)
-
-    def ways(self):
-        return dict(collections.Counter(way for way, _ in self.log[self.seen:])) if self.seen < len(self.log) else {}
-
-
-@pytest.fixture
-def opaque(module):
-    return module.Opaque
-
-
-@pytest.fixture
-def crossed(opaque):
-    return Crossings(opaque.crossed)
-
-
-def types(way, values):
-    return collections.Counter((way, arrays.type_of_array(x)) for x in tree.leaves(values) if x is not None)
-
-
-# -- the whole of training -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def trained(module):
-    """Runs of 50 steps on the device and on the CPU, and what crossed at each step."""
-    there, here, log = Run(task(), "opaque"), Run(task(), "numpy"), Crossings(module.Opaque.crossed)
-    steps, first = [], there.state
-    for _ in range(50):
-        assert there.advance() == here.advance()
-        steps.append(log())
-    there.close()
-    here.close()
-    return there, here, first, steps
-
-
-def test_parameters_cross_at_the_start_and_when_saved_and_nowhere_else(trained, tmp_path, crossed):
-    run, reference, first, steps = trained
-    state = types("put", first)
-    around = types("put", [*task().batch(0), np.int32(0)]) + types("get", [np.float32(0)] * 2)  # a batch, its number; the loss, the norm
-    assert steps[0] == state + around
-    assert steps[1:] == [around] * 49
-    check_gradients(run.task, run.state)
-    moments = tree.leaves(run.state.optimiser.slots["mean"])
-    assert crossed() == {("get", TensorType(np.dtype(bool), ())): sum(x is not None for x in moments)}, "whether each moved, no more"
-    save(run, tmp_path)
-    assert crossed() == types("get", first)
-    assert identical(run.state, reference.state), "the bits of the same steps on the CPU"
-    crossed()
-    again, expected = resume(tmp_path), resume(tmp_path)
-    again.backend, again._compiled, expected._compiled = run.backend, run._compiled, reference._compiled
-    assert again.advance() == expected.advance()
-    assert crossed() == state + around
-    again.close()
-    expected.close()
-
-
-def test_a_step_takes_the_memory_of_the_state_before(trained, opaque, monkeypatch):
-    run = trained[0]
-    before = ng.device_put(ng.to_numpy(run.state), "opaque")
-    memory = [x.memory for x in tree.leaves(before) if x is not None]
-    taken = []
-    monkeypatch.setattr(opaque, "taken", lambda self, take=opaque.taken: (taken.append(1), take(self))[1])
-    batch = ng.device_put(task().batch(0), "opaque")
-    after, *_ = run._compiled(before, batch, np.int32(0))
-    after = [x.memory for x in tree.leaves(after) if x is not None]
-    assert len(taken) == len(memory) and {id(m) for m in memory} == {id(m) for m in after}
-    with pytest.raises(AssertionError, match="after it was donated"):
-        ng.to_numpy(before)
-    assert "copied" not in run._compiled.explain()
-
-
-def test_evaluation_and_generation_carry_words_and_figures_alone(trained, crossed):
-    run, reference, *_ = trained
-    model = run.state.average
-    assert run.task.scores(model, "opaque") == run.task.scores(reference.state.average, "numpy")
-    assert all(t.size <= task().recipe.batch * 7 for _, t in crossed()), "windows in, losses out"
-    expected = list(generate(reference.state.average, [1, 2, 3], 10, seed=1, backend="numpy"))
-    crossed()
-    for backend, cache in (("opaque", True), ("opaque", False), (None, True)):  # the model's arrays say where
-        assert list(generate(model, [1, 2, 3], 10, seed=1, backend=backend, cache=cache)) == expected
-        assert all(t.size <= 11 for _, t in crossed()), "ids in, scores out: neither parameters nor keys and values"
-    host = reference.state.average
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert list(generate(host, [1, 2, 3], 10, seed=1, backend="opaque")) == expected
-    found = crossed()
-    assert {k: n for k, n in found.items() if k[1].size > 11} == {k: n for k, n in types("put", host).items() if k[1].size > 11}, "once"
-
-
-def test_what_is_not_finite_is_found_and_a_parameter_without_gradient_is_named(trained):
-    run, reference, *_ = trained
-    assert without_gradient(run.task, run.state.replace(optimiser=reference.task.optimiser().init(run.state.model)))
-    broken = Run(task(), "opaque")
-    broken._compiled = run._compiled
-    table = np.full_like(reference.state.model.token.table, np.inf)
-    broken.state = broken.state.replace(model=broken.state.model.replace(token=broken.state.model.token.replace(table=table)))
-    with pytest.raises(NotFiniteError, match="parameter token.table was not finite before the step"):
-        broken.advance()
-    broken.close()
 
 
 # -- calls -----------------------------------------------------------------------------------------------------------
@@ -245,15 +115,15 @@ def test_calls_of_bound_functions_go_the_fast_path(monkeypatch, opaque, crossed)
     np.testing.assert_array_equal(ng.to_numpy(found[1]), X * x)
 
 
-def test_a_backend_and_its_executables_have_one_kind(module, monkeypatch):
-    monkeypatch.setattr(module.OpaqueExecutable, "array_kind", arrays.HOST)
+def test_a_backend_and_its_executables_have_one_kind(opaque_module, monkeypatch):
+    monkeypatch.setattr(opaque_module.OpaqueExecutable, "array_kind", arrays.HOST)
     with pytest.raises(SignatureError, match="'opaque' has arrays of Opaque, and executables on arrays of NumPy: array_kind must be one"):
         ng.jit(lambda x: x + 1, backend="opaque")(X)
 
 
-def test_timed_calls_run_on_the_device_and_wait(monkeypatch, module, opaque, crossed):
+def test_timed_calls_run_on_the_device_and_wait(monkeypatch, opaque_module, opaque, crossed):
     waited = []
-    monkeypatch.setattr(module.OpaqueKind, "wait", lambda self, x: waited.append(x))
+    monkeypatch.setattr(opaque_module.OpaqueKind, "wait", lambda self, x: waited.append(x))
     work = Workload("w", lambda backend, threads: ng.jit(lambda s, x: (s + x, s.sum()), backend=backend, donate_argnames="s"), (X, X), 1)
     call = work.calls("opaque")
     for _ in range(3):
@@ -267,8 +137,8 @@ def test_the_command_line_tells_its_devices():
     assert "usable on opaque:0, opaque:1" in done.output and not re.search("llvm +usable on", done.output)
 
 
-def test_a_device_without_float64_takes_python_floats_and_refuses_arrays(module, monkeypatch, opaque):
-    monkeypatch.setattr(module.OpaqueBackend, "dtypes", module.OpaqueBackend.dtypes - {np.dtype("f8")})
+def test_a_device_without_float64_takes_python_floats_and_refuses_arrays(opaque_module, monkeypatch, opaque):
+    monkeypatch.setattr(opaque_module.OpaqueBackend, "dtypes", opaque_module.OpaqueBackend.dtypes - {np.dtype("f8")})
     x = ng.device_put(X, "opaque")
     for f in (ng.jit(lambda x, rate: x * rate + rate * 2.0, backend="opaque"), ng.jit(lambda x, rate: x * rate + rate * 2.0)):
         assert str(f.lower(x, 0.1).graph.inputs[1].type) == "f32[]"
@@ -281,9 +151,9 @@ def test_a_device_without_float64_takes_python_floats_and_refuses_arrays(module,
         ng.device_put({"w": X.astype("f8")}, "opaque")
 
 
-def test_arrays_that_are_never_written_are_donated_to_no_harm(module, monkeypatch, opaque):
-    monkeypatch.setattr(module.OpaqueKind, "not_donatable", lambda self, x: "is never written")
-    monkeypatch.setattr(module.OpaqueExecutable, "has_fast_path", False)
+def test_arrays_that_are_never_written_are_donated_to_no_harm(opaque_module, monkeypatch, opaque):
+    monkeypatch.setattr(opaque_module.OpaqueKind, "not_donatable", lambda self, x: "is never written")
+    monkeypatch.setattr(opaque_module.OpaqueExecutable, "has_fast_path", False)
     f, s = ng.jit(lambda s, x: s + x, backend="opaque", donate_argnames="s"), ng.device_put(X, "opaque")
     np.testing.assert_array_equal(ng.to_numpy(f(s, X)), X + X)
     np.testing.assert_array_equal(ng.to_numpy(s), X)
@@ -328,16 +198,9 @@ def test_traced_values_and_types_pass_through(crossed):
     ({"w": [X, "text"]}, "cpu", r"device_put: w.1: str is no array: 'text'"),
     (X, "cpu:0", r"there is no device 'cpu:0' \(did you mean cpu\?\); there is cpu, llvm"),
 ])
-def test_what_can_not_be_put_is_said(module, value, where, said):
+def test_what_can_not_be_put_is_said(opaque_module, value, where, said):
     with pytest.raises(DeviceError, match=said):
         ng.device_put(value, where)
-
-
-def warned(run):
-    with warnings.catch_warnings(record=True) as found:
-        warnings.simplefilter("always")
-        run()
-    return [str(w.message) for w in found]
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -370,7 +233,7 @@ def test_arrays_of_a_device_that_the_cpu_computes_on_again_and_again_are_reporte
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", sorted(ROWS))
-def test_a_function_refuses_them_eagerly_and_takes_them_inside_a_trace(module, name):
+def test_a_function_refuses_them_eagerly_and_takes_them_inside_a_trace(opaque_module, name):
     function, _, ((args, kwargs), *_) = ROWS[name]
     given, put = taken_apart(args, kwargs)
 
@@ -393,7 +256,7 @@ def test_a_function_refuses_them_eagerly_and_takes_them_inside_a_trace(module, n
         same([np.asarray(y) for y in ng.jit(lambda there=there: call(there), backend="numpy")()], expected, name)
 
 
-def test_refusals_name_the_users_line(module):
+def test_refusals_name_the_users_line(opaque_module):
     with pytest.raises(DeviceError, match=r"got f32\[2,3\] of Opaque on opaque:0; .*\(test_arrays.py:\d+\)"):
         ng.numpy.tanh(ng.device_put(X, "opaque"))
 
@@ -472,80 +335,3 @@ def test_printing_reads_what_it_prints(crossed, capsys):
     assert ng.debug.print("x = {}", x) is x and capsys.readouterr().out == "x = [0. 1. 2.]\n"
     assert crossed() == types("get", [x])
     assert ng.debug.first_not_finite(lambda x: np.log(x), x).startswith("an infinity comes first from log")
-
-
-# -- other libraries ---------------------------------------------------------------------------------------------------
-
-
-class Speaks:
-    """An array of a library that is not known, and speaks DLPack: on the CPU, or where its memory can't be reached."""
-
-    def __init__(self, array, device=(1, 0)):
-        self.array, self.at, self.shape = array, device, array.shape
-        self.dtype = type("Dtype", (), {"__str__": lambda self: f"library.{array.dtype}"})()
-
-    def __dlpack__(self, **options):
-        if self.at[0] != 1:
-            raise BufferError("no way to copy to the CPU")
-        return self.array.__dlpack__(**options)
-
-    def __dlpack_device__(self):
-        return self.at
-
-
-def test_arrays_that_speak_dlpack_are_leaves(opaque, crossed):
-    x = Speaks(X.copy())
-    assert tree.is_array(x) and not tree.is_array(object())
-    assert np.shares_memory(arrays.read(x), x.array), "nothing is copied on the CPU"
-    f = ng.jit(lambda t: t["x"] * 2 + t["y"], backend="llvm")
-    np.testing.assert_array_equal(f({"x": x, "y": X}), X * 3)
-    np.testing.assert_array_equal(ng.grad(lambda x: (x * x).sum())(x), X * 2)
-    np.testing.assert_array_equal(ng.numpy.tanh(x), np.tanh(X))
-    assert not crossed()
-    assert type(ng.jit(lambda x: x * 2, backend="opaque")(x)) is opaque and crossed() == types("put", [X])
-    assert type(ng.device_put(x, "opaque:1")) is opaque and type(ng.to_numpy(x)) is np.ndarray
-    donated = ng.jit(lambda x: x + 1, donate_argnames="x")
-    donated(x)
-    np.testing.assert_array_equal(x.array, X)
-    assert "is another library's array" in donated.explain()
-    assert not warned(lambda: [ng.jit(lambda x: x.sum())(Speaks(BIG)) for _ in range(4)])
-
-
-def test_what_speaks_dlpack_of_the_first_version_is_read():
-    class Old(Speaks):
-        def __dlpack__(self, stream=None):
-            return self.array.__dlpack__()
-
-    np.testing.assert_array_equal(ng.jit(lambda x: x + 1)(Old(X.copy())), X + 1)
-
-
-def test_views_whose_memory_has_the_other_sign_are_read_with_theirs():
-    """As of PyTorch: `z.conj().imag` shows the memory of z, and says by `is_neg` that its elements are the negatives of what is there."""
-
-    class Negative(Speaks):
-        def is_neg(self):
-            return True
-
-        def resolve_neg(self):
-            return Speaks(-self.array)
-
-    x = Negative(X)
-    np.testing.assert_array_equal(ng.to_numpy(x), -X)
-    np.testing.assert_array_equal(ng.jit(lambda x: x + 1)(x), 1 - X)
-    np.testing.assert_array_equal(ng.numpy.add(x, 1), 1 - X)
-    np.testing.assert_array_equal(ng.jit(lambda y: y + x)(X), np.zeros_like(X))
-
-
-def test_arrays_that_can_not_be_read_are_refused_with_their_label(module):
-    there = Speaks(X, (2, 1))
-    f = ng.jit(lambda model: model["w"] * 2)
-    with pytest.raises(DeviceError, match=r"lambda: argument model.w: a .*Speaks on cuda:1 can't be read through DLPack \(no way to copy"):
-        f({"w": there})
-    with pytest.raises(DeviceError, match="outside of ng.jit"):
-        ng.numpy.tanh(there)
-    with pytest.raises(DeviceError, match="device_put: w: a .* can't be read"):
-        ng.device_put({"w": there}, "opaque")
-    with pytest.raises(DeviceError, match=r"a captured array: .*can't be read.*test_arrays.py"):
-        ng.jit(lambda x: x * there)(X)
-    with pytest.raises(CheckpointError, match="w can't be saved: .*cuda:1"):
-        ng.save("nowhere", {"w": there})

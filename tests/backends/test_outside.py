@@ -16,21 +16,13 @@ from nagraph.nn import functional as F
 from nagraph.ops.base import as_array
 from nagraph.regions.calls import Call
 from nagraph.testing import check, jitted, random_program
+from tests.backends.installing import install
 from tests.ops.test_every_op import ALL, samples
 from tests.support import evaluate, graph_of
 from tests.test_docs import BLOCK
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "write-your-own-backend.md"
 OWN = backends.BACKENDS
-
-
-def install(folder, name, module, code):
-    """A package with one module and an entry point of this name, as an installer leaves it."""
-    (folder / f"{module}.py").write_text(code)
-    about = folder / f"{module}-1.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text(f"[{backends.GROUP}]\n{name} = {module}:BACKEND\n")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """Index expressions follow NumPy; gather, scatter and dynamic slices keep their rules."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -56,6 +58,21 @@ def test_writing_follows_numpy(case):
         want = x.copy()
         ufunc.at(want, expression, value)
         np.testing.assert_allclose(update(x, expression, value), want)
+
+
+@pytest.mark.parametrize("dear", [0, 10**9], ids=["by their places", "as slices"])
+@settings(max_examples=40, deadline=None)
+@given(case=subscripts())
+def test_both_ways_of_writing_slices_follow_numpy(dear, case):
+    """Eagerly and traced, few elements of slices and many."""
+    x, expression = case
+    value = RNG.normal(size=x[expression].shape)
+    want = x.copy()
+    np.add.at(want, expression, value)
+    with mock.patch("nagraph.ops.subscript.DEAR", dear):
+        np.testing.assert_allclose(add_at(x, expression, value), want)
+        graph = build("f", [spec(x.shape, "f64"), spec(value.shape, "f64")], lambda x, v: [add_at(x, expression, v)])
+    np.testing.assert_allclose(evaluate(graph, x, value)[0], want)
 
 
 def test_masks_and_lists():

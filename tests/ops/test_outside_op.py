@@ -71,7 +71,7 @@ class Careless(Primitive):
         return 2 * x
 
     def made(self, y):
-        return {"none": (), "two": (y, y), "bare": y, "sum": (ng.numpy.sum(y),)}[self.given]
+        return {"none": (), "two": (y, y), "bare": y, "sum": (ng.numpy.sum(y),), "number": (2.0,), "zero": (None,)}[self.given]
 
     def vjp(self, cotangents, results, operands):
         return self.made(cotangents[0] * 2)
@@ -96,7 +96,8 @@ def test_a_rule_that_gives_something_else_is_refused_by_name(rule, dtype):
     """Else a sum would be repeated where it is multiplied, and a wrong derivative come out."""
     x = np.ones((2, 3), dtype)
     for given, words in {"none": "a tuple of 1, got 0", "two": "a tuple of 1, got 2", "bare": "a tuple of 1, got a ",
-                         "sum": r"must have the shape \[2, 3\], got f\d\d\[\]"}.items():
+                         "sum": r"must have the shape \[2, 3\], got f\d\d\[\]", "number": r"must have the shape \[2, 3\], got a float",
+                         **({"zero": r"must have the shape \[2, 3\], got None"} if rule == "batch" else {})}.items():
         with pytest.raises(TypeRuleError, match=rf"^careless: .*its {rule} gives.*{words}.*\(test_outside_op.py:\d+\)$"):
             ng.jit(lambda x, given=given: TRANSFORMS[rule](Careless(given), x))(x)
 

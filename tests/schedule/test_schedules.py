@@ -72,7 +72,11 @@ def test_schedules_read_back(schedule):
     ("", "one schedule is wanted"), ("schedule {\n units: points\n}", "its units and its chunk"), ("schedule {", "before its last"),
     ("schedule {\n units: discs\n}", "line 2: units reads like"), ("schedule {\n speed: 4\n}", "line 2: expected split, units"),
     ("schedule {\n chunk: 1\n chunk: 2\n}", "line 3: chunk is said twice"),
-    ("schedule {\n units: points\n chunk: 1\n stage 1: element by element\n}", "numbered from 0")])
+    ("schedule {\n units: points\n chunk: 1\n stage 1: element by element\n}", "numbered from 0"),
+    ("schedule {\n units: points\n chunk: " + "7" * 5000 + "\n}", "line 3: a number has at most 18 digits, found 'chunk: 777.*7$"),
+    ("schedule {\n stage " + "7" * 5000 + ": element by element\n}", "line 2: a number has at most 18 digits"),
+    ("schedule {\n prefetch: pp\n}", "line 2: prefetch reads like"),
+    ("schedule {\n stage 0: 8 lanes along a1, cut at , ,\n}", "line 2: stage 0 reads like")])
 def test_other_texts_are_refused(text, message):
     with pytest.raises(ParseError, match=message):
         parse(text)
@@ -98,6 +102,24 @@ def test_an_illegal_schedule_is_refused_with_its_rule(name, right, wrong, rule):
     with pytest.raises(ScheduleError, match=f"not legal for {kernel}: rule '{rule}': "):
         ng.compile(graph, schedules={kernel: text})
     assert rule == "split" or rule in RULES
+
+
+@pytest.mark.parametrize(("schedule", "message"), [
+    (Schedule("points", 1), "units is Lanes or Tiles or Points or Rows, got str: 'points'"),
+    (Schedule(Points(), "4"), "chunk is int, got str: '4'"), (Schedule(Points(), True), "chunk is int, got bool: True"),
+    (Schedule(Points(2.5), 1), "units.rows is int, got float: 2.5"), (Schedule(Rows(8, None), 1), "units.columns is int, got NoneType"),
+    (Schedule(Points(), 1, [Loops()]), "stages is a tuple, got list"), (Schedule(Points(), 1, 3), "stages is a tuple, got int: 3"),
+    (Schedule(Points(), 1, (Loops(), None)), r"stages\[1\] is Loops or Product or Stored, got NoneType"),
+    (Schedule(Points(), 1, (Loops(0, 8, (1, "2")),)), r"stages\[0\].cuts\[1\] is int, got str: '2'"),
+    (Schedule(Points(), 1, (), Lanes(8)), "split is Split or None, got Lanes"),
+    (Schedule(Points(), 1, (), None, 0), "prefetch is a tuple, got int: 0"),
+    (Schedule(Points(), 1, during="1"), "during is int or None, got str: '1'")])
+def test_fields_of_other_types_are_refused(schedule, message):
+    graph, _, executable = case("map")
+    (kernel,) = executable.kernels
+    assert re.search(f"^rule 'fields': {message}", problem_of(kernel, schedule, host()))
+    with pytest.raises(ScheduleError, match=f"not legal for {name_of(kernel)}: rule 'fields': {message}"):
+        ng.compile(graph, schedules={name_of(kernel): schedule})
 
 
 def test_a_given_schedule_is_obeyed_and_changes_no_bit(tmp_path):

@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from nagraph.backends.llvm.runtime.records import Opcode
 
+#: An instruction's two places in the table, %a and %b, and what they hold, %x and %y.
+_TWO_PLACES = """\
+  %table = load ptr, ptr %me->table
+  %i = load i64, ptr %at->1
+  %j = load i64, ptr %at->2
+  %a = getelementptr inbounds i64, ptr %table, i64 %i
+  %b = getelementptr inbounds i64, ptr %table, i64 %j
+  %x = load i64, ptr %a
+  %y = load i64, ptr %b
+"""
+
 INTERPRETER = f"""
 ; table[target] = table[source] + offset + step * counter
 define internal void @set_pointer(ptr %me, ptr %at) nounwind {{
@@ -28,26 +39,12 @@ define internal void @set_pointer(ptr %me, ptr %at) nounwind {{
 
 ; whether table[a] and table[b] are different
 define internal i1 @differ(ptr %me, ptr %at) nounwind {{
-  %table = load ptr, ptr %me->table
-  %i = load i64, ptr %at->1
-  %j = load i64, ptr %at->2
-  %a = getelementptr inbounds i64, ptr %table, i64 %i
-  %b = getelementptr inbounds i64, ptr %table, i64 %j
-  %x = load i64, ptr %a
-  %y = load i64, ptr %b
-  %different = icmp ne i64 %x, %y
+{_TWO_PLACES}  %different = icmp ne i64 %x, %y
   ret i1 %different
 }}
 
 define internal void @swap(ptr %me, ptr %at) nounwind {{
-  %table = load ptr, ptr %me->table
-  %i = load i64, ptr %at->1
-  %j = load i64, ptr %at->2
-  %a = getelementptr inbounds i64, ptr %table, i64 %i
-  %b = getelementptr inbounds i64, ptr %table, i64 %j
-  %x = load i64, ptr %a
-  %y = load i64, ptr %b
-  store i64 %y, ptr %a
+{_TWO_PLACES}  store i64 %y, ptr %a
   store i64 %x, ptr %b
   ret void
 }}
