@@ -23,8 +23,8 @@ def checked(op: Op, rule: str, found: Any, shapes: Sequence[tuple[int, ...]], ze
         raise TypeRuleError(f"{op.name}: its {rule} gives a tuple of {len(shapes)}, got {got}")
     for i, (v, shape) in enumerate(zip(found, shapes)):
         if (v is not None or not zeros) and getattr(v, "shape", None) != shape:
-            got = v.type if isinstance(v, Value) else f"a {type(v).__name__}" if v is not None else "None"
-            raise TypeRuleError(f"{op.name}: number {i} of what its {rule} gives must have the shape {list(shape)}, got {got}")
+            other = v.type if isinstance(v, Value) else f"a {type(v).__name__}" if v is not None else "None"
+            raise TypeRuleError(f"{op.name}: number {i} of what its {rule} gives must have the shape {list(shape)}, got {other}")
     return tuple(found)
 
 
