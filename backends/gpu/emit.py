@@ -13,9 +13,12 @@ from nagraph.backends.gpu.context import EmissionContext
 from nagraph.backends.gpu.dialect import Dialect
 from nagraph.backends.gpu.neighbours import Packs
 from nagraph.backends.gpu.placement import groups, shared_nbytes, slots_nbytes, tile_nbytes
+from nagraph.backends.gpu.products.block_form import block_form
+from nagraph.backends.gpu.products.emission.kernel import emit_blocks
+from nagraph.backends.gpu.products.form import BlockSchedule
 from nagraph.backends.gpu.schedule import REGISTERS, SCRATCH, SHARED, GpuSchedule
 from nagraph.backends.gpu.stage import StageText, locate
-from nagraph.backends.gpu.strategy import choose
+from nagraph.backends.gpu.strategy import AnySchedule, choose_any
 from nagraph.backends.gpu.target import GpuTarget
 from nagraph.backends.gpu.verify import check
 from nagraph.ir.types import DType
@@ -48,12 +51,24 @@ class DeviceFunction(NamedTuple):
     body: str = ""
 
 
-def emit(kernel: Kernel, target: GpuTarget, dialect: Dialect, schedule: GpuSchedule | None = None) -> DeviceFunction:
+def emit(kernel: Kernel, target: GpuTarget, dialect: Dialect, schedule: AnySchedule | None = None) -> DeviceFunction:
     """The device function of a kernel, by a schedule or by the strategy's. ScheduleError if the schedule is not legal."""
     if schedule is None:
-        schedule = choose(kernel, target)
+        schedule = choose_any(kernel, target)
     check(kernel, schedule, target)
+    if isinstance(schedule, BlockSchedule):
+        return _in_blocks(kernel, schedule, dialect)
     return _Emission(kernel, schedule, dialect).function()
+
+
+def _in_blocks(kernel: Kernel, schedule: BlockSchedule, dialect: Dialect) -> DeviceFunction:
+    """The device function of a kernel with matrix products that blocks of threads compute."""
+    name = function_name(words_of(kernel), kernel, schedule, dialect.name)
+    form = block_form(kernel)
+    assert form is not None, "a legal schedule of blocks has a kernel with products"
+    made = emit_blocks(form, schedule, name)
+    return DeviceFunction(name, made.text, (made.blocks, 1, 1), (made.threads, 1, 1), made.shared_nbytes, kernel.operands, kernel.outputs,
+                          0, made.functions, made.body)
 
 
 def function_name(words: list[str], *digested: object) -> str:

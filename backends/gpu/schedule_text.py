@@ -1,11 +1,12 @@
-"""The text of GPU schedules, read back: `parse(str(schedule)) == schedule`."""
+"""The text of GPU schedules, of points and of blocks of rows, read back: `parse(str(schedule)) == schedule`."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+from nagraph.backends.gpu.products.form import BlockLoops, BlockSchedule, ProductTile
 from nagraph.backends.gpu.schedule import REGISTERS, SCRATCH, SHARED, GpuSchedule, InOrder, Owned, Spread
 from nagraph.errors import ParseError
 
@@ -13,19 +14,35 @@ _BLOCK = {
     r"(\d+) points, (\d+) threads each(, apart)?": lambda points, threads, apart: (threads, points, 1, bool(apart)),
     r"(\d+) points, a thread for (\d+)": lambda points, width: (1, points // max(width, 1), width, False),
     r"(\d+) points, a thread each": lambda points: (1, points, 1, False),
+    r"(\d+) rows(?: and (\d+) columns)?, (\d+) threads": lambda rows, columns, threads: _Rows(rows, columns or 0, threads),
 }
 _HOW = {
     r"spread, (\d+) threads a fold": lambda lanes: Spread(lanes),
     r"spread": lambda: Spread(),
     r"owned": lambda: Owned(),
     r"in order": lambda: InOrder(),
+    r"loops": lambda: BlockLoops(),
+    r"product, tiles of (\d+) rows by (\d+) columns, (\d+) terms at a time, (\d+) by (\d+) a (?:thread|warp), (\w+)": ProductTile,
 }
 _TILE = {rf"({REGISTERS}|{SHARED}|{SCRATCH})": lambda where: where}
-_LINE = re.compile(r"(block|t\d+|stage \d+)\s*:\s*(.*)")
+_OTHER = {
+    "block": _BLOCK,
+    "step": {r"(\d+) at a time": lambda step: step},
+    "kept": {r"((?:t\d+(?:, )?)+)": lambda said: tuple(int(t.strip()[1:]) for t in said.split(","))},
+}
+_LINE = re.compile(r"(block|step|kept|t\d+|stage \d+)\s*:\s*(.*)")
 _EXAMPLE = "schedule {\n  block: 8 points, 32 threads each\n  t0: registers\n  stage 0: spread, 32 threads a fold\n}"
 
 
-def parse(text: str) -> GpuSchedule:
+class _Rows(NamedTuple):
+    """The block of a schedule of rows."""
+
+    rows: int
+    columns: int
+    threads: int
+
+
+def parse(text: str) -> GpuSchedule | BlockSchedule:
     """The schedule of a text; ParseError if it is none."""
     lines = [line for raw in text.splitlines() if (line := raw.partition("//")[0].strip())]
     if len(lines) < 3 or not re.fullmatch(r"schedule\s*\{", lines[0]) or lines[-1] != "}":
@@ -38,10 +55,14 @@ def parse(text: str) -> GpuSchedule:
         key, said = match.groups()
         if key in fields:
             raise ParseError(f"{key} is said twice")
-        fields[key] = _read(key, said, _BLOCK if key == "block" else _TILE if key[0] == "t" else _HOW)
+        fields[key] = _read(key, said, _OTHER.get(key, _TILE if key[0] == "t" else _HOW))
     if "block" not in fields:
         raise ParseError("a GPU schedule says its block")
-    threads, points, width, apart = fields.pop("block")
+    block = fields.pop("block")
+    if isinstance(block, _Rows):
+        step, kept = fields.pop("step", 0), fields.pop("kept", ())
+        return BlockSchedule(block.rows, block.columns, step, block.threads, kept, _numbered("stage ", fields))
+    threads, points, width, apart = block
     return GpuSchedule(threads, points, width, _numbered("t", fields), _numbered("stage ", fields), apart)
 
 

@@ -9,6 +9,8 @@ from dataclasses import replace
 from nagraph.backends.gpu.neighbours import in_packs
 from nagraph.backends.gpu.order import SHARE, WARP, chains
 from nagraph.backends.gpu.placement import count, in_order, owner, shared_nbytes, tile_nbytes, uniform
+from nagraph.backends.gpu.products import choose as products
+from nagraph.backends.gpu.products.form import BlockSchedule
 from nagraph.backends.gpu.schedule import REGISTERS, SCRATCH, SHARED, GpuSchedule, How, InOrder, Owned, Spread
 from nagraph.backends.gpu.target import GpuTarget
 from nagraph.kernel.form import Fold, Kernel, Load, Stage, Store
@@ -22,6 +24,15 @@ MANY, LITTLE = 1 << 15, 8
 APART, MOST_OWNERS = 16, 512
 #: Bytes of tiles that a thread keeps for itself, and of shared memory that leave room for other blocks.
 OWN_NBYTES, MOST_SHARED = 256, 48 << 10
+
+
+#: How a kernel runs: point by point, or, with matrix products, block by block.
+AnySchedule = GpuSchedule | BlockSchedule
+
+
+def choose_any(kernel: Kernel, target: GpuTarget) -> AnySchedule:
+    """The schedule of a kernel on a GPU, in blocks where it has matrix products that are worth it; Apple's has them from its library."""
+    return products.choose(kernel, target) or choose(kernel, target)
 
 
 @functools.lru_cache(1024)

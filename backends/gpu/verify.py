@@ -10,21 +10,25 @@ from collections.abc import Callable
 
 from nagraph.backends.gpu.order import chains
 from nagraph.backends.gpu.placement import in_order, owner, shared_nbytes, uniform
+from nagraph.backends.gpu.products import verify as blocks
+from nagraph.backends.gpu.products.form import BlockSchedule
 from nagraph.backends.gpu.schedule import REGISTERS, SCRATCH, SHARED, GpuSchedule, Owned, Spread
 from nagraph.backends.gpu.target import GpuTarget
 from nagraph.errors import ScheduleError
 from nagraph.kernel.form import Kernel
 
 
-def check(kernel: Kernel, schedule: GpuSchedule, target: GpuTarget, name: str = "the kernel") -> None:
+def check(kernel: Kernel, schedule: GpuSchedule | BlockSchedule, target: GpuTarget, name: str = "the kernel") -> None:
     """ScheduleError if a schedule is not legal for a kernel on a GPU: the rule that it breaks, and how."""
     problem = problem_of(kernel, schedule, target)
     if problem:
         raise ScheduleError(f"this schedule is not legal for {name}: {problem}")
 
 
-def problem_of(kernel: Kernel, schedule: GpuSchedule, target: GpuTarget) -> str:
-    """The rule that a schedule breaks, and how; "" if it is legal."""
+def problem_of(kernel: Kernel, schedule: GpuSchedule | BlockSchedule, target: GpuTarget) -> str:
+    """The rule that a schedule breaks, and how; "" if it is legal. Schedules of blocks have rules of their own (`products/verify.py`)."""
+    if isinstance(schedule, BlockSchedule):
+        return blocks.problem_of(kernel, schedule, target)
     for name, rule in RULES.items():
         wrong = rule(kernel, schedule, target)
         if wrong:

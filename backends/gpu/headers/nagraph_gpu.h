@@ -238,3 +238,7 @@ template <class T, int N> NG_FUNCTION void ng_store(NG_GLOBAL T* to, ng_pack<T, 
 #endif
   for (int i = 0; i < N; ++i) to[i] = x.at[i];
 }
+
+#if !defined(NG_METAL)
+#include "nagraph_products.h"
+#endif
