@@ -52,7 +52,7 @@ template <int N> NG_FUNCTION void ng_copy(void* to, const void* from, bool there
     memcpy(to, from, N);
 #endif
   } else {
-    memset(to, 0, N);
+    for (int i = 0; i < N / 4; ++i) ((u32*)to)[i] = 0;
   }
 #endif
 }

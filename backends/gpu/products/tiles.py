@@ -10,8 +10,8 @@ from nagraph.ir.types import DType
 
 #: Terms that one instruction of a tensor core multiplies, and the rows and columns of its C.
 MMA_DEPTH, TF32_DEPTH, MMA_ROWS, MMA_COLUMNS = 16, 8, 16, 8
-#: Elements by which a row of a tile in shared memory is longer, so that the rows that a warp reads at a time lie in different banks.
-PAD = {FMA: 4, MMA: 8, TF32: 8}
+#: Bytes by which a row of a tile in shared memory is longer, so that the rows that a warp reads at a time lie in different banks.
+PAD_NBYTES = {FMA: 16, MMA: 16, TF32: 32}
 #: Registers that a thread has at most, and what it needs beside sums and factors.
 MOST_REGISTERS, OTHER_REGISTERS = 255, 56
 #: Elements that a thread brings in a step at most.
@@ -76,10 +76,11 @@ def staged(tile: ProductTile, product: StageProduct) -> Iterator[tuple]:  # type
     in memory.
     """
     for factor, extent in ((product.a, tile.rows), (product.b, tile.columns)):
+        pad = PAD_NBYTES[tile.instruction] // factor.dtype.itemsize
         if by_terms(tile, factor):
-            yield factor, tile.depth, extent + PAD[tile.instruction]
+            yield factor, tile.depth, extent + pad
         else:
-            yield factor, extent, tile.depth + PAD[tile.instruction]
+            yield factor, extent, tile.depth + pad
 
 
 def by_terms(tile: ProductTile, factor: object) -> bool:
