@@ -51,7 +51,7 @@ def attend(q: Array, k: Array, v: Array, cache: LayerCache | None = None, start:
 
 
 def rows(table: Array, start: Array, n: int) -> Array:
-    """Rows start ... start + n - 1 of a table with a row for each position; `start` may be traced."""
-    if isinstance(start, int):
+    """Rows start ... start + n - 1 of a table with a row for each position; `start` may be traced, and n a size that is known later."""
+    if isinstance(start, int) and (isinstance(n, int) or not isinstance(table, np.ndarray)):
         return table[start:start + n]
     return ng.numpy.dynamic_slice(table, (start, 0), (n, table.shape[1]))

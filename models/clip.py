@@ -216,13 +216,13 @@ def contrastive_loss(model: CLIP, images: Array, ids: Array, same: Array | None 
                             f"{'' if same is None else f' and same {list(same.shape)}'}")
 
     def one_way(logits: Array, same: Array) -> Array:
-        target = (same | np.eye(n, dtype=bool)).astype(logits.dtype)
+        target = (same | ng.numpy.eye(n, dtype=bool)).astype(logits.dtype)
         target = target / ng.numpy.sum(target, axis=-1, keepdims=True)
         return -ng.numpy.mean(ng.numpy.sum(target * F.log_softmax(logits, axis=-1), axis=-1))
 
     across = ng.numpy.swapaxes(logits, 0, 1)
     if same is None:
-        rows, columns = (ng.numpy.mean(F.cross_entropy(x, np.arange(n), ignore_index=None)) for x in (logits, across))
+        rows, columns = (ng.numpy.mean(F.cross_entropy(x, ng.numpy.arange(n), ignore_index=None)) for x in (logits, across))
     else:
         rows, columns = one_way(logits, same), one_way(across, ng.numpy.swapaxes(same, 0, 1))
     return 0.5 * (rows + columns)

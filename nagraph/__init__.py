@@ -28,6 +28,7 @@ _NAMES = {
     **dict.fromkeys(("cond", "scan", "while_loop"), "transforms.flow"),
     **dict.fromkeys(("Graph", "Node", "Value"), "ir.graph"),
     **dict.fromkeys(("spec", "TensorType", "bfloat16"), "ir.types"),
+    "Dim": "ir.sizes",
     "Array": "ir.op",
     "parse": "ir.parser",
     "verify": "ir.verify",
@@ -44,6 +45,8 @@ def __getattr__(name: str) -> Any:
     if name in _NAMES:
         if name == "parse":
             importlib.import_module("nagraph.regions")  # and the ops
+        if name == "Dim":
+            importlib.import_module("nagraph.tracing.tracer")  # what sizes are computed with
         found = getattr(importlib.import_module(f"nagraph.{_NAMES[name]}"), name)
     elif name in _MODULES:
         found = importlib.import_module(f"nagraph.{name}")

@@ -11,6 +11,10 @@ class TypeRuleError(NagraphError, TypeError, ValueError):
     """Operands do not satisfy an op's type rule (shape or dtype)."""
 
 
+class SizeError(TypeRuleError):
+    """A size that is known later was asked for what only a known one tells, or sizes do not fit what was declared of them."""
+
+
 class TracerError(NagraphError, TypeError):
     """A traced value was used where only a concrete array has an answer."""
 

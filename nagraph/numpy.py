@@ -14,7 +14,10 @@ import nagraph.ops  # noqa: F401 - fills the operators
 from nagraph.arrays import is_elsewhere as _is_elsewhere
 from nagraph.errors import TypeRuleError as _TypeRuleError
 from nagraph.ir.builder import active as _active
+from nagraph.ir.builder import current as _current
 from nagraph.ir.graph import Value as _Value
+from nagraph.ir.sizes import Size as _Size
+from nagraph.ir.sizes import larger as _larger
 from nagraph.ir.types import as_dtype as _as_dtype
 from nagraph.ir.types import spec as _spec
 from nagraph.ops.arg_extremum import argmax, argmin  # noqa: F401
@@ -135,6 +138,8 @@ def _refusing(name: str, *numbers: Any) -> Any:
 
 def full(shape: Any, value: Any, dtype: Any = None) -> Any:
     """A tensor filled with one value, which may be traced."""
+    if isinstance(shape, _Size) or isinstance(shape, (tuple, list)) and builtins_any(isinstance(s, _Size) for s in shape):
+        value = value if isinstance(value, _Value) else _current().constant(value if dtype is None else astype(value, dtype))
     if not isinstance(value, _Value):
         with _refusing("full"):
             return _np.full(shape, value if dtype is None else astype(value, dtype))
@@ -169,9 +174,22 @@ def ones_like(x: Any, dtype: Any = None) -> Any:
 
 
 def arange(*bounds: Any, dtype: Any = None) -> Any:
-    """start, start + step, ... below stop; the bounds are plain numbers."""
+    """start, start + step, ... below stop; the bounds are plain numbers, or sizes that are known later with a plain step."""
+    if builtins_any(isinstance(x, _Size) for x in bounds):
+        return _arange_of_size(*bounds, dtype="int64" if dtype is None else dtype)
     with _refusing("arange", *bounds):
         return _np.arange(*bounds, dtype=None if dtype is None else _as_dtype(dtype))
+
+
+def _arange_of_size(start: Any, stop: Any = None, step: Any = 1, *, dtype: Any) -> Any:
+    start, stop = (0, start) if stop is None else (start, stop)
+    if type(step) is not int or step == 0 or not builtins_all(isinstance(x, (int, _Size)) for x in (start, stop)):
+        raise _TypeRuleError(f"arange: of sizes that are known later the numbers are whole, and step is a plain one; got "
+                             f"{start!r}, {stop!r}, {step!r}")
+    count = _larger(-((start - stop) // step) if step > 0 else -((stop - start) // -step), 0)
+    found = _iota("int64", (count,))
+    found = found if step == 1 else found * step
+    return astype(found if isinstance(start, int) and start == 0 else found + start, dtype)
 
 
 def linspace(start: float, stop: float, num: int = 50, endpoint: bool = True, dtype: Any = None) -> Any:
@@ -183,7 +201,7 @@ def linspace(start: float, stop: float, num: int = 50, endpoint: bool = True, dt
 def eye(n: int, m: int | None = None, k: int = 0, dtype: Any = _np.float64) -> Any:
     """Ones on the k-th diagonal."""
     columns = n if m is None else m
-    if _active() is None or n * columns <= 256:
+    if _active() is None or type(n * columns) is int and n * columns <= 256:
         with _refusing("eye"):
             return _np.eye(n, m, k, dtype=_as_dtype(dtype))
     return astype(equal(_iota("int64", (n, columns), 0) + k, _iota("int64", (n, columns), 1)), dtype)
@@ -217,6 +235,11 @@ def builtins_any(items: Any) -> bool:
         if item:
             return True
     return False
+
+
+def builtins_all(items: Any) -> bool:
+    """Python's all, whose name NumPy's takes here."""
+    return not builtins_any(not item for item in items)
 
 
 def shape(x: Any) -> tuple[int, ...]:

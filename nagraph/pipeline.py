@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import nagraph.passes
-from nagraph.errors import NagraphError, PassError
+from nagraph.errors import NagraphError, PassError, SizeError
 from nagraph.ir.attributes import fits
 from nagraph.ir.graph import Graph
 from nagraph.ir.nested import nested_graphs
+from nagraph.ir.sizes import described
 from nagraph.ir.verify import verify
 from nagraph.suggestions import suggestion
 
@@ -43,6 +44,12 @@ def graph_pass(made: P) -> P:
     return made
 
 
+def any_sizes(made: P) -> P:
+    """Mark a pass that works on graphs whose sizes are known later as well; others are given graphs of known sizes alone."""
+    made.any_sizes = True  # type: ignore[attr-defined]
+    return made
+
+
 def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
@@ -51,7 +58,11 @@ def apply(step: Pass, graph: Graph, done: dict[int, Graph] | None = None) -> Gra
     """The graph after the pass was applied to every region, innermost first, and then to itself; fused regions stay as they were made.
 
     done: what became of regions so far, by their identity. Each is visited once, however many graphs hold it.
+    SizeError for a graph whose sizes are known later, unless the pass is marked `any_sizes`.
     """
+    if graph.dims and not getattr(step, "any_sizes", False):
+        raise SizeError(f"it runs once all sizes are known, and here {described(graph.dims)}; graph.specialise({{...}}) makes a graph of "
+                        "given sizes, which ng.compile and ng.jit do at a call")
     if not getattr(step, "on_regions", True):
         return step(graph)
     done = {} if done is None else done

@@ -5,10 +5,11 @@ from __future__ import annotations
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.operators import COMMUTATIVE
-from nagraph.pipeline import graph_pass
+from nagraph.pipeline import any_sizes, graph_pass
 
 
 @graph_pass
+@any_sizes
 def canonicalize(graph: Graph) -> Graph:
     """Canonical form: constants to the right of commutative ops, otherwise the earlier value to the left.
 

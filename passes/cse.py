@@ -6,10 +6,11 @@ from nagraph import choices
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.op import Op
 from nagraph.ir.operators import COMMUTATIVE
-from nagraph.pipeline import graph_pass
+from nagraph.pipeline import any_sizes, graph_pass
 
 
 @graph_pass
+@any_sizes
 def cse(graph: Graph) -> Graph:
     """Common subexpression elimination: nodes with equal op and operands become one.
 

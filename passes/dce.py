@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from nagraph.ir.graph import Graph, Node, Value
-from nagraph.pipeline import graph_pass
+from nagraph.pipeline import any_sizes, graph_pass
 
 
 @graph_pass
+@any_sizes
 def dce(graph: Graph) -> Graph:
     """Dead code elimination: nodes whose results nobody reads go, unless they have an effect.
 

@@ -11,10 +11,11 @@ from nagraph.ir.emitter import current
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.op import Array
 from nagraph.ops.base import Primitive
-from nagraph.pipeline import graph_pass
+from nagraph.pipeline import any_sizes, graph_pass
 
 
 @graph_pass
+@any_sizes
 @dataclass(frozen=True)
 class FoldConstants:
     """Constant folding: a node whose operands are all constants becomes a constant, by its NumPy reference.
@@ -24,6 +25,7 @@ class FoldConstants:
 
     Results above `max_elements` elements stay computed, and so does what reads or works much (`nagraph.analysis.constants`), and a
     view that is larger than its operand: a broadcast zero is cheaper than its bytes. What is computed from such a view is folded.
+    Of sizes that are known later nothing is computed.
     """
 
     max_elements: int = 1024
@@ -35,8 +37,8 @@ class FoldConstants:
             if isinstance(node.op, Constant):
                 known[node.result] = node.op.array
                 return None
-            if (not isinstance(node.op, Primitive) or node.op.effect or node.op.can_fail or node.op.on_host or node.op.regions
-                    or any(v not in known for v in node.operands)
+            if (not isinstance(node.op, Primitive) or node.op.effect or node.op.can_fail or node.op.on_host
+                    or node.op.regions or node.op.dims or any(v not in known for v in node.operands)
                     or any(r.type.size > self.max_elements for r in node.results) or not affordable(node)
                     or not choices.takes("fold_constants", True, str(node.op), len(known))):
                 return None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from nagraph.ir.graph import Graph
-from nagraph.pipeline import graph_pass
+from nagraph.pipeline import any_sizes, graph_pass
 from nagraph.transforms.narrowing import narrowed
 
 
 @graph_pass
+@any_sizes
 def narrow(graph: Graph) -> Graph:
     """Narrowing: of a value that is read in part, only that part is computed.
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from functools import cache
 
 from nagraph.ir.graph import Graph
-from nagraph.pipeline import graph_pass
+from nagraph.pipeline import any_sizes, graph_pass
 from nagraph.rewrite.greedy import rewrite
 from nagraph.rewrite.rule import Rule
 from nagraph.rewrite.rules import ALL
 
 
 @graph_pass
+@any_sizes
 @dataclass(frozen=True)
 class Simplify:
     """Simplification: the rules of `nagraph.rewrite.rules`, applied until none matches.

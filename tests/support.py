@@ -18,7 +18,7 @@ import pytest
 from nagraph import backends
 from nagraph.arrays import HOST
 from nagraph.ir.builder import active_stack, build
-from nagraph.ir.graph import Graph
+from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.interpret import interpret
 from nagraph.ir.location import is_internal
 from nagraph.ir.op import REGISTRY, Op
@@ -203,3 +203,19 @@ def forget_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Know of no compiled kernels for the length of a test, as another process would not."""
     monkeypatch.setattr("nagraph.backends.llvm.program.functions._KNOWN", collections.OrderedDict())
     monkeypatch.setattr("nagraph.backends.llvm.program.functions._CODES", weakref.WeakValueDictionary())
+
+
+def in_order_of_use(graph: Graph) -> Graph:
+    """The graph with its nodes in the order in which the outputs, and what they read, ask for them: the same for any order they were in."""
+    order: dict[Node, None] = {}
+    waiting: list[tuple[Value, bool]] = [(v, False) for v in reversed(graph.outputs)]
+    while waiting:
+        v, ready = waiting.pop()
+        node = graph.producers.get(v)
+        if node is None or node in order:
+            continue
+        if ready:
+            order[node] = None
+        else:
+            waiting += [(v, True), *((x, False) for x in reversed(node.operands))]
+    return graph.with_nodes(tuple(order))

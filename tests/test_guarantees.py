@@ -26,7 +26,7 @@ KINDS = {"all": {*DTYPES.values()}, "numbers": {*DTYPES.values()} - {BOOL}, "flo
          "integers and bool": {*INTEGERS, BOOL}, "u32": {DTYPES["u32"]}}
 #: Ops whose operands are of several kinds: which dtypes they admit can't be read off by casting the samples.
 OF_SEVERAL_KINDS = {"gather", "scatter", "dynamic_slice", "dynamic_update_slice", "window_put", "check_labels", "random_bits", "fold_in",
-                    "threefry", "call", "cond", "scan", "while_loop", "const", "iota", "debug_print"}
+                    "threefry", "call", "cond", "scan", "while_loop", "const", "iota", "size", "debug_print"}
 
 
 def table() -> dict[str, tuple[str, str]]:

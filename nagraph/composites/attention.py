@@ -10,6 +10,7 @@ import numpy as np
 from nagraph.composites.base import composite
 from nagraph.composites.softmax import _finite_max, _reciprocal
 from nagraph.errors import TypeRuleError
+from nagraph.ir.sizes import larger, same, same_shape
 from nagraph.ir.types import BOOL, SHORT_NAMES, is_float
 from nagraph.ops.comparison import greater_equal
 from nagraph.ops.contraction import matmul
@@ -40,7 +41,7 @@ def _ungrouped(ct: Any, groups: int) -> Any:
 
 def _scale(q: Any, scale: float | None) -> float:
     """What scores are multiplied with: 1/√d unless given; where d is 0 all scores are 0."""
-    return 1 / math.sqrt(max(q.shape[-1], 1)) if scale is None else scale
+    return 1 / math.sqrt(larger(q.shape[-1], 1)) if scale is None else scale
 
 
 def _scores(q: Any, k: Any, mask: Any, causal: bool, scale: float | None) -> Any:
@@ -77,7 +78,8 @@ def attention(q: Any, k: Any, v: Any, mask: Any = None, *, causal: bool = False,
     causal: query i sees keys up to i + m - n. A row that sees nothing gives zeros.
     Source: Vaswani et al. 2017; Ainslie et al. 2023.
     """
-    if min(q.ndim, k.ndim, v.ndim) < 3 or q.shape[-1] != k.shape[-1] or k.shape[-3:-1] != v.shape[-3:-1]:
+    if (min(q.ndim, k.ndim, v.ndim) < 3 or not same(q.shape[-1], k.shape[-1], "attention")
+            or not same_shape(k.shape[-3:-1], v.shape[-3:-1], "attention")):
         raise TypeRuleError("attention: q is [..., heads, n, d], k [..., groups, m, d] and v [..., groups, m, e]; "
                             f"got q {q.type}, k {k.type}, v {v.type}" + "; x[None] is one head" * (q.ndim == 2))
     if q.shape[-3] != k.shape[-3] and (not k.shape[-3] or q.shape[-3] % k.shape[-3]):  # no heads at all are fine

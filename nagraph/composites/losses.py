@@ -9,6 +9,7 @@ import numpy as np
 from nagraph.composites.base import composite
 from nagraph.composites.softmax import _finite_max, _zero
 from nagraph.errors import TypeRuleError
+from nagraph.ir.sizes import same_shape
 from nagraph.ops.base import cast
 from nagraph.ops.comparison import equal, not_equal
 from nagraph.ops.elementwise import maximum, subtract, where
@@ -41,7 +42,7 @@ def counting(labels: Any, ignore_index: int | None) -> Any:
 
 def _cross_entropy(logits: Any, labels: Any, smoothing: float, ignore: int | None) -> tuple[Any, Any, Any]:
     """The losses, log-sum-exp, and the labels, checked."""
-    if labels.shape != logits.shape[:-1]:
+    if not same_shape(labels.shape, logits.shape[:-1], "cross_entropy"):
         raise TypeRuleError(f"cross_entropy: labels {labels.shape} must have the shape of the logits without classes, "
                             f"{logits.shape[:-1]}")
     labels = CheckLabels(logits.shape[-1], ignore)(labels)

@@ -126,7 +126,8 @@ def _batch_norm_training_bwd(residuals: Any, cts: Any, *, eps: float = 1e-5) -> 
     n is the number of elements of a channel: two sums and one pass over them, all else is of the size of the channels.
     """
     (x, m, r, weight, bias), (ct, ct_m, ct_v) = residuals, cts
-    axes, n = _all_but_channels(x), x.size // max(x.shape[1], 1)
+    axes = _all_but_channels(x)
+    n = math.prod(x.shape[a] for a in axes)
     deviations = x - m
     total, along = sum_of(ct, axis=axes, keepdims=True), sum_of(ct * deviations, axis=axes, keepdims=True)
     slope = _affine(r, _per_channel(weight, x.ndim), None)
@@ -134,7 +135,7 @@ def _batch_norm_training_bwd(residuals: Any, cts: Any, *, eps: float = 1e-5) -> 
     tilt = (2 * _per_channel(ct_v, x.ndim) - slope * (r * r) * along) / n
     found = [slope * ct + tilt * deviations + shift]
     if weight is not None:
-        found.append(reshape(along * r if n else along, weight.shape))
+        found.append(reshape(along * r if n != 0 else along, weight.shape))
     if bias is not None:
         found.append(reshape(total, bias.shape))
     return found

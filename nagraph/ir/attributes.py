@@ -12,6 +12,7 @@ import numpy as np
 from nagraph.ir.constant import Data
 from nagraph.ir.graph import Graph
 from nagraph.ir.op import Op
+from nagraph.ir.sizes import Size
 from nagraph.ir.types import DType, TensorType
 
 
@@ -29,7 +30,7 @@ _HINTS: dict[type[Op], dict[str, Any]] = {}
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether an attribute's value has its annotated type: 1 is no bool, True no int."""
+    """Whether an attribute's value has its annotated type: 1 is no bool, True no int; a size that is known later is an int."""
     origin = typing.get_origin(hint)
     if hint is Any:
         return True
@@ -46,4 +47,6 @@ def fits(value: Any, hint: Any) -> bool:
         return value is None
     if origin is np.dtype or hint is np.dtype:
         return isinstance(value, np.dtype)
-    return type(value) is hint if hint in (bool, int, float, str) else isinstance(value, hint)
+    if hint is int:
+        return type(value) is int or isinstance(value, Size)
+    return type(value) is hint if hint in (bool, float, str) else isinstance(value, hint)

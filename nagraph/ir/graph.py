@@ -7,16 +7,20 @@ never changes: a pass makes a new one, which shares all nodes and values that it
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from nagraph import choices
+from nagraph.errors import NagraphError
 from nagraph.ir.cached import cached_property
 from nagraph.ir.emitter import Emitter
+from nagraph.ir.location import located
 from nagraph.ir.node import Node as Node
 from nagraph.ir.node import Value as Value
 from nagraph.ir.op import GraphAttribute, Op
+from nagraph.ir.size_binding import chosen
+from nagraph.ir.sizes import Dim, dims, substituted
 from nagraph.ir.types import TensorType
 
 P = ParamSpec("P")
@@ -39,6 +43,11 @@ class Graph(GraphAttribute):
     @property
     def input_types(self) -> tuple[TensorType, ...]:
         return tuple(v.type for v in self.inputs)
+
+    @cached_property
+    def dims(self) -> tuple[Dim, ...]:
+        """The dimensions of sizes that are known later, in the order in which the inputs' types name them; none if all are known."""
+        return dims([t.shape for t in self.input_types if t.symbolic])
 
     @property
     def output_types(self) -> tuple[TensorType, ...]:
@@ -118,6 +127,15 @@ class Graph(GraphAttribute):
 
     # -- making other graphs ------------------------------------------------------------------
 
+    def specialise(self, sizes: Mapping[str, int]) -> Graph:
+        """The graph of given sizes: `graph.specialise({"batch": 8})`, dimensions by name; those that are not named stay.
+
+        Node by node what a trace of these sizes records: sizes as numbers become constants. SizeError for a name that is none of `dims`,
+        a size beyond the bounds, or an exact quotient that is no whole number, with the line of the node. O(nodes).
+        """
+        given = chosen(self.dims, sizes)
+        return _specialised(self, given, {}) if given else self
+
     def rebuild(self, visit: Visit) -> Graph:
         """The graph with each node replaced by what `visit` answers for it.
 
@@ -187,6 +205,40 @@ class Graph(GraphAttribute):
 
     def __repr__(self) -> str:
         return f"<Graph {self.name}: {len(self.inputs)} inputs, {len(self.nodes)} nodes, {len(self.outputs)} outputs>"
+
+
+def _specialised(graph: Graph, given: Mapping[Dim, int], done: dict[int, Graph]) -> Graph:
+    """The graph with sizes in the place of dimensions. done: what became of regions so far, by their identity."""
+    if id(graph) in done:
+        return done[id(graph)]
+
+    def replaced(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(replaced, value))
+        if isinstance(value, TensorType):
+            return value.with_shape(replaced(value.shape)) if value.symbolic else value
+        return _specialised(value, given, done) if isinstance(value, Graph) else substituted(value, given)
+
+    def settled(v: Value) -> Value:
+        made = values[v] = Value(replaced(v.type), v.name)
+        return made
+
+    values: dict[Value, Value] = {}
+    inputs = [settled(v) for v in graph.inputs]
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        op, operands = node.op, tuple([values[v] for v in node.operands])
+        try:
+            if op.dims or op.regions:
+                changes = {name: new for name, old in op.attributes().items() if (new := replaced(old)) is not old}
+                op = op.with_attributes(**changes).when_known() if changes else op
+            made = Node.create(op, operands, node.location)
+        except NagraphError as error:
+            raise located(error, node.location) from None
+        values.update(zip(node.results, made.results, strict=True))
+        nodes.append(made)
+    found = done[id(graph)] = Graph(graph.name, inputs, nodes, [values[v] for v in graph.outputs])
+    return found
 
 
 def structure_of(inputs: Sequence[Value], nodes: Sequence[Node], outputs: Sequence[Value]) -> tuple[Any, ...]:

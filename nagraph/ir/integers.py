@@ -6,6 +6,7 @@ import operator
 from typing import Any
 
 from nagraph.errors import NagraphError, TypeRuleError
+from nagraph.ir.sizes import Size
 
 #: Integers beyond this are those of no axis, size or count.
 LIMIT = 1 << 63
@@ -17,7 +18,12 @@ def is_integer(x: Any) -> bool:
 
 
 def integer(name: str, x: Any) -> int:
-    """x as Python's int. TypeRuleError for what is no integer of 64 bits, such as 2.0; `name` says what it is for."""
+    """x as Python's int, or as the size that it is. TypeRuleError for what is no integer of 64 bits, such as 2.0.
+
+    name: what it is for.
+    """
+    if isinstance(x, Size):
+        return x
     try:
         found = int(operator.index(x))
         if not -LIMIT <= found < LIMIT:

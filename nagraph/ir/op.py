@@ -16,6 +16,7 @@ import numpy as np
 from nagraph.errors import MissingRuleError, TypeRuleError
 from nagraph.ir.axes import AxisRelation
 from nagraph.ir.cached import cached_property
+from nagraph.ir.sizes import Dim, dims
 from nagraph.ir.types import TensorType, too_large
 
 if TYPE_CHECKING:
@@ -180,6 +181,10 @@ class Op:
         """
         return self
 
+    def when_known(self) -> Op:
+        """The op to stand for this one once its sizes are known: itself, unless it was but a place for them."""
+        return self
+
     def in_order(self, order: tuple[int, ...]) -> Op | None:
         """The op for operands whose axes stand in this order (operands of fewer axes aligned as in broadcasting); None if it does not say.
 
@@ -316,6 +321,11 @@ class Op:
     def regions(self) -> dict[str, Graph]:
         """The attributes that are graphs. Nobody may change this dict."""
         return {k: cast("Graph", v) for k, v in self.attributes().items() if isinstance(v, GraphAttribute)}
+
+    @cached_property
+    def dims(self) -> tuple[Dim, ...]:
+        """The dimensions of sizes among its attributes, but for those of regions."""
+        return dims([v.shape if isinstance(v, TensorType) else v for v in self.attributes().values()])
 
     def with_attributes(self, **changes: Any) -> Op:
         return dataclasses.replace(self, **changes)  # type: ignore[type-var]

@@ -1,6 +1,6 @@
 """Reading the text form: `parse(str(graph))` equals `graph`. The grammar is in docs/text-form.md.
 
-A text is a list of graphs and resources; the first graph is the result, the others are the regions
+A text is a list of dimensions, graphs and resources; the first graph is the result, the others are the regions
 that it names by label. Graphs may stand in any order: each is built when it is first asked for.
 """
 
@@ -23,14 +23,13 @@ from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.location import Location
 from nagraph.ir.op import REGISTRY, Op
 from nagraph.ir.printer import is_nan
-from nagraph.ir.tokens import Token, Tokens
+from nagraph.ir.size_text import SizeTokens
+from nagraph.ir.tokens import Token
 from nagraph.ir.types import DTYPES, MAX_RANK, SHORT_NAMES, TensorType, is_float
 from nagraph.ir.verify import MAX_NESTING
 
 #: Where a node came from, as the printer writes it behind the node.
 _LOCATION = re.compile(r"[ \t]*// ((?:[^\s/][^\n/]*)?):([0-9]{1,9})$", re.MULTILINE)
-#: No number of a graph is longer than this; Python would take long over millions of digits.
-_DIGITS = 400
 
 
 def parse(text: str) -> Graph:
@@ -42,7 +41,7 @@ def parse(text: str) -> Graph:
     return _Parser(text).parse()
 
 
-class _Parser(Tokens):
+class _Parser(SizeTokens):
     def __init__(self, text: str):
         super().__init__(text)
         self.graphs: dict[str, Graph] = {}
@@ -64,16 +63,17 @@ class _Parser(Tokens):
     # -- graphs and resources ------------------------------------------------------------------------------
 
     def _survey(self) -> list[str]:
-        """The labels of the graphs in order, where each starts, and the resources."""
+        """The labels of the graphs in order, where each starts, the resources and the dimensions."""
         order: list[str] = []
+        read = {"resource": self._resource, "dim": self._dim}
         while self.next.kind != "end":
             start = self.position
-            word = self._take("word", what="'graph' or 'resource'")
-            if word.text == "resource":
-                self._resource()
+            word = self._take("word", what="'graph', 'dim' or 'resource'")
+            if word.text in read:
+                read[word.text]()
                 continue
             if word.text != "graph":
-                self._fail(f"expected 'graph' or 'resource', found {word.text!r}", word.at)
+                self._fail(f"expected 'graph', 'dim' or 'resource', found {word.text!r}", word.at)
             label = self._take("label", what="a label such as @name")
             if label.text in self.starts:
                 self._fail(f"a graph labelled {label.text} stands above already", label.at)
@@ -204,10 +204,7 @@ class _Parser(Tokens):
         while not self._is("]"):
             if sizes:
                 self._take("mark", ",")
-            size = self._take("number", what="a size")
-            if not size.text.isdigit():
-                self._fail(f"a size is a whole number that is not negative, not {size.text}", size.at)
-            sizes.append(self._int(size))
+            sizes.append(self._size())
         found = TensorType(DTYPES[token.text], tuple(sizes))
         if not found.possible:
             self._fail(f"no array has this type: an array has up to {MAX_RANK} axes and less than 2^63 bytes", token.at)
@@ -298,6 +295,9 @@ class _Parser(Tokens):
         self.position += 1
         if token.kind == "string":
             return self._string(token.text, token.at)
+        if self._begins_size(token):
+            self.position -= 1
+            return self._size(1)
         if token.kind == "number":
             return self._int(token) if _is_whole(token.text) else self._float(token)
         if token.kind == "label":
@@ -309,15 +309,6 @@ class _Parser(Tokens):
             if token.text in words:
                 return words[token.text]
         self._fail(f"expected an attribute's value, found {token.text!r}", token.at)
-
-    def _check_depth(self, depth: int, token: Token) -> None:
-        if depth >= MAX_RANK:
-            self._fail(f"lists are nested more than {MAX_RANK} deep", token.at)
-
-    def _int(self, token: Token) -> int:
-        if len(token.text) > _DIGITS:
-            self._fail(f"a number of {len(token.text)} digits is too long", token.at)
-        return int(token.text)
 
     def _float(self, token: Token) -> float:
         if token.text.startswith(("nan:", "-nan")):

@@ -5,8 +5,8 @@
       return %0
     }
 
-Regions follow as graphs of their own, each once, under distinct labels; large constants follow
-as resources.
+Dimensions of sizes that are known later stand before it, with their bounds: `dim batch{min=1, max=64}`. Regions follow as graphs of
+their own, each once, under distinct labels; large constants follow as resources.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ import numpy as np
 
 from nagraph.ir.constant import Data
 from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ir.nested import nested_dims
 from nagraph.ir.op import Op
+from nagraph.ir.sizes import Dim, Size
 from nagraph.ir.types import SHORT_NAMES, TensorType, is_float
 
 #: Constants of up to this many elements print inline.
@@ -58,7 +60,7 @@ class Printer:
     def attribute(self, value: Any) -> str:
         if isinstance(value, bool) or value is None:
             return {True: "true", False: "false", None: "none"}[value]
-        if isinstance(value, int):
+        if isinstance(value, (int, Size)):
             return str(value)
         if isinstance(value, float):
             return format_float(value)
@@ -159,16 +161,21 @@ def format_elements(array: np.ndarray[Any, Any]) -> str:
     return format_float(float(array))
 
 
+def format_bounds(dim: Dim) -> str:
+    """The bounds of a dimension as attributes: `min=1, max=64`."""
+    return f"min={dim.min}" + ("" if dim.max is None else f", max={dim.max}")
+
+
 def format_op(op: Op) -> str:
     """An op with its attributes; regions by name."""
     return Printer().op(op)
 
 
 def format_graph(graph: Graph, *, blobs: bool = True, locations: bool = True) -> str:
-    """The text of a graph, its regions and (with `blobs`) the bytes of its large constants."""
+    """The text of a graph: its dimensions, itself, its regions and (with `blobs`) the bytes of its large constants."""
     printer = Printer()
     printer.label(graph)
-    parts: list[str] = []
+    parts = [f"dim {d.name}{{{format_bounds(d)}}}" for d in nested_dims(graph)]
     for g in printer.order:  # grows while regions are met
         parts.append("\n".join(printer.graph(g, locations)))
     if blobs:

@@ -11,6 +11,8 @@ import numpy as np
 from nagraph.errors import TypeRuleError
 from nagraph.forks import Lock
 from nagraph.ir.integers import integers
+from nagraph.ir.size_bounds import bounds
+from nagraph.ir.sizes import Size, described
 
 DType = np.dtype[Any]
 
@@ -59,15 +61,16 @@ def is_float(dtype: DType) -> bool:
 
 
 class TensorType:
-    """What is known of a tensor before it exists: `dtype` and `shape` (sizes per axis).
+    """What is known of a tensor before it exists: `dtype` and `shape` (sizes per axis, of which some may be known later: `symbolic`).
 
     One object for each dtype and shape as long as anybody has it, so that types are compared and hashed as objects are. What is no
     type that a graph can hold (`verify` says so) is an object of its own.
     """
 
-    __slots__ = ("dtype", "shape", "__weakref__")
+    __slots__ = ("dtype", "shape", "symbolic", "__weakref__")
     dtype: DType
     shape: tuple[int, ...]
+    symbolic: bool
 
     def __new__(cls, dtype: DType, shape: tuple[int, ...]) -> TensorType:
         try:
@@ -104,7 +107,7 @@ class TensorType:
     def possible(self) -> bool:
         """Whether there can be an array of this type: at most 64 axes, less than 2^63 bytes even where a size 0 makes it empty."""
         nbytes = self.dtype.itemsize
-        for s in self.shape:
+        for s in self.shape if not self.symbolic else (bounds(s)[0] or 0 for s in self.shape):
             nbytes *= max(s, 1)
         return self.rank <= MAX_RANK and nbytes < 1 << 63
 
@@ -149,13 +152,14 @@ def _new(dtype: DType, shape: tuple[int, ...]) -> TensorType:
     made = object.__new__(TensorType)
     object.__setattr__(made, "dtype", dtype)
     object.__setattr__(made, "shape", shape)
+    object.__setattr__(made, "symbolic", isinstance(shape, tuple) and any([isinstance(s, Size) for s in shape]))
     return made
 
 
 def _sizes(shape: Any) -> tuple[int, ...] | None:
-    """A tuple of Python's integers that is equal to the shape, if there is one."""
+    """A tuple of sizes and Python's integers that is equal to the shape, if there is one."""
     try:
-        found = tuple([int(s) for s in shape])
+        found = tuple([s if isinstance(s, Size) else int(s) for s in shape])
         return found if isinstance(shape, tuple) and shape == found else None
     except (TypeError, ValueError, OverflowError):
         return None
@@ -166,10 +170,13 @@ _KNOWN = _TYPES.known
 
 
 def spec(shape: Any, dtype: Any = np.float32) -> TensorType:
-    """A stand-in for an array that is not there yet: `spec((2, 3), "f32")` has type `f32[2,3]`."""
+    """A stand-in for an array that is not there yet: `spec((2, 3), "f32")` has type `f32[2,3]`; sizes may be dimensions (`ng.Dim`)."""
     sizes = integers("spec: shape", shape)
-    if any(s < 0 for s in sizes):
-        raise TypeRuleError(f"sizes are at least 0, got {sizes}")
+    for s in sizes:
+        least = bounds(s)[0]
+        if least is None or least < 0:
+            raise TypeRuleError(f"sizes are at least 0, got {sizes}" if type(s) is int else
+                                f"sizes are at least 0, and {s} may be less ({described(s)}): give the dimension a larger min")
     found = TensorType(as_dtype(dtype), sizes)
     if not found.possible:
         raise TypeRuleError(too_large(found))

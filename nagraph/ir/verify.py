@@ -10,7 +10,10 @@ from nagraph.errors import NagraphError, VerifyError
 from nagraph.ir.attributes import fits, hints
 from nagraph.ir.constant import Data
 from nagraph.ir.graph import Graph, Node, Value
+from nagraph.ir.nested import nested_dims
 from nagraph.ir.op import REGISTRY, Op
+from nagraph.ir.size_bounds import bounds
+from nagraph.ir.sizes import Size
 from nagraph.ir.types import SHORT_NAMES, TensorType
 
 #: Regions in regions: as deep as printing, parsing, derivatives and passes go within Python's stack.
@@ -21,9 +24,11 @@ def verify(graph: Graph) -> None:
     """Raises VerifyError, with the offending `node` and the `graph` it is in, unless the graph is well formed, its regions included.
 
     Each value is made once, before it is read; each node's attributes have the types that its op
-    declares; each result has the type that the op infers. Source locations are free. O(nodes).
+    declares; each result has the type that the op infers; each dimension of a size is in the type of an input, and no two have
+    one name. Source locations are free. O(nodes).
     """
     _verify(graph, [], {})
+    _check_dims(graph)
 
 
 def _verify(graph: Graph, way: list[Graph], heights: dict[int, int]) -> int:
@@ -86,6 +91,16 @@ def _verify_one(graph: Graph) -> list[Node]:
     return holders
 
 
+def _check_dims(graph: Graph) -> None:
+    found = nested_dims(graph)
+    names = {d.name: d for d in found}
+    for d in found:
+        if names[d.name] is not d and names[d.name] != d:
+            raise VerifyError(f"graph {graph.name}: two dimensions are named {d.name}, {d!r} and {names[d.name]!r}")
+        if d not in graph.dims:
+            raise VerifyError(f"graph {graph.name}: the dimension {d} is in the type of no input, so no call says what it is")
+
+
 def _error(message: str, node: Any) -> VerifyError:
     error = VerifyError(message)
     error.node = node  # type: ignore[attr-defined]
@@ -95,12 +110,18 @@ def _error(message: str, node: Any) -> VerifyError:
 def _check_value(graph: Graph, v: Any, node: Node | None) -> None:
     t = getattr(v, "type", None)
     good = (isinstance(v, Value) and isinstance(t, TensorType) and isinstance(t.dtype, np.dtype) and t.dtype in SHORT_NAMES
-            and isinstance(t.shape, tuple) and all(type(s) is int and s >= 0 for s in t.shape) and t.possible)
+            and isinstance(t.shape, tuple) and all(_is_size(s) for s in t.shape) and t.possible)
     if not good:
         raise _error(f"graph {graph.name}: {type(v).__name__} {getattr(v, 'name', '')!r:.40} has no type that a graph can hold "
                      f"(a dtype, sizes of at least 0, less than 2^63 bytes): {t!r:.80}", node)
     if not isinstance(v.name, str):
         raise _error(f"graph {graph.name}: a value's name is a string, got {v.name!r:.60}", node)
+
+
+def _is_size(s: Any) -> bool:
+    if type(s) is int:
+        return s >= 0
+    return isinstance(s, Size) and ((most := bounds(s)[1]) is None or most >= 0)
 
 
 def _check_attributes(what: str, node: Node) -> None:

@@ -173,7 +173,7 @@ def contrastive(x: Array, y: Array, *, temperature: float = 0.07, reduction: str
         raise ValueError(f"contrastive: temperature must be greater than 0, got {temperature}")
     x, y = _unit(x), _unit(y)
     logits = ng.numpy.matmul(x, ng.numpy.swapaxes(y, 0, 1)) / temperature
-    labels = np.arange(x.shape[0])
+    labels = ng.numpy.arange(x.shape[0])
     ways = logits, ng.numpy.swapaxes(logits, 0, 1)
     rows, columns = (composites.cross_entropy(v, labels, smoothing=0.0, ignore_index=None) for v in ways)
     return _reduced(0.5 * (rows + columns), reduction)

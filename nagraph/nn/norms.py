@@ -87,7 +87,7 @@ class BatchNorm(Module):
         n = math.prod(x.shape[:1] + x.shape[2:])
         if n == 0:
             return self._with_running_statistics(x), self
-        if n == 1:
+        if n <= 1:
             raise TypeRuleError(f"BatchNorm: in training a channel needs more than one value for its variance, and x of shape "
                                 f"{tuple(x.shape)} has one; pass a larger batch, or training=False to use the running statistics")
         y, mean, var = functional.batch_norm_training(x, self.weight, self.bias, eps=self.eps)

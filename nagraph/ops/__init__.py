@@ -19,6 +19,7 @@ from nagraph.ops import pooling as pooling
 from nagraph.ops import random as random
 from nagraph.ops import reduction as reduction
 from nagraph.ops import rounding as rounding
+from nagraph.ops import size_numbers as size_numbers
 from nagraph.ops import sorting as sorting
 from nagraph.ops import special as special
 from nagraph.ops import subscript as subscript

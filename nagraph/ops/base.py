@@ -19,6 +19,7 @@ from nagraph.ir.location import caller_location, located
 from nagraph.ir.op import Array, Box, Cost, Op, keep, op
 from nagraph.ir.operators import functions
 from nagraph.ir.promotion import WEAK, floating, result_type, scalar_array
+from nagraph.ir.sizes import Size
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SHORT_NAMES, DType, TensorType, as_dtype, is_float, type_of
 from nagraph.ops.operands import (
     F64,
@@ -29,6 +30,7 @@ from nagraph.ops.operands import (
     dtype_item,
     is_weak,
     mark_weak,
+    size_value,
     warn_of_float64,
     weak_float,
 )
@@ -56,10 +58,10 @@ class Primitive(Op):
     def _apply(self, operands: tuple[Operand, ...], ready: tuple[Operand, ...]) -> Any:
         """The results of operands that `prepare` has made ready."""
         traced = [isinstance(o, Value) for o in ready]
-        if any(traced) or active() is not None and not ready:
+        if any(traced) or active() is not None and (not ready or self.dims):
             builder = current()
             results = builder.emit(self, ready if all(traced) else [o if isinstance(o, Value) else builder.constant(o) for o in ready])
-            if operands and is_weak(operands[0]) and all([is_weak(o) for o in operands]):
+            if operands and is_weak(operands[0]) and all([is_weak(o) for o in operands]) and any([isinstance(o, Value) for o in operands]):
                 for r in results:
                     mark_weak(r)
             return results[0] if len(results) == 1 else results
@@ -104,6 +106,8 @@ def convert(operand: Operand, dtype: DType) -> Operand:
         return cast(operand, dtype)
     if type(operand) in WEAK:
         return scalar_array(operand, dtype)
+    if isinstance(operand, Size):
+        return size_value(operand, dtype)
     array = as_array(operand)
     return array if array.dtype == dtype else cast(array, dtype)
 

@@ -16,6 +16,7 @@ from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.op import Array, Box, Cost, Op, op, shared, whole
 from nagraph.ir.operators import functions
 from nagraph.ir.promotion import result_type
+from nagraph.ir.sizes import same
 from nagraph.ir.types import TensorType
 from nagraph.ops.base import NARROW_FLOATS, Multilinear, convert
 from nagraph.ops.elementwise import multiply
@@ -77,7 +78,7 @@ class DotGeneral(Folding, Multilinear):
             if len(pairs[0]) != len(pairs[1]):
                 raise TypeRuleError(f"dot: {word} axes come in pairs, got {pairs[0]} of x and {pairs[1]} of y")
             for i, j in zip(*pairs):
-                if x.shape[i] != y.shape[j]:
+                if not same(x.shape[i], y.shape[j], "dot"):
                     raise TypeRuleError(
                         f"dot: {word} sizes differ: x {x} axis {i} is {x.shape[i]}, y {y} axis {j} is {y.shape[j]}"
                     )
@@ -256,7 +257,7 @@ def _matmul(a: Axes, b: Axes) -> tuple[Axes, Axes, tuple[Axes, Axes], tuple[Axes
         elif a[i] == 1:
             places_y[j] = place
             drop_x.append(i)
-        else:
+        elif not same(a[i], b[j], "matmul"):
             raise TypeRuleError(f"matmul: shapes {a} and {b} do not broadcast: axis {place - rank - 2} is {a[i]} and {b[j]}")
     # Axes of size 1 that broadcast are dropped: they would only stand beside the other operand's axis.
     kept_x, kept_y = ({old: new for new, old in enumerate(i for i in range(len(shape)) if i not in drop)}

@@ -143,7 +143,7 @@ class Cumprod(Cumulative):
         n = wide.shape[-1]
         used = where(mask, wide, one)
         cube = broadcast_to(expand_dims(used, used.ndim - 1), (*used.shape[:-1], n, n))
-        diagonal = np.eye(n, dtype=bool)
+        diagonal = equal(iota("int64", (n, n), 0), iota("int64", (n, n), 1))
         without = prod(where(diagonal, one, cube), axis=-1)
         result: Value = where(mask, without, zero)
         return result

@@ -15,6 +15,7 @@ from nagraph.ir.builder import constant
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integers
 from nagraph.ir.op import Array, op
+from nagraph.ir.sizes import smaller
 from nagraph.ir.types import INTEGERS, TensorType
 from nagraph.ops.base import Linear, cast
 from nagraph.ops.elementwise import maximum, minimum
@@ -159,7 +160,7 @@ def block_indices(
     full_shape = (size, *sizes)
     indices = [iota(full_shape, 0)]
     for axis, (start, n, k, b) in enumerate(zip(starts, shape, sizes, batched)):
-        first = maximum(cast(minimum(start, min(n - k, np.iinfo(start.dtype).max)), I64), np.int64(0))
+        first = maximum(cast(minimum(start, smaller(n - k, np.iinfo(start.dtype).max)), I64), np.int64(0))
         first = reshape(first, (size,) + (1,) * len(sizes)) if b else first
         indices.append(broadcast_to(first + iota(full_shape, axis + 1), full_shape))
     return indices

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Any
 
 from nagraph.errors import TypeRuleError
+from nagraph.ir.sizes import same, typical
 from nagraph.ops.contraction import DotGeneral, promoted
 from nagraph.ops.movement import reshape, transpose
 from nagraph.ops.operands import Operand
@@ -61,12 +62,12 @@ def _sizes(subscripts: str, labels: list[list[Label]], shapes: list[tuple[int, .
     sizes: dict[Label, int] = {}
     for term, shape in zip(labels, shapes):
         for label, size in zip(term, shape):
-            if any(other == label and n != size for other, n in zip(term, shape)):
+            if any(other == label and not same(n, size, "einsum") for other, n in zip(term, shape)):
                 raise TypeRuleError(f"einsum: {subscripts!r}: {label!r} has sizes that differ in one operand of shape {shape}")
             known = sizes.setdefault(label, size)
             if known == 1:
                 sizes[label] = size
-            elif size not in (1, known):
+            elif size != 1 and not same(size, known, "einsum"):
                 name = f"{label!r}" if isinstance(label, str) else f"axis {label} of '...'"
                 raise TypeRuleError(
                     f"einsum: {subscripts!r}: {name} has sizes {known} and {size} in shapes "
@@ -111,7 +112,8 @@ def _distinct(labels: list[Label], x: Any, sizes: dict[Label, int]) -> Term:
 
 
 def _work(pending: list[Term], pair: tuple[int, int], sizes: dict[Label, int]) -> int:
-    return math.prod(sizes[label] for label in set(pending[pair[0]][0]) | set(pending[pair[1]][0]))
+    """The products that a pair takes; sizes that are known later count as typical ones."""
+    return math.prod(typical(sizes[label]) for label in set(pending[pair[0]][0]) | set(pending[pair[1]][0]))
 
 
 def _summed(term: Term, kept: set[Label]) -> Term:

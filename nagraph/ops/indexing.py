@@ -16,6 +16,8 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.axes import AxisRelation, anywhere
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, op
+from nagraph.ir.size_bounds import at_least
+from nagraph.ir.sizes import same, same_shape
 from nagraph.ir.types import DTYPES, INTEGERS, TensorType, type_of
 from nagraph.ops.base import NARROW_FLOATS, Linear, Primitive, cast
 from nagraph.ops.comparison import equal
@@ -51,9 +53,9 @@ def gathered_shape(name: str, axes: Axes, x: TensorType, indices: Sequence[Tenso
     for axis, i in zip(axes, indices):
         if i.dtype not in INTEGERS:
             raise TypeRuleError(f"{name}: index of axis {axis} is {i}; indices have an integer dtype")
-        if i.shape != indices[0].shape:
+        if not same_shape(i.shape, indices[0].shape, name):
             raise TypeRuleError(f"{name}: indices differ in shape: {indices[0]} and {i}; broadcast them first")
-        if not x.shape[axis] and i.size and all(rest):
+        if x.shape[axis] == 0 and i.size != 0 and 0 not in rest:
             raise TypeRuleError(f"{name}: axis {axis} of x {x} is empty, so it has no element for indices {i}")
     return rest[: axes[0]] + indices[0].shape + rest[axes[0]:]
 
@@ -259,7 +261,7 @@ class Scatter(Primitive):
 
     def _where_last(self, x: Value, read: Value, indices: Sequence[Value]) -> Value:
         """`read` where an update is the last of its place, else 0."""
-        if indices[0].size <= 1:
+        if at_least(1 - indices[0].size, 0):
             return read
         shape, lead = indices[0].shape, self.axes[0]
         number = reshape(iota((indices[0].size,), 0), shape)
@@ -347,15 +349,12 @@ def take_along_axis(x: Operand, indices: Operand, axis: int | None = -1) -> Any:
     axis = normalize_axis("take_along_axis", axis, len(x.shape))
     if len(indices.shape) != len(x.shape):
         raise TypeRuleError(f"take_along_axis: ranks differ: x has shape {x.shape}, indices {indices.shape}")
-    others = [
-        np.broadcast_shapes((n,), (m,))[0] if 1 in (n, m) or n == m else -1 for n, m in zip(x.shape, indices.shape)
-    ]
-    others[axis] = indices.shape[axis]
-    if -1 in others:
+    beside = [a for a in range(len(x.shape)) if a != axis]
+    if any(1 not in (x.shape[a], indices.shape[a]) and not same(x.shape[a], indices.shape[a], "take_along_axis") for a in beside):
         raise TypeRuleError(f"take_along_axis: shapes {x.shape} and {indices.shape} do not broadcast beside axis {axis}")
-    shape = tuple(others)
+    shape = tuple(m if a == axis or n == 1 else n for a, (n, m) in enumerate(zip(x.shape, indices.shape)))
     places = [
-        _broadcast(indices, shape) if a == axis else iota(shape, a) if x.shape[a] > 1 else np.zeros(shape, np.int64)
+        _broadcast(indices, shape) if a == axis else np.zeros(shape, np.int64) if x.shape[a] in (0, 1) else iota(shape, a)
         for a in range(len(shape))
     ]
     return Gather(tuple(range(len(shape))))(x, *places)

@@ -15,6 +15,7 @@ from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.op import Array, Box, Op, op
 from nagraph.ir.operators import functions
 from nagraph.ir.promotion import result_type
+from nagraph.ir.sizes import larger, same, smaller, whole_quotient
 from nagraph.ir.types import SHORT_NAMES, TensorType
 from nagraph.ops.base import Linear, convert
 from nagraph.ops.movement import broadcast_to, expand_dims, reshape
@@ -48,7 +49,8 @@ class Concatenate(Linear):
         for t in operands[1:]:
             if t.dtype != first.dtype:
                 raise TypeRuleError(f"concatenate: dtypes differ: {SHORT_NAMES[first.dtype]} and {SHORT_NAMES[t.dtype]}")
-            if t.rank != first.rank or any(a != b for i, (a, b) in enumerate(zip(t.shape, first.shape)) if i != self.axis):
+            beside = [pair for i, pair in enumerate(zip(t.shape, first.shape)) if i != self.axis]
+            if t.rank != first.rank or any([not same(a, b, self.name) for a, b in beside]):
                 raise TypeRuleError(f"concatenate: {first} and {t} may differ in size on axis {self.axis} alone")
         sizes = list(first.shape)
         sizes[self.axis] = sum(t.shape[self.axis] for t in operands)
@@ -149,11 +151,11 @@ def array_split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list[An
     n = shape_of(x)[place]
     if is_integer(sections):
         count = _sections(sections)
-        each, extra = divmod(n, count)
-        bounds = [0, *itertools.accumulate(each + (i < extra) for i in range(count))]
+        each, extra = divmod(n, count) if type(n) is int else (whole_quotient(n, count, "split: "), 0)
+        bounds = [0, *itertools.accumulate(each + int(i < extra) for i in range(count))]
     else:
-        bounds = [0, *(min(max(s + n if s < 0 else s, 0), n) for s in integers("split: sections", sections)), n]
-    return [slice_axis(x, place, a, max(a, b)) for a, b in zip(bounds, bounds[1:])]
+        bounds = [0, *(smaller(larger(s + n if s < 0 else s, 0), n) for s in integers("split: sections", sections)), n]
+    return [slice_axis(x, place, a, larger(a, b)) for a, b in zip(bounds, bounds[1:])]
 
 
 def _sections(sections: Any) -> int:
@@ -169,7 +171,7 @@ def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list[Any]:
     """x cut on an axis into equal sections, or at indices."""
     place = normalize_axis("split", axis, len(shape_of(x)))
     n = shape_of(x)[place]
-    if is_integer(sections) and n % _sections(sections):
+    if is_integer(sections) and type(n) is int and n % _sections(sections):
         raise TypeRuleError(f"split: axis {axis} of size {n} does not divide into {sections} equal sections; see array_split")
     return array_split(x, sections, axis)
 
@@ -177,7 +179,7 @@ def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list[Any]:
 def tile(x: Any, reps: int | Sequence[int]) -> Any:
     """x repeated as a whole, so many times on each axis."""
     counts = integers("tile: reps", reps)
-    if min(counts, default=0) < 0:
+    if any(c < 0 for c in counts):
         raise TypeRuleError(f"tile: the numbers of repetitions are at least 0, got {counts}")
     shape = shape_of(x)
     rank = max(len(shape), len(counts))

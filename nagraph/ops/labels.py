@@ -34,7 +34,7 @@ class CheckLabels(Primitive):
     def infer(self, x: TensorType) -> TensorType:
         if x.dtype not in INTEGERS:
             raise TypeRuleError(f"labels are class numbers of an integer dtype, got {x}; write labels.astype('int64')")
-        if self.classes < 0 or (x.size and not self.classes):
+        if self.classes < 0 or (not self.classes and x.size != 0):
             raise TypeRuleError(f"labels {x} name classes, of which there are {self.classes}")
         return x
 

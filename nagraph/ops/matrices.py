@@ -9,13 +9,14 @@ import numpy as np
 from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer
+from nagraph.ir.sizes import Size, larger, smaller
 from nagraph.ir.types import DTYPES, TensorType, too_large
 from nagraph.ops.base import cast
 from nagraph.ops.comparison import equal, greater_equal
 from nagraph.ops.elementwise import where
 from nagraph.ops.indexing import take
 from nagraph.ops.movement import iota, moveaxis, reshape
-from nagraph.ops.operands import as_array, shape_of
+from nagraph.ops.operands import as_array, plain_number, shape_of
 from nagraph.ops.reduction import sum
 
 
@@ -23,13 +24,15 @@ def _band(x: Any, k: int, upper: bool) -> Any:
     shape, k = shape_of(x)[-2:], integer("tril and triu: k", k)
     if len(shape) != 2:
         raise TypeRuleError("tril and triu need at least 2 axes")
-    k = min(max(k, -shape[0]), shape[1])  # beyond these it is all or nothing
-    rows, columns = np.arange(shape[0])[:, None], np.arange(shape[1])
-    inside = columns - rows >= k if upper else columns - rows <= k
+    k = smaller(larger(k, -shape[0]), shape[1])  # beyond these it is all or nothing
     x = x if isinstance(x, Value) else as_array(x)
     if isinstance(x, Value):
         row, column = iota("int32", shape, 0), iota("int32", shape, 1)
-        inside = greater_equal(column, row + np.int32(k)) if upper else greater_equal(row + np.int32(k), column)
+        edge = row + plain_number(k, np.int32)
+        inside = greater_equal(column, edge) if upper else greater_equal(edge, column)
+    else:
+        rows, columns = np.arange(shape[0])[:, None], np.arange(shape[1])
+        inside = columns - rows >= k if upper else columns - rows <= k
     return where(inside, x, np.zeros((), x.dtype))
 
 
@@ -47,8 +50,10 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """The offset-th diagonal of two axes, as the last axis of the result."""
     y, offset = moveaxis(x, (axis1, axis2), (-2, -1)), integer("diagonal: offset", offset)
     n, m = shape_of(y)[-2:]
-    offset = min(max(offset, -n), m)  # beyond these it is empty
-    rows = np.arange(max(0, -offset), max(max(0, -offset), min(n, m - offset)))
+    offset = smaller(larger(offset, -n), m)  # beyond these it is empty
+    first = larger(0, -offset)
+    count = larger(0, smaller(n, m - offset) - first)
+    rows = iota("int64", (count,)) + first if isinstance(count, Size) else np.arange(first, first + count)
     flat = reshape(y, (*shape_of(y)[:-2], n * m))
     return take(flat, rows * m + rows + offset, axis=-1)
 

@@ -16,9 +16,11 @@ from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer, integers
 from nagraph.ir.op import Array, Box, Cost, Op, op, shared, whole
 from nagraph.ir.operators import functions
+from nagraph.ir.size_bounds import at_least
+from nagraph.ir.sizes import same, whole_quotient
 from nagraph.ir.types import BOOL, DType, TensorType, as_dtype
 from nagraph.ops.base import Linear, Primitive
-from nagraph.ops.operands import aligned_box, as_array, is_axis_of_scalar, normalize_axes, normalize_axis, shape_of
+from nagraph.ops.operands import aligned_box, as_array, common_shape, is_axis_of_scalar, normalize_axes, normalize_axis, shape_of
 from nagraph.ops.rules import Maybe, align_batched, sum_to
 
 Shape = tuple[int, ...]
@@ -32,7 +34,7 @@ class Reshape(Linear):
     shape: Shape
 
     def infer(self, x: TensorType) -> TensorType:
-        if math.prod(self.shape) != x.size:
+        if not same(math.prod(self.shape), x.size, "reshape"):
             raise TypeRuleError(f"reshape: {x} has {x.size} elements, shape {list(self.shape)} has {math.prod(self.shape)}")
         return x.with_shape(self.shape)
 
@@ -68,7 +70,7 @@ class Reshape(Linear):
 
     def narrow(self, box: Box, x: TensorType) -> tuple[Op, Sequence[Box]] | None:
         """Axes that are the same before and after keep their part; those that are merged or taken apart must be whole."""
-        if not x.size:
+        if 0 in x.shape:
             return None
         found = list(whole(x.shape))
         for before, after in _same_elements(x.shape, self.shape):
@@ -131,7 +133,7 @@ class Broadcast(Linear):
 
     def infer(self, x: TensorType) -> TensorType:
         lead = len(self.shape) - x.rank
-        if lead < 0 or any(a not in (1, b) for a, b in zip(x.shape, self.shape[lead:])):
+        if lead < 0 or any(a != 1 and not same(a, b, "broadcast_to") for a, b in zip(x.shape, self.shape[lead:])):
             raise TypeRuleError(f"broadcast_to: {x} does not broadcast to shape {list(self.shape)}; sizes must be equal or 1")
         return x.with_shape(self.shape)
 
@@ -246,10 +248,12 @@ def _same_elements(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:
         p, q = (shape[at] if at < len(shape) else 1 for shape, at in ((old, i), (new, j)))
         i, j = i + 1, j + 1
         while p != q:
-            if p < q:
+            if i < len(old) and at_least(q - p, 1):
                 p, i = p * old[i], i + 1
-            else:
+            elif j < len(new) and at_least(p - q, 1):
                 q, j = q * new[j], j + 1
+            else:  # sizes that are known later: nobody knows which product is larger
+                i, j, p = len(old), len(new), q
         found.append(([a for a in range(before[0], i) if a < len(old)], [a for a in range(after[0], j) if a < len(new)]))
     return found
 
@@ -260,10 +264,13 @@ def reshape(x: Any, shape: int | Sequence[int]) -> Any:
     total = math.prod(shape_of(x))
     if sizes.count(-1) == 1:
         known = -math.prod(sizes)
-        if (known == 0 and total) or (known and total % known):
+        if not type(known) is type(total) is int:
+            sizes[sizes.index(-1)] = whole_quotient(total, known, "reshape: ")
+        elif (known == 0 and total) or (known and total % known):
             raise TypeRuleError(f"reshape: {total} elements do not divide into shape {sizes}")
-        sizes[sizes.index(-1)] = total // known if known else 0
-    if min(sizes, default=0) < 0:
+        else:
+            sizes[sizes.index(-1)] = total // known if known else 0
+    if any([s < 0 for s in sizes]):
         raise TypeRuleError(f"reshape: at most one size is -1, the others at least 0; got {sizes}")
     return x if isinstance(x, Value) and x.shape == tuple(sizes) else shared(Reshape, tuple(sizes))(x)
 
@@ -309,7 +316,7 @@ def broadcast_to(x: Any, shape: int | Sequence[int]) -> Any:
 
 def broadcast_arrays(*xs: Any) -> list[Any]:
     """All operands broadcast to their common shape."""
-    shape = np.broadcast_shapes(*map(shape_of, xs))
+    shape = common_shape("broadcast_arrays", [tuple(shape_of(x)) for x in xs])
     if any(isinstance(x, Value) for x in xs):
         ready = [x if isinstance(x, Value) else as_array(x) for x in xs]
         xs = tuple(x if isinstance(x, Value) else current().constant(x) for x in ready)
@@ -334,7 +341,7 @@ def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Any:
         return reshape(x, ())
     places = normalize_axes("squeeze", axis, len(shape))
     for a in places:
-        if shape[a] != 1:
+        if not same(shape[a], 1, "squeeze"):
             raise TypeRuleError(f"squeeze: axis {a} of shape {list(shape)} has size {shape[a]}, not 1")
     return reshape(x, [s for i, s in enumerate(shape) if i not in places])
 

@@ -2,39 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from nagraph import arrays
-from nagraph.errors import DeviceError, TypeRuleError
+from nagraph.errors import DeviceError, SizeError, TypeRuleError
 from nagraph.ir.builder import active, current
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.location import caller_location, located
 from nagraph.ir.op import Array, Box
+from nagraph.ir.operators import functions
 from nagraph.ir.promotion import WEAK
+from nagraph.ir.sizes import Size, same
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, DType, TensorType, as_dtype
 
 #: Anything an op function takes: a graph's value, an array, or a Python scalar.
 Operand = Any
 
-F64 = DTYPES["f64"]
+F64, I64 = DTYPES["f64"], DTYPES["i64"]
 
 
 def as_array(operand: Operand) -> Any:
-    """An array (or Python scalar, list of numbers) as a NumPy array of a dtype that graphs hold.
+    """An array (or Python scalar, list of numbers) as a NumPy array of a dtype that graphs hold; a size that is known later as a value.
 
     An array that is not NumPy's is captured inside a trace, and a value then; outside it is DeviceError, unless it is on the CPU and no
     backend's own.
     """
+    if isinstance(operand, Size):
+        return size_value(operand, I64)
     if type(operand) is not np.ndarray and arrays.is_elsewhere(operand):
         if active() is not None:
             return current().constant(operand)
         operand = _read(operand)
     array = np.asarray(operand)
     return array.astype(as_dtype(array.dtype), copy=False)
+
+
+def size_value(size: Size, dtype: DType) -> Any:
+    """A size that is known later as a traced number. SizeError outside of a trace."""
+    if active() is None:
+        raise located(SizeError(f"the size {size} is a number in traced functions alone: here only whole sizes are made of it, with "
+                                "+, -, *, // and %"), caller_location())
+    return functions.size_number(size, dtype)
+
+
+def plain_number(x: int, kind: Any) -> Any:
+    """An integer as a NumPy scalar of a kind such as np.int64, a size that is known later as a traced number of it."""
+    return size_value(x, np.dtype(kind)) if isinstance(x, Size) else kind(x)
 
 
 def taken(x: Any) -> Any:
@@ -53,7 +70,7 @@ def _read(array: Any) -> Array:
 
 def is_weak(operand: Operand) -> bool:
     """Whether an operand is a Python scalar, or a traced stand-in for one."""
-    return operand.weak if isinstance(operand, Value) else type(operand) in WEAK
+    return operand.weak if isinstance(operand, Value) else type(operand) in WEAK or isinstance(operand, Size)
 
 
 def mark_weak(value: Value) -> None:
@@ -61,10 +78,22 @@ def mark_weak(value: Value) -> None:
         value.weak = True  # type: ignore[misc]
 
 
+def weakened(value: Any) -> Any:
+    """A number made of sizes by Python's operators, marked weak."""
+    if isinstance(value, Value):
+        mark_weak(value)
+    return value
+
+
+functions.register(weakened=weakened)
+
+
 def dtype_item(operand: Operand) -> DType | type:
     """What promotion sees of an operand: its dtype, or its Python type where it is weak."""
     if isinstance(operand, Value):
         return _weak_type(operand.dtype) if operand.weak else operand.dtype
+    if isinstance(operand, Size):
+        return int
     return type(operand) if type(operand) in WEAK else as_array(operand).dtype
 
 
@@ -80,25 +109,29 @@ def _weak_type(dtype: DType) -> type:
 def shape_of(operand: Operand) -> tuple[int, ...]:
     if isinstance(operand, (Value, np.ndarray)):
         return operand.shape
+    if isinstance(operand, Size):
+        return ()
     return arrays.type_of_array(operand).shape if arrays.is_elsewhere(operand) else np.shape(operand)
 
 
 def broadcast_shapes(name: str, *types: TensorType) -> tuple[int, ...]:
     """The common shape by NumPy's rule: align at the last axis, sizes equal or 1. TypeRuleError if there is none."""
-    shapes = [t.shape for t in types]
-    first = shapes[0]
-    if all(s == first for s in shapes):
+    first = types[0].shape
+    if all([t.shape == first for t in types]):
         return first
-    rank = max(map(len, shapes))
+    return common_shape(name, [t.shape for t in types], lambda: " and ".join(map(str, types)))
+
+
+def common_shape(name: str, shapes: Sequence[tuple[int, ...]], shown: Callable[[], str] | None = None) -> tuple[int, ...]:
+    """The same of shapes; `shown` is what they are called in errors."""
     out = []
-    for i in range(-rank, 0):
-        sizes = {s[i] for s in shapes if len(s) >= -i} - {1}
-        if len(sizes) > 1:
-            raise TypeRuleError(
-                f"{name}: shapes do not broadcast: {' and '.join(map(str, types))} "
-                f"have sizes {' and '.join(map(str, sorted(sizes)))} on axis {i}; sizes must be equal or 1"
-            )
-        out.append(sizes.pop() if sizes else 1)
+    for i in range(-max(map(len, shapes), default=0), 0):
+        sizes = list(dict.fromkeys(s[i] for s in shapes if len(s) >= -i and s[i] != 1))
+        if any([not same(sizes[0], other, name) for other in sizes[1:]]):
+            found = " and ".join(str(list(s)) for s in shapes) if shown is None else shown()
+            different = " and ".join(sorted(map(str, sizes), key=lambda s: (len(s), s)))
+            raise TypeRuleError(f"{name}: shapes do not broadcast: {found} have sizes {different} on axis {i}; sizes must be equal or 1")
+        out.append(sizes[0] if sizes else 1)
     return tuple(out)
 
 

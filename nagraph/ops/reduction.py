@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from nagraph.ir.conversion import number
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Box, Cost, Op, op, shared
 from nagraph.ir.operators import functions
+from nagraph.ir.sizes import Size, larger
 from nagraph.ir.types import BOOL, DTYPES, INTEGERS, SIGNED, DType, TensorType, as_dtype, is_float
 from nagraph.ops.base import F32, NARROW_FLOATS, cast
 from nagraph.ops.comparison import equal, not_equal
@@ -22,7 +24,7 @@ from nagraph.ops.identities import stop_gradient
 from nagraph.ops.joining import concatenate
 from nagraph.ops.movement import broadcast_to, flip, reshape, transpose
 from nagraph.ops.operands import as_array, is_axis_of_scalar, normalize_axes, shape_of
-from nagraph.ops.rules import Maybe
+from nagraph.ops.rules import Maybe, ones_of
 from nagraph.ops.slicing import slice_axis
 from nagraph.ops.special import root
 
@@ -176,15 +178,15 @@ class Prod(Reduction):
         order = (*rest, *self.axes)
         moved = transpose(x, order)
         lead = tuple(x.shape[i] for i in rest)
-        n = x.size // builtins.max(1, int(np.prod(lead))) if x.size else 0
+        n = 0 if 0 in x.shape else math.prod(x.shape[a] for a in self.axes)
         flat = reshape(moved, (*lead, n))
         axis = len(lead)
-        ones = np.ones((*lead, 1), x.dtype)
+        ones = ones_of(x.type.with_shape((*lead, 1)))
 
         def exclusive(v: Any) -> Any:
             return concatenate([ones, slice_axis(functions.cumprod(v, axis=axis), axis, 0, n - 1)], axis=axis)
 
-        others = exclusive(flat) * flip(exclusive(flip(flat, axis)), axis) if n else flat
+        others = exclusive(flat) * flip(exclusive(flip(flat, axis)), axis) if n != 0 else flat
         back = tuple(int(i) for i in np.argsort(order))
         result: Value = transpose(reshape(others, moved.shape), back)
         return result
@@ -364,7 +366,15 @@ def _count(shape: Sequence[int], axis: Axis) -> int:
 def mean(x: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Any:
     """Mean over axes (None: all). Integers give float64; 16-bit floats sum in float32."""
     wide, target = _widths(x, dtype)
-    return cast(sum(wide, axis, keepdims=keepdims) / float(_count(wide.shape, axis)), target)
+    return cast(sum(wide, axis, keepdims=keepdims) / _divisor(_count(wide.shape, axis)), target)
+
+
+def _divisor(n: int, ddof: float = 0) -> Any:
+    """max(n - ddof, 0) as a number to divide by, which a size that is known later is as it is."""
+    if not isinstance(n, Size):
+        return float(np.maximum(n - number(ddof, F64), 0))
+    left = n - (int(ddof) if ddof == int(ddof) else ddof)
+    return larger(left, 0) if isinstance(left, Size) else functions.maximum(left, 0)
 
 
 def var(x: Any, axis: Axis = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
@@ -385,7 +395,7 @@ def shifted(x: Any, axis: Axis = None) -> tuple[Any, Any]:
     Sums of such differences are rounded in proportion to the deviations of x, wherever it lies; those of x itself in
     proportion to its size, and they may overflow.
     """
-    if not _count(x.shape, axis):
+    if _count(x.shape, axis) == 0:
         return x, np.zeros((), x.dtype)
     first = x
     for a in normalize_axes("mean", axis, len(x.shape)):
@@ -402,8 +412,7 @@ def _widths(x: Any, dtype: Any) -> tuple[Any, DType]:
 
 
 def _mean_square(x: Any, axis: Axis, ddof: float, keepdims: bool) -> Any:
-    n = float(np.maximum(_count(x.shape, axis) - number(ddof, F64), 0))
-    return sum(x * x, axis, keepdims=keepdims) / n
+    return sum(x * x, axis, keepdims=keepdims) / _divisor(_count(x.shape, axis), ddof)
 
 
 def std(x: Any, axis: Axis = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:

@@ -12,6 +12,7 @@ from nagraph.ir.axes import AxisRelation, every_axis
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Box, Op, op
 from nagraph.ir.operators import functions
+from nagraph.ir.sizes import larger, smaller
 from nagraph.ir.types import INTEGERS, TensorType, type_of
 from nagraph.ops.base import Linear
 from nagraph.ops.operands import shape_of
@@ -64,7 +65,7 @@ class Slice(Linear):
     def adjoint(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
         high, inner = [], []
         for a, n, s, m in zip(self.start, operands[0].shape, self.step, ct.shape):
-            spread = (m - 1) * s + 1 if m else 0
+            spread = larger((m - 1) * s + 1, 0)
             high.append(n - a - spread)
             inner.append(s - 1)
         return (Pad(self.start, tuple(high), tuple(inner))(ct),)
@@ -99,11 +100,11 @@ class Pad(Linear):
     def infer(self, x: TensorType) -> TensorType:
         if not len(self.low) == len(self.high) == len(self.inner) == x.rank:
             raise TypeRuleError(f"pad: {x} needs low, high and inner for {x.rank} axes, got {len(self.low)}")
-        if min((*self.low, *self.high, *self.inner), default=0) < 0:
+        if any([n < 0 for n in (*self.low, *self.high, *self.inner)]):
             raise TypeRuleError(f"pad: amounts are at least 0, got low {self.low}, high {self.high}, inner {self.inner}")
         if x.dtype in INTEGERS and not np.iinfo(x.dtype).min <= self.value <= np.iinfo(x.dtype).max:
             raise TypeRuleError(f"pad: {x} can't hold the value {self.value}")
-        return x.with_shape(tuple(a + b + n + max(n - 1, 0) * s for a, b, s, n in zip(self.low, self.high, self.inner, x.shape)))
+        return x.with_shape(tuple(a + b + n + larger(n - 1, 0) * s for a, b, s, n in zip(self.low, self.high, self.inner, x.shape)))
 
     def reference(self, x: Array) -> Array:
         y = np.empty(self.infer(type_of(x)).shape, x.dtype)
@@ -153,7 +154,7 @@ class Pad(Linear):
         return side_by_side(self, operands[0], other, others[0]) if isinstance(other, Pad) else None
 
     def adjoint(self, ct: Value, operands: tuple[Value, ...]) -> tuple[Maybe, ...]:
-        stop = tuple(max(n - b, a) for a, b, n in zip(self.low, self.high, ct.shape))
+        stop = tuple(larger(n - b, a) for a, b, n in zip(self.low, self.high, ct.shape))
         return (Slice(self.low, stop, tuple(s + 1 for s in self.inner))(ct),)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
@@ -179,7 +180,7 @@ def side_by_side(a: Pad, x: Value, b: Pad, y: Value) -> Value | None:
     elif a.low[axis] + x.shape[axis] != b.low[axis]:
         return None
     inner = (0,) * x.ndim
-    joined: Value = Pad(a.low, tuple(map(min, a.high, b.high)), inner)(functions.concatenate([x, y], axis=axis))
+    joined: Value = Pad(a.low, tuple(map(smaller, a.high, b.high)), inner)(functions.concatenate([x, y], axis=axis))
     return joined
 
 

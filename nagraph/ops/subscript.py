@@ -13,17 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from nagraph.errors import TypeRuleError
+from nagraph.errors import SizeError, TypeRuleError
 from nagraph.ir.builder import current
 from nagraph.ir.graph import Value
 from nagraph.ir.operators import functions
+from nagraph.ir.size_bounds import at_least
+from nagraph.ir.sizes import Size, larger, same, smaller
 from nagraph.ir.types import BOOL, INTEGERS
 from nagraph.ops.base import convert
 from nagraph.ops.dynamic_slice import DynamicUpdateSlice
 from nagraph.ops.elementwise import add, maximum, minimum
 from nagraph.ops.indexing import I64, Gather, Scatter
-from nagraph.ops.movement import Iota, broadcast_to, flip, reshape, transpose
-from nagraph.ops.operands import Operand, as_array, taken
+from nagraph.ops.movement import Iota, broadcast_to, flip, iota, reshape, transpose
+from nagraph.ops.operands import Operand, as_array, common_shape, plain_number, taken
 from nagraph.ops.slicing import Slice
 
 Axes = tuple[int, ...]
@@ -104,7 +106,7 @@ def resolve(shape: Axes, expression: Any) -> Subscript:
             parts.append((_number(item, axis, shape), 1, 1))
         else:
             if not isinstance(item, (np.ndarray, Value)):
-                item = np.array(_number(item, axis, shape))
+                item = as_array(plain_number(_number(item, axis, shape), np.int64))
             elif isinstance(item, np.ndarray):
                 item = _checked(item, axis, shape)
             axes.append(axis)
@@ -185,7 +187,7 @@ def _kind(item: Any, advanced: bool) -> str:
         if item.dtype not in INTEGERS:
             raise TypeRuleError(f"index: an index array has dtype {item.dtype}; it must be an integer or a mask")
         return "array"
-    if isinstance(item, int):
+    if isinstance(item, (int, Size)):
         return "array" if advanced else "number"
     raise TypeRuleError(
         f"index: {item!r} of type {type(item).__name__} is no index; use integers, slices, ..., None or integer arrays"
@@ -198,14 +200,30 @@ def _slice(item: slice, size: int) -> tuple[int, int, int]:
             "index: a slice with traced bounds would have a shape that depends on values; "
             "use dynamic_slice(x, starts, sizes), whose size is static"
         )
-    start, stop, step = item.indices(size)
-    return start, len(range(start, stop, step)), step
+    if not any(isinstance(n, Size) for n in (size, item.start, item.stop)):
+        start, stop, step = item.indices(size)
+        return start, len(range(start, stop, step)), step
+    return _slice_of_size(item, size)
+
+
+def _slice_of_size(item: slice, size: int) -> tuple[int, int, int]:
+    """The same where a number of it is a size that is known later: as `slice.indices` has it."""
+    step = 1 if item.step is None else item.step
+    if type(step) is not int or step == 0:
+        raise TypeRuleError(f"index: the step of a slice is a plain number that is not 0, got {step}")
+    first, last = (0, size) if step > 0 else (-1, size - 1)
+
+    def bound(n: Any, default: int) -> int:
+        return default if n is None else larger(n + size, first) if n < 0 else smaller(n, last)
+
+    start, stop = bound(item.start, first if step > 0 else last), bound(item.stop, last if step > 0 else first)
+    return start, larger(-((start - stop) // step) if step > 0 else -((stop - start) // -step), 0), step
 
 
 def _number(item: int, axis: int, shape: Axes) -> int:
     if not -shape[axis] <= item < shape[axis]:
         raise IndexRangeError(f"index: {item} is out of range for axis {axis} of size {shape[axis]} (shape {shape})")
-    return item % shape[axis]
+    return item + shape[axis] if item < 0 else item
 
 
 def _checked(item: Any, axis: int, shape: Axes) -> Any:
@@ -217,8 +235,10 @@ def _checked(item: Any, axis: int, shape: Axes) -> Any:
 
 def _common_shape(arrays: list[Any]) -> Axes:
     try:
-        return np.broadcast_shapes(*(a.shape for a in arrays))
-    except ValueError:
+        return common_shape("index", [a.shape for a in arrays])
+    except SizeError:
+        raise
+    except TypeRuleError:
         shapes = " and ".join(str(a.shape) for a in arrays)
         raise TypeRuleError(f"index: index arrays of shapes {shapes} do not broadcast together") from None
 
@@ -253,6 +273,14 @@ def _sliced(x: Any, parts: tuple[tuple[int, int, int], ...]) -> Any:
     """The slices, each a slice with a positive step and a flip where its step is negative."""
     starts, stops, steps, flipped = [], [], [], []
     for axis, (start, count, step) in enumerate(parts):
+        if isinstance(start, Size) or isinstance(count, Size):
+            spread = count if abs(step) == 1 else larger((count - 1) * abs(step) + 1, 0)
+            if step < 0:
+                flipped.append(axis)
+            starts.append(start if step > 0 else start - spread + 1)
+            stops.append(starts[-1] + spread)
+            steps.append(abs(step))
+            continue
         last = start + (count - 1) * step
         if step < 0 and count > 1:
             flipped.append(axis)
@@ -271,7 +299,7 @@ def _update(x: Operand, expression: Any, value: Operand, mode: str, combine: Cal
     value = convert(value, x.dtype)
     found = resolve(x.shape, expression)
     if len(value.shape) > len(found.shape) or any(
-        n not in (1, m) for n, m in zip(value.shape[::-1], found.shape[::-1])
+        n != 1 and not same(n, m, f"{mode}_at") for n, m in zip(value.shape[::-1], found.shape[::-1])
     ):
         raise TypeRuleError(f"{mode}_at: a value of shape {value.shape} does not broadcast to x[...], shape {found.shape}")
     value = _broadcast(value, found.shape)
@@ -285,7 +313,7 @@ def _update(x: Operand, expression: Any, value: Operand, mode: str, combine: Cal
             value = reshape(value, found.arrays[0].shape + rest)
             value = transpose(value, tuple(np.argsort(_front(found, rank + block)).tolist()))
         value = reshape(value, gathered)
-        if 0 < math.prod(gathered) * DEAR <= math.prod(sizes):
+        if 0 not in gathered and at_least(math.prod(sizes) - math.prod(gathered) * DEAR, 0):
             return _scattered(x, value, found, mode)
         new = Scatter(found.axes, mode)(_sliced(x, found.parts), value, *found.arrays)
     else:
@@ -320,16 +348,16 @@ def _scattered(x: Any, value: Any, found: Subscript, mode: str) -> Any:
 
 def _write(x: Any, piece: Any, parts: tuple[tuple[int, int, int], ...]) -> Any:
     """x with `piece` where the slices are: one block if all steps are 1, else a scatter for each stepped axis."""
-    if piece.shape == x.shape and all(step == 1 or count <= 1 for _, count, step in parts):
+    if piece.shape == x.shape and all(step == 1 or at_least(1 - count, 0) for _, count, step in parts):
         return piece
     for axis, (start, count, step) in enumerate(parts):
-        if step != 1 and count > 1:
+        if step != 1 and not at_least(1 - count, 0):
             others = tuple((0, n, 1) if a == axis else part for a, (n, part) in enumerate(zip(x.shape, parts)))
-            places = start + step * np.arange(count)
+            places = start + step * (iota("int64", (count,)) if isinstance(count, Size) else np.arange(count))
             return _write(x, Scatter((axis,), "set")(_sliced(x, others), piece, places), others)
     if 0 in piece.shape:
         return x
-    return DynamicUpdateSlice()(x, piece, *(np.int64(start) for start, _, _ in parts))
+    return DynamicUpdateSlice()(x, piece, *(plain_number(start, np.int64) for start, _, _ in parts))
 
 
 functions.register(index=index)

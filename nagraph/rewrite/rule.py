@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nagraph.errors import PassError
+from nagraph.errors import PassError, SizeError
 from nagraph.ir.graph import Node, Value
 from nagraph.ir.op import REGISTRY
 from nagraph.ir.types import BOOL, FLOATS, INTEGERS, DType
@@ -81,9 +81,13 @@ class Rule:
                 made = self._build(bound, result)
                 if made.dtype == result.dtype:
                     made = broadcast_to(made, result.shape)
+            except SizeError:  # whether it applies is not known before the sizes are
+                continue
             except Exception as error:
                 raise self._fault(node, f"{type(error).__name__}: {error}") from error
             if made.type != result.type:
+                if result.type.symbolic:  # the same size written in another way
+                    continue
                 raise self._fault(node, f"it gives {made.type}")
             return made
         return None

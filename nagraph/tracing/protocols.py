@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -13,6 +14,8 @@ from nagraph import numpy as namespace
 from nagraph.errors import TracerError
 from nagraph.ir.graph import Value
 from nagraph.ir.location import caller_location, located
+from nagraph.ir.operators import functions
+from nagraph.ir.sizes import Size, larger, smaller
 
 #: Methods of ndarray that are functions of NumPy under the same name, with the array as first argument.
 METHODS = frozenset(
@@ -61,6 +64,23 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: dic
         x, y = inputs
         inputs = (namespace.reshape(x, (*namespace.shape(x), *(1,) * namespace.ndim(y))), y)
     return _answer(shown, found, inputs, kwargs)
+
+
+#: What stays a size where all operands are whole numbers or sizes.
+_OF_SIZES: dict[np.ufunc, Callable[..., Any]] = {
+    np.add: operator.add, np.subtract: operator.sub, np.multiply: operator.mul, np.floor_divide: operator.floordiv,
+    np.remainder: operator.mod, np.negative: operator.neg, np.minimum: smaller, np.maximum: larger,
+}
+
+
+def ufunc_of_sizes(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """ufunc.method(*inputs, **kwargs) with a size that is known later among them: a size again, or a traced value."""
+    if ufunc in _OF_SIZES and method == "__call__" and not kwargs and all(isinstance(x, (Size, int, np.integer)) for x in inputs):
+        return _OF_SIZES[ufunc](*(x if isinstance(x, Size) else int(x) for x in inputs))
+    return array_ufunc(ufunc, method, inputs, kwargs)
+
+
+functions.register(ufunc_of_sizes=ufunc_of_sizes)
 
 
 @functools.lru_cache(1024)

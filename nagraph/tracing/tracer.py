@@ -19,9 +19,10 @@ from nagraph.ir.emitter import LEAKED
 from nagraph.ir.graph import Graph, Node, Value, structure_of
 from nagraph.ir.location import caller_location, located, show_user_frames_only, user_frames_only
 from nagraph.ir.promotion import WEAK, default_dtype
+from nagraph.ir.sizes import Size
 from nagraph.ir.types import TensorType, type_of
 from nagraph.ops.base import cast
-from nagraph.ops.operands import as_array, mark_weak
+from nagraph.ops.operands import as_array, mark_weak, size_value
 from nagraph.tracing.protocols import METHODS, array_function, array_ufunc, refuse
 
 #: Captured arrays above this size draw a warning: they belong among the arguments.
@@ -377,9 +378,13 @@ def recorded(fn: Callable[..., Any], leaves: Sequence[Any], names: Sequence[str]
 
 
 def as_value(x: Any) -> Value:
-    """A result of a traced function as a value: arrays and numbers become constants."""
+    """A result of a traced function as a value: arrays and numbers become constants, sizes numbers."""
     if isinstance(x, Value):
         return current().accept(x)
+    if isinstance(x, Size):
+        made = size_value(x, default_dtype(int))
+        mark_weak(made)
+        return made
     _, weak = leaf_type(x)
     made = as_array(x)
     value = made if isinstance(made, Value) else current().constant(made)

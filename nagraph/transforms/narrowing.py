@@ -11,10 +11,13 @@ import math
 from collections.abc import Iterable, Sequence
 
 from nagraph import choices
+from nagraph.errors import SizeError
 from nagraph.ir.builder import Builder
 from nagraph.ir.constant import Constant
 from nagraph.ir.graph import Graph, Node, Value, kept
 from nagraph.ir.op import Box, Op, whole
+from nagraph.ir.size_bounds import at_least
+from nagraph.ir.sizes import larger, smaller
 from nagraph.ops.slicing import Slice
 
 #: What is emitted for a node: an op, the boxes of its operands, and the boxes that its results are then.
@@ -65,7 +68,7 @@ def _joined(found: Iterable[tuple[Value, Box]], wanted: dict[Value, Box] | None 
     wanted = {} if wanted is None else wanted
     for v, box in found:
         before = wanted.get(v, box)
-        wanted[v] = tuple((min(a, c), max(b, d)) for (a, b), (c, d) in zip(before, box))
+        wanted[v] = tuple((smaller(a, c), larger(b, d)) for (a, b), (c, d) in zip(before, box))
     return wanted
 
 
@@ -74,7 +77,10 @@ def _plan(node: Node, wanted: dict[Value, Box]) -> Plan:
     results = node.results
     boxes = [_worth(r, wanted.get(r)) for r in results]
     types = [v.type for v in node.operands]
-    part = node.op.narrow_results(boxes, *types)
+    try:
+        part = node.op.narrow_results(boxes, *types)
+    except SizeError:  # which part it takes is not known before the sizes are
+        part = None
     if part is not None:
         return part[0], part[1], boxes
     return node.op, [whole(t.shape) for t in types], [whole(r.shape) for r in results]
@@ -82,9 +88,9 @@ def _plan(node: Node, wanted: dict[Value, Box]) -> Plan:
 
 def _worth(v: Value, box: Box | None) -> Box:
     """The box, if it is a small part of the value; otherwise all of it."""
-    if box is None or not v.size:
+    if box is None or 0 in v.shape:
         return whole(v.shape)
-    pays = 2 * math.prod(_shape(box)) <= v.size
+    pays = at_least(v.size - 2 * math.prod(_shape(box)), 0)
     return box if choices.takes("narrow", pays, str(v.type), box) else whole(v.shape)
 
 

@@ -20,6 +20,7 @@ from nagraph.ops.movement import Broadcast, Flip, Iota, Reshape, Transpose
 from nagraph.ops.pooling import WindowArgmax, WindowMax, WindowPut, WindowSum
 from nagraph.ops.random import RandomBits
 from nagraph.ops.reduction import All, Any_, Max, Min, Prod, RowSum, Sum
+from nagraph.ops.size_numbers import SizeNumber
 from nagraph.ops.slicing import Pad, Slice
 from nagraph.ops.sorting import Argsort, Sort
 from nagraph.ops.windows import Windows
@@ -36,7 +37,7 @@ WITH_ATTRIBUTES: list[Op] = [
     Pad((1, 0), (0, 2), (0, 1), -0.0), Flip((0, 2)), Concatenate(1), Sum((0, 2)), Sum(()), RowSum((0, 1)),
     Prod((1,)), Max((0, 1)), Min((1,)), All((0,)),
     Any_((0, 1)), ArgMax(0), ArgMin(1), Cumsum(1), Cumprod(0, True), Cummax(0), Cummin(1, True), Sort(1), Argsort(0),
-    *map(Cast, DTYPES.values()), Iota(DTYPES["u8"], (2, 3), 1), RandomBits((2, 3), 32),
+    *map(Cast, DTYPES.values()), Iota(DTYPES["u8"], (2, 3), 1), SizeNumber(3, DTYPES["f16"]), RandomBits((2, 3), 32),
     DotGeneral(((1,), (0,)), ((), ())), Windows((1, 0), (2, 3), (2, 1), (1, 2)),
     ConvGeneral((2,), ((1, 1),), (1,), (1,), 1), Gather((0,)), DynamicSlice((2, 3)),
     Scatter((0,), "add"), Scatter((0,), "set"), CheckLabels(3), CheckLabels(3, -100),

@@ -190,8 +190,8 @@ HEAD = "graph @f(%x: f32[2,3], %i: i32[2]) -> (f32[2,3]) {\n  "
 ZEROS = "0" * 64
 WRONG = [
     ("^^", "at least one graph"),
-    ("^^module @f() -> () { return }", "expected 'graph' or 'resource', found 'module'"),
-    ("^^{ }", "expected 'graph' or 'resource', found '{'"),
+    ("^^module @f() -> () { return }", "expected 'graph', 'dim' or 'resource', found 'module'"),
+    ("^^{ }", "expected 'graph', 'dim' or 'resource', found '{'"),
     ("graph ^^f() -> () { return }", "expected a label such as @name, found 'f'"),
     ("graph @f(^^x: f32[2]) -> () { return }", "expected an input such as %x: f32[2,3], found 'x'"),
     ("graph @f(%x^^) -> () { return }", "expected ':', found ')'"),
@@ -207,7 +207,7 @@ WRONG = [
     ("^^graph @f(%x: f32[2]) -> (f32[2]) { return %x", "this graph has no closing brace"),
     ("^^graph @f(%x: f32[2]) -> (f32[2]) { return %x\ngraph @g() -> () { return }", "this graph has no closing brace"),
     ("graph @f() -> () ^^} return {", "a brace closes that was not opened"),
-    ("graph @f() -> () { return }\n^^}", "expected 'graph' or 'resource', found '}'"),
+    ("graph @f() -> () { return }\n^^}", "expected 'graph', 'dim' or 'resource', found '}'"),
     ("graph @f() -> () { return }\ngraph ^^@f() -> () { return }", "a graph labelled @f stands above already"),
     ("graph @f() -> () { return }\ngraph ^^@g() -> () { return }", "graph @g is a region of no node of @f"),
     ("graph @f() -> () { return ^^$ }", "unexpected character '$'"),
