@@ -16,6 +16,8 @@ from nagraph.kernel.form import Kernel
 
 #: What an int holds.
 INT = 1 << 31
+#: An element of an operand, ("p", number, index), or of a tile, ("t", number, index).
+Place = tuple[str, int, Affine]
 
 
 class EmissionContext:
@@ -30,9 +32,9 @@ class EmissionContext:
         self.scalars = CScalars(self.text, dialect)
         #: Where in the block's shared memory warps leave what their folds have, in bytes.
         self.slots = 0
-        #: Packs of neighbouring points, by operand and index: those that are loaded and those that will be stored.
-        self.loaded: Mapping[tuple[int, Affine], str] = {}
-        self.stored: Mapping[tuple[int, Affine], str] = {}
+        #: Packs of neighbouring points, by place: those that are loaded and those that will be stored.
+        self.loaded: Mapping[Place, str] = {}
+        self.stored: Mapping[Place, str] = {}
 
     def is_variable(self, tile: int) -> bool:
         """Whether a tile is a variable of each thread."""

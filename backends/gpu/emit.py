@@ -184,15 +184,11 @@ class _Emission:
             line(f"const {self.kind} rest = point / {parts};")
             locate(self.context, "rest", range(last))
         line(f"const {kind} first = point{f' % {parts}' if last else ''} * {width};")
-        packs = Packs(self.context)
-        packs.load()
-        self.context.loaded, self.context.stored = packs.loaded, packs.stored
-        line(self.dialect.unrolled)
-        with self.text.block(f"for (int k = 0; k < {width}; ++k)"):
-            line(f"const {kind} a{last} = first + k;")
+        packs = Packs(self.context, (x for s in self.kernel.stages for x in (*s.body, *s.stores)), last, width)
+        with packs.loop():
             self._declare_tiles()
             self._stages(barriers)
-        packs.store()
+        packs.store("p")
 
     @contextmanager
     def _rows(self, axis: int) -> Iterator[None]:

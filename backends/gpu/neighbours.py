@@ -1,51 +1,81 @@
-"""Neighbours: a thread that has several neighbouring points for itself loads and stores what they read and write by one access each."""
+"""Neighbours: a thread that takes several neighbouring points loads what they read, and stores what they write, by one access each."""
 
 from __future__ import annotations
 
-from nagraph.backends.gpu.context import EmissionContext
-from nagraph.kernel.affine import Affine
-from nagraph.kernel.form import Kernel, Load, Store
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from nagraph.backends.gpu.context import EmissionContext, Place
+from nagraph.kernel.form import Load, Read, Store, Write
+
+Access = Load | Read | Store | Write
 
 
-def in_packs(kernel: Kernel, x: Load | Store) -> bool:
-    """Whether neighbouring points access neighbouring elements, all of them, whatever the data."""
-    if (isinstance(x, Load) and x.mask is not None) or (isinstance(x, Store) and x.combine is not None):
+def side_by_side(x: object, axis: int) -> bool:
+    """Whether neighbouring points along an axis access neighbouring elements, all of them, whatever the data."""
+    if not isinstance(x, (Load, Read, Store, Write)) or (isinstance(x, Store) and x.combine is not None):
         return False
-    return all(a >= 0 for a, _ in x.index.terms) and x.index.coefficient(kernel.grid - 1) == 1
+    if isinstance(x, (Load, Read)) and x.mask is not None:
+        return False
+    return all(a >= 0 for a, _ in x.index.terms) and x.index.coefficient(axis) == 1
 
 
 class Packs:
-    """The packs of a thread's points: operands that are loaded before they are computed, and stored afterwards."""
+    """The packs of `width` neighbouring points along an axis, of which the first is at `first`.
 
-    def __init__(self, context: EmissionContext):
-        self.context = context
-        kernel = context.kernel
-        accesses = [x for s in kernel.stages for x in (*s.body, *s.stores) if isinstance(x, (Load, Store)) and in_packs(kernel, x)]
-        #: By operand and index, the name of the pack.
-        self.loaded = self._named("w", [x for x in accesses if isinstance(x, Load)])
-        self.stored = self._named("r", [x for x in accesses if isinstance(x, Store)])
+    What they read is loaded before they are computed, and what they write is stored afterwards.
+    """
 
-    @staticmethod
-    def _named(letter: str, accesses: list[Load] | list[Store]) -> dict[tuple[int, Affine], str]:
-        places = dict.fromkeys((x.operand, x.index) for x in accesses)
+    def __init__(self, context: EmissionContext, accesses: Iterable[object], axis: int, width: int):
+        self.context, self.axis, self.width = context, axis, width
+        found = [x for x in accesses if side_by_side(x, axis)]
+        #: By place, the name of the pack.
+        self.loaded = self._named("w", [x for x in found if isinstance(x, (Load, Read))])
+        self.stored = self._named("r", [x for x in found if isinstance(x, (Store, Write))])
+
+    def _named(self, letter: str, accesses: list[Access]) -> dict[Place, str]:
+        places = dict.fromkeys(place for x in accesses if (place := place_of(x)) and not self._is_variable(place))
         return {place: f"{letter}{n}" for n, place in enumerate(places)}
 
-    def _kind(self, operand: int) -> str:
-        return f"ng_pack<{self.context.dialect.memory_type(self.context.kernel.operands[operand])}, {self.context.schedule.width}>"
+    def _is_variable(self, place: Place) -> bool:
+        return place[0] == "t" and self.context.is_variable(place[1])
 
-    def _first(self, index: Affine) -> str:
-        """The place of the first point's element."""
-        return self.context.index(index, names={self.context.kernel.grid - 1: "first"})
+    def _kind(self, place: Place) -> str:
+        kernel = self.context.kernel
+        dtype = kernel.operands[place[1]] if place[0] == "p" else kernel.tiles[place[1]].dtype
+        return f"ng_pack<{self.context.dialect.memory_type(dtype)}, {self.width}>"
 
-    def load(self) -> None:
-        """Load what the points read, and declare what they will write."""
-        width, line = self.context.schedule.width, self.context.text.line
-        for (operand, index), name in self.loaded.items():
-            line(f"const {self._kind(operand)} {name} = ng_load<{width}>(p{operand} + {self._first(index)});")
-        for (operand, _), name in self.stored.items():
-            line(f"{self._kind(operand)} {name};")
+    def _address(self, place: Place) -> str:
+        """The address of the first point's element."""
+        return f"{place[0]}{place[1]} + {self.context.index(place[2], names={self.axis: 'first'})}"
 
-    def store(self) -> None:
-        """Store what the points wrote."""
-        for (operand, index), name in self.stored.items():
-            self.context.text.line(f"ng_store(p{operand} + {self._first(index)}, {name});")
+    @contextmanager
+    def loop(self) -> Iterator[None]:
+        """Load what the points read, then the loop over them; what they write is in packs after it."""
+        context, line = self.context, self.context.text.line
+        for place, name in self.loaded.items():
+            line(f"const {self._kind(place)} {name} = ng_load<{self.width}>({self._address(place)});")
+        for place, name in self.stored.items():
+            line(f"{self._kind(place)} {name};")
+        before = context.loaded, context.stored
+        context.loaded, context.stored = self.loaded, self.stored
+        line(context.dialect.unrolled)
+        with context.text.block(f"for (int k = 0; k < {self.width}; ++k)"):
+            line(f"const {context.kind(self.axis)} a{self.axis} = first + k;")
+            yield
+        context.loaded, context.stored = before
+
+    def store(self, letter: str) -> None:
+        """Store what the points wrote into operands, "p", or into tiles, "t"."""
+        for place, name in self.stored.items():
+            if place[0] == letter:
+                self.context.text.line(f"ng_store({self._address(place)}, {name});")
+
+    def letters(self) -> set[str]:
+        """What the points write into: operands, "p", and tiles, "t"."""
+        return {place[0] for place in self.stored}
+
+
+def place_of(x: Access) -> Place:
+    """Which element of what an access reaches."""
+    return ("p", x.operand, x.index) if isinstance(x, (Load, Store)) else ("t", x.tile, x.index)

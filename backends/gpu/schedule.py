@@ -16,13 +16,16 @@ REGISTERS, SHARED, SCRATCH = "registers", "shared", "scratch"
 
 class Spread(NamedTuple):
     """A stage as loops whose points are spread over the group: `lanes` threads share a fold, and the results that are kept apart are dealt
-    out to as many such teams as the group has. Without folds each thread takes points of its own.
+    out to as many such teams as the group has. Without folds each thread takes points of its own. width: neighbouring points that a thread
+    takes at a time, whose elements it loads and stores by one access each.
     """
 
     lanes: int = 1
+    width: int = 1
 
     def __str__(self) -> str:
-        return f"spread, {self.lanes} threads a fold" if self.lanes > 1 else "spread"
+        parts = [f"{self.lanes} threads a fold"] * (self.lanes > 1) + [f"{self.width} points at a time"] * (self.width > 1)
+        return ", ".join(["spread", *parts])
 
 
 class Owned(NamedTuple):

@@ -17,8 +17,7 @@ _BLOCK = {
     r"(\d+) rows(?: and (\d+) columns)?, (\d+) threads": lambda rows, columns, threads: _Rows(rows, columns or 0, threads),
 }
 _HOW = {
-    r"spread, (\d+) threads a fold": lambda lanes: Spread(lanes),
-    r"spread": lambda: Spread(),
+    r"spread(?:, (\d+) threads a fold)?(?:, (\d+) points at a time)?": lambda lanes, width: Spread(lanes or 1, width or 1),
     r"owned": lambda: Owned(),
     r"in order": lambda: InOrder(),
     r"loops": lambda: BlockLoops(),

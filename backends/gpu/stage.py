@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 
-from nagraph.backends.gpu.context import EmissionContext
+from nagraph.backends.gpu.context import INT, EmissionContext
 from nagraph.backends.gpu.folds import FoldsAcross, assign
+from nagraph.backends.gpu.neighbours import Packs, place_of
 from nagraph.backends.gpu.placement import count, owner
 from nagraph.backends.gpu.schedule import How, Owned, Spread
 from nagraph.backends.gpu.values import StageValues
@@ -28,6 +30,7 @@ class StageText:
         self.reduced = stage.loops[len(stage.kept):]
         self.threads = context.schedule.threads
         self.lanes = how.lanes if isinstance(how, Spread) else 1
+        self.width = how.width if isinstance(how, Spread) else 1
         self.teams = self.threads // self.lanes
         #: Whether all teams compute the same, for there is but one result.
         self.same = count(self.kernel, stage.kept) == 1
@@ -44,7 +47,8 @@ class StageText:
             with self._places(self.stage.kept):
                 self._at_result()
         else:
-            with self._spread(self.stage.kept, self._team(), self.teams, shuffles=self.lanes > 1):
+            alone = not self.stage.folds
+            with self._spread(self.stage.kept, self._team(), self.teams, shuffles=self.lanes > 1, width=self.width if alone else 1):
                 self._at_result()
 
     def _in_order(self) -> None:
@@ -80,11 +84,16 @@ class StageText:
                 yield
 
     @contextmanager
-    def _spread(self, axes: Sequence[int], first: str, step: int, shuffles: bool = False) -> Iterator[None]:
-        """A loop over all points of axes, of which every `step`-th is this thread's, from `first` on.
+    def _spread(self, axes: Sequence[int], first: str, step: int, shuffles: bool = False, width: int = 1,
+                alone: Sequence[str] = ()) -> Iterator[None]:
+        """A loop over all points of axes, of which every `step`-th is this thread's, from `first` on; or every step-th `width` neighbours.
 
-        shuffles: threads work together inside, so that all of them go through as many iterations.
+        shuffles: threads work together inside, so that all of them go through as many iterations. alone: what must hold where it stores.
         """
+        if width > 1:
+            with self._neighbours(axes, first, step, width, alone):
+                yield
+            return
         total = count(self.kernel, tuple(axes))
         if step == 1:
             with self._nest(axes):
@@ -108,6 +117,24 @@ class StageText:
             if uneven:
                 self.conditions.pop()
 
+    @contextmanager
+    def _neighbours(self, axes: Sequence[int], first: str, step: int, width: int, alone: Sequence[str]) -> Iterator[None]:
+        """The loop over all points of axes, `width` neighbours at a time."""
+        total, last = count(self.kernel, tuple(axes)), axes[-1]
+        kind = "int" if total < INT else "i64"
+        name = "first" if len(axes) == 1 else f"i{axes[0]}"
+        begin = f"{first} * {width}" if first.isidentifier() else f"({first}) * {width}"
+        with self.text.block(f"for ({kind} {name} = {begin}; {name} < {total}; {name} += {step * width})"):
+            if len(axes) > 1:
+                locate(self.context, name, axes, {last: "first"})
+            packs = Packs(self.context, (*self.stage.body, *self.stage.writes, *self.stage.stores), last, width)
+            with packs.loop():
+                yield
+            conditions = {"t": [*alone, *self.conditions], "p": [*alone, *self.conditions, *(["active"] if self.context.partial else [])]}
+            for letter in sorted(packs.letters()):
+                with self._when(conditions[letter]):
+                    packs.store(letter)
+
     def _team(self) -> str:
         return "member" if self.lanes == 1 else f"member / {self.lanes}"
 
@@ -123,12 +150,13 @@ class StageText:
             self._point(["member == 0"] if self.same and self.threads > 1 else [])
             return
         states = [self._state(n) for n in range(len(self.stage.folds))]
-        with self._spread(self.reduced, self._lane(), self.lanes):
+        alone = [f"member < {self.lanes}"] if self.same and self.teams > 1 else []
+        with self._spread(self.reduced, self._lane(), self.lanes, width=self.width, alone=alone):
             self.values.compute(2)
             for fold, state in zip(self.stage.folds, states):
                 assign(self.context, state, fold_steps.step(fold, self.s, state, tuple(self.values.values[v] for v in fold.values)))
             self.values.compute_running(states)
-            self._point([f"member < {self.lanes}"] if self.same and self.teams > 1 else [])
+            self._point(alone)
         if self.lanes > 1:
             FoldsAcross(self.context, self.lanes).emit(self.stage.folds, states)
         kept = [(f.tile, f.index, state[-1]) for f, state in zip(self.stage.folds, states) if f.tile >= 0]
@@ -155,27 +183,35 @@ class StageText:
 
     def _point(self, alone: list[str]) -> None:
         """Writes and stores at one point of all loops. alone: what must hold where several threads compute the same point."""
+        conditions, stored = [*alone, *self.conditions], self.context.stored
+        free, guarded = list[str](), list[str]()
         for w in self.stage.writes:
+            value, pack = self.values.values[w.value].raw, stored.get(place_of(w))
             if self.context.is_variable(w.tile):
-                self.text.line(f"t{w.tile} = {self.values.values[w.value].raw};")
-        writes = [w for w in self.stage.writes if not self.context.is_variable(w.tile)]
-        if not writes and not self.stage.stores:
-            return
-        conditions = [*alone, *self.conditions]
-        if writes:
+                free.append(f"t{w.tile} = {value};")
+            elif pack is not None:
+                free.append(f"{pack}.at[k] = {value};")
+            else:
+                guarded.append(f"t{w.tile}[{self.values.index(w.index)}] = {value};")
+        for s in self.stage.stores:
+            if s.combine is None and (pack := stored.get(place_of(s))) is not None:
+                free.append(f"{pack}.at[k] = {self.values.values[s.value].raw};")
+        for line in free:
+            self.text.line(line)
+        if guarded:
             with self._when(conditions):
-                for w in writes:
-                    self.text.line(f"t{w.tile}[{self.values.index(w.index)}] = {self.values.values[w.value].raw};")
-        if self.stage.stores:
+                for line in guarded:
+                    self.text.line(line)
+        stores = [s for s in self.stage.stores if s.combine is not None or place_of(s) not in stored]
+        if stores:
             with self._when([*conditions, *(["active"] if self.context.partial else [])]):
-                for s in self.stage.stores:
+                for s in stores:
                     self._store(s)
 
     def _store(self, s: Store) -> None:
         """Store into an operand, or combine with what is there."""
         dtype, value = self.kernel.operands[s.operand], self.values.values[s.value]
-        pack = self.context.stored.get((s.operand, s.index)) if s.combine is None else None
-        place = f"p{s.operand}[{self.values.index(s.index)}]" if pack is None else f"{pack}.at[k]"
+        place = f"p{s.operand}[{self.values.index(s.index)}]"
         if s.combine is not None:
             there = f"{place}{' != 0' if dtype == BOOL else ''}"
             here = self._so_far(s.index, there, dtype) if s.row_sum else self.s.define(dtype, there)
@@ -205,12 +241,12 @@ class StageText:
             yield
 
 
-def locate(context: EmissionContext, number: str, axes: Sequence[int]) -> None:
-    """Write the place along each axis of the point with this row-major number."""
+def locate(context: EmissionContext, number: str, axes: Sequence[int], names: Mapping[int, str] = MappingProxyType({})) -> None:
+    """Write the place along each axis of the point with this row-major number. names: of axes that are not called a0, a1, ..."""
     extents, step, found = context.kernel.axes, 1, list[str]()
     for a in reversed(axes):
         text = number if step == 1 else f"{number} / {step}"
-        found.append(f"const {context.kind(a)} a{a} = {text}{f' % {extents[a]}' if a != axes[0] else ''};")
+        found.append(f"const {context.kind(a)} {names.get(a, f'a{a}')} = {text}{f' % {extents[a]}' if a != axes[0] else ''};")
         step *= extents[a]
     for line in reversed(found):
         context.text.line(line)

@@ -6,14 +6,14 @@ import functools
 import math
 from dataclasses import replace
 
-from nagraph.backends.gpu.neighbours import in_packs
-from nagraph.backends.gpu.order import SHARE, WARP, chains
+from nagraph.backends.gpu.neighbours import side_by_side
+from nagraph.backends.gpu.order import RUN, SHARE, WARP, fold_order
 from nagraph.backends.gpu.placement import count, in_order, owner, shared_nbytes, tile_nbytes, uniform
 from nagraph.backends.gpu.products import choose as products
 from nagraph.backends.gpu.products.form import BlockSchedule
 from nagraph.backends.gpu.schedule import REGISTERS, SCRATCH, SHARED, GpuSchedule, How, InOrder, Owned, Spread
 from nagraph.backends.gpu.target import GpuTarget
-from nagraph.kernel.form import Fold, Kernel, Load, Stage, Store
+from nagraph.kernel.form import Fold, Kernel, Load, Read, Stage, Store, Write
 from nagraph.kernel.vector_axis import along_grid
 
 #: Threads of a block that holds several groups; the most of a group, whose stages have that many points.
@@ -43,12 +43,14 @@ def choose(kernel: Kernel, target: GpuTarget) -> GpuSchedule:
     points to be computed side by side. Where memory is walked along the grid, neighbouring threads have neighbouring points. Of a scatter
     each element has a thread that goes through all updates; other stages whose stores may meet go in order, by a thread for each point.
     """
-    stages = tuple(_how(kernel, s) for s in kernel.stages)
+    stages: tuple[How, ...] = tuple(_how(kernel, s) for s in kernel.stages)
     if any(isinstance(how, Owned) for how in stages):
         threads, apart = _owners(kernel, target), True
     else:
         threads = _threads(kernel, stages, target)
         apart = threads > 1 and any(isinstance(how, Spread) and how.lanes > 1 for how in stages) and along_grid(kernel)
+    if threads == 1:
+        stages = tuple(how._replace(width=1) if isinstance(how, Spread) else how for how in stages)
     schedule = GpuSchedule(threads, max(1, BLOCK // threads), _width(kernel, target), stages=stages, apart=apart)
     if apart:
         schedule = replace(schedule, points=max(schedule.points, min(APART, _above(kernel.axes[kernel.grid - 1] if kernel.grid else 1))))
@@ -57,8 +59,17 @@ def choose(kernel: Kernel, target: GpuTarget) -> GpuSchedule:
 
 def _how(kernel: Kernel, stage: Stage) -> How:
     if not in_order(stage):
-        return Spread(chains(kernel, stage))
+        order = fold_order(kernel, stage)
+        return Spread(order.chains, order.run if stage.folds else _side_by_side(kernel, stage))
     return InOrder() if owner(stage) is None else Owned()
+
+
+def _side_by_side(kernel: Kernel, stage: Stage) -> int:
+    """Of a stage without folds, the neighbouring points that a thread takes at a time."""
+    if not stage.loops or count(kernel, stage.loops) < RUN * WARP or kernel.axes[stage.loops[-1]] % RUN:
+        return 1
+    accesses = [x for x in (*stage.body, *stage.stores, *stage.writes) if isinstance(x, (Load, Store, Read, Write))]
+    return RUN if any(side_by_side(x, stage.loops[-1]) for x in accesses) else 1
 
 
 def _owners(kernel: Kernel, target: GpuTarget) -> int:
@@ -94,9 +105,10 @@ def _width(kernel: Kernel, target: GpuTarget) -> int:
     """Of a map, the neighbouring points that a thread takes: as many elements of the widest operand as one access loads."""
     if not kernel.grid or kernel.sequential or any(s.loops for s in kernel.stages):
         return 1
-    accesses = [x for s in kernel.stages for x in (*s.body, *s.stores) if isinstance(x, (Load, Store)) and in_packs(kernel, x)]
-    widest = max((kernel.operands[x.operand].itemsize for x in accesses), default=target.load_nbytes)
-    width, last = target.load_nbytes // widest, kernel.axes[kernel.grid - 1]
+    last = kernel.grid - 1
+    found = [x.operand for s in kernel.stages for x in (*s.body, *s.stores) if isinstance(x, (Load, Store)) and side_by_side(x, last)]
+    widest = max((kernel.operands[i].itemsize for i in found), default=target.load_nbytes)
+    width, last = target.load_nbytes // widest, kernel.axes[last]
     return width if last % width == 0 and math.prod(kernel.axes[:kernel.grid]) >= MANY * width else 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nagraph.backends.gpu.context import INT, EmissionContext
 from nagraph.backends.gpu.dialect import Literal
+from nagraph.backends.gpu.neighbours import place_of
 from nagraph.ir.scalar import U32, Scalar
 from nagraph.ir.types import BOOL, INTEGERS, DType
 from nagraph.kernel.affine import Affine, bounds
@@ -76,8 +77,8 @@ class StageValues:
                 return self.index(index)
             case Within():
                 return self._within(i)
-            case Load(operand=operand, index=index) if i.mask is None and (operand, index) in self.context.loaded:
-                return self._from_memory(f"{self.context.loaded[operand, index]}.at[k]", i.dtype)
+            case Load() | Read() if i.mask is None and (pack := self.context.loaded.get(place_of(i))):
+                return self._from_memory(f"{pack}.at[k]", i.dtype)
             case Load(operand=operand, index=index):
                 return self._masked(i.mask, i.dtype, self.element(f"p{operand}", index, i.dtype))
             case Read(tile=tile, index=index):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nagraph.backends.gpu.order import chains
+from nagraph.backends.gpu.order import fold_order
 from nagraph.backends.gpu.placement import in_order, owner, shared_nbytes, uniform
 from nagraph.backends.gpu.products import verify as blocks
 from nagraph.backends.gpu.products.form import BlockSchedule
@@ -70,6 +70,9 @@ def _stages(kernel: Kernel, schedule: GpuSchedule, target: GpuTarget) -> str:
     for n, (stage, how) in enumerate(zip(kernel.stages, schedule.stages)):
         if in_order(stage) == isinstance(how, Spread):
             return f"the stores of stage {n} {'may meet: it goes in order, or is owned' if in_order(stage) else 'never meet: it is spread'}"
+        if isinstance(how, Spread) and how.width > 1 and (schedule.threads == 1 or not stage.loops or how.width < 1
+                                                          or kernel.axes[stage.loops[-1]] % how.width):
+            return f"stage {n} does not loop over whole parts of {how.width} points along an axis that several threads share"
         if isinstance(how, Owned) and owner(stage) is None:
             return f"stage {n} can't be owned: its place does not tell its elements apart by what is data alone"
     return ""
@@ -79,9 +82,11 @@ def _order(kernel: Kernel, schedule: GpuSchedule, target: GpuTarget) -> str:
     """A fold has a thread for each of its chains, so that no schedule changes a bit."""
     for n, (stage, how) in enumerate(zip(kernel.stages, schedule.stages)):
         if isinstance(how, Spread):
-            wanted = chains(kernel, stage)
-            if how.lanes != wanted:
-                return f"stage {n} adds up in {wanted} chains, with a thread for each; with {how.lanes} it would have other bits"
+            order = fold_order(kernel, stage)
+            if how.lanes != order.chains:
+                return f"stage {n} adds up in {order.chains} chains, with a thread for each; with {how.lanes} it would have other bits"
+            if stage.folds and how.width != order.run:
+                return f"stage {n} adds up in runs of {order.run} points; with {how.width} at a time it would have other bits"
             if how.lanes > schedule.threads:
                 return f"stage {n} wants {how.lanes} threads, a group has {schedule.threads}"
     return ""

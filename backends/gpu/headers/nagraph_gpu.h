@@ -214,6 +214,17 @@ template <int N, class T> NG_FUNCTION ng_pack<T, N> ng_load(const NG_GLOBAL T* f
   return x;
 }
 
+#if defined(NG_METAL) && !defined(NAGRAPH_ON_CPU)
+template <int N, class T> NG_FUNCTION ng_pack<T, N> ng_load(const threadgroup T* from) {
+  ng_pack<T, N> x;
+  for (int i = 0; i < N; ++i) x.at[i] = from[i];
+  return x;
+}
+template <class T, int N> NG_FUNCTION void ng_store(threadgroup T* to, ng_pack<T, N> x) {
+  for (int i = 0; i < N; ++i) to[i] = x.at[i];
+}
+#endif
+
 // Stores N elements from `to` on, in the same way.
 template <class T, int N> NG_FUNCTION void ng_store(NG_GLOBAL T* to, ng_pack<T, N> x) {
 #if !defined(NG_METAL)
