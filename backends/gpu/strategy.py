@@ -20,8 +20,8 @@ from nagraph.kernel.vector_axis import along_grid
 BLOCK, LARGEST_GROUP = 256, 512
 #: Points of a grid that keep a GPU busy with a thread for each, if each of them has little to do.
 MANY, LITTLE = 1 << 15, 8
-#: Points of a block whose threads stand apart; owners of the elements at its points.
-APART, MOST_OWNERS = 16, 512
+#: Points of a block whose threads stand apart.
+APART = 16
 #: Bytes of tiles that a thread keeps for itself, and of shared memory that leave room for other blocks.
 OWN_NBYTES, MOST_SHARED = 256, 48 << 10
 
@@ -44,16 +44,20 @@ def choose(kernel: Kernel, target: GpuTarget) -> GpuSchedule:
     each element has a thread that goes through all updates; other stages whose stores may meet go in order, by a thread for each point.
     """
     stages: tuple[How, ...] = tuple(_how(kernel, s) for s in kernel.stages)
-    if any(isinstance(how, Owned) for how in stages):
-        threads, apart = _owners(kernel, target), True
+    lanes = max((how.lanes for how in stages if isinstance(how, Spread)), default=1)
+    owned = any(isinstance(how, Owned) for how in stages)
+    threads = _owners(kernel) if owned else _threads(kernel, stages, target)
+    apart = owned or (lanes > 1 and along_grid(kernel))
+    if apart:
+        last = kernel.axes[kernel.grid - 1 - kernel.sequential] if kernel.grid > kernel.sequential else 1
+        points = min(APART, _above(last))
+        threads = max(lanes, min(threads, LARGEST_GROUP // points))
+        points = max(points, target.warp // threads)
     else:
-        threads = _threads(kernel, stages, target)
-        apart = threads > 1 and any(isinstance(how, Spread) and how.lanes > 1 for how in stages) and along_grid(kernel)
+        points = max(1, BLOCK // threads)
     if threads == 1:
         stages = tuple(how._replace(width=1) if isinstance(how, Spread) else how for how in stages)
-    schedule = GpuSchedule(threads, max(1, BLOCK // threads), _width(kernel, target), stages=stages, apart=apart)
-    if apart:
-        schedule = replace(schedule, points=max(schedule.points, min(APART, _above(kernel.axes[kernel.grid - 1] if kernel.grid else 1))))
+    schedule = GpuSchedule(threads, points, _width(kernel, target), stages=stages, apart=apart)
     return _with_tiles(kernel, schedule, target)
 
 
@@ -66,16 +70,16 @@ def _how(kernel: Kernel, stage: Stage) -> How:
 
 def _side_by_side(kernel: Kernel, stage: Stage) -> int:
     """Of a stage without folds, the neighbouring points that a thread takes at a time."""
-    if not stage.loops or count(kernel, stage.loops) < RUN * WARP or kernel.axes[stage.loops[-1]] % RUN:
+    if not stage.loops or count(kernel, stage.loops) < RUN * WARP // 2 or kernel.axes[stage.loops[-1]] % RUN:
         return 1
     accesses = [x for x in (*stage.body, *stage.stores, *stage.writes) if isinstance(x, (Load, Store, Read, Write))]
     return RUN if any(side_by_side(x, stage.loops[-1]) for x in accesses) else 1
 
 
-def _owners(kernel: Kernel, target: GpuTarget) -> int:
+def _owners(kernel: Kernel) -> int:
     """The threads that share the elements at a point of the grid."""
     points = math.prod(kernel.axes[:kernel.grid])
-    return max(MOST_OWNERS // APART, min(target.block_threads, MOST_OWNERS // _above(min(points, MOST_OWNERS))))
+    return max(LARGEST_GROUP // APART, LARGEST_GROUP // _above(min(points, LARGEST_GROUP)))
 
 
 def _above(n: int) -> int:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import nagraph as ng
 from nagraph.backends.gpu.dialect import CUDA
 from nagraph.backends.gpu.emit import emit
 from nagraph.backends.gpu.schedule import REGISTERS, SCRATCH, SHARED, GpuSchedule, InOrder, Owned, Spread
@@ -57,11 +58,13 @@ def test_every_rule_refuses_what_it_is_for():
     in_order = choose(updates, H100)
     broken = {
         "block": [(rows, replace(good, threads=24)), (rows, replace(good, points=0)), (rows, replace(good, points=64)),
-                  (rows, replace(good, threads=8, points=3))],
+                  (rows, replace(good, threads=8, points=3)), (rows, replace(good, threads=1, points=256, apart=True))],
         "width": [(rows, replace(good, width=4)), (rows, replace(good, threads=1, width=2))],
         "stages": [(rows, replace(good, stages=good.stages[1:])), (rows, replace(good, stages=(InOrder(), *good.stages[1:]))),
-                   (updates, replace(in_order, stages=(Spread(), Spread())))],
-        "order": [(rows, replace(good, stages=(Spread(16), *good.stages[1:]))), (rows, replace(good, threads=16, points=16))],
+                   (updates, replace(in_order, stages=(Spread(), Spread()))),
+                   (rows, replace(good, stages=(*good.stages[:2], Spread(1, 5))))],
+        "order": [(rows, replace(good, stages=(Spread(16), *good.stages[1:]))), (rows, replace(good, threads=16, points=16)),
+                  (rows, replace(good, stages=(Spread(32, 4), *good.stages[1:])))],
         "tiles": [(rows, replace(good, tiles=())), (rows, replace(good, tiles=(REGISTERS,) * 3)),
                   (rows, replace(good, tiles=("cache",) * 3)),
                   (SOFTMAX((8, 90_000)), replace(choose(SOFTMAX((8, 90_000)), H100), tiles=(REGISTERS, REGISTERS, SHARED)))],
@@ -74,10 +77,28 @@ def test_every_rule_refuses_what_it_is_for():
                 emit(case, H100, CUDA, schedule)
 
 
-@pytest.mark.parametrize("columns, threads", [(3, 1), (20, 32), (300, 32), (5000, 512)])
-def test_rows_go_to_threads_warps_and_blocks_by_their_length(columns, threads):
+@pytest.mark.parametrize("columns, threads, width", [(3, 1, 1), (20, 32, 1), (300, 32, 4), (301, 32, 1), (5000, 512, 4)])
+def test_rows_go_to_threads_warps_and_blocks_by_their_length(columns, threads, width):
     schedule = choose(kernel(lambda x: x.sum(1), (10_000, columns)), H100)
-    assert schedule.threads == threads and schedule.stages[0] == Spread(threads)
+    assert schedule.threads == threads and schedule.stages[0] == Spread(threads, width) and not schedule.apart
+
+
+def test_columns_go_to_threads_that_stand_apart():
+    for rows, columns, threads in ((9000, 64, 32), (9000, 2000, 16), (9000, 10_000, 1)):
+        schedule = choose(kernel(lambda x: x.sum(0), (rows, columns)), H100)
+        assert (schedule.threads, schedule.apart) == (threads, threads > 1)
+
+
+def test_a_map_loads_as_much_as_one_access_does():
+    for dtype, width in (("float64", 2), ("float32", 4), ("float16", 8), ("int8", 16)):
+        many = [ng.spec((1 << 20,), dtype)]
+        assert choose(kernel(lambda x: x + x, *many), H100).width == width
+    assert choose(kernel(lambda x: x + x, (1000,)), H100).width == choose(kernel(lambda x: x + x, ((1 << 20) + 1,)), H100).width == 1
+
+
+def test_updates_are_owned_by_threads():
+    schedule = choose(scatter(), H100)
+    assert schedule.stages[1] == Owned() and schedule.apart and schedule.threads > 1
 
 
 def test_what_shared_memory_can_not_hold_goes_to_device_memory():

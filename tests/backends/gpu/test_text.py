@@ -12,7 +12,9 @@ from nagraph.backends.gpu.target import gpu_target
 from nagraph.errors import MissingRuleError
 from nagraph.ir.types import DTYPES
 from nagraph.kernel.lower import lower
+from nagraph.ops.indexing import Scatter
 from tests.backends.gpu.kernels import SOFTMAX, kernel, samples
+from tests.support import graph_of
 
 H100, APPLE = gpu_target("sm_90"), gpu_target("apple7")
 
@@ -37,10 +39,26 @@ def test_a_map_is_a_thread_for_each_point():
 
 
 def test_a_row_is_folded_by_shuffles_in_one_order():
-    text = emit(kernel(lambda x: x.sum(1), (1000, 100)), H100, CUDA).text
-    said(text, "const int member = threadIdx.x % 32;", "float f0 = 0.0f;", "for (int a1 = member; a1 < 100; a1 += 32)", "f0 = f0 + v0;",
+    text = emit(kernel(lambda x: x.sum(1), (1000, 99)), H100, CUDA).text
+    said(text, "const int member = threadIdx.x % 32;", "float f0 = 0.0f;", "for (int a1 = member; a1 < 99; a1 += 32)", "f0 = f0 + v0;",
          "for (int by = 16; by > 0; by /= 2)", "ng_shuffle_down(f0, by)", "f0 = ng_shuffle(f0, 0);")
-    assert "atomic" not in text and "barrier" not in text
+    assert "atomic" not in text and "barrier" not in text and "ng_load" not in text
+
+
+def test_four_neighbours_are_loaded_and_stored_at_a_time():
+    text = emit(SOFTMAX((8, 100)), H100, CUDA).text
+    said(text, "stage 1", "for (int first = member * 4; first < 100; first += 128)",
+         "ng_pack<float, 4> w0 = ng_load<4>(p0 + a0 * 100 + first);", "for (int k = 0; k < 4; ++k)", "const int a1 = first + k;",
+         "= w0.at[k];", "r0.at[k] = ", "ng_store(t2 + first, r0);", "stage 2", "ng_load<4>(t2 + first)",
+         "ng_store(p1 + a0 * 100 + first, r0);")
+
+
+def test_an_element_of_a_scatter_has_one_thread():
+    rng = np.random.default_rng(0)
+    graph = graph_of(Scatter((0,), "add"), [rng.normal(size=(9, 4)), rng.normal(size=(6, 4)), rng.integers(0, 9, size=6)])
+    text = emit(lower(graph), H100, CUDA).text
+    said(text, "for (int a1 = member; a1 < 9;", "ng_block_barrier();", "for (int a2 = 0; a2 < 6; ++a2)", ") & ", ") == member) {", "p3[")
+    assert "atomic" not in text
 
 
 def test_a_long_row_is_folded_by_way_of_shared_memory():
