@@ -44,10 +44,18 @@ def fold_order(kernel: Kernel, stage: Stage) -> FoldOrder:
             return FoldOrder()
         if along_grid(kernel):
             return FoldOrder(max(1, min(WARP, _below(reduced // SHARE), _below(SHARE * MANY // folds))))
-    run = RUN if along and reduced >= RUN * WARP // 2 and kernel.axes[stage.loops[-1]] % RUN == 0 else 1
+    runs = along and reduced >= RUN * WARP // 2 and kernel.axes[stage.loops[-1]] % RUN == 0 and not any(s.contracts for s in kernel.stages)
+    run = RUN if runs else 1
     if reduced >= LONG or (folds < MANY_WARPS and reduced >= LONG // 4):
         return FoldOrder(min(MOST, _below(reduced // SHARE)), run)
     return FoldOrder(min(WARP, _below(2 * (reduced // run) - 1)), run)
+
+
+def chains(kernel: Kernel, stage: Stage) -> int:
+    """How many chains the folds of a stage have in a kernel with matrix products, where no chain takes neighbours in runs."""
+    order = fold_order(kernel, stage)
+    assert order.run == 1, "only a kernel without products adds up in runs"
+    return order.chains
 
 
 def _walks(stage: Stage, axes: tuple[int, ...]) -> int:
