@@ -37,13 +37,15 @@ class Split:
     makes, the parts are blocks of its rows, which it can sum as it goes. Sums that a kernel can make so are marked, `row_sum` in place of
     `sum` (`nagraph.analysis.row_sums`). Matrix products whose operands come from memory badly are split into parts of `part_nbytes`, which
     fit a cache and are the same on every machine: those over windows, which read them again for every place in the window, and long ones
-    over the rows of an x whose rows fall into few sets of a cache.
+    over the rows of an x whose rows fall into few sets of a cache. row_sums: whether sums are marked; a GPU has no use for it, whose
+    blocks would wait for one another.
     """
 
     shortest: int = 1 << 13
     rows: int = 64
     most: int = 256
     part_nbytes: int = 1 << 19
+    row_sums: bool = True
 
     def __call__(self, graph: Graph) -> Graph:
         windows: dict[Value, Value] = {}
@@ -95,22 +97,29 @@ class Split:
         (x,) = node.operands
         trailing = op.axes == tuple(range(x.ndim - len(op.axes), x.ndim))
         if x.type.size < choices.least("split", self.shortest) or (trailing and node.result.type.size >= choices.most("split", self.rows)):
-            return _marked(x, op)
-        if isinstance(op, Sum) and not trailing and x in made and (found := _by_parts(x, op.axes)) is not None:
+            return self._marked(x, op)
+        if self.row_sums and isinstance(op, Sum) and not trailing and x in made and (found := _by_parts(x, op.axes)) is not None:
             return found
         first, extent = op.axes[0], x.shape[op.axes[0]]
         parts = max((d for d in range(1, min(extent, self.most) + 1) if extent % d == 0), default=1)
         rest = math.prod(x.shape[a] for a in op.axes) // max(parts, 1)
         if parts < LEAST_PARTS or rest < LEAST_REST:
-            return _marked(x, op)
+            return self._marked(x, op)
         kind: Any = type(op)
         if parts < extent:
             x = reshape(x, (*x.shape[:first], parts, extent // parts, *x.shape[first + 1:]))
             inner = (first + 1, *(a + 1 for a in op.axes[1:]))
         else:
             inner = op.axes[1:]
-        result: Value = widened(lambda v: kind((first,))((sum_op(v, inner) if kind is Sum else kind(inner))(v)))(x)
+        marks = kind is Sum and self.row_sums
+        result: Value = widened(lambda v: kind((first,))((sum_op(v, inner) if marks else kind(inner))(v)))(x)
         return result
+
+    def _marked(self, x: Value, op: Reduction) -> Value | None:
+        """A sum as it is, but marked; None if it is none that a kernel makes row by row."""
+        marked = sum_op(x, op.axes) if isinstance(op, Sum) and self.row_sums else op
+        found: Value | None = marked(x) if isinstance(marked, RowSum) else None
+        return found
 
 
 class _Products:
@@ -135,13 +144,6 @@ class _Products:
             for v in node.operands:
                 after |= 1 << self.made[v] if v in self.made else 0
         self.after.update(dict.fromkeys(node.results, after))
-
-
-def _marked(x: Value, op: Reduction) -> Value | None:
-    """A sum as it is, but marked; None if it is none that a kernel makes row by row."""
-    marked = sum_op(x, op.axes) if isinstance(op, Sum) else op
-    found: Value | None = marked(x) if isinstance(marked, RowSum) else None
-    return found
 
 
 def _by_parts(x: Value, axes: tuple[int, ...]) -> Value | None:

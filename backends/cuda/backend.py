@@ -23,7 +23,7 @@ class CUDABackend(Backend):
     name = "cuda"
     pipeline = ("canonicalize,narrow,simplify,fold_constants,cse,dce,fold_control,prune_regions,expand,layout,pretranspose,"
                 "canonicalize,simplify,fold_constants,fold_control,licm,prune_regions,licm,cse,dce,prune_regions,"
-                "split,rematerialize,dce,fuse{max_nodes=128,min_nbytes=0,kernels=True},schedule")
+                "split{row_sums=False},rematerialize,dce,fuse{max_nodes=128,min_nbytes=0,kernels=True},schedule")
     agreement = Agreement(reference=False)
     array_kind = ARRAYS
 
