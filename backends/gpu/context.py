@@ -61,3 +61,7 @@ class EmissionContext:
         if not text:
             return str(index.offset)
         return f"{text} {'-' if index.offset < 0 else '+'} {abs(index.offset)}" if index.offset else text
+
+    def barrier(self) -> None:
+        """Let the threads of a group wait for one another, and see what the others wrote."""
+        self.text.line("ng_warp_barrier();" if self.schedule.threads <= 32 and not self.schedule.apart else "ng_block_barrier();")

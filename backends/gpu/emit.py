@@ -165,13 +165,13 @@ class _Emission:
         with self._rows(kernel.grid - kernel.sequential):
             self._stages(barriers)
             if self.schedule.threads > 1 and barriers.again and (again or kernel.sequential):
-                self._barrier()
+                self.context.barrier()
 
     def _stages(self, barriers: Barriers) -> None:
         """All stages at the point in hand, one after another."""
         for n, stage in enumerate(self.kernel.stages):
             if self.schedule.threads > 1 and barriers.before(stage):
-                self._barrier()
+                self.context.barrier()
             self.text.line(f"// stage {n}{_head(self.kernel, stage)}")
             with self.text.block():
                 StageText(self.context, stage, self.schedule.stages[n]).emit()
@@ -199,9 +199,6 @@ class _Emission:
         with self.text.block(f"for ({self.context.kind(axis)} a{axis} = 0; a{axis} < {self.kernel.axes[axis]}; ++a{axis})"):
             with self._rows(axis + 1):
                 yield
-
-    def _barrier(self) -> None:
-        self.text.line("ng_warp_barrier();" if self.schedule.threads <= 32 and not self.schedule.apart else "ng_block_barrier();")
 
     def _declare_tiles(self) -> None:
         """Where each tile is."""

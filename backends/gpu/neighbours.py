@@ -54,7 +54,8 @@ class Packs:
         """Load what the points read, then the loop over them; what they write is in packs after it."""
         context, line = self.context, self.context.text.line
         for place, name in self.loaded.items():
-            line(f"const {self._kind(place)} {name} = ng_load<{self.width}>({self._address(place)});")
+            kind, loaded = self._kind(place), f"ng_load<{self.width}>({self._address(place)})"
+            line(f"const {kind} {name} = {f'active ? {loaded} : {kind}{{}}' if context.partial and place[0] == 'p' else loaded};")
         for place, name in self.stored.items():
             line(f"{self._kind(place)} {name};")
         before = context.loaded, context.stored

@@ -17,7 +17,8 @@ from nagraph.ir.types import BOOL, DType
 from nagraph.kernel import fold_steps
 from nagraph.kernel.affine import Affine
 from nagraph.kernel.fold_steps import State
-from nagraph.kernel.form import Stage, Store, left_out
+from nagraph.kernel.form import Load, Stage, Store, left_out
+from nagraph.kernel.sharing import may_share
 
 
 class StageText:
@@ -35,7 +36,7 @@ class StageText:
         #: Whether all teams compute the same, for there is but one result.
         self.same = count(self.kernel, stage.kept) == 1
         #: What must hold where a result is stored, beside what the place asks for.
-        self.conditions: list[str] = []
+        self.conditions = self.values.conditions
 
     def emit(self) -> None:
         """Write the stage at the point of the grid in hand."""
@@ -84,14 +85,15 @@ class StageText:
                 yield
 
     @contextmanager
-    def _spread(self, axes: Sequence[int], first: str, step: int, shuffles: bool = False, width: int = 1,
-                alone: Sequence[str] = ()) -> Iterator[None]:
+    def _spread(self, axes: Sequence[int], first: str, step: int, shuffles: bool = False, width: int = 1, alone: Sequence[str] = (),
+                stores: bool = True) -> Iterator[None]:
         """A loop over all points of axes, of which every `step`-th is this thread's, from `first` on; or every step-th `width` neighbours.
 
         shuffles: threads work together inside, so that all of them go through as many iterations. alone: what must hold where it stores.
+        stores: whether anything is written or stored inside.
         """
         if width > 1:
-            with self._neighbours(axes, first, step, width, alone):
+            with self._neighbours(axes, first, step, width, alone, stores):
                 yield
             return
         total = count(self.kernel, tuple(axes))
@@ -118,7 +120,7 @@ class StageText:
                 self.conditions.pop()
 
     @contextmanager
-    def _neighbours(self, axes: Sequence[int], first: str, step: int, width: int, alone: Sequence[str]) -> Iterator[None]:
+    def _neighbours(self, axes: Sequence[int], first: str, step: int, width: int, alone: Sequence[str], stores: bool) -> Iterator[None]:
         """The loop over all points of axes, `width` neighbours at a time."""
         total, last = count(self.kernel, tuple(axes)), axes[-1]
         kind = "int" if total < INT else "i64"
@@ -127,7 +129,8 @@ class StageText:
         with self.text.block(f"for ({kind} {name} = {begin}; {name} < {total}; {name} += {step * width})"):
             if len(axes) > 1:
                 locate(self.context, name, axes, {last: "first"})
-            packs = Packs(self.context, (*self.stage.body, *self.stage.writes, *self.stage.stores), last, width)
+            results = (*self.stage.writes, *self.stage.stores) if stores else ()
+            packs = Packs(self.context, (*self.stage.body, *results), last, width)
             with packs.loop():
                 yield
             conditions = {"t": [*alone, *self.conditions], "p": [*alone, *self.conditions, *(["active"] if self.context.partial else [])]}
@@ -146,17 +149,13 @@ class StageText:
     def _at_result(self) -> None:
         """What is done for one result: folds over the reduced axes, or the stage's point itself."""
         self.values.compute(1)
+        overwrites = self.same and self.teams > 1 and self._overwrites()
         if not self.stage.folds:
+            if overwrites:
+                self.context.barrier()
             self._point(["member == 0"] if self.same and self.threads > 1 else [])
             return
-        states = [self._state(n) for n in range(len(self.stage.folds))]
-        alone = [f"member < {self.lanes}"] if self.same and self.teams > 1 else []
-        with self._spread(self.reduced, self._lane(), self.lanes, width=self.width, alone=alone):
-            self.values.compute(2)
-            for fold, state in zip(self.stage.folds, states):
-                assign(self.context, state, fold_steps.step(fold, self.s, state, tuple(self.values.values[v] for v in fold.values)))
-            self.values.compute_running(states)
-            self._point(alone)
+        states = self._folded(stores=not overwrites)
         if self.lanes > 1:
             FoldsAcross(self.context, self.lanes).emit(self.stage.folds, states)
         kept = [(f.tile, f.index, state[-1]) for f, state in zip(self.stage.folds, states) if f.tile >= 0]
@@ -170,6 +169,30 @@ class StageText:
             with self._when([*([first] if alone else []), *self.conditions]):
                 for tile, index, value in rest:
                     self.text.line(f"t{tile}[{self.values.index(index)}] = {value.raw};")
+        if overwrites:  # all threads have read by now what those of the first team compute again
+            self.context.barrier()
+            with self.text.block():
+                self._folded(stores=True)
+
+    def _folded(self, stores: bool) -> list[State]:
+        """The states of all folds after this thread's points. stores: whether what is written and stored at each point is."""
+        states = [self._state(n) for n in range(len(self.stage.folds))]
+        alone = [f"member < {self.lanes}"] if self.same and self.teams > 1 else []
+        with self._spread(self.reduced, self._lane(), self.lanes, width=self.width, alone=alone, stores=stores):
+            self.values.compute(2)
+            for fold, state in zip(self.stage.folds, states):
+                assign(self.context, state, fold_steps.step(fold, self.s, state, tuple(self.values.values[v] for v in fold.values)))
+            self.values.compute_running(states)
+            if stores:
+                self._point(alone)
+        return states
+
+    def _overwrites(self) -> bool:
+        """Whether a result may be written over an operand that is read here, also by threads that compute the same and store nothing."""
+        inputs = len(self.kernel.operands) - self.kernel.outputs
+        loaded = {i.operand for i in self.stage.body if isinstance(i, Load)}
+        stored = {s.operand for s in self.stage.stores}
+        return bool(loaded & stored) or any(may_share(self.kernel, i, o - inputs) for i in loaded for o in stored if i < inputs)
 
     def _state(self, n: int) -> State:
         """The variables of a fold, as it begins."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nagraph.backends.gpu.context import INT, EmissionContext
 from nagraph.backends.gpu.dialect import Literal
 from nagraph.backends.gpu.neighbours import place_of
@@ -24,6 +26,9 @@ class StageValues:
         self.ranges = IndexRanges(context.kernel, stage)
         self.levels, self.waits = levels(stage, depth, 2), waiting(stage)
         self.values: dict[int, Scalar] = {}
+        #: What must hold where memory is read, beside a load's own mask: whoever has no point or no result reads nothing, since others may
+        #: be writing there.
+        self.conditions: list[str] = []
         #: Instructions that were written before their turn.
         self.early: set[int] = set()
 
@@ -80,7 +85,8 @@ class StageValues:
             case Load() | Read() if i.mask is None and (pack := self.context.loaded.get(place_of(i))):
                 return self._from_memory(f"{pack}.at[k]", i.dtype)
             case Load(operand=operand, index=index):
-                return self._masked(i.mask, i.dtype, self.element(f"p{operand}", index, i.dtype))
+                asked = [*["active"] * self.context.partial, *self.conditions]
+                return self._masked(i.mask, i.dtype, self.element(f"p{operand}", index, i.dtype), asked)
             case Read(tile=tile, index=index):
                 return self._masked(i.mask, i.dtype, self.of_tile(tile, index))
             case Apply(op=FloorDivide() | Remainder()) if (short := self._short_division(i)):
@@ -107,8 +113,9 @@ class StageValues:
         asked += [f"{place} >= 0"] * (low < 0) + [f"{place} < {i.size}"] * (high >= i.size) + [f"{place} % {i.step} == 0"] * (i.step > 1)
         return " && ".join(asked) or "true"
 
-    def _masked(self, mask: int | None, dtype: DType, element: str) -> str:
-        return element if mask is None else f"{self.values[mask].raw} ? {element} : {self.s.constant(0, dtype).raw}"
+    def _masked(self, mask: int | None, dtype: DType, element: str, asked: Sequence[str] = ()) -> str:
+        conditions = [*asked, *([str(self.values[mask].raw)] if mask is not None else [])]
+        return f"{' && '.join(conditions)} ? {element} : {self.s.constant(0, dtype).raw}" if conditions else element
 
     # -- places ---------------------------------------------------------------------------------------------------
 
