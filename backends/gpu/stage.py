@@ -171,7 +171,7 @@ class StageText:
                     self.text.line(f"t{tile}[{self.values.index(index)}] = {value.raw};")
         if overwrites:  # all threads have read by now what those of the first team compute again
             self.context.barrier()
-            with self.text.block():
+            with self._when([f"member < {self.lanes}"]):
                 self._folded(stores=True)
 
     def _folded(self, stores: bool) -> list[State]:
@@ -185,6 +185,9 @@ class StageText:
             self.values.compute_running(states)
             if stores:
                 self._point(alone)
+            for w in self.stage.writes if not stores else ():
+                if self.context.is_variable(w.tile):
+                    self.text.line(f"t{w.tile} = {self.values.values[w.value].raw};")
         return states
 
     def _overwrites(self) -> bool:

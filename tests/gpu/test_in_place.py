@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -11,6 +12,8 @@ import nagraph as ng
 from nagraph.backends.gpu.emit import emit
 from nagraph.backends.gpu.on_cpu.kernels import Kernels
 from nagraph.backends.gpu.on_cpu.memory import Allocation
+from nagraph.backends.gpu.schedule import Spread
+from nagraph.backends.gpu.strategy import choose
 from nagraph.kernel.sharing import may_share
 from tests.backends.gpu.kernels import kernel
 from tests.gpu.programs import TARGETS
@@ -35,7 +38,7 @@ CASES = {
 def test_results_over_operands(dialect):
     kernels, launched = Kernels(dialect), 0
     made = {name: kernel(f, *shapes) for name, (f, *shapes) in CASES.items()}
-    functions = {name: emit(k, *TARGETS[dialect]) for name, k in made.items()}
+    functions = {name: emit(k, *TARGETS[dialect], scheduled(name, k, dialect)) for name, k in made.items()}
     for f in functions.values():
         kernels.add(f)
     for name, (fn, *shapes) in CASES.items():
@@ -53,6 +56,15 @@ def test_results_over_operands(dialect):
                     assert got.tobytes() == want.tobytes(), (name, pair)
                 launched += 1
     assert launched >= 3 * len(CASES)
+
+
+def scheduled(name, k, dialect):
+    """The strategy's schedule; for teams, one with more threads than a fold has."""
+    schedule = choose(k, TARGETS[dialect][0])
+    if "teams" not in name:
+        return schedule
+    assert max(how.lanes for how in schedule.stages if isinstance(how, Spread)) <= 64
+    return dataclasses.replace(schedule, threads=256, points=1)
 
 
 def run(kernels, k, f, operands, results, pair):
