@@ -9,6 +9,7 @@ import numpy as np
 
 from nagraph import choices
 from nagraph.backends import usable
+from nagraph.compiler.any_size import AnySize
 from nagraph.errors import SignatureError
 from nagraph.ir.graph import Graph
 from nagraph.ir.nested import nested_graphs
@@ -36,6 +37,9 @@ def compile(graph: Graph, *, backend: str | None = None, threads: int | None = N
             schedules: Any = None, target: str | None = None) -> Executable:
     """An executable of `graph`: passes, plan, backend. exe(*arrays) gives the tuple of outputs.
 
+    A graph whose sizes are known later (`ng.Dim`) is compiled for the sizes of each call when they first come
+    (`nagraph.compiler.any_size`); `exe.at({"batch": 8})` is the executable for given ones.
+
     passes: a pipeline, or its text such as "simplify,fold_constants,cse,dce,fuse,schedule"; None is the backend's own.
     schedules: schedules by the names of kernels (`exe.schedules`), or the name of a file of them (`exe.source("schedule")`);
     kernels that are not named have those that the backend chooses. ScheduleError if one is not legal, or names no kernel.
@@ -49,6 +53,15 @@ def compile_graph(graph: Graph, backend: str | None, threads: int | None, passes
                   schedules: Any = None, target: str | None = None) -> Executable:
     """An executable of `graph`, as `compile`; donations: output number -> number of the input whose array it may take."""
     maker = usable(backend, target)
+    if graph.dims:
+        check_threads(threads)
+        inside = choices.current()
+
+        def of_known_sizes(known: Graph) -> Executable:
+            with choices.using(inside):
+                return compile_graph(known, backend, threads, passes, donations, schedules, target)
+
+        return AnySize(graph, maker.array_kind, of_known_sizes)
     made = _compiled_with(graph, maker, threads, passes, donations, schedules)
     if made.array_kind is not maker.array_kind:
         raise SignatureError(f"backend {maker.name!r} has arrays of {maker.array_kind.name}, and executables on arrays of "

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import functools
-import operator
 import time
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from nagraph import backends, choices, tree
 from nagraph.arrays import HOST, ArrayKind
 from nagraph.compiler import donation
+from nagraph.compiler.any_size import MOST_KEPT
 from nagraph.compiler.bound import Bound
 from nagraph.compiler.compilation import check_threads, compile_graph
+from nagraph.compiler.dynamic_shapes import DynamicShapes
 from nagraph.compiler.fast_path import MOST as MOST_FAST_PATHS
 from nagraph.compiler.fast_path import FastPath
 from nagraph.compiler.places import Transfers, computing, python_floats
@@ -24,6 +25,7 @@ from nagraph.forks import Lock
 from nagraph.ir.builder import active
 from nagraph.ir.graph import Graph
 from nagraph.ir.location import caller_location, user_frames_only
+from nagraph.ir.sizes import described
 from nagraph.tracing.tracer import check_function, function_name, signature_of, trace_leaves
 
 #: The number of signatures after which a warning names the argument that keeps changing.
@@ -48,6 +50,18 @@ class CacheInfo(NamedTuple):
     size: int
 
 
+class Traced(NamedTuple):
+    """A trace is the graph of a call, or of calls whose sizes vary, and what the function's result is made of."""
+
+    graph: Graph
+    structure: tree.Structure
+    mask: list[bool]
+    #: Those of the leaves, with dimensions where sizes vary.
+    types: tuple[Any, ...]
+    call: Call
+    seconds: float
+
+
 @dataclass
 class Entry:
     """An entry is one compiled signature."""
@@ -63,13 +77,18 @@ class Entry:
     trace_seconds: float
     compile_seconds: float
     reason: str
+    #: What the dimensions are, by name, where it is of a trace of sizes that are known later.
+    sizes: dict[str, int] = field(default_factory=dict)
     calls: int = 0
+    #: When it was last used, as a number of calls that went no fast path.
+    used: int = 0
     notes: set[str] = field(default_factory=set)
 
 
 def jit(fn: Callable[..., Any] | None = None, *, backend: str | None = None, threads: int | None = None,
         static_argnames: str | Sequence[str] = (), donate_argnames: str | Sequence[str] = (),
-        constant_argnames: str | Sequence[str] = (), passes: Any = None, schedules: Any = None) -> Any:
+        constant_argnames: str | Sequence[str] = (), dynamic_shapes: Mapping[str, Any] | None = None, passes: Any = None,
+        schedules: Any = None) -> Any:
     """fn, compiled once for each signature (structure, shapes and dtypes of the arguments) and then run.
 
     It keeps the choices that are in force where `jit` is called (`nagraph.choices`).
@@ -77,13 +96,16 @@ def jit(fn: Callable[..., Any] | None = None, *, backend: str | None = None, thr
     static_argnames: arguments that are part of the signature by value (hashable).
     donate_argnames: arguments whose arrays may be overwritten by results of the same type.
     constant_argnames: arguments bound once into the executable, until another object is passed.
+    dynamic_shapes: axes whose sizes vary, by the name of their argument: {"x": {0: batch}} or {"x": (batch, None)} with
+    batch = ng.Dim("batch"). The function is traced once for all such sizes, and compiled for each when it first comes; the last ones stay.
     backend, threads, passes, schedules: as for `compile`.
     """
     if fn is None:
         return functools.partial(jit, backend=backend, threads=threads, static_argnames=static_argnames,
-                                 donate_argnames=donate_argnames, constant_argnames=constant_argnames, passes=passes,
-                                 schedules=schedules)
-    return Jitted(fn, backend, threads, _names(static_argnames), _names(donate_argnames), _names(constant_argnames), passes, schedules)
+                                 donate_argnames=donate_argnames, constant_argnames=constant_argnames,
+                                 dynamic_shapes=dynamic_shapes, passes=passes, schedules=schedules)
+    return Jitted(fn, backend, threads, _names(static_argnames), _names(donate_argnames), _names(constant_argnames), passes, schedules,
+                  None if dynamic_shapes is None else DynamicShapes(dynamic_shapes))
 
 
 def _names(names: str | Sequence[str]) -> tuple[str, ...]:
@@ -94,7 +116,8 @@ class Jitted:
     """A jitted function compiles itself once for each signature, and runs what was compiled: what `jit` returns."""
 
     def __init__(self, fn: Callable[..., Any], backend: str | None, threads: int | None, static: tuple[str, ...],
-                 donate: tuple[str, ...], constant: tuple[str, ...], passes: Any, schedules: Any = None):
+                 donate: tuple[str, ...], constant: tuple[str, ...], passes: Any, schedules: Any = None,
+                 dynamic: DynamicShapes | None = None):
         check_function("jit", fn)
         functools.update_wrapper(self, fn)
         backends.check_name(backend)
@@ -102,6 +125,8 @@ class Jitted:
         self.fn = fn
         self.backend, self.threads, self.passes, self.schedules = backend, threads, passes, schedules
         self.roles = Roles(static, donate, constant)
+        self.dynamic = dynamic
+        self._traces: dict[Hashable, Traced] = {}
         self.choices = choices.current()
         self._last: Call | None = None
         self._entries: dict[Hashable, Entry] = {}
@@ -146,7 +171,7 @@ class Jitted:
         """The traced graph and the compiled executable for these arguments, without running it."""
         with user_frames_only():
             call = self._bind(args, kwargs)
-            return Lowered(self._trace(call)[0], self._entry(call).executable)
+            return Lowered(self._trace(call).graph, self._entry(call).executable)
 
     def tuned(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Tune the executable for these arguments, as `nagraph.tune` says, and forget it: the next call has what was found better."""
@@ -205,32 +230,59 @@ class Jitted:
         key = call.key if backend == self.backend else (call.key, backend)
         with self._lock:
             entry = self._entries.get(key)
-            if entry is not None and all(map(operator.is_, entry.call.bound.values(), call.bound.values())):
+            if entry is not None and call.binds_as(entry.call):
                 self._hits += 1
+                entry.used = self._hits + self._misses
                 return entry
             self._misses += 1
             made = self._compile(call, backend)
-            self._entries[key] = made
+            self._entries[key], made.used = made, self._hits + self._misses
+            if made.sizes:
+                self._forget_sizes()
             self.fast_paths = ()  # one of them may run the entry that was replaced
             self._warn_if_many()
             return made
 
-    def _trace(self, call: Call) -> tuple[Graph, tree.Structure, list[bool]]:
-        graph, captured, structure, mask = trace_leaves(call.on_leaves, call.types, function_name(self.fn), call.leaf_names)
+    def _trace(self, call: Call) -> Traced:
+        """The trace of a call, of sizes that are known later where these are dynamic: then it is made once for all of them."""
+        if self.dynamic is None:
+            return self._traced(call, call.types)
+        types = self.dynamic.types(call)
+        key = call.key_of(types)
+        known = self._traces.get(key)
+        if known is None or not call.binds_as(known.call):
+            known = self._traces[key] = self._traced(call, types)
+        return known
+
+    def _traced(self, call: Call, types: tuple[Any, ...]) -> Traced:
+        start = time.perf_counter()
+        graph, captured, structure, mask = trace_leaves(call.on_leaves, types, function_name(self.fn), call.leaf_names)
         assert not captured, "a trace at the outside has nothing to capture"
-        return graph, structure, mask
+        return Traced(graph, structure, mask, types, call.without_arrays(), time.perf_counter() - start)
+
+    def _forget_sizes(self) -> None:
+        """Let go of the sizes that were used longest ago; those of fast paths were used last."""
+        fast = {id(path.entry) for path in self.fast_paths}
+        kept = [(id(e) in fast, e.used, key) for key, e in self._entries.items() if e.sizes]
+        for _, _, key in sorted(kept, key=lambda row: row[:2])[:max(0, len(kept) - MOST_KEPT)]:
+            del self._entries[key]
 
     def _compile(self, call: Call, backend: str | None) -> Entry:
         start = time.perf_counter()
         with choices.using(self.choices):
-            graph, structure, mask = self._trace(call)
+            trace = self._trace(call)
+            graph, structure, mask, sizes = trace.graph, trace.structure, trace.mask, {}
+            if graph.dims:
+                start = time.perf_counter()
+                sizes = DynamicShapes.sizes(call, trace.types)
+                graph = graph.specialise(sizes)
             traced = time.perf_counter()
             donations = donation.paired(call, graph, structure, mask)
             executable = compile_graph(graph, backend, self.threads, self.passes, donations, self.schedules)
         reason = self._reason(call)
         self._last = call.without_arrays()
         return Entry(executable, self._last, executable.array_kind, structure, mask, donations, traced - start,
-                     time.perf_counter() - traced, reason)
+                     time.perf_counter() - traced, reason, sizes)
 
     # -- what was compiled, and why -------------------------------------------------------------------
 
@@ -240,18 +292,22 @@ class Jitted:
     def cache_clear(self) -> None:
         with self._lock:
             self._entries.clear()
+            self._traces.clear()
             self.fast_paths = ()
             self._hits = self._misses = 0
 
     def explain(self) -> str:
         """What was compiled, in order: signature, the argument that caused it, times, donations."""
         lines = [f"{function_name(self.fn)}: {len(self._entries)} signatures, {self._hits} hits, {self._misses} misses"]
+        lines += [f"  traced once for all sizes of {described(t.graph.dims)}, in {t.seconds:.3f} s; "
+                  f"the last {MOST_KEPT} sizes stay compiled" for t in self._traces.values() if t.graph.dims]
         for n, e in enumerate(self._entries.values(), 1):
             lines.append(f"  {n}. {e.reason}")
             shown = ", ".join(f"{name}: {t}" for name, t in zip(e.call.leaf_names, e.call.types))
             lines.append(f"     ({shown})" if len(shown) < 400 else f"     ({shown[:400]}...)")
             how = "loaded from the cache" if e.executable.loaded else "compiled"
-            lines.append(f"     traced in {e.trace_seconds:.3f} s, {how} in {e.compile_seconds:.3f} s, {e.calls} calls")
+            traced = "specialised" if e.sizes else "traced"
+            lines.append(f"     {traced} in {e.trace_seconds:.3f} s, {how} in {e.compile_seconds:.3f} s, {e.calls} calls")
             lines += [f"     {line}" for line in (*e.executable.host_steps, *sorted((*e.notes, *self._donated(e))))]
         return "\n".join(lines)
 
@@ -267,16 +323,17 @@ class Jitted:
         return call.differences(self._last) or "the arguments changed"
 
     def _warn_if_many(self) -> None:
-        if self._warned or len(self._entries) < MANY_SIGNATURES:
+        entries = [e for e in self._entries.values() if not e.sizes]
+        if self._warned or len(entries) < MANY_SIGNATURES:
             return
         self._warned = True
         distinct: dict[str, dict[str, None]] = {}
-        for e in self._entries.values():
+        for e in entries:
             for name, shown in e.call.description.items():
                 distinct.setdefault(name, {})[shown] = None
         worst = max(distinct, key=lambda n: len(distinct[n]), default="")
         kinds = list(distinct.get(worst, ()))
         what = f"argument {worst} keeps changing ({', '.join(kinds[:4])}, ...)" if len(kinds) > 1 else "their structure keeps changing"
         warnings.warn(
-            f"{function_name(self.fn)} was compiled for {len(self._entries)} signatures: {what}; pad it to one shape, "
-            f"or pass a number as an array ({caller_location()})", stacklevel=2)
+            f"{function_name(self.fn)} was compiled for {len(entries)} signatures: {what}; pad it to one shape, name the "
+            f"axes that vary in dynamic_shapes, or pass a number as an array ({caller_location()})", stacklevel=2)

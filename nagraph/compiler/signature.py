@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import operator
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
@@ -93,14 +94,21 @@ class Call:
         #: One for each leaf: a type, Weak, or None.
         self.types = tuple([TensorType(x.dtype, x.shape) if type(x) is np.ndarray and x.dtype in SHORT_NAMES else self._type(i)
                             for i, x in enumerate(self.leaves)])
-        self.key: Hashable = (self.structure, self.types, self.kwnames, tuple(self.bound),
-                              tuple((i, tree.exact(v)) for i, v in self.static.items()))
+        self.key: Hashable = self.key_of(self.types)
         try:
             if self.static:
                 hash(self.key)
         except TypeError:
             shown = ", ".join(f"{self._labels[i]}={v!r}" for i, v in self.static.items())
             raise SignatureError(f"{function_name(self.fn)}: static arguments must be hashable: {shown}") from None
+
+    def key_of(self, types: tuple[Any, ...]) -> Hashable:
+        """What such calls are compiled under, whose leaves have these types."""
+        return (self.structure, types, self.kwnames, tuple(self.bound), tuple((i, tree.exact(v)) for i, v in self.static.items()))
+
+    def binds_as(self, other: Call) -> bool:
+        """Whether the arguments that are bound once are the same objects as in another call of its key."""
+        return all(map(operator.is_, self.bound.values(), other.bound.values()))
 
     def _type(self, i: int) -> Any:
         leaf = self.leaves[i]

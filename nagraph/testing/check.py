@@ -11,6 +11,7 @@ import numpy as np
 
 import nagraph as ng
 from nagraph.ir.types import FLOATS
+from nagraph.testing.any_size import any_size
 from nagraph.testing.draw import Array, stored
 from nagraph.testing.names import our_names, plain_names
 from nagraph.testing.oracle import Oracle, Undetermined, as_float64, mismatch, run
@@ -86,7 +87,8 @@ def check(program: Program, how: Sequence[Way] | None = None, derivatives: bool 
     oracle = run(program)
     arrays = [oracle.native[i.name] for i in program.inputs]
     function = program.function({**our_names(), **program.sizes})
-    for way in ways(program.seed) if how is None else how:
+    every = (*ways(program.seed), Way("sizes known later", lambda f: any_size(program, oracle)))
+    for way in every if how is None else how:
         kind, message = _outcome(lambda way=way: _results(way, function, program, oracle, arrays))
         if kind:
             return Failure(program, way.name, kind, message, program.source(oracle.native))
