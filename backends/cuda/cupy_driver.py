@@ -244,8 +244,8 @@ class CuPyDriver(Driver):
 
         return int(cupy.cuda.runtime.getDevice())
 
-    def function(self, work: Kernel | SortTask, architecture: str) -> Any:
-        return function_of(work, architecture)
+    def function(self, work: Kernel | SortTask, architecture: str, library: bool = True) -> Any:
+        return function_of(work, architecture, library)
 
     def build(self, functions: Sequence[Any], architecture: str) -> list[Built]:
         return nvrtc.built(functions, architecture)

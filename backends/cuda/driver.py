@@ -203,8 +203,8 @@ class Driver(ABC):
         """The number of the calling thread's current device."""
 
     @abstractmethod
-    def function(self, work: Kernel | SortTask, architecture: str) -> Any:
-        """What launches of a kernel, or of a sort, call: a function of GPU text, or a product that a library computes."""
+    def function(self, work: Kernel | SortTask, architecture: str, library: bool = True) -> Any:
+        """What launches of a kernel, or of a sort, call: a function of GPU text, or a product that a library computes, if one may."""
 
     @abstractmethod
     def build(self, functions: Sequence[Any], architecture: str) -> list[Built]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -16,12 +17,15 @@ from nagraph.backends.cuda.driver import Driver, Function
 from nagraph.backends.cuda.image import Image, is_product
 from nagraph.backends.cuda.profiling import profile
 from nagraph.backends.cuda.resources import Resources
+from nagraph.backends.cuda.target import target_of
+from nagraph.backends.gpu.products.library import chosen
 from nagraph.ir.cached import cached_property
 from nagraph.ir.graph import Graph
+from nagraph.kernel.form import Kernel
 from nagraph.measuring.profile import Profile
 from nagraph.plan.kernel_planner import kernel_plan
 from nagraph.plan.plan import Plan
-from nagraph.program.instructions import Launch
+from nagraph.program.instructions import Launch, Phase
 from nagraph.program.keys import program_key
 from nagraph.program.lowered import LoweredProgram
 from nagraph.program.lowering import lower
@@ -37,7 +41,20 @@ class Explanation(NamedTuple):
     @classmethod
     def of(cls, graph: Graph, donations: Mapping[int, int], driver: Driver, architecture: str) -> Explanation:
         planner, plan = kernel_plan(graph, donations)
-        return cls(graph, plan, lower(planner, plan, lambda work: driver.function(work, architecture), host=False))
+        program = lower(planner, plan, lambda work: driver.function(work, architecture), host=False)
+        _without_moving_products(program, functools.cache(lambda kernel: driver.function(kernel, architecture, library=False)))
+        return cls(graph, plan, program)
+
+
+def _without_moving_products(program: LoweredProgram, own: Callable[[Kernel | None], Any]) -> None:
+    """Let no library compute a product whose operands move from iteration to iteration: it is told their addresses by the host."""
+    def launch(x: Launch) -> Launch:
+        moves = is_product(x.function) and any(program.table[s].kind == "moving" for s in x.slots)
+        return x._replace(function=own(x.kernel)) if moves else x
+
+    for at, i in enumerate(program.instructions):
+        if isinstance(i, Phase):
+            program.instructions[at] = Phase(tuple(map(launch, i.launches)))
 
 
 class Executable(interface.Executable):
@@ -117,6 +134,16 @@ class Executable(interface.Executable):
             if not is_product(x.function):
                 counts[x.function.name] = counts.get(x.function.name, 0) + 1
         return tuple(Resources.of(functions[name], count, self.architecture) for name, count in counts.items())
+
+    @property
+    def product_choices(self) -> dict[str, str]:
+        """For each function with matrix products, whether a library or tiles of ours compute it, and why."""
+        target, found = target_of(self.architecture), {}
+        for x in self.launches:
+            choice = chosen(x.kernel, target) if x.kernel is not None and x.function.name not in found else None
+            if choice is not None:
+                found[x.function.name] = choice.reason
+        return found
 
     def source(self, form: str = "cuda") -> str:
         """The code of every kernel: "cuda" (CUDA C++), "ptx", or "kernel" (the kernel form)."""

@@ -1,16 +1,25 @@
-"""Functions: what launches of kernels and sorts call, as CUDA C++."""
+"""Functions: what launches of kernels and sorts call, CUDA C++ or a product that cuBLAS computes."""
 
 from __future__ import annotations
 
 from nagraph.backends.cuda.target import target_of
 from nagraph.backends.gpu.dialect import CUDA
-from nagraph.backends.gpu.emit import DeviceFunction, emit
+from nagraph.backends.gpu.emit import DeviceFunction, emit, function_name
+from nagraph.backends.gpu.products.library import LibraryProduct, chosen, library_product
 from nagraph.backends.gpu.sorting import emit_sort
 from nagraph.kernel.form import Kernel
 from nagraph.program.instructions import SortTask
+from nagraph.schedule.names import words_of
 
 
-def function_of(work: Kernel | SortTask, architecture: str) -> DeviceFunction:
-    """The function of a kernel or a sort, for an architecture."""
+def function_of(work: Kernel | SortTask, architecture: str, library: bool = True) -> DeviceFunction | LibraryProduct:
+    """The function of a kernel or a sort, for an architecture. library: whether a library may compute it, which has to be told addresses."""
     target = target_of(architecture)
-    return emit_sort(work, target, CUDA) if isinstance(work, SortTask) else emit(work, target, CUDA)
+    if isinstance(work, SortTask):
+        return emit_sort(work, target, CUDA)
+    choice = chosen(work, target) if library else None
+    if choice is not None and choice.by_library:
+        product = library_product(work, function_name(words_of(work), work))
+        assert product is not None, "what a library is to compute is a product"
+        return product
+    return emit(work, target, CUDA)

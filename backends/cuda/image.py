@@ -8,6 +8,7 @@ import numpy as np
 
 from nagraph.backends.cuda.driver import Driver, Function
 from nagraph.backends.cuda.moves import HELPERS
+from nagraph.backends.gpu.products.library import LibraryProduct
 from nagraph.program.instructions import Instruction, Launch, Loop, Phase
 from nagraph.program.lowered import LoweredProgram, TableEntry
 
@@ -54,7 +55,7 @@ class Image(NamedTuple):
 
 def is_product(function: Any) -> bool:
     """Whether a library computes it."""
-    return not hasattr(function, "text") and not isinstance(function, Function)
+    return isinstance(function, LibraryProduct)
 
 
 def _numbered(instruction: Instruction, numbers: dict[int, int]) -> Instruction:

@@ -10,6 +10,7 @@ from nagraph.backends import cache
 from nagraph.backends.cuda import nvrtc
 from nagraph.backends.cuda.driver import Function
 from nagraph.backends.cuda.image import Image, is_product
+from nagraph.backends.gpu.products.library import LibraryProduct
 from nagraph.ir.types import DTYPES
 from nagraph.program import instructions
 from nagraph.program.instructions import Instruction, Launch, Phase
@@ -21,11 +22,11 @@ _PLAIN = ("SetPointer", "Swap", "Loop", "End", "Decide", "Differ", "Jump", "Comm
 
 
 def store(key: str, image: Image) -> None:
-    """Keep an image under a key, unless the cache keeps no code, or a library computes a part of it."""
+    """Keep an image under a key, unless the cache keeps no code."""
     functions = [*image.functions, *image.helpers]
-    if any(is_product(f) or not f.built.file for f in functions):
+    if any(not is_product(f) and not f.built.file for f in functions):
         return
-    about = {"functions": [[*f[:-1], f.built.file] for f in functions],
+    about = {"functions": [["product", *f] if is_product(f) else ["text", *f[:-1], f.built.file] for f in functions],
              "architecture": image.architecture, "instructions": [_said(i) for i in image.instructions], "table": image.table,
              "constants": [(a.dtype.name, a.shape) for a in image.constants], "arena": image.arena_nbytes}
     cache.store("cuda", cache.digest("cuda", key), about, [a.tobytes() for a in image.constants])
@@ -38,7 +39,11 @@ def load(key: str) -> Image | None:
         return None
     about, data = found
     functions: list[Any] = []
-    for name, grid, block, shared, scratch, file in about["functions"]:
+    for kind, *said in about["functions"]:
+        if kind == "product":
+            functions.append(LibraryProduct.of(said))
+            continue
+        name, grid, block, shared, scratch, file = said
         built = nvrtc.kept(file)
         if built is None:
             return None

@@ -19,6 +19,8 @@ from nagraph.program.instructions import Phase
 ALIGNMENT = 256
 #: Variants of a program that are kept, and of each the graphs for several addresses that a library was given.
 MOST_VARIANTS, MOST_GRAPHS = 4, 4
+#: Addresses of calls that are remembered, so that a graph is made for those that come again.
+MOST_SEEN = 64
 
 #: Pointers of the table beside a program's: to scratch memory, counters, the bool that is fetched, the rows of moves.
 MORE = 4
@@ -31,14 +33,15 @@ Marks = list[tuple[int, Any, Any]]
 class Variant:
     """A variant is the calls of a program in which the same outputs take the arrays of inputs.
 
-    operations: what the host does. rows: the memory of its moves. launches: those of each operation that is a segment. calls: how many
-    there were. graphs: by the addresses that a library was given, the graph of each segment.
+    operations: what the host does. rows: the memory of its moves. launches: those of each operation that is a segment.
+    seen, graphs: by the addresses that a library was given in a call, () where there is no library: those that were seen, the last one
+    last; and the graph of each segment.
     """
 
     def __init__(self, operations: tuple[Operation, ...], rows: Any):
         self.operations, self.rows = operations, rows
         self.launches: list[list[Launcher] | None] = []
-        self.calls = 0
+        self.seen: dict[tuple[int, ...], None] = {}
         self.graphs: dict[tuple[int, ...], list[Launcher | None]] = {}
 
 
@@ -102,11 +105,10 @@ class Resident:
                 self._write([variant.rows.address, *addresses])
                 if marks is not None:
                     return self._go(variant.operations, self._marked(variant, marks))
-                variant.calls += 1
-                if variant.calls == 1:
-                    return self._go(variant.operations, [run and _all_of(run) for run in variant.launches])
                 key = self._fixed()
                 graphs = variant.graphs.get(key)
+                if graphs is None and _is_new(key, variant.seen):
+                    return self._go(variant.operations, [run and _all_of(run) for run in variant.launches])
                 if graphs is None:
                     graphs = self._captured(variant, key)
                 if len(graphs) == 1:
@@ -244,6 +246,16 @@ class Resident:
             variant.graphs.pop(next(iter(variant.graphs)))
         variant.graphs[key] = graphs
         return graphs
+
+
+def _is_new(key: tuple[int, ...], seen: dict[tuple[int, ...], None]) -> bool:
+    """Whether a call like this was not seen yet; now it is."""
+    if key in seen:
+        return False
+    seen[key] = None
+    if len(seen) > MOST_SEEN:
+        seen.pop(next(iter(seen)))
+    return True
 
 
 def _all_of(launches: list[Launcher]) -> Launcher:

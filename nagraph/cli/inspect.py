@@ -75,6 +75,8 @@ def _tell_resources(executable: Any) -> None:
         table.add_row(*(f"{n:,}" for n in counts), f"{occupancy:.0%}", name)
     out = console()
     out.print(table)
+    for name, why in executable.product_choices.items():
+        out.print(f"{name}: {why}", soft_wrap=True)
     out.print(f"{executable.architecture}: {len(found)} kernels, {sum(r.launches for r in found)} launches, "
               f"{executable.arena_nbytes / 2**20:.1f} MB of memory beside arguments and results")
 

@@ -22,8 +22,9 @@ from nagraph.backends.cuda import moves
 from nagraph.backends.cuda.arrays import meeting
 from nagraph.backends.cuda.backend import CUDABackend
 from nagraph.backends.cuda.driver import Built, Device, Driver
+from nagraph.backends.gpu.products.library import library_product
 from nagraph.errors import DeviceError
-from nagraph.ir.types import TensorType
+from nagraph.ir.types import DTYPES, TensorType
 from nagraph.kernel.interpret import interpret_kernel
 from nagraph.program.instructions import SortTask
 
@@ -297,7 +298,18 @@ class LazyDevice(Device):
         return queue
 
     def product(self, product):
-        raise NotImplementedError
+        def queue(addresses):
+            assert all(addresses), "an operand of a library that is nowhere"
+            self.count("product")
+            memory = [(self.at(n)[:nbytes], d) for n, nbytes, d in zip(addresses, product.nbytes, self._dtypes(product), strict=True)]
+            self.push(lambda: product.compute(*(m.view(d) for m, d in memory)))
+
+        return queue
+
+    @staticmethod
+    def _dtypes(product):
+        named = {m.operand: DTYPES[m.dtype] for m in (product.a, product.b, product.c)}
+        return [named[n] for n in sorted(named)]
 
     def capture(self, launches):
         self.count("captured")
@@ -407,6 +419,8 @@ class LazyDriver(Driver):
         self.kind = LazyArrays(self)
         self.found = [self.device_class(self, n, f"{name}:{n}") for n in range(2)]
         self.known = {}
+        #: Whether a library computes all products that it can.
+        self.library = False
 
     def missing(self):
         return self.why
@@ -428,7 +442,10 @@ class LazyDriver(Driver):
     def current(self):
         return getattr(self.local, "number", 0)
 
-    def function(self, work, architecture):
+    def function(self, work, architecture, library=True):
+        product = library_product(work) if library and self.library and not isinstance(work, SortTask) else None
+        if product is not None:
+            return product
         made = Interpreted(work)
         self.known[made.name] = work
         return made

@@ -315,6 +315,37 @@ def test_labels_in_loops_and_branches(device, monkeypatch, most, taken):
             np.testing.assert_allclose(ng.to_numpy(total), ng.jit(run)(np.eye(8, dtype=np.float32), X, labels, flag)[1], rtol=1e-5)
 
 
+# -- a library ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_product_by_a_library_is_told_the_addresses_of_each_call(backend, device):
+    backend.driver.library = True
+    step = ng.jit(lambda w, x: x @ w, backend="lazy")
+    ws, xs = ([RNG.normal(size=shape).astype(np.float32) for _ in range(6)] for shape in ((8, 8), X.shape))
+    there, given = put(*ws), put(*xs)
+    for n in (0, 1, 1, 2, 2, 3, 4, 5, 1, 1, 0):
+        np.testing.assert_array_equal(ng.to_numpy(step(there[n], given[n])), xs[n] @ ws[n])
+    assert device.counts["product"] and {"replayed", "captured"} <= set(device.counts)
+    assert device.counts["captured"] <= 4, "a graph holds for its addresses, and is made when these come again"
+    held = step(there[0], given[0])
+    again = [step(there[0], given[0]) for _ in range(3)]
+    same([held, *again], [xs[0] @ ws[0]] * 4)
+
+
+def test_products_in_loops_are_no_librarys(backend, device):
+    backend.driver.library = True
+
+    def run(w, xs):
+        return ng.scan(lambda h, x: (h @ w + x, h @ w), xs[0] * 0, xs)
+
+    w, xs = RNG.normal(size=(3, 3)) / 3, RNG.normal(size=(5, 2, 3))
+    step, wanted = ng.jit(run, backend="lazy"), ng.jit(run, backend="numpy")(w, xs)
+    for _ in range(3):
+        for a, b in zip(ng.to_numpy(step(*put(w, xs))), wanted):
+            np.testing.assert_allclose(a, b, rtol=1e-12)
+    assert not device.counts["product"]
+
+
 # -- streams, threads, devices -----------------------------------------------------------------------------------------------------
 
 
