@@ -13,7 +13,7 @@ from nagraph.schedule.names import words_of
 
 
 def function_of(work: Kernel | SortTask, architecture: str, library: bool = True) -> DeviceFunction | LibraryProduct:
-    """The function of a kernel or a sort, for an architecture. library: whether a library may compute it, which has to be told addresses."""
+    """The function of a kernel or a sort, for an architecture. library: whether a library may compute it, which is told addresses."""
     target = target_of(architecture)
     if isinstance(work, SortTask):
         return emit_sort(work, target, CUDA)

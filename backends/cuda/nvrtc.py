@@ -150,7 +150,7 @@ def built(functions: Sequence[Any], architecture: str) -> list[Built]:
     """The machine code of functions of GPU text, each text's once, as far as it is not kept on disk already."""
     check_architecture(architecture)
     keys = [repr((_needed().version, architecture, OPTIONS, _header(), f.name, f.text)) for f in functions]
-    wanted = dict(zip(keys, functions))
+    wanted = dict(sorted(zip(keys, functions), key=lambda x: -len(x[1].text)))  # the long ones first, so that no thread ends with one
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # NVRTC lets other threads run
         found = dict(zip(wanted, pool.map(lambda key: _built(wanted[key], key, architecture), wanted)))
     return [found[key] for key in keys]

@@ -18,7 +18,8 @@ from nagraph.measuring.profile import COLUMNS
 from nagraph.storage import write_atomically
 
 
-def run(target: str, task: str | None, steps: int, threads: int | None, place: pathlib.Path | None, rows: int, layers: int | None) -> None:
+def run(target: str, task: str | None, steps: int, backend: str, threads: int | None, place: pathlib.Path | None, rows: int,
+        layers: int | None) -> None:
     title, work = resolve(target, task, layers, usual_step="train")
     folder = place or pathlib.Path("runs") / f"{re.sub(r'[^A-Za-z0-9_.]+', '-', title)}-profile"
     try:
@@ -26,7 +27,7 @@ def run(target: str, task: str | None, steps: int, threads: int | None, place: p
     except FileExistsError:
         raise DataError(f"{folder} is a file; name a folder with --out") from None
     start = time.perf_counter()
-    executable = work.executable("llvm", threads)
+    executable = work.executable(backend, threads)
     seconds = time.perf_counter() - start
     profile = executable.profile(*work.arrays(), repeats=steps)
     rate = f", {work.items / profile.seconds / 1e3:.1f}k {work.unit}/s" if work.items else ""

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from nagraph.cli.lazy import run
-from nagraph.cli.options import TARGETS, target_argument
+from nagraph.cli.options import TARGETS, backend_option, target_argument
 
 
 @click.command(short_help="Tell where the time and the memory of a call go.", epilog=TARGETS)
@@ -17,6 +17,7 @@ from nagraph.cli.options import TARGETS, target_argument
               help="Of a model the whole training step, or the forward pass.  [default: train]")
 @click.option("--steps", type=click.IntRange(1), default=5, show_default=True,
               help="Recorded steps after one to warm up; the median is shown.")
+@backend_option
 @click.option("--threads", type=click.IntRange(1), help="Threads of a step.  [default: as many as there are cores]")
 @click.option("--out", "place", type=click.Path(path_type=pathlib.Path),
               help="Folder for timeline and picture.  [default: runs/TARGET-profile]")

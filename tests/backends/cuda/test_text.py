@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.backends.cuda import resident
+from nagraph.backends.cuda import peaks, resident
 from nagraph.models.training import Run
 from nagraph.nn import functional as F
 from nagraph.storage import named_leaves
@@ -51,6 +51,21 @@ def test_a_program_with_everything(backend, device, seed):
         step(there, *ng.device_put((xs, labels + 1, np.float64(1)), "lazy"))
     np.testing.assert_allclose(ng.to_numpy(there), host, rtol=1e-12)
     assert device.counts["captured"] and device.counts["replayed"]
+
+
+def test_a_profile_tells_each_launch_beside_the_peaks_of_the_device(backend, device, monkeypatch):
+    for name, small in (("STEPS", 2), ("BLOCKS", 1), ("REPEATS", 2), ("MOST_NBYTES", 1 << 12)):
+        monkeypatch.setattr(peaks, name, small)
+    graph = ng.trace(lambda x, w: ng.scan(lambda c, y: (np.tanh(c @ w + y), c.sum()), x[0] * 0, x), ng.spec((5, 2, 3)), ng.spec((3, 3)))
+    exe = ng.compile(graph, backend="lazy")
+    x, w = ng.device_put((RNG.normal(size=(5, 2, 3)).astype("f4"), np.eye(3, dtype="f4")), "lazy")
+    wanted, profile = ng.to_numpy(exe(x, w)), exe.profile(x, w, repeats=2)
+    assert max(r.calls for r in profile) == 5, "an iteration is a launch of its own"
+    assert "dot_general" in profile.table() and "2 multiprocessors, measured: " in profile.table() and profile.machine.cpu == "lazy"
+    assert abs(sum(r.seconds for r in profile) + profile.between_seconds + profile.outside_seconds - profile.seconds) < 1e-9
+    assert profile.timeline("step")["traceEvents"] and not device.counts["captured"]
+    for a, b in zip(ng.to_numpy(exe(x, w)), wanted):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_training_steps_of_gpt2_replayed_are_those_launched_one_by_one_bit_for_bit(backend, device, monkeypatch):
