@@ -23,6 +23,7 @@ from nagraph.backends.gpu.products.verify import problem_of
 from nagraph.backends.gpu.target import gpu_target
 from nagraph.kernel.form import Kernel
 from nagraph.kernel.lower import lower
+from nagraph.kernel.sharing import may_share
 from nagraph.nn import functional as F
 from tests.kernel.machines import run_on
 
@@ -105,6 +106,8 @@ def every_case() -> dict[str, Callable[[], Case]]:
     found["bias and gelu"] = later(tiled, linear, *sized(35, 24, 40), normal(40), tile=SMALL)
     found["residual"] = later(tiled, lambda x, w, b, r: r + (x @ w + b), *sized(35, 24, 40), normal(40), normal(35, 40), tile=SMALL)
     found["gelu before"] = later(case, lambda x, w: F.gelu(x) @ w, *sized(21, 20, 18))
+    found["two results"] = later(tiled, lambda x, w, r, s: ((x @ w) * r, x @ w - s * r), *sized(35, 24, 40), normal(35, 40), normal(35, 40),
+                                 tile=SMALL)
     found["two sums"] = later(tiled, lambda a, b, c, d: a @ b + c @ d, *sized(20, 24, 16), *sized(20, 9, 16), tile=SMALL)
     for name, dtype in (("float16", np.float16), ("bfloat16", BF16)):
         for how, f, shapes in (("", np.matmul, ((40, 48), (48, 32))), (" A transposed", lambda a, b: a.T @ b, ((48, 40), (48, 32))),
@@ -150,17 +153,14 @@ def compiled() -> Kernels:
     return kernels
 
 
-def launch(name: str, seed: int = 0) -> list[Array]:
-    """The outputs of a case's kernel."""
-    x, found, kernels = texts()[name], cases()[name], compiled()
+def launch(name: str, seed: int = 0, over: dict[int, int] | None = None) -> list[Array]:
+    """The outputs of a case's kernel; output j in the bytes of operand over[j]."""
+    x, found, kernels, over = texts()[name], cases()[name], compiled(), over or {}
     kernels.seed = seed
-    return run(kernels, f"k{list(texts()).index(name)}", x, found)
-
-
-def run(kernels: Kernels, function: str, x: Any, found: Case) -> list[Array]:
+    function = f"k{list(texts()).index(name)}"
     graph = PASSES(ng.trace(found.function, *found.operands))
-    given = [Allocation.of(a, False) for a in found.operands]
-    outputs = [Allocation(v.type.nbytes) for v in graph.outputs]
+    given = [Allocation.of(a, i in over.values()) for i, a in enumerate(found.operands)]
+    outputs = [given[over[j]] if j in over else Allocation(v.type.nbytes) for j, v in enumerate(graph.outputs)]
     table = Allocation.of(np.array([a.address for a in (*given, *outputs)], np.uint64), False)
     kernels.launch(function, (x.blocks, 1, 1), (x.threads, 1, 1), x.shared_nbytes, table.address, range(len(given) + len(outputs)),
                    [a.range for a in (*given, *outputs, table)])
@@ -202,3 +202,12 @@ def test_products_have_the_bits_of_the_cpus(name: str) -> None:
     want = np.empty_like(got)
     run_on("this", found.kernel, found.operands, [want])
     assert got.tobytes() == want.tobytes()
+
+
+def test_results_may_lie_in_the_bytes_of_operands() -> None:
+    kernel = cases()["two results"].kernel
+    pairs = [(operand, output) for operand in range(4) for output in range(2) if may_share(kernel, operand, output)]
+    assert pairs == [(2, 0), (2, 1), (3, 0), (3, 1)]
+    want = [a.tobytes() for a in launch("two results")]
+    for operand, output in pairs:
+        assert [a.tobytes() for a in launch("two results", over={output: operand})] == want

@@ -75,11 +75,11 @@ def _store_block(unit: Unit, number: int, stores: Sequence[Store], dims: Dims, r
 
     def element(row: str, column: str) -> None:
         body = Body.at_every_point(unit, number, dims, row, column)
-        for store in stores:
-            unit.text.line(f"p{store.operand}[{body.index(store.index)}] = {in_memory(unit.s, body.value(store.value))};")
-        for x, name in zip(sums, values):
-            block = Storage(name, columns.size, rows, columns)
-            unit.text.line(f"{block.at(row, column)} = {in_memory(unit.s, body.value(x.store.value))};")
+        # A result may lie where an operand does: all is read before anything is stored.
+        found = [(f"p{x.operand}[{body.index(x.index)}]", body.value(x.value)) for x in stores]
+        found += [(Storage(name, columns.size, rows, columns).at(row, column), body.value(x.store.value)) for x, name in zip(sums, values)]
+        for place, value in found:
+            unit.text.line(f"{place} = {in_memory(unit.s, value)};")
 
     for_points(unit, rows, columns, element)
     unit.barrier()
