@@ -18,9 +18,10 @@ from nagraph.backends.cuda.image import Image, is_product
 from nagraph.backends.cuda.profiling import profile
 from nagraph.backends.cuda.resources import Resources
 from nagraph.backends.cuda.target import target_of
+from nagraph.backends.gpu.lines import with_lines
 from nagraph.backends.gpu.products.library import chosen
 from nagraph.ir.cached import cached_property
-from nagraph.ir.graph import Graph
+from nagraph.ir.graph import Graph, Node
 from nagraph.kernel.form import Kernel
 from nagraph.measuring.profile import Profile
 from nagraph.plan.kernel_planner import kernel_plan
@@ -146,13 +147,19 @@ class Executable(interface.Executable):
         return found
 
     def source(self, form: str = "cuda") -> str:
-        """The code of every kernel: "cuda" (CUDA C++), "ptx", or "kernel" (the kernel form)."""
+        """The code of every kernel: "cuda" (CUDA C++, with the lines of user code behind it), "ptx", or "kernel" (the kernel form)."""
         if form == "kernel":
             return "\n\n".join(dict.fromkeys(str(x.kernel) for x in self.launches if x.kernel is not None))
         if form not in self.sources:
             return super().source(form)
         texts = [f for f in {f.name: f for f in self.program.functions if not is_product(f)}.values()]
-        return "\n\n".join([f.text for f in texts] if form == "cuda" else nvrtc.ptx(texts, self.architecture))
+        if form == "ptx":
+            return "\n\n".join(nvrtc.ptx(texts, self.architecture))
+        nodes: dict[str, list[Node | None]] = {f.name: [] for f in texts}
+        for x in self.launches:
+            if not is_product(x.function):
+                nodes[x.function.name].append(x.node)
+        return "\n\n".join(with_lines(f, nodes[f.name]) for f in texts)
 
     def profile(self, *arrays: Any, repeats: int = 5) -> Profile:
         """Where the time of a call goes, kernel by kernel: the median one of some calls whose launches are marked by events."""

@@ -13,6 +13,9 @@
     values          what the instructions of a stage are
     folds           what threads have, joined
     stage           a stage: loops, folds, writes, stores
+    transposed      tiles that are read along one axis and stored along another
     barriers        where threads wait for one another
     emit            a kernel, whole
+    lines           the lines of user code behind it
+    sorting         sorts, which have no kernel form
 """

@@ -32,7 +32,7 @@ class EmissionContext:
         self.scalars = CScalars(self.text, dialect)
         #: Where in the block's shared memory warps leave what their folds have, in bytes.
         self.slots = 0
-        #: Packs of neighbouring points, by place: those that are loaded and those that will be stored.
+        #: Elements that are loaded already, and that are stored later, by place: what they are called.
         self.loaded: Mapping[Place, str] = {}
         self.stored: Mapping[Place, str] = {}
 

@@ -20,6 +20,7 @@ from nagraph.backends.gpu.schedule import REGISTERS, SCRATCH, SHARED, GpuSchedul
 from nagraph.backends.gpu.stage import StageText, locate
 from nagraph.backends.gpu.strategy import AnySchedule, choose_any
 from nagraph.backends.gpu.target import GpuTarget
+from nagraph.backends.gpu.transposed import write_tile
 from nagraph.backends.gpu.verify import check
 from nagraph.ir.types import DType
 from nagraph.kernel.form import Kernel, Stage
@@ -119,6 +120,9 @@ class _Emission:
         """Which points of the grid this thread's group computes, and how."""
         d, schedule, line = self.dialect, self.schedule, self.text.line
         threads, points = schedule.threads, schedule.points
+        if schedule.transposed is not None:
+            write_tile(self.context, schedule.transposed)
+            return
         if threads > 1:
             line(f"const int member = {d.thread}{f' / {points}' if schedule.apart else f' % {threads}' if points > 1 else ''};")
             if points > 1:

@@ -59,7 +59,7 @@ class Packs:
         for place, name in self.stored.items():
             line(f"{self._kind(place)} {name};")
         before = context.loaded, context.stored
-        context.loaded, context.stored = self.loaded, self.stored
+        context.loaded, context.stored = ({place: f"{name}.at[k]" for place, name in x.items()} for x in (self.loaded, self.stored))
         line(context.dialect.unrolled)
         with context.text.block(f"for (int k = 0; k < {self.width}; ++k)"):
             line(f"const {context.kind(self.axis)} a{self.axis} = first + k;")

@@ -6,8 +6,12 @@ import math
 
 from nagraph.backends.gpu.schedule import SHARED, GpuSchedule, Spread
 from nagraph.kernel.affine import Affine
-from nagraph.kernel.form import Kernel, Read, Stage
+from nagraph.kernel.form import Kernel, Load, Read, Stage
+from nagraph.schedule.legality import transposed_loads
 
+#: Points of a transposed tile along each of its two axes. In shared memory a row has one element more, so that neither rows nor columns
+#: fall into one bank.
+SIDE, PITCH = 32, 33
 #: What a fold leaves for other threads takes so many bytes for each value.
 SLOT_NBYTES = 8
 
@@ -39,8 +43,30 @@ def count(kernel: Kernel, axes: tuple[int, ...]) -> int:
 
 def groups(kernel: Kernel, schedule: GpuSchedule) -> int:
     """The groups that a launch has: one for each point of the axes that are parallel, or for each `width` of them."""
+    if schedule.transposed is not None:
+        return math.prod(tile_counts(kernel, schedule.transposed)) * schedule.points
     axes = kernel.axes[:kernel.grid - kernel.sequential]
     return math.prod(axes) // schedule.width
+
+
+def transposed_reads(kernel: Kernel) -> dict[int, list[Load]]:
+    """For axes of the grid of a map, the loads that walk along them while stores walk along the last one, if there are some."""
+    found = {axis: [kernel.stages[0].body[n] for n in numbers] for axis, numbers in transposed_loads(kernel).items()}
+    unmasked = {axis: [x for x in loads if isinstance(x, Load) and x.mask is None] for axis, loads in found.items()}
+    return {axis: loads for axis, loads in unmasked.items() if loads}
+
+
+def tile_counts(kernel: Kernel, axis: int) -> list[int]:
+    """How many transposed tiles there are along each axis of the grid."""
+    counts = list(kernel.axes[:kernel.grid])
+    for a in (axis, kernel.grid - 1):
+        counts[a] = -(-counts[a] // SIDE)
+    return counts
+
+
+def transposed_nbytes(x: Load) -> int:
+    """The bytes of shared memory in which a transposed tile has what a load reads."""
+    return -(-SIDE * PITCH * x.dtype.itemsize // 16) * 16
 
 
 def uniform(kernel: Kernel, tile: int) -> bool:
@@ -80,5 +106,7 @@ def slots_nbytes(kernel: Kernel, schedule: GpuSchedule) -> int:
 
 def shared_nbytes(kernel: Kernel, schedule: GpuSchedule) -> int:
     """The bytes of shared memory of a block."""
+    if schedule.transposed is not None:
+        return sum(map(transposed_nbytes, transposed_reads(kernel)[schedule.transposed]))
     tiles = sum(tile_nbytes(kernel, i) for i, where in enumerate(schedule.tiles) if where == SHARED)
     return tiles * schedule.points + slots_nbytes(kernel, schedule)

@@ -54,7 +54,8 @@ class GpuSchedule:
 
     threads: those of a group, a power of two. points: groups of a block. width: neighbouring points of the grid's last axis that a group
     of one thread takes one after another. apart: whether neighbouring threads have neighbouring points, so that those of a group stand
-    apart; else those of a group are neighbours. tiles: where each tile is. stages: how each stage runs, in their order.
+    apart; else those of a group are neighbours. transposed: of a map, the axis along which operands are read that a block transposes.
+    tiles: where each tile is. stages: how each stage runs, in their order.
     """
 
     threads: int
@@ -63,6 +64,7 @@ class GpuSchedule:
     tiles: tuple[str, ...] = ()
     stages: tuple[How, ...] = ()
     apart: bool = False
+    transposed: int | None = None
 
     @property
     def block(self) -> int:
@@ -71,7 +73,8 @@ class GpuSchedule:
 
     def __str__(self) -> str:
         each = f"{self.threads} threads each" if self.threads > 1 else f"a thread for {self.width}" if self.width > 1 else "a thread each"
-        lines = [f"block: {self.points * self.width} points, {each}{', apart' if self.apart else ''}"]
+        how = ", apart" if self.apart else f", transposed along a{self.transposed}" if self.transposed is not None else ""
+        lines = [f"block: {self.points * self.width} points, {each}{how}"]
         lines += [f"t{n}: {where}" for n, where in enumerate(self.tiles)]
         lines += [f"stage {n}: {how}" for n, how in enumerate(self.stages)]
         return "\n".join(["schedule {", *(f"  {line}" for line in lines), "}"])

@@ -11,9 +11,10 @@ from nagraph.backends.gpu.schedule import REGISTERS, SCRATCH, SHARED, GpuSchedul
 from nagraph.errors import ParseError
 
 _BLOCK = {
-    r"(\d+) points, (\d+) threads each(, apart)?": lambda points, threads, apart: (threads, points, 1, bool(apart)),
-    r"(\d+) points, a thread for (\d+)": lambda points, width: (1, points // max(width, 1), width, False),
-    r"(\d+) points, a thread each": lambda points: (1, points, 1, False),
+    r"(\d+) points, (\d+) threads each(, apart)?": lambda points, threads, apart: (threads, points, 1, bool(apart), None),
+    r"(\d+) points, a thread for (\d+)(?:, transposed along a(\d+))?":
+        lambda points, width, axis: (1, points // max(width, 1), width, False, axis),
+    r"(\d+) points, a thread each": lambda points: (1, points, 1, False, None),
     r"(\d+) rows(?: and (\d+) columns)?, (\d+) threads": lambda rows, columns, threads: _Rows(rows, columns or 0, threads),
 }
 _HOW = {
@@ -61,8 +62,8 @@ def parse(text: str) -> GpuSchedule | BlockSchedule:
     if isinstance(block, _Rows):
         step, kept = fields.pop("step", 0), fields.pop("kept", ())
         return BlockSchedule(block.rows, block.columns, step, block.threads, kept, _numbered("stage ", fields))
-    threads, points, width, apart = block
-    return GpuSchedule(threads, points, width, _numbered("t", fields), _numbered("stage ", fields), apart)
+    threads, points, width, apart, transposed = block
+    return GpuSchedule(threads, points, width, _numbered("t", fields), _numbered("stage ", fields), apart, transposed)
 
 
 def _read(key: str, said: str, forms: dict[str, Callable[..., Any]]) -> Any:

@@ -212,16 +212,16 @@ class StageText:
         conditions, stored = [*alone, *self.conditions], self.context.stored
         free, guarded = list[str](), list[str]()
         for w in self.stage.writes:
-            value, pack = self.values.values[w.value].raw, stored.get(place_of(w))
+            value, later = self.values.values[w.value].raw, stored.get(place_of(w))
             if self.context.is_variable(w.tile):
                 free.append(f"t{w.tile} = {value};")
-            elif pack is not None:
-                free.append(f"{pack}.at[k] = {value};")
+            elif later is not None:
+                free.append(f"{later} = {value};")
             else:
                 guarded.append(f"t{w.tile}[{self.values.index(w.index)}] = {value};")
         for s in self.stage.stores:
-            if s.combine is None and (pack := stored.get(place_of(s))) is not None:
-                free.append(f"{pack}.at[k] = {self.values.values[s.value].raw};")
+            if s.combine is None and (later := stored.get(place_of(s))) is not None:
+                free.append(f"{later} = {self.values.values[s.value].raw};")
         for line in free:
             self.text.line(line)
         if guarded:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from nagraph.backends.gpu.neighbours import side_by_side
 from nagraph.backends.gpu.order import RUN, SHARE, WARP, fold_order
-from nagraph.backends.gpu.placement import count, in_order, owner, shared_nbytes, tile_nbytes, uniform
+from nagraph.backends.gpu.placement import SIDE, count, in_order, owner, shared_nbytes, tile_nbytes, transposed_reads, uniform
 from nagraph.backends.gpu.products import choose as products
 from nagraph.backends.gpu.products.form import BlockSchedule
 from nagraph.backends.gpu.schedule import REGISTERS, SCRATCH, SHARED, GpuSchedule, How, InOrder, Owned, Spread
@@ -20,8 +20,8 @@ from nagraph.kernel.vector_axis import along_grid
 BLOCK, LARGEST_GROUP = 256, 512
 #: Points of a grid that keep a GPU busy with a thread for each, if each of them has little to do.
 MANY, LITTLE = 1 << 15, 8
-#: Points of a block whose threads stand apart.
-APART = 16
+#: Points of a block whose threads stand apart; the shortest side of what is transposed by tiles.
+APART, LONG_SIDE = 16, 24
 #: Bytes of tiles that a thread keeps for itself, and of shared memory that leave room for other blocks.
 OWN_NBYTES, MOST_SHARED = 256, 48 << 10
 
@@ -39,11 +39,15 @@ def choose_any(kernel: Kernel, target: GpuTarget) -> AnySchedule:
 def choose(kernel: Kernel, target: GpuTarget) -> GpuSchedule:
     """The schedule of a kernel on a GPU.
 
-    Rows go to threads, warps or blocks by their length: a group has as many threads as the longest fold has chains, or as stages have
-    points to be computed side by side. Where memory is walked along the grid, neighbouring threads have neighbouring points. Of a scatter
-    each element has a thread that goes through all updates; other stages whose stores may meet go in order, by a thread for each point.
+    What is read along one axis and stored along another is transposed in tiles. Rows go to threads, warps or blocks by their length: a
+    group has as many threads as the longest fold has chains, or as stages have points to be computed side by side. Where memory is walked
+    along the grid, neighbouring threads have neighbouring points. Of a scatter each element has a thread that goes through all updates;
+    other stages whose stores may meet go in order, by a thread for each point.
     """
     stages: tuple[How, ...] = tuple(_how(kernel, s) for s in kernel.stages)
+    axis = _transposed_axis(kernel)
+    if axis is not None:
+        return GpuSchedule(1, BLOCK, SIDE * SIDE // BLOCK, stages=stages, transposed=axis)
     lanes = max((how.lanes for how in stages if isinstance(how, Spread)), default=1)
     owned = any(isinstance(how, Owned) for how in stages)
     threads = _owners(kernel) if owned else _threads(kernel, stages, target)
@@ -66,6 +70,13 @@ def _how(kernel: Kernel, stage: Stage) -> How:
         order = fold_order(kernel, stage)
         return Spread(order.chains, order.run if stage.folds else _side_by_side(kernel, stage))
     return InOrder() if owner(stage) is None else Owned()
+
+
+def _transposed_axis(kernel: Kernel) -> int | None:
+    """The axis of transposed tiles, if there is much to transpose: the innermost one that is long."""
+    last = kernel.grid - 1
+    long = [axis for axis in transposed_reads(kernel) if min(kernel.axes[axis], kernel.axes[last]) >= LONG_SIDE]
+    return max(long, default=None)
 
 
 def _side_by_side(kernel: Kernel, stage: Stage) -> int:

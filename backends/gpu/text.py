@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+#: A line that makes one constant; a name in C.
+_CONSTANT = re.compile(r"\s*const \w+ (\w+) = ((?:(?! = ).)*);")
+_NAME = re.compile(r"[A-Za-z_]\w*")
 
 
 class Text:
@@ -32,4 +37,16 @@ class Text:
         self.line(f"}}{after}")
 
     def __str__(self) -> str:
-        return "\n".join(self.lines)
+        """The lines, but for constants that no later line names."""
+        kept, named = list[str](), set[str]()
+        for line in reversed(self.lines):
+            constant = _CONSTANT.fullmatch(line)
+            if constant is None:
+                named.update(_NAME.findall(line))
+            elif constant[1] in named:
+                named.remove(constant[1])
+                named.update(_NAME.findall(constant[2]))
+            else:
+                continue
+            kept.append(line)
+        return "\n".join(reversed(kept))

@@ -82,8 +82,8 @@ class StageValues:
                 return self.index(index)
             case Within():
                 return self._within(i)
-            case Load() | Read() if i.mask is None and (pack := self.context.loaded.get(place_of(i))):
-                return self._from_memory(f"{pack}.at[k]", i.dtype)
+            case Load() | Read() if i.mask is None and (loaded := self.context.loaded.get(place_of(i))):
+                return self._from_memory(loaded, i.dtype)
             case Load(operand=operand, index=index):
                 asked = [*["active"] * self.context.partial, *self.conditions]
                 return self._masked(i.mask, i.dtype, self.element(f"p{operand}", index, i.dtype), asked)

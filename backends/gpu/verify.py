@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nagraph.backends.gpu.order import fold_order
-from nagraph.backends.gpu.placement import in_order, owner, shared_nbytes, uniform
+from nagraph.backends.gpu.placement import SIDE, in_order, owner, shared_nbytes, transposed_reads, uniform
 from nagraph.backends.gpu.products import verify as blocks
 from nagraph.backends.gpu.products.form import BlockSchedule
 from nagraph.backends.gpu.schedule import REGISTERS, SCRATCH, SHARED, GpuSchedule, Owned, Spread
@@ -52,7 +52,7 @@ def _block(kernel: Kernel, schedule: GpuSchedule, target: GpuTarget) -> str:
 
 def _width(kernel: Kernel, schedule: GpuSchedule, target: GpuTarget) -> str:
     """Neighbouring points are computed by one thread where it has them for itself."""
-    if schedule.width == 1:
+    if schedule.width == 1 or schedule.transposed is not None:
         return ""
     if schedule.threads > 1 or not kernel.grid or kernel.sequential:
         return "a thread takes several points where it needs no other thread, along a grid whose points may come in any order"
@@ -60,6 +60,19 @@ def _width(kernel: Kernel, schedule: GpuSchedule, target: GpuTarget) -> str:
         return "a thread takes several points of a grid at which no stage loops"
     if kernel.axes[kernel.grid - 1] % schedule.width:
         return f"{schedule.width} points do not divide the last axis of the grid, {kernel.axes[kernel.grid - 1]}"
+    return ""
+
+
+def _transposed(kernel: Kernel, schedule: GpuSchedule, target: GpuTarget) -> str:
+    """A tile is transposed along an axis along which some operand is read, by whole rows of threads that take several points each."""
+    axis, found = schedule.transposed, transposed_reads(kernel)
+    if axis is None:
+        return ""
+    if axis not in found:
+        some = ", ".join(f"a{a}" for a in found) or "none"
+        return f"no operand is read along a{axis} so that a block could transpose it; along {some} some are"
+    if schedule.threads > 1 or schedule.points % SIDE or schedule.points * schedule.width != SIDE * SIDE:
+        return f"a block has a tile of {SIDE} by {SIDE} points, whole rows of it at a time, and a thread for several of them"
     return ""
 
 
@@ -109,5 +122,5 @@ def _tiles(kernel: Kernel, schedule: GpuSchedule, target: GpuTarget) -> str:
 
 #: The rules by name, in the order in which they are asked.
 RULES: dict[str, Callable[[Kernel, GpuSchedule, GpuTarget], str]] = {
-    "block": _block, "width": _width, "stages": _stages, "order": _order, "tiles": _tiles,
+    "block": _block, "width": _width, "transposed": _transposed, "stages": _stages, "order": _order, "tiles": _tiles,
 }

@@ -31,6 +31,7 @@ def test_texts_read_back():
     for schedule in (
         GpuSchedule(1, 256), GpuSchedule(1, 64, 4, (REGISTERS,), (Spread(),)),
         GpuSchedule(512, 1, 1, (SHARED, SCRATCH), (Spread(512), InOrder())), GpuSchedule(32, 16, stages=(Owned(),), apart=True),
+        GpuSchedule(1, 256, 4, (), (Spread(),), transposed=2),
         *(choose(SOFTMAX((8, n)), t) for n in (5, 48, 700, 60_000) for t in TARGETS.values()), choose(scatter(), H100),
     ):
         assert parse(str(schedule)) == schedule
@@ -54,12 +55,14 @@ def test_every_rule_refuses_what_it_is_for():
     rows = SOFTMAX((8, 48))
     good = choose(rows, H100)
     assert problem_of(rows, good, H100) == ""
-    updates = scatter()
+    updates, turned = scatter(), kernel(lambda x: x.T * 2, (300, 1000))
     in_order = choose(updates, H100)
     broken = {
         "block": [(rows, replace(good, threads=24)), (rows, replace(good, points=0)), (rows, replace(good, points=64)),
                   (rows, replace(good, threads=8, points=3)), (rows, replace(good, threads=1, points=256, apart=True))],
         "width": [(rows, replace(good, width=4)), (rows, replace(good, threads=1, width=2))],
+        "transposed": [(rows, replace(good, transposed=0)), (turned, replace(choose(turned, H100), transposed=1)),
+                       (turned, replace(choose(turned, H100), points=128))],
         "stages": [(rows, replace(good, stages=good.stages[1:])), (rows, replace(good, stages=(InOrder(), *good.stages[1:]))),
                    (updates, replace(in_order, stages=(Spread(), Spread()))),
                    (rows, replace(good, stages=(*good.stages[:2], Spread(1, 5))))],

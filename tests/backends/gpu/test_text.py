@@ -8,12 +8,14 @@ import pytest
 import nagraph as ng
 from nagraph.backends.gpu.dialect import CUDA, METAL
 from nagraph.backends.gpu.emit import emit
+from nagraph.backends.gpu.lines import with_lines
 from nagraph.backends.gpu.target import gpu_target
+from nagraph.backends.gpu.text import Text
 from nagraph.errors import MissingRuleError
 from nagraph.ir.types import DTYPES
 from nagraph.kernel.lower import lower
 from nagraph.ops.indexing import Scatter
-from tests.backends.gpu.kernels import SOFTMAX, kernel, samples
+from tests.backends.gpu.kernels import SOFTMAX, graph, kernel, samples
 from tests.support import graph_of
 
 H100, APPLE = gpu_target("sm_90"), gpu_target("apple7")
@@ -53,10 +55,17 @@ def test_four_neighbours_are_loaded_and_stored_at_a_time():
          "ng_store(p1 + a0 * 100 + first, r0);")
 
 
+def test_what_is_read_along_one_axis_and_stored_along_another_goes_through_shared_memory():
+    function = emit(kernel(lambda x, y: x.T * 2 + y, (1000, 300), (300, 1000)), H100, CUDA)
+    said(function.text, "const int a0 = first0 + column;", "w0[column * 33 + k] = p0[a0 + a1 * 300];", "ng_block_barrier();",
+         "const int a1 = first1 + column;", "p1[a0 * 1000 + a1];", "= w0[k * 33 + column];", "p2[a0 * 1000 + a1] = ")
+    assert function.grid == (320, 1, 1) and function.shared_nbytes == 32 * 33 * 4
+
+
 def test_an_element_of_a_scatter_has_one_thread():
     rng = np.random.default_rng(0)
-    graph = graph_of(Scatter((0,), "add"), [rng.normal(size=(9, 4)), rng.normal(size=(6, 4)), rng.integers(0, 9, size=6)])
-    text = emit(lower(graph), H100, CUDA).text
+    updates = graph_of(Scatter((0,), "add"), [rng.normal(size=(9, 4)), rng.normal(size=(6, 4)), rng.integers(0, 9, size=6)])
+    text = emit(lower(updates), H100, CUDA).text
     said(text, "for (int a1 = member; a1 < 9;", "ng_block_barrier();", "for (int a2 = 0; a2 < 6; ++a2)", ") & ", ") == member) {", "p3[")
     assert "atomic" not in text
 
@@ -77,6 +86,25 @@ def test_a_function_is_written_once():
     text = emit(kernel(lambda x, y: np.tanh(x) + np.tanh(y), (8,), (8,)), H100, CUDA).text
     assert text.count("float tanh_f32(float a)") == 1 and text.count("tanh_f32(v") == 2
     assert text.count("static __device__") == 1
+
+
+def test_the_lines_behind_a_kernel_stand_before_it_and_not_in_it():
+    def fn(x):
+        return np.tanh(x) * 2
+
+    made = graph(fn, (8,))
+    function = emit(lower(made), H100, CUDA)
+    line = f"test_text.py:{fn.__code__.co_firstlineno + 1}"
+    shown = with_lines(function, made.nodes)
+    assert shown == f"// {function.name} computes {line}\n{function.text}" and line not in function.text
+    assert with_lines(function, [None]) == function.text
+
+
+def test_constants_that_nobody_reads_are_left_out():
+    text = Text()
+    for written in ("const int x1 = 5;", "const int x2 = x1 + 1;", "const float v0 = p0[x1];", "const float v1 = p0[x2];", "p1[0] = v0;"):
+        text.line(written)
+    assert str(text).splitlines() == ["const int x1 = 5;", "const float v0 = p0[x1];", "p1[0] = v0;"]
 
 
 def test_constants_keep_their_bits():
@@ -112,8 +140,8 @@ def test_metal_refuses_float64():
 def test_every_op_has_text_in_both_dialects():
     """The names of kernels differ, and Metal refuses float64 alone."""
     names, refused = set(), set()
-    for name, graph, _ in samples():
-        made = lower(graph)
+    for name, given, _ in samples():
+        made = lower(given)
         names.add(emit(made, H100, CUDA).name)
         try:
             emit(made, APPLE, METAL)
