@@ -127,14 +127,14 @@ def test_a_backend_that_promises_the_references_gives_their_bits(name: str, back
             assert bits(one) == bits(other)
 
 
-@pytest.mark.parametrize("backend", CPU_BACKENDS)
+@pytest.mark.parametrize("backend", [b for b in backends.BACKENDS if not backends.find(b).missing()])
 def test_bits_repeat_as_a_backend_promises(backend: str) -> None:
     """From call to call, and for other numbers of threads: sums that many threads share, and products."""
     agreement = backends.find(backend).agreement
     assert agreement.repeated and agreement.threads, "a backend that promises less is to be tried for what it promises"
     x = np.random.default_rng(0).normal(size=(700, 300)).astype("f4")
     graph = ng.trace(lambda x: (np.tanh(x @ x.T).sum(), x.sum(0), np.exp(x).mean()), x)
-    first, *others = [ng.compile(graph, backend=backend, threads=threads)(x) for threads in (1, 1, 2, 3)]
+    first, *others = [ng.to_numpy(ng.compile(graph, backend=backend, threads=threads)(x)) for threads in (1, 1, 2, 3)]
     for found in others:
         assert [*map(bits, found)] == [*map(bits, first)]
 

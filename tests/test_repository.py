@@ -31,7 +31,7 @@ BY_NAME = {"": "", "thresholds": "", "backends": "backends", "pipeline": "passes
 #: Packages of others at module level, and inside functions, and who may import them.
 PACKAGES = {"numpy": ("",), "ml_dtypes": ("ir", "testing"), "llvmlite": ("backends.llvm",), "click": ("cli",), "rich": ("cli",)}
 LATE_PACKAGES = {
-    "llvmlite": ("backends.host",), "cupy": ("backends.cuda",), "cupy_backends": ("backends.cuda",),
+    "llvmlite": ("backends.host",), "cupy": ("backends.cuda",), "cupy_backends": ("backends.cuda",), "mlx": ("backends.mps",),
     "safetensors": ("storage",), "matplotlib": ("cli",), "torch": ("cli.peers",), "jax": ("cli.peers",),
     "sklearn": ("models.data",), "PIL": ("models.data",), "tokenizers": ("models.data",), "tensorboardX": ("models.training",),
 }
@@ -40,7 +40,7 @@ DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "cupy": "cupy-cuda1
 #: What unpickles, which is to run what a file says.
 PICKLES = {"pickle", "_pickle", "cPickle", "marshal", "shelve", "dbm", "dill", "cloudpickle", "joblib", "copyreg"}
 #: What `import nagraph` must not load.
-HEAVY = ("llvmlite", "networkx", "click", "rich", "matplotlib", "safetensors", "torch", "jax", "nagraph.models", "nagraph.nn",
+HEAVY = ("llvmlite", "mlx", "networkx", "click", "rich", "matplotlib", "safetensors", "torch", "jax", "nagraph.models", "nagraph.nn",
          "nagraph.optim", "nagraph.rewrite", "nagraph.cli", "nagraph.passes", "nagraph.backends", "nagraph.pipeline")
 
 
@@ -235,7 +235,7 @@ assert ng.jit(lambda x: np.tanh(x) * 2)(np.zeros(3)).tolist() == [0, 0, 0]
 def test_packages_that_are_imported_are_declared() -> None:
     declared = {re.split(r"[^\w-]", d)[0].replace("-", "_") for d in pyproject()["project"]["dependencies"]}
     extras = pyproject()["project"]["optional-dependencies"]
-    optional = {re.split(r"[^\w-]", d)[0] for name in ("cuda", "plot", "data", "text", "logs", "oracles") for d in extras[name]}
+    optional = {re.split(r"[^\w-]", d)[0] for name in ("cuda", "mps", "plot", "data", "text", "logs", "oracles") for d in extras[name]}
     assert set(PACKAGES) <= declared and {DISTRIBUTIONS.get(p, p) for p in LATE_PACKAGES} <= declared | optional
     needed = set(pyproject()["build-system"]["requires"])
     assert needed <= set(pyproject()["project"]["optional-dependencies"]["test"]), "a wheel is built without isolation here"

@@ -107,8 +107,9 @@ def check_dtypes(graph: Graph, backend: Backend) -> None:
             for v in values:
                 if v.dtype not in backend.dtypes:
                     known = ", ".join(SHORT_NAMES[d] for d in SHORT_NAMES if d in backend.dtypes)
+                    cure = f"; write {v.name or 'x'}.astype('float32')" if v.dtype == DTYPES["f64"] else ""
                     raise SignatureError(f"backend {backend.name!r} has no {v.dtype}: {v.name or 'a value'} is {v.type}{where}; "
-                                         f"it has {known}")
+                                         f"it has {known}{cure}")
 
 
 def _optimised(graph: Graph, passes: Any, donations: dict[int, int]) -> Graph:

@@ -41,8 +41,8 @@ class Composite:
     def __init__(self, fn: Fn, integers: tuple[str, ...] = ()):
         functools.update_wrapper(self, fn)
         self.fn = fn
-        names = list(inspect.signature(fn).parameters)
-        self._integral = frozenset(map(names.index, integers))
+        self._names = list(inspect.signature(fn).parameters)
+        self._integral = frozenset(map(self._names.index, integers))
         self.label = fn.__name__.strip("_")
         self._fwd: Fn | None = None
         self._bwd: Fn | None = None
@@ -88,8 +88,9 @@ class Composite:
 
     def _make(self, types: tuple[TensorType | None, ...], static: dict[str, Any]) -> Call:
         body = _build(self.label, types, lambda *xs: widened(self.fn)(*xs, **static))
+        options = (*((name, None) for name in self._left_out(types)), *sorted(static.items()))
         if self._fwd is None or self._bwd is None:
-            return Call(self.label, "composite", body)
+            return Call(self.label, "composite", body, options=options)
         forward, backward = self._fwd, self._bwd
         given: list[bool] = []  # which residuals are there
 
@@ -111,7 +112,12 @@ class Composite:
             return [zeros_of(t) if c is None else cast(sum_to(c, t), t.dtype) for c, t in zip(found, floats, strict=True)]
 
         bwd = _build(f"{self.label}.bwd", (*residual_types, *body.output_types), pull)
-        return Call(self.label, self._kind, body, fwd, bwd)
+        return Call(self.label, self._kind, body, fwd, bwd, options)
+
+    def _left_out(self, types: tuple[TensorType | None, ...]) -> list[str]:
+        """The names of the operands that are None though a later one is given."""
+        given = [i for i, t in enumerate(types) if t is not None]
+        return [self._names[i] for i in range(max(given, default=0)) if types[i] is None]
 
 
 def _listed(results: Any) -> Sequence[Value]:

@@ -86,7 +86,7 @@ class DotGeneral(Folding, Multilinear):
         shape = [x.shape[a] for a in self.batch_axes[0] + x_free] + [y.shape[a] for a in y_free]
         return TensorType(x.dtype, tuple(shape))
 
-    def _as_matrices(self, x: TensorType, y: TensorType) -> tuple[Axes, Axes, Axes, Axes, Axes]:
+    def as_matrices(self, x: TensorType, y: TensorType) -> tuple[Axes, Axes, Axes, Axes, Axes]:
         """Orders of axes and shapes [batch..., rows, n] and [batch..., n, columns] of the operands as matrices, and the result's.
 
         Batch axes stay apart: merging them would copy operands whose axes were transposed.
@@ -100,7 +100,7 @@ class DotGeneral(Folding, Multilinear):
 
     def reference(self, x: Array, y: Array) -> Array:
         types = TensorType(x.dtype, x.shape), TensorType(y.dtype, y.shape)
-        x_order, x_shape, y_order, y_shape, _ = self._as_matrices(*types)
+        x_order, x_shape, y_order, y_shape, _ = self.as_matrices(*types)
         z: Array = np.matmul(x.transpose(x_order).reshape(x_shape), y.transpose(y_order).reshape(y_shape))
         free = self.free(x.ndim, y.ndim)
         shape = [x.shape[a] for a in self.batch_axes[0] + free[0]] + [y.shape[a] for a in free[1]]
@@ -109,7 +109,7 @@ class DotGeneral(Folding, Multilinear):
     def into(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Callable[..., Any]:
         if results[0].dtype in NARROW_FLOATS:
             return super().into(operands, results)
-        x_order, x_shape, y_order, y_shape, z_shape = self._as_matrices(*operands)
+        x_order, x_shape, y_order, y_shape, z_shape = self.as_matrices(*operands)
 
         def write(x: Array, y: Array, z: Array) -> None:
             np.matmul(x.transpose(x_order).reshape(x_shape), y.transpose(y_order).reshape(y_shape), z.reshape(z_shape))

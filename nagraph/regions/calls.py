@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from nagraph.errors import TypeRuleError
 from nagraph.ir.builder import current
@@ -32,6 +32,10 @@ class Call(RegionOp):
     whole: its backward pass recomputes it), "fused" (made by fusion). `fwd` and `bwd` declare a
     derivative: fwd(operands) = results and residuals; bwd(residuals, cotangents) = cotangents of
     the floating operands. Without them the derivative is that of the body.
+
+    options: what a composite was called with beside its operands, so that a backend can compute it by its label: static arguments by
+    name, and with None the operands that are left out before others. Calls of what was made of a body, its batch or a part of it, have
+    other labels.
     """
 
     label: str
@@ -39,6 +43,7 @@ class Call(RegionOp):
     body: Graph
     fwd: Graph | None = None
     bwd: Graph | None = None
+    options: tuple[tuple[str, Any], ...] = ()
 
     KINDS: ClassVar[tuple[str, ...]] = ("composite", "custom", "checkpoint", "fused")
 
@@ -129,13 +134,13 @@ class Call(RegionOp):
 
     def harmless(self, condition: Value, operands: tuple[Value, ...]) -> tuple[Op, tuple[Value, ...]]:
         fwd = None if self.fwd is None else harmless(self.fwd)
-        return Call(self.label, self.kind, harmless(self.body), fwd, self.bwd), (condition, *operands)
+        return Call(f"{self.label}.harmless", self.kind, harmless(self.body), fwd, self.bwd), (condition, *operands)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         fwd, bwd = self.fwd, self.bwd
         if fwd is not None and bwd is not None:
             fwd, bwd = batch_derivative(fwd, bwd, len(self.body.outputs), size, batched)
-        return current().emit(Call(self.label, self.kind, batch_graph(self.body, size, batched), fwd, bwd), operands)
+        return current().emit(Call(f"{self.label}.batch", self.kind, batch_graph(self.body, size, batched), fwd, bwd), operands)
 
     def cost(self, *operands: TensorType) -> Cost:
         return region_cost(self.body)
@@ -145,4 +150,4 @@ class Call(RegionOp):
         if self.kind in ("fused", "custom") or list(boxes) == [whole(v.shape) for v in self.body.outputs]:
             return None
         body, needed = narrowed_body(self.body, tuple(boxes))
-        return None if body is self.body else (Call(self.label, self.kind, body), needed)
+        return None if body is self.body else (Call(f"{self.label}.part", self.kind, body), needed)
