@@ -107,7 +107,7 @@ def test_donated_state_over_several_steps(crossed):
     assert not crossed and type(state["w"]) is mx.array and first["w"].tolist() == [0, 0, 0]
     np.testing.assert_allclose(ng.to_numpy(state)["w"], -0.4 * X.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(ng.to_numpy(kept)["w"], -0.1 * X.mean(axis=0), rtol=1e-5)
-    assert "state['w'] was donated but copied: it is MLX's, which takes its memory again when nobody holds it" in step.explain()
+    assert "state.w was donated but copied: it is MLX's, which takes its memory again when nobody holds it" in step.explain()
 
 
 def test_training_carries_batches_and_losses_alone(crossed, tmp_path):

@@ -12,6 +12,7 @@ from nagraph.ir.constant import Constant
 from nagraph.ir.op import Op
 from nagraph.ir.types import DTYPES
 from nagraph.ops import identities, joining, movement, slicing
+from nagraph.ops.size_numbers import SizeNumber
 
 Array = Any
 I32, I64 = DTYPES["i32"], DTYPES["i64"]
@@ -69,7 +70,7 @@ def row_strides(shape: Sequence[int]) -> list[int]:
 
 
 RULES: dict[type[Op], Rule] = {
-    Constant: Rule(lambda m, op: m.constant(op.array)),
+    Constant: Rule(lambda m, op: m.constant(op.array)), SizeNumber: Rule(lambda m, op: m.number(op.size, op.dtype)),
     movement.Reshape: Rule(lambda m, op, x: m.shaped(x, op.shape)),
     movement.Transpose: Rule(lambda m, op, x: m.ordered(x, op.axes)),
     movement.Broadcast: Rule(lambda m, op, x: m.broadcast_to(x, op.shape)),
