@@ -12,7 +12,9 @@ from typing import Any
 from nagraph.errors import DeviceError, DeviceMemoryError, NagraphError
 
 INSTALL = ("pip install 'nagraph[cuda]' for drivers of CUDA 13, pip install cupy-cuda12x nvidia-cuda-nvrtc-cu12 "
-           "nvidia-cuda-runtime-cu12 for those of CUDA 12")
+           "nvidia-cuda-runtime-cu12 nvidia-cublas-cu12 for those of CUDA 12")
+NO_CUBLAS = ("matrix products want cuBLAS, which is not installed: pip install nvidia-cublas for drivers of CUDA 13, "
+             "pip install nvidia-cublas-cu12 for those of CUDA 12")
 #: Statuses of CUDA's runtime.
 OUT_OF_MEMORY, OLD_DRIVER, NO_DEVICE, BUSY = 2, 35, 100, 46
 #: What leaves no library of CUDA usable in this process.
@@ -29,6 +31,10 @@ def _is_forked() -> bool:
     return _loaded_in is not None and _loaded_in != os.getpid()
 
 
+def _is_installed() -> bool:
+    return importlib.util.find_spec("cupy") is not None
+
+
 def _cupy() -> Any:
     import cupy
 
@@ -38,7 +44,7 @@ def _cupy() -> Any:
 def installed() -> Any:
     """CuPy, if it is installed and can be imported."""
     try:
-        return _cupy() if importlib.util.find_spec("cupy") is not None else None
+        return _cupy() if _is_installed() else None
     except ImportError:
         return None
 
@@ -48,7 +54,7 @@ def missing() -> str:
     global _loaded_in
     if _loaded_in is not None:
         return FORKED if _is_forked() else ""
-    if importlib.util.find_spec("cupy") is None:
+    if not _is_installed():
         return f"it needs CuPy; {INSTALL}"
     try:
         cupy = _cupy()

@@ -170,8 +170,10 @@ class CuPyDevice(Device):
         return functools.partial(call, function.grid, function.block, arguments, function.shared_nbytes)
 
     def product(self, product: Any) -> Callable[[Sequence[int]], None]:
-        from cupy_backends.cuda.libs import cublas
-
+        try:
+            from cupy_backends.cuda.libs import cublas
+        except ImportError:
+            raise DeviceError(cuda_errors.NO_CUBLAS) from None
         return product_of(product, self._cuda, cublas)
 
     def capture(self, launches: Sequence[Callable[[], None]]) -> Callable[[], None]:

@@ -152,7 +152,7 @@ def cupy(monkeypatch):
         stand_in = types.ModuleType("cupy")
         stand_in.cuda = types.SimpleNamespace(runtime=runtime)
         monkeypatch.setitem(sys.modules, "cupy", stand_in)
-        monkeypatch.setattr(cuda_errors.importlib.util, "find_spec", lambda name: name)
+        monkeypatch.setattr(cuda_errors, "_is_installed", lambda: True)
 
     monkeypatch.setattr(cuda_errors, "_loaded_in", None)
     return found
@@ -173,7 +173,7 @@ def test_what_is_missing(cupy, runtime, said):
 
 def test_cupy_is_not_installed(monkeypatch):
     monkeypatch.setattr(cuda_errors, "_loaded_in", None)
-    monkeypatch.setattr(cuda_errors.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(cuda_errors, "_is_installed", lambda: False)
     assert one_sentence(cuda_errors.missing())
     said = r"backend 'cuda' can't be used here: it needs CuPy; pip install 'nagraph\[cuda\]'.*cupy-cuda12x"
     with pytest.raises(SignatureError, match=said):
