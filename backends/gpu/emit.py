@@ -188,6 +188,9 @@ class _Emission:
             line(f"const {self.kind} rest = point / {parts};")
             locate(self.context, "rest", range(last))
         line(f"const {kind} first = point{f' % {parts}' if last else ''} * {width};")
+        if len(self.kernel.stages) == 1:
+            StageText(self.context, self.kernel.stages[0], self.schedule.stages[0]).emit_neighbours(last, width)
+            return
         packs = Packs(self.context, (x for s in self.kernel.stages for x in (*s.body, *s.stores)), last, width)
         with packs.loop():
             self._declare_tiles()

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 
 from nagraph.backends.gpu.context import EmissionContext, Place
+from nagraph.ir.scalar import Scalar
 from nagraph.kernel.form import Load, Read, Store, Write
 
 Access = Load | Read | Store | Write
 
 
-def side_by_side(x: object, axis: int) -> bool:
-    """Whether neighbouring points along an axis access neighbouring elements, all of them, whatever the data."""
+def side_by_side(x: object, axis: int, fixed: Collection[int] = ()) -> bool:
+    """Whether neighbouring points along an axis access neighbouring elements, all of them. fixed: instructions that do not vary there."""
     if not isinstance(x, (Load, Read, Store, Write)) or (isinstance(x, Store) and x.combine is not None):
         return False
     if isinstance(x, (Load, Read)) and x.mask is not None:
         return False
-    return all(a >= 0 for a, _ in x.index.terms) and x.index.coefficient(axis) == 1
+    return all(a >= 0 or -1 - a in fixed for a, _ in x.index.terms) and x.index.coefficient(axis) == 1
 
 
 class Packs:
     """The packs of `width` neighbouring points along an axis, of which the first is at `first`.
 
-    What they read is loaded before they are computed, and what they write is stored afterwards.
+    What they read is loaded before they are computed, and what they write is stored afterwards. values: of instructions that do not vary
+    along the axis, which are computed already.
     """
 
-    def __init__(self, context: EmissionContext, accesses: Iterable[object], axis: int, width: int):
-        self.context, self.axis, self.width = context, axis, width
-        found = [x for x in accesses if side_by_side(x, axis)]
+    def __init__(self, context: EmissionContext, accesses: Iterable[object], axis: int, width: int,
+                 values: Mapping[int, Scalar] = MappingProxyType({})):
+        self.context, self.axis, self.width, self.values = context, axis, width, values
+        found = [x for x in accesses if side_by_side(x, axis, values)]
         #: By place, the name of the pack.
         self.loaded = self._named("w", [x for x in found if isinstance(x, (Load, Read))])
         self.stored = self._named("r", [x for x in found if isinstance(x, (Store, Write))])
@@ -47,7 +51,7 @@ class Packs:
 
     def _address(self, place: Place) -> str:
         """The address of the first point's element."""
-        return f"{place[0]}{place[1]} + {self.context.index(place[2], names={self.axis: 'first'})}"
+        return f"{place[0]}{place[1]} + {self.context.index(place[2], self.values, {self.axis: 'first'})}"
 
     @contextmanager
     def loop(self) -> Iterator[None]:

@@ -52,6 +52,16 @@ class StageText:
             with self._spread(self.stage.kept, self._team(), self.teams, shuffles=self.lanes > 1, width=self.width if alone else 1):
                 self._at_result()
 
+    def emit_neighbours(self, axis: int, width: int) -> None:
+        """Write a stage without loops at `width` neighbouring points along an axis of the grid, of which the first is at `first`."""
+        self.values = StageValues(self.context, self.stage, axis)
+        self.values.compute(0)
+        packs = Packs(self.context, (*self.stage.body, *self.stage.stores), axis, width, self.values.before(1))
+        with packs.loop():
+            self.values.compute(1)
+            self._point([])
+        packs.store("p")
+
     def _in_order(self) -> None:
         """All points, one after another: by the first thread of the group, or by all of them, each of which stores what is its own."""
         self.values.compute(0)
@@ -130,7 +140,8 @@ class StageText:
             if len(axes) > 1:
                 locate(self.context, name, axes, {last: "first"})
             results = (*self.stage.writes, *self.stage.stores) if stores else ()
-            packs = Packs(self.context, (*self.stage.body, *results), last, width)
+            fixed = self.values.before(1 if last in self.stage.kept else 2)
+            packs = Packs(self.context, (*self.stage.body, *results), last, width, fixed)
             with packs.loop():
                 yield
             conditions = {"t": [*alone, *self.conditions], "p": [*alone, *self.conditions, *(["active"] if self.context.partial else [])]}

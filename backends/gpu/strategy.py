@@ -13,8 +13,9 @@ from nagraph.backends.gpu.products import choose as products
 from nagraph.backends.gpu.products.form import BlockSchedule
 from nagraph.backends.gpu.schedule import REGISTERS, SCRATCH, SHARED, GpuSchedule, How, InOrder, Owned, Spread
 from nagraph.backends.gpu.target import GpuTarget
-from nagraph.kernel.form import Fold, Kernel, Load, Read, Stage, Store, Write
+from nagraph.kernel.form import Fold, Kernel, Load, Stage, Store
 from nagraph.kernel.vector_axis import along_grid
+from nagraph.schedule.legality import varying
 
 #: Threads of a block that holds several groups; the most of a group, whose stages have that many points.
 BLOCK, LARGEST_GROUP = 256, 512
@@ -83,8 +84,8 @@ def _side_by_side(kernel: Kernel, stage: Stage) -> int:
     """Of a stage without folds, the neighbouring points that a thread takes at a time."""
     if not stage.loops or count(kernel, stage.loops) < RUN * WARP // 2 or kernel.axes[stage.loops[-1]] % RUN:
         return 1
-    accesses = [x for x in (*stage.body, *stage.stores, *stage.writes) if isinstance(x, (Load, Store, Read, Write))]
-    return RUN if any(side_by_side(x, stage.loops[-1]) for x in accesses) else 1
+    axis, fixed = stage.loops[-1], [n for n, varies in enumerate(varying(stage, stage.loops[-1])) if not varies]
+    return RUN if any(side_by_side(x, axis, fixed) for x in (*stage.body, *stage.stores, *stage.writes)) else 1
 
 
 def _owners(kernel: Kernel) -> int:
@@ -107,13 +108,17 @@ def _threads(kernel: Kernel, stages: tuple[How, ...], target: GpuTarget) -> int:
     points = math.prod(kernel.axes[:kernel.grid - kernel.sequential])
     if lanes == 1 and (len(spread) < len(stages) or (points >= MANY and wide <= LITTLE)):
         return 1
-    wanted = max(lanes, *(_wanted(s.folds, count(kernel, s.kept), n) for s, n in spread))
+    wanted = max(lanes, *(_wanted(s.folds, count(kernel, s.kept), n, lanes) for s, n in spread))
     return max(lanes, min(target.block_threads, LARGEST_GROUP, _above(wanted)))
 
 
-def _wanted(folds: tuple[Fold, ...], kept: int, lanes: int) -> int:
-    """Threads that a stage keeps busy: each result that is folded has its lanes, of others a thread computes several."""
-    return kept * lanes if folds else max(min(kept, WARP), 1 << (kept // SHARE).bit_length() - 1 if kept >= SHARE else 1)
+def _wanted(folds: tuple[Fold, ...], kept: int, lanes: int, most: int) -> int:
+    """Threads that a stage keeps busy: each result that is folded has its lanes; of others a thread computes several, and where `most`
+    threads share a fold, these compute them all.
+    """
+    if folds:
+        return kept * lanes
+    return 1 if most >= WARP else max(min(kept, WARP), 1 << (kept // SHARE).bit_length() - 1 if kept >= SHARE else 1)
 
 
 def _width(kernel: Kernel, target: GpuTarget) -> int:
@@ -121,7 +126,8 @@ def _width(kernel: Kernel, target: GpuTarget) -> int:
     if not kernel.grid or kernel.sequential or any(s.loops for s in kernel.stages):
         return 1
     last = kernel.grid - 1
-    found = [x.operand for s in kernel.stages for x in (*s.body, *s.stores) if isinstance(x, (Load, Store)) and side_by_side(x, last)]
+    found = [x.operand for s in kernel.stages for x in (*s.body, *s.stores) if isinstance(x, (Load, Store)) and side_by_side(
+        x, last, [n for n, varies in enumerate(varying(s, last)) if not varies])]
     widest = max((kernel.operands[i].itemsize for i in found), default=target.load_nbytes)
     width, last = target.load_nbytes // widest, kernel.axes[last]
     return width if last % width == 0 and math.prod(kernel.axes[:kernel.grid]) >= MANY * width else 1

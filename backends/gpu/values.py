@@ -19,10 +19,11 @@ from nagraph.ops.elementwise import FloorDivide, Remainder
 class StageValues:
     """The values of a stage, by the numbers of its instructions: v0, v1, ... in the text as in the kernel's."""
 
-    def __init__(self, context: EmissionContext, stage: Stage):
+    def __init__(self, context: EmissionContext, stage: Stage, neighbours: int | None = None):
+        """neighbours: the axis of the grid along which a loop goes through neighbouring points, if one does."""
         self.context, self.stage = context, stage
         self.s = context.scalars
-        depth = {a: 1 if a in stage.kept else 2 for a in stage.loops}
+        depth = {a: 1 if a in stage.kept else 2 for a in stage.loops} | ({} if neighbours is None else {neighbours: 1})
         self.ranges = IndexRanges(context.kernel, stage)
         self.levels, self.waits = levels(stage, depth, 2), waiting(stage)
         self.values: dict[int, Scalar] = {}
@@ -39,6 +40,10 @@ class StageValues:
         for n, i in enumerate(self.stage.body):
             if self.levels[n] == level and not self.waits[n] and n not in self.early:
                 self._write(n, i)
+
+    def before(self, level: int) -> dict[int, Scalar]:
+        """The values that do not vary in the loops of a level."""
+        return {n: x for n, x in self.values.items() if self.levels[n] < level}
 
     def compute_for(self, place: Affine) -> None:
         """Write the instructions in the loops that a place follows from; `compute` then passes over them."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from nagraph.backends.gpu.dialect import CUDA
 from nagraph.backends.gpu.emit import DeviceFunction, emit
@@ -18,6 +20,7 @@ from nagraph.backends.gpu.target import gpu_target
 from nagraph.kernel.form import Kernel
 from tests.backends.gpu.kernels import SOFTMAX, kernel
 
+pytestmark = pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="there is no C++ compiler")
 H100 = gpu_target("sm_90")
 Array = np.ndarray[Any, Any]
 

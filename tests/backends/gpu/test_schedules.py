@@ -86,6 +86,10 @@ def test_rows_go_to_threads_warps_and_blocks_by_their_length(columns, threads, w
     assert schedule.threads == threads and schedule.stages[0] == Spread(threads, width) and not schedule.apart
 
 
+def test_a_row_has_no_more_threads_than_share_its_folds():
+    assert choose(SOFTMAX((8192, 768)), H100).threads == 32
+
+
 def test_columns_go_to_threads_that_stand_apart():
     for rows, columns, threads in ((9000, 64, 32), (9000, 2000, 16), (9000, 10_000, 1)):
         schedule = choose(kernel(lambda x: x.sum(0), (rows, columns)), H100)

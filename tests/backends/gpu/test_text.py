@@ -55,6 +55,13 @@ def test_four_neighbours_are_loaded_and_stored_at_a_time():
          "ng_store(p1 + a0 * 100 + first, r0);")
 
 
+def test_rows_that_are_gathered_are_loaded_four_elements_at_a_time():
+    """Where a row stands is computed once, before its neighbouring elements are loaded."""
+    text = emit(kernel(lambda x, i: np.take(x, i, axis=0) * 2, (1000, 768), ng.spec((4096,), "int32")), H100, CUDA).text
+    said(text, "const i64 v9 = ng_min(v8, 999ll);", "ng_pack<float, 4> w0 = ng_load<4>(p0 + v9 * 768 + first);",
+         "for (int k = 0; k < 4; ++k)", "ng_store(p2 + a0 * 768 + first, r0);")
+
+
 def test_what_is_read_along_one_axis_and_stored_along_another_goes_through_shared_memory():
     function = emit(kernel(lambda x, y: x.T * 2 + y, (1000, 300), (300, 1000)), H100, CUDA)
     said(function.text, "const int a0 = first0 + column;", "w0[column * 33 + k] = p0[a0 + a1 * 300];", "ng_block_barrier();",
