@@ -183,7 +183,7 @@ def arange(*bounds: Any, dtype: Any = None) -> Any:
 
 def _arange_of_size(start: Any, stop: Any = None, step: Any = 1, *, dtype: Any) -> Any:
     start, stop = (0, start) if stop is None else (start, stop)
-    if type(step) is not int or step == 0 or not builtins_all(isinstance(x, (int, _Size)) for x in (start, stop)):
+    if type(step) is not int or step == 0 or not isinstance(start, (int, _Size)) or not isinstance(stop, (int, _Size)):
         raise _TypeRuleError(f"arange: of sizes that are known later the numbers are whole, and step is a plain one; got "
                              f"{start!r}, {stop!r}, {step!r}")
     count = _larger(-((start - stop) // step) if step > 0 else -((stop - start) // -step), 0)
@@ -235,11 +235,6 @@ def builtins_any(items: Any) -> bool:
         if item:
             return True
     return False
-
-
-def builtins_all(items: Any) -> bool:
-    """Python's all, whose name NumPy's takes here."""
-    return not builtins_any(not item for item in items)
 
 
 def shape(x: Any) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ import pytest
 
 import nagraph as ng
 from nagraph.errors import PassError, SizeError, TypeRuleError
+from nagraph.ir.interpret import interpret
 from nagraph.nn import functional as F
 from nagraph.pipeline import any_sizes, graph_pass
 from tests.support import in_order_of_use
@@ -40,6 +41,10 @@ FUNCTIONS = {
     "broadcast": (lambda x: np.broadcast_to(x, (3, *x.shape)), (1, N)),
     "extremes of sizes": (lambda x: x[:, :np.minimum(x.shape[1], 4)] * x[:np.maximum(x.shape[0] - 2, 1), :1].sum(), (B, N)),
     "convolution": (lambda x, w: np.maximum(F.conv(x, w, padding=1), 0), (B, 3, 8, 8), (4, 3, 3, 3)),
+    "images of any size": (lambda x, w: F.conv(x, w, padding=1) + F.conv(x, w, padding="same"), (B, 3, N + 6, N), (4, 3, 3, 3)),
+    "gradient of convolution": (ng.grad(lambda w, x: (F.conv(x, w) ** 2).sum(), argnums=(0, 1)), (4, 3, 3, 3), (B, 3, N + 6, N + 1)),
+    "strided convolution": (lambda x, w: F.conv(x, w, stride=2, padding=1), (B, 3, 2 * N, 2 * N), (4, 3, 3, 3)),
+    "pooling": (lambda x: (F.max_pool(x, 2), F.avg_pool(x, 3, stride=2)), (B, 3, 2 * N + 2, 8)),
     "softmax": (lambda x: F.softmax(x, axis=-1) + F.log_softmax(x, axis=0), (N, B)),
     "attention": (lambda q, k: F.attention(q, k, k, causal=True), (B, 4, N, 8), (B, 2, N, 8)),
     "layer_norm": (lambda x: F.layer_norm(x, np.ones(8, "f4"), np.zeros(8, "f4")), (B, N, 8)),
@@ -52,6 +57,8 @@ FUNCTIONS = {
     "gradient of attention": (ng.grad(lambda q: F.attention(q, q, q, causal=True).sum()), (B, 4, N, 8)),
     "forward mode": (lambda x: ng.jvp(lambda x: np.prod(x, 1) * x.max(1), (x,), (x,)), (N, B)),
     "vmap": (ng.vmap(ng.grad(lambda x: np.prod(x) * x.max())), (N, B)),
+    "vmap of sizes that agree": (ng.vmap(lambda x, y: x @ y), (N, B), (N, B)),
+    "slices that may be empty": (ng.grad(lambda x: (x[2:] ** 2).sum() + x[:0].sum()), (N, B)),
     "hessian": (lambda x: ng.hvp(lambda x: (x ** 3).mean(), x, x), (N, B)),
 }
 SIZES = ({"b": 3, "n": 4}, {"b": 1, "n": 2}, {"b": 5, "n": 9}, {"b": 64, "n": 3})
@@ -99,6 +106,8 @@ def test_the_graph_of_known_sizes_is_that_of_a_trace_of_them(name):
     (lambda x: np.concatenate([x, np.ones((2, 3), "f4")], 0), [(N, B)], "concatenate: .* sizes 3 and b are equal|b and 3 are equal"),
     (lambda x: x.reshape(x.shape[0] // 2, 2), [(N,)], r"reshape: .* sizes 2\*floordiv\(n,2\) and n are equal .*one and the same dimension"),
     (lambda x: x.reshape(2, -1), [(2 * N + 1,)], r"reshape: 2\*n\+1 does not divide by 2"),
+    (lambda x, y: ng.vmap(lambda x, y: x * y)(x, y), [(B, 3), (N, 3)], "vmap: .* sizes b and n are equal"),
+    (lambda x, y: ng.scan(lambda c, r: (c, r), 0.0, (x, y)), [(B, 3), (N, 3)], "scan: .* sizes b and n are equal"),
     (lambda x: np.squeeze(x, 0), [(B, 3)], "squeeze: .* sizes b and 1 are equal"),
     (lambda x: x[5], [(N,)], "it is not known whether 5 < n"),
     (lambda x: x if x.shape[0] > 5 else -x, [(N,)], r"it is not known whether 5 < n \(n from 2\); give the dimension bounds that tell"),
@@ -158,3 +167,10 @@ def test_narrowing_and_rules_know_what_follows_from_bounds_alone():
     text = str(PASSES(ng.trace(lambda x: np.tanh(x)[:1], ng.spec((N, B)))))
     assert text.index("slice") < text.index("tanh") and "f32[1,b] = tanh" in text
     assert "slice" not in str(PASSES(ng.trace(lambda x: (x[:] + 0.0 * x)[0:x.shape[0]], ng.spec((N, B)))))
+
+
+def test_the_oracle_and_types_of_results_take_sizes_that_are_known_later():
+    graph = ng.trace(lambda x: x.mean(axis=0) * x.shape[0], ng.spec((N, 3)))
+    x = np.arange(6, dtype="f4").reshape(2, 3)
+    assert np.array_equal(interpret(graph, [x])[0], x.sum(axis=0))
+    assert ng.eval_shape(lambda x: x[1:].T, ng.spec((N, B))) == ng.spec((B, N - 1))

@@ -12,6 +12,7 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.op import Array, Cost, op
+from nagraph.ir.sizes import larger, same
 from nagraph.ir.types import TensorType, type_of
 from nagraph.ops.base import Multilinear
 from nagraph.ops.contraction import promoted
@@ -26,7 +27,7 @@ Pairs = tuple[tuple[int, int], ...]
 
 def spread(size: int, step: int) -> int:
     """The number of places from the first to the last of `size` elements, each `step` from the one before."""
-    return (size - 1) * step + 1 if size else 0
+    return size if step == 1 else larger((size - 1) * step + 1, 0)
 
 
 def window_count(size: int, window: int, stride: int) -> int:
@@ -64,7 +65,7 @@ class ConvGeneral(Folding, Multilinear):
             raise TypeRuleError(f"conv: with {d} spatial axes x and w have {d + 2} axes, got x {x}, w {w}")
         if min(*self.stride, *self.dilation, *self.lhs_dilation, self.groups) < 1:
             raise TypeRuleError(f"conv: stride, dilation, lhs_dilation and groups are at least 1, got {self}")
-        if w.shape[1] * self.groups != x.shape[1] or w.shape[0] % self.groups:
+        if not same(w.shape[1] * self.groups, x.shape[1], "conv") or w.shape[0] % self.groups:
             raise TypeRuleError(
                 f"conv: channels do not fit: x {x} has {x.shape[1]}, w {w} takes {w.shape[1]} in each of "
                 f"{self.groups} groups, and gives {w.shape[0]}, which the groups must divide"
@@ -72,7 +73,7 @@ class ConvGeneral(Folding, Multilinear):
         if 0 in w.shape[2:]:
             raise TypeRuleError(f"conv: the kernel of w {w} is empty")
         out = [
-            window_count(max(spread(n, ld) + low + high, 0), spread(k, dil), s)
+            window_count(larger(spread(n, ld) + low + high, 0), spread(k, dil), s)
             for n, k, s, (low, high), dil, ld in zip(
                 x.shape[2:], w.shape[2:], self.stride, self.padding, self.dilation, self.lhs_dilation
             )
@@ -214,7 +215,7 @@ def pads(padding: Any, sizes: Axes, windows: Axes, strides: Axes) -> Pairs:
     if padding == "valid":
         return ((0, 0),) * len(sizes)
     if padding == "same":
-        totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(sizes, windows, strides)]
+        totals = [larger((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(sizes, windows, strides)]
         return tuple((t // 2, t - t // 2) for t in totals)
     if isinstance(padding, str):
         raise TypeRuleError(f'padding {padding!r} is neither "same" nor "valid" nor numbers')
@@ -260,7 +261,7 @@ def conv_transpose(
     """
     x, w = (o if isinstance(o, Value) else as_array(o) for o in (x, w))
     d, groups = max(len(x.shape) - 2, 0), integer("conv_transpose: groups", groups)
-    if len(w.shape) != d + 2 or w.shape[0] != x.shape[1] or w.shape[0] % groups:
+    if len(w.shape) != d + 2 or not same(w.shape[0], x.shape[1], "conv_transpose") or w.shape[0] % groups:
         raise TypeRuleError(
             f"conv_transpose: x has shape {x.shape}, w {w.shape}; w must be [C, O / groups, *kernel] with the C of x, "
             f"which groups={groups} must divide"

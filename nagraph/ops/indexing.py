@@ -177,7 +177,7 @@ class Scatter(Primitive):
         if self.mode not in ("set", *_REDUCE):
             raise TypeRuleError(f"scatter: mode {self.mode!r} is none of set, add, max, min")
         expected = x.with_shape(gathered_shape(self.name, self.axes, x, indices))
-        if updates != expected:
+        if updates.dtype != expected.dtype or not same_shape(updates.shape, expected.shape, self.name):
             raise TypeRuleError(f"scatter: updates are {updates}, but at these indices x {x} holds {expected}")
         return x
 

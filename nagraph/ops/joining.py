@@ -15,7 +15,7 @@ from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.op import Array, Box, Op, op
 from nagraph.ir.operators import functions
 from nagraph.ir.promotion import result_type
-from nagraph.ir.sizes import larger, same, smaller, whole_quotient
+from nagraph.ir.sizes import larger, same, same_shape, smaller, whole_quotient
 from nagraph.ir.types import SHORT_NAMES, TensorType
 from nagraph.ops.base import Linear, convert
 from nagraph.ops.movement import broadcast_to, expand_dims, reshape
@@ -127,10 +127,10 @@ concat = concatenate
 
 def stack(arrays: Sequence[Any], axis: int = 0) -> Any:
     """Arrays of one shape side by side on a new axis."""
-    shapes = {tuple(shape_of(a)) for a in arrays}
-    if len(shapes) != 1:
-        raise TypeRuleError(f"stack: all arrays need one shape, got {sorted(shapes)}")
-    place = normalize_axis("stack", axis, len(shapes.pop()) + 1)
+    shapes = list(dict.fromkeys(tuple(shape_of(a)) for a in arrays))
+    if not shapes or not all(same_shape(shapes[0], other, "stack") for other in shapes[1:]):
+        raise TypeRuleError(f"stack: all arrays need one shape, got {sorted(shapes, key=str)}")
+    place = normalize_axis("stack", axis, len(shapes[0]) + 1)
     return concatenate([expand_dims(a, place) for a in arrays], axis=place)
 
 

@@ -12,6 +12,7 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integers, is_integer
 from nagraph.ir.op import Array, Cost, op
+from nagraph.ir.sizes import same_shape
 from nagraph.ir.types import DTYPES, TensorType, is_float
 from nagraph.ops.arg_extremum import ArgMax
 from nagraph.ops.base import Linear
@@ -205,7 +206,7 @@ class WindowPut(Folding, Linear):
     def infer(self, u: TensorType, places: TensorType) -> TensorType:
         result = u.with_shape(u.shape[:u.rank - len(self.sizes)] + self.sizes)
         expected = pooled_shape(self.name, result, self.window, self.stride, self.padding)
-        if places != TensorType(DTYPES["i64"], u.shape) or u.shape != expected:
+        if places.dtype != DTYPES["i64"] or not all(same_shape(s, u.shape, self.name) for s in (places.shape, expected)):
             raise TypeRuleError(f"{self.name}: u is {u} and places {places}; windows over {result} have the shape {list(expected)}")
         return result
 

@@ -18,6 +18,7 @@ from nagraph.ir.axes import AxisRelation, anywhere
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.op import Array, Cost, op
+from nagraph.ir.sizes import same_shape
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SIGNED, DType, TensorType, as_dtype
 from nagraph.ops.arg_extremum import argmax
 from nagraph.ops.base import NARROW_FLOATS, Elementwise, Primitive, cast
@@ -214,7 +215,7 @@ class FoldIn(Primitive):
 
     def infer(self, key: TensorType, data: TensorType) -> TensorType:
         check_key(self.name, key)
-        if data.dtype != U32 or data.shape != key.shape[:-1]:
+        if data.dtype != U32 or not same_shape(data.shape, key.shape[:-1], self.name):
             raise TypeRuleError(f"fold_in: keys {key} take one u32 number each, got {data}")
         return key
 

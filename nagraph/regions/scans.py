@@ -12,6 +12,7 @@ from nagraph.ir.builder import Builder, current, fresh
 from nagraph.ir.graph import Graph, Value, kept
 from nagraph.ir.interpret import interpret
 from nagraph.ir.op import Array, Cost, Op, ResidualForm, op
+from nagraph.ir.sizes import same
 from nagraph.ir.types import TensorType, is_float
 from nagraph.ops.movement import moveaxis
 from nagraph.ops.rules import Maybe, add_tangents, or_zeros, with_batch_axis, zeros_of
@@ -41,12 +42,12 @@ class Scan(Loop):
         return list(items[:a]), list(items[a:b]), list(items[b:])
 
     def infer(self, *operands: TensorType) -> tuple[TensorType, ...]:
-        if min(self.consts, self.carries, self.length) < 0 or self.consts + self.carries > len(operands):
+        if any([n < 0 for n in (self.consts, self.carries, self.length)]) or self.consts + self.carries > len(operands):
             raise TypeRuleError(f"scan: {self.consts} consts, {self.carries} carries and {self.length} steps do not fit "
                                 f"{len(operands)} operands; none is negative, and there is an operand for each const and carry")
         consts, carries, xs = self._split(operands)
         for x in xs:
-            if not x.shape or x.shape[0] != self.length:
+            if not x.shape or not same(x.shape[0], self.length, "scan"):
                 raise TypeRuleError(f"scan: each x needs {self.length} steps on axis 0, got {x}")
         check_operands("scan", self.body, [*consts, *carries, *(x.with_shape(x.shape[1:]) for x in xs)])
         outs = self.body.output_types

@@ -20,19 +20,26 @@ def symbolic_graph(program: Program, oracle: Oracle) -> ng.Graph:
     """The graph of a program, with a dimension for each of its named sizes that is at least 2 and need not be known for the trace.
 
     oracle: a run of it. Sizes that decide what is traced (a reshape to a plain number, an index beyond a bound) stay what they are:
-    each is tried in turn, beside those that could be left open before it.
+    if not all can be left open, each is tried in turn, beside those that could before it.
     """
+    every = {name: ng.Dim(name, min=2) for name, size in program.sizes.items() if size > 1}
+    found = _opened(program, oracle, every)
+    if found is not None:
+        return found
     opened: dict[str, Any] = {}
-    graph = _traced(program, oracle, opened)
-    for name, size in program.sizes.items():
-        if size < 2:
-            continue
-        tried = {**opened, name: ng.Dim(name, min=2)}
-        try:
-            graph, opened = _traced(program, oracle, tried), tried
-        except (SizeError, _Plain):
-            continue
-    return graph
+    for name, dim in every.items():
+        wider = _opened(program, oracle, {**opened, name: dim})
+        if wider is not None:
+            found, opened = wider, {**opened, name: dim}
+    return _traced(program, oracle, opened) if found is None else found
+
+
+def _opened(program: Program, oracle: Oracle, opened: Mapping[str, Any]) -> ng.Graph | None:
+    """The graph with these dimensions, None if the trace needs one of them to be known."""
+    try:
+        return _traced(program, oracle, opened)
+    except (SizeError, _Plain):
+        return None
 
 
 class _Plain(Exception):  # noqa: N818 - a NumPy function of its own, or a shape, wants a number

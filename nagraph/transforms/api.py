@@ -17,6 +17,7 @@ from nagraph.errors import SignatureError, TracerError, TreeError
 from nagraph.ir.builder import active, current
 from nagraph.ir.graph import Graph, Value
 from nagraph.ir.integers import integer, integer_or_integers, is_integer
+from nagraph.ir.sizes import same
 from nagraph.ir.types import TensorType, is_float
 from nagraph.ops.base import cast
 from nagraph.ops.identities import stop_gradient as _stop
@@ -235,18 +236,20 @@ def vmap(fn: Fn, in_axes: Any = 0, out_axes: int = 0) -> Fn:
         given = [a for arg, axis in zip(args, axes) for a in _axes_of(arg, axis)]
         leaves, structure = tree.flatten(args)
         found: list[int | None] = []
-        sizes = set()
+        sizes: dict[int, None] = {}
         for x, axis in zip(leaves, given, strict=True):
             if x is not None and axis is not None:
                 type, _ = leaf_type(x)
                 if not -type.rank <= axis < type.rank:
                     raise SignatureError(f"vmap: axis {axis} is out of range for {type}")
                 axis %= type.rank
-                sizes.add(type.shape[axis])
+                sizes[type.shape[axis]] = None
             found.append(None if x is None else axis)
-        if len(sizes) != 1:
-            raise SignatureError(f"vmap: mapped axes need one common size, got {sorted(sizes) or 'none'}")
-        return leaves, structure, found, sizes.pop()
+        first, *others = sizes or (None,)
+        if first is None or not all(same(first, n, "vmap") for n in others):
+            shown = sorted(map(str, sizes), key=lambda s: (len(s), s))
+            raise SignatureError(f"vmap: mapped axes need one common size, got {'[' + ', '.join(shown) + ']' if shown else 'none'}")
+        return leaves, structure, found, first
 
     def example(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of one example: types without the mapped axes."""

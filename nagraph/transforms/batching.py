@@ -80,7 +80,7 @@ def batched_call_where(taken: Value, graph: Graph, size: int, operands: Sequence
     them cotangents of zero, and these meet slopes that are as finite as those of an example that counts. Where none is
     taken, the slopes may be nan: what comes back for their own operands is dropped by the selections below.
     """
-    if graph.nodes and size:
+    if graph.nodes and size != 0:
         first, some = argmax(taken), any_of(taken)
         operands = [
             where(align_batched(taken, x.ndim - 1), x, stop_gradient(take(x, first, axis=0))) if b

@@ -10,6 +10,7 @@ from nagraph.errors import SignatureError, TreeError
 from nagraph.ir.builder import current
 from nagraph.ir.graph import Graph, Value
 from nagraph.ir.integers import integer
+from nagraph.ir.sizes import same
 from nagraph.ir.types import TensorType
 from nagraph.ops.base import cast
 from nagraph.regions.branches import Cond
@@ -82,12 +83,11 @@ def scan(fn: Fn, init: Any, xs: Any = None, length: int | None = None, reverse: 
         carry_leaves, carry_structure = tree.flatten(init)
         x_leaves, x_structure = tree.flatten(xs)
         carries, stacked = _values(carry_leaves), _values(x_leaves)
-        sizes = {x.shape[0] if x.shape else None for x in stacked if x is not None} | ({length} if length is not None else set())
-        if len(sizes) != 1 or None in sizes:
-            found_sizes = sorted(map(str, sizes)) or "neither"
+        sizes = [x.shape[0] if x.shape else None for x in stacked if x is not None] + ([length] if length is not None else [])
+        if not sizes or None in sizes or not all(same(sizes[0], n, "scan") for n in sizes[1:]):
+            found_sizes = sorted(set(map(str, sizes))) or "neither"
             raise SignatureError(f"scan: xs and length must agree on the number of steps, got {found_sizes}")
-        steps = sizes.pop()
-        assert steps is not None
+        steps = sizes[0]
         x_types = [None if x is None else TensorType(x.dtype, x.shape[1:]) for x in stacked]
 
         def on_leaves(*leaves: Any) -> Any:

@@ -24,7 +24,7 @@ def pushforward(graph: Graph, operands: Sequence[Value], tangents: Sequence[Mayb
             results = builder.emit(node.op, inner)
             env.update(zip(node.results, results, strict=True))
             given = tuple(moved.get(v) for v in node.operands)
-            if all(t is None for t in given) or not any(is_float(r.dtype) and r.size for r in node.results):
+            if all(t is None for t in given) or not any(is_float(r.dtype) and r.size != 0 for r in node.results):
                 continue
             try:
                 found = derivative(node.op, node.op.jvp, given, results, inner, like=results)

@@ -58,7 +58,7 @@ def pullback(graph: Graph, operands: Sequence[Value], wrt: Sequence[int] | None 
         for node, backward in reversed(tape):
             given = tuple(cts.pop(r, None) for r in node.results)
             # Of nothing, or by nothing, the derivative is zero: rules need not know what that is for them.
-            if all(c is None or not c.size for c in given) or not any(v in depends and v.size for v in node.operands):
+            if all(c is None or c.size == 0 for c in given) or not any(v in depends and v.size != 0 for v in node.operands):
                 continue
             with builder.at(node.location):
                 mark = len(builder.nodes)
