@@ -19,6 +19,7 @@ from nagraph.ir.sizes import Size, larger
 from nagraph.ir.types import BOOL, DTYPES, INTEGERS, SIGNED, DType, TensorType, as_dtype, is_float
 from nagraph.ops.base import F32, NARROW_FLOATS, cast
 from nagraph.ops.comparison import equal, not_equal
+from nagraph.ops.elementwise import maximum
 from nagraph.ops.folding import Folding
 from nagraph.ops.identities import stop_gradient
 from nagraph.ops.joining import concatenate
@@ -374,7 +375,7 @@ def _divisor(n: int, ddof: float = 0) -> Any:
     if not isinstance(n, Size):
         return float(np.maximum(n - number(ddof, F64), 0))
     left = n - (int(ddof) if ddof == int(ddof) else ddof)
-    return larger(left, 0) if isinstance(left, Size) else functions.maximum(left, 0)
+    return larger(left, 0) if isinstance(left, Size) else maximum(left, 0)
 
 
 def var(x: Any, axis: Axis = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
