@@ -33,6 +33,7 @@ _NAMES = {
     "parse": "ir.parser",
     "verify": "ir.verify",
     **dict.fromkeys(("save", "load"), "storage"),
+    "from_onnx": "onnx.reading",
     "where": "ops.elementwise",
     "Pipeline": "pipeline",
 }

@@ -79,6 +79,10 @@ class CheckpointError(NagraphError, ValueError):
     """A checkpoint is missing, damaged, or belongs to something else."""
 
 
+class OnnxError(NagraphError, ValueError):
+    """An ONNX model is damaged, or holds what a graph can't: names the file, the node, and what would be needed."""
+
+
 class SanitizerError(NagraphError, RuntimeError):
     """A kernel wrote where it must not, or read what nobody wrote: names the buffer, and the kernels that write it."""
 

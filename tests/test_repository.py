@@ -27,16 +27,19 @@ MOST_LINES = 450
 MOST_LATE_IMPORTS = 12
 
 #: Who imports modules by names that only the run knows, and from which package.
-BY_NAME = {"": "", "thresholds": "", "backends": "backends", "pipeline": "passes", "models": "models", "cli": "cli"}
+BY_NAME = {"": "", "thresholds": "", "backends": "backends", "pipeline": "passes", "models": "models", "cli": "cli",
+           "onnx": "onnx.operators"}
 #: Packages of others at module level, and inside functions, and who may import them.
-PACKAGES = {"numpy": ("",), "ml_dtypes": ("ir", "testing"), "llvmlite": ("backends.llvm",), "click": ("cli",), "rich": ("cli",)}
+PACKAGES = {"numpy": ("",), "ml_dtypes": ("ir", "testing", "onnx"), "llvmlite": ("backends.llvm",), "click": ("cli",), "rich": ("cli",)}
 LATE_PACKAGES = {
     "llvmlite": ("backends.host",), "cupy": ("backends.cuda",), "cupy_backends": ("backends.cuda",), "mlx": ("backends.mps",),
     "safetensors": ("storage",), "matplotlib": ("cli",), "torch": ("cli.peers",), "jax": ("cli.peers",),
+    "onnx": ("onnx",), "google": ("onnx",), "onnxruntime": ("cli.peers",),
     "sklearn": ("models.data",), "PIL": ("models.data",), "tokenizers": ("models.data",), "tensorboardX": ("models.training",),
 }
 #: Packages whose distribution has another name.
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "cupy": "cupy-cuda13x", "cupy_backends": "cupy-cuda13x"}
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "cupy": "cupy-cuda13x", "cupy_backends": "cupy-cuda13x",
+                 "google": "protobuf"}
 #: What unpickles, which is to run what a file says.
 PICKLES = {"pickle", "_pickle", "cPickle", "marshal", "shelve", "dbm", "dill", "cloudpickle", "joblib", "copyreg"}
 #: What `import nagraph` must not load.
@@ -235,7 +238,8 @@ assert ng.jit(lambda x: np.tanh(x) * 2)(np.zeros(3)).tolist() == [0, 0, 0]
 def test_packages_that_are_imported_are_declared() -> None:
     declared = {re.split(r"[^\w-]", d)[0].replace("-", "_") for d in pyproject()["project"]["dependencies"]}
     extras = pyproject()["project"]["optional-dependencies"]
-    optional = {re.split(r"[^\w-]", d)[0] for name in ("cuda", "mps", "plot", "data", "text", "logs", "oracles") for d in extras[name]}
+    named = ("cuda", "mps", "plot", "data", "text", "logs", "onnx", "oracles")
+    optional = {re.split(r"[^\w-]", d)[0] for name in named for d in extras[name]}
     assert set(PACKAGES) <= declared and {DISTRIBUTIONS.get(p, p) for p in LATE_PACKAGES} <= declared | optional
     needed = set(pyproject()["build-system"]["requires"])
     assert needed <= set(pyproject()["project"]["optional-dependencies"]["test"]), "a wheel is built without isolation here"

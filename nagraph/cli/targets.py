@@ -6,6 +6,7 @@
     net.py:loss(f32[3], f32[8,3])     a function in a script, with the types of its arguments
     package.net:loss(f32[3])          a function of a module that can be imported from here
     graph.ng, -                       a graph in the text form, from a file or from standard input
+    model.onnx(batch=2)               an ONNX model, with numbers for the sizes that it leaves open
 
 Every command takes all of them; `resolve` is the one place that understands them.
 """
@@ -40,6 +41,8 @@ from nagraph.models.workloads import Workload, has_layers, operation, to_its_end
 from nagraph.suggestions import suggestion
 
 _FUNCTION = re.compile(r"(?P<place>[^:()]+):(?P<name>[A-Za-z_][\w.]*)(?:\((?P<types>.*)\))?", re.DOTALL)
+_ONNX = re.compile(r"(?P<path>[^()]+\.onnx)(?:\((?P<sizes>[^()]*)\))?")
+_SIZE = re.compile(r"\s*(?P<name>[^=,]+?)\s*=\s*(?P<size>\d{1,18})\s*")
 _TYPE = re.compile(r"\s*(?P<dtype>\w+)\[(?P<shape>[\d,\s]*)\]\s*(?:,|$)")
 
 
@@ -93,13 +96,15 @@ def resolve(text: str, step: str | None = None, layers: int | None = None, *, us
         return Target(text, operation(text))
     if place.suffix == ".py" and place.exists():
         raise DataError(f"{text} is a script; name one of its functions, with the types of its arguments: '{text}:function(f32[2,3])'")
+    if found := _ONNX.fullmatch(text):
+        return Target(text, GraphWork(ng.from_onnx(found["path"], sizes=_sizes(text, found["sizes"]))))
     if text == "-" or place.suffix == ".ng" or place.exists():
         return Target("standard input" if text == "-" else text, GraphWork(_graph(text)))
     if found := _FUNCTION.fullmatch(text):
         return Target(f"{found['place']}:{found['name']}", _function(**found.groupdict()))
     raise DataError(f"unknown target {text!r}{suggestion(text, (*CLASSES, *CASES))}; there is a model ({', '.join(CLASSES)}), an operation "
                     f"({next(iter(CASES))}, ...), a folder that nagraph train left, script.py:function(f32[2,3]), "
-                    "module:function(f32[2,3]), and a graph, file.ng or - for standard input")
+                    "module:function(f32[2,3]), an ONNX model, model.onnx(batch=2), and a graph, file.ng or - for standard input")
 
 
 def trained(text: str) -> pathlib.Path:
@@ -108,6 +113,12 @@ def trained(text: str) -> pathlib.Path:
     if text in CLASSES and not place.exists():
         raise DataError(f"{text} is a model without weights; name a folder that nagraph train left, such as runs/{text}")
     return place
+
+
+def onnx_path(text: str) -> str | None:
+    """The file of a target that is an ONNX model; None for other targets."""
+    found = _ONNX.fullmatch(text)
+    return None if found is None else found["path"]
 
 
 def random_arrays(types: list[Any]) -> list[np.ndarray[Any, Any]]:
@@ -133,6 +144,17 @@ def _standard_input() -> str:
         return sys.stdin.read()
     except UnicodeDecodeError as error:
         raise DataError(f"standard input is no UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}") from None
+
+
+def _sizes(text: str, written: str | None) -> dict[str, int]:
+    """The sizes in `batch=2, time=16`. DataError if they are none."""
+    found = {}
+    for part in (written or "").split(",") if (written or "").strip() else ():
+        match = _SIZE.fullmatch(part)
+        if match is None:
+            raise DataError(f"{text}: {part.strip()!r} gives no size its number; write batch=2")
+        found[match["name"]] = int(match["size"])
+    return found
 
 
 # -- functions --------------------------------------------------------------------------------------------

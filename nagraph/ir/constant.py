@@ -15,12 +15,12 @@ from nagraph.ir.types import DType, TensorType, as_dtype, type_of
 
 
 class Data:
-    """An immutable array that compares by type and bits."""
+    """An immutable array that compares by type and bits. copy=False: of memory that nobody writes to, such as that of a mapped file."""
 
     __slots__ = ("array", "__dict__")
 
-    def __init__(self, array: Any):
-        made = np.array(array, dtype=as_dtype(np.asarray(array).dtype), order="C", copy=True)
+    def __init__(self, array: Any, copy: bool = True):
+        made = np.array(array, dtype=as_dtype(np.asarray(array).dtype), order="C", copy=copy or None)
         made.flags.writeable = False
         self.array: Array = made
 
@@ -31,7 +31,7 @@ class Data:
 
     @cached_property
     def sha256(self) -> str:
-        return hashlib.sha256(self.array.tobytes()).hexdigest()
+        return hashlib.sha256(self.array.reshape(-1).view(np.uint8).data).hexdigest()
 
     @cached_property
     def _key(self) -> tuple[Any, ...]:
@@ -43,6 +43,18 @@ class Data:
 
     def __hash__(self) -> int:
         return hash(self._key)
+
+
+def is_unchanging(array: Array) -> bool:
+    """Whether nobody can write to an array: it is read-only, and so is what it is a view of, down to the memory itself."""
+    memory: Any = array
+    while isinstance(memory, np.ndarray):
+        if memory.flags.writeable:
+            return False
+        if memory.flags.owndata:
+            return True
+        memory = memory.base
+    return memory is not None and memoryview(memory).readonly
 
 
 @op

@@ -8,7 +8,7 @@ import numpy as np
 
 from nagraph.errors import NagraphError, VerifyError
 from nagraph.ir.attributes import fits, hints
-from nagraph.ir.constant import Data
+from nagraph.ir.constant import Data, is_unchanging
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.nested import nested_dims
 from nagraph.ir.op import REGISTRY, Op
@@ -137,7 +137,7 @@ def _check_data(what: str, node: Node, array: Any) -> None:
     if not isinstance(array, np.ndarray) or array.dtype not in SHORT_NAMES:
         got = getattr(array, "dtype", array)
         raise _error(f"{what}: a constant is an array of {', '.join(SHORT_NAMES.values())}, got {got!r:.60}", node)
-    if array.flags.writeable or not array.flags.owndata or not array.flags.c_contiguous:
+    if not array.flags.c_contiguous or not is_unchanging(array):
         raise _error(f"{what}: a constant's array is its own, row-major and read-only; make constants of arrays with Constant.of", node)
 
 

@@ -27,7 +27,13 @@ def _array_api() -> Oracle:
     return ArrayApi()
 
 
-ORACLES: dict[str, Callable[[], Oracle]] = {"torch": _torch, "jax": _jax, "array-api": _array_api}
+def _onnx() -> Oracle:
+    from tests.oracles.onnx_backend.checks import OnnxBackend
+
+    return OnnxBackend()
+
+
+ORACLES: dict[str, Callable[[], Oracle]] = {"torch": _torch, "jax": _jax, "array-api": _array_api, "onnx": _onnx}
 
 
 @functools.cache

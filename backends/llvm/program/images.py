@@ -19,6 +19,8 @@ from nagraph.program.instructions import HostStep
 from nagraph.program.lowered import LoweredProgram, TableEntry
 
 Array = np.ndarray[Any, Any]
+#: The most bytes of constants that an image is kept with: the weights of a large model are on disk already.
+MOST_CONSTANTS_NBYTES = 1 << 26
 _NAMED = {d.name: d for d in DTYPES.values()}
 
 
@@ -37,8 +39,8 @@ class Image(NamedTuple):
 
 
 def store(key: str, image: Image, lowered: LoweredProgram) -> None:
-    """Keep an image, unless it calls functions of Python. Its kernels are kept already, each on its own."""
-    if any(isinstance(i, HostStep) for i in lowered.instructions):
+    """Keep an image, unless it calls functions of Python, or has large constants. Its kernels are kept already, each on its own."""
+    if any(isinstance(i, HostStep) for i in lowered.instructions) or sum(a.nbytes for a in image.constants) > MOST_CONSTANTS_NBYTES:
         return
     functions = lowered.functions
     numbers = {f.code.address: n for n, f in enumerate(functions)}

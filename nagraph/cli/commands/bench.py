@@ -21,7 +21,7 @@ from nagraph.cli.options import TARGETS, backend_option
 @click.option("--compare", type=click.Path(readable=False, path_type=pathlib.Path),
               help="Results of an earlier run to compare with.")
 @click.option("--fail-if-slower", is_flag=True, help="With --compare: exit code 1 if something got slower beyond the noise.")
-@click.option("--against", help="Frameworks to time in the same rounds: torch, jax, or both with a comma between.")
+@click.option("--against", help="Frameworks to time in the same rounds, with commas between: torch, jax; of ONNX models ort.")
 def command(**options: Any) -> Any:
     """Time training and forward steps of the models and single operations, or the TARGETs named: medians over interleaved rounds."""
     return run("bench", **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import Any
 
 import click
@@ -14,7 +15,8 @@ from nagraph.cli.options import TARGETS, backend_option, target_argument
 @target_argument
 @click.option("-p", "--passes", default="", help="The pipeline, such as \"simplify,fold_constants,cse,dce\"; empty runs the backend's.")
 @backend_option
+@click.option("-o", "--out", type=click.Path(path_type=pathlib.Path), help="File for the graph, in the text form.  [default: print it]")
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Verify the graph before and after each pass.")
 def command(**options: Any) -> None:
-    """Run passes on the graph of TARGET, such as a file.ng, and print it in the text form."""
+    """Run passes on the graph of TARGET, such as a file.ng or a model.onnx, and print or keep it in the text form."""
     run("opt", **options)

@@ -14,8 +14,9 @@ from typing import Any
 from nagraph.cli.measuring import median_seconds
 from nagraph.errors import DataError
 
-#: Each peer, and what to install.
-PEERS = {"torch": "pip install torch --index-url https://download.pytorch.org/whl/cpu", "jax": "pip install jax"}
+#: Each peer, its module, and what to install.
+PEERS = {"torch": ("torch", "pip install torch --index-url https://download.pytorch.org/whl/cpu"), "jax": ("jax", "pip install jax"),
+         "ort": ("onnxruntime", "pip install onnxruntime")}
 
 
 class Peer:
@@ -27,8 +28,9 @@ class Peer:
     def __init__(self, name: str, threads: int):
         if name not in PEERS:
             raise DataError(f"there is no peer {name!r}; there is {', '.join(PEERS)}")
-        if importlib.util.find_spec(name) is None:
-            raise DataError(f"{name} is not installed; {PEERS[name]}")
+        module, install = PEERS[name]
+        if importlib.util.find_spec(module) is None:
+            raise DataError(f"{module} is not installed; {install}")
         self.name = name
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()

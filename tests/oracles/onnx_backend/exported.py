@@ -1,0 +1,114 @@
+"""Models of the Hugging Face zoo as PyTorch exports them to ONNX: tiny ones, with random weights."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+
+def _ids(vocabulary: int, *shape: int) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(0).integers(0, vocabulary, shape))
+
+
+def _image(*shape: int) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
+
+
+class _Part(torch.nn.Module):
+    """One result of a model, without the cache that exports can't hold."""
+
+    def __init__(self, model: Any, *names: str, **fixed: Any):
+        super().__init__()
+        self.model, self.names, self.fixed = model, names, fixed
+
+    def forward(self, *arguments: torch.Tensor) -> Any:
+        found = self.model(*arguments, **self.fixed)
+        return tuple(getattr(found, name) for name in self.names)
+
+
+class _Encoded(torch.nn.Module):
+    """An encoder and decoder on ids of both."""
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: torch.Tensor, decoder_ids: torch.Tensor) -> Any:
+        return self.model(input_ids=ids, decoder_input_ids=decoder_ids, use_cache=False).logits
+
+
+def _gpt2() -> tuple[Any, tuple[torch.Tensor, ...]]:
+    config = transformers.GPT2Config(vocab_size=97, n_positions=32, n_embd=32, n_layer=2, n_head=4)
+    return _Part(transformers.GPT2LMHeadModel(config), "logits", use_cache=False), (_ids(97, 2, 9),)
+
+
+def _bert() -> tuple[Any, tuple[torch.Tensor, ...]]:
+    config = transformers.BertConfig(vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
+    seen = torch.tensor([[1] * 9, [1] * 5 + [0] * 4])
+    return _Part(transformers.BertModel(config), "last_hidden_state", "pooler_output"), (_ids(97, 2, 9), seen)
+
+
+def _vit() -> tuple[Any, tuple[torch.Tensor, ...]]:
+    config = transformers.ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, image_size=16,
+                                    patch_size=4)
+    return _Part(transformers.ViTForImageClassification(config), "logits"), (_image(2, 3, 16, 16),)
+
+
+def _clip() -> tuple[Any, tuple[torch.Tensor, ...]]:
+    text = dict(vocab_size=97, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=16,
+                eos_token_id=96, bos_token_id=0, pad_token_id=1)
+    vision = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, image_size=16, patch_size=4)
+    model = transformers.CLIPModel(transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=24))
+    return _Part(model, "logits_per_image", "text_embeds"), (_ids(97, 2, 8), _image(2, 3, 16, 16))
+
+
+def _resnet() -> tuple[Any, tuple[torch.Tensor, ...]]:
+    config = transformers.ResNetConfig(embedding_size=16, hidden_sizes=[16, 32, 48, 64], depths=[1, 1, 1, 1], layer_type="basic")
+    return _Part(transformers.ResNetForImageClassification(config), "logits"), (_image(2, 3, 32, 32),)
+
+
+def _llama() -> tuple[Any, tuple[torch.Tensor, ...]]:
+    config = transformers.LlamaConfig(vocab_size=97, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+                                      num_key_value_heads=2, max_position_embeddings=32)
+    return _Part(transformers.LlamaForCausalLM(config), "logits", use_cache=False), (_ids(97, 2, 9),)
+
+
+def _t5() -> tuple[Any, tuple[torch.Tensor, ...]]:
+    config = transformers.T5Config(vocab_size=97, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, decoder_start_token_id=0)
+    return _Encoded(transformers.T5ForConditionalGeneration(config)), (_ids(97, 2, 9), _ids(97, 2, 5))
+
+
+def _mamba() -> tuple[Any, tuple[torch.Tensor, ...]]:
+    config = transformers.MambaConfig(vocab_size=97, hidden_size=32, state_size=8, num_hidden_layers=2)
+    return _Part(transformers.MambaForCausalLM(config), "logits", use_cache=False), (_ids(97, 2, 9),)
+
+
+MODELS: dict[str, Callable[[], tuple[Any, tuple[torch.Tensor, ...]]]] = {
+    "gpt2": _gpt2, "bert": _bert, "vit": _vit, "clip": _clip, "resnet": _resnet, "llama": _llama, "t5": _t5, "mamba": _mamba}
+
+
+def export(name: str, path: Path) -> None:
+    """Write a model; its inputs are named x0, x1, ..."""
+    torch.manual_seed(0)
+    model, arguments = MODELS[name]()
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(model.eval(), arguments, path, dynamo=True, opset_version=20, verbose=False,
+                              input_names=[f"x{i}" for i in range(len(arguments))])
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def inputs(name: str) -> dict[str, np.ndarray]:
+    return {f"x{i}": a.numpy() for i, a in enumerate(MODELS[name]()[1])}

@@ -1,0 +1,32 @@
+"""A cut of ONNX's node tests; the whole is `python -m tests.oracles onnx`."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.oracles.onnx_backend.cases import CORE, cases
+from tests.oracles.onnx_backend.checks import OnnxBackend, refused
+from tests.oracles.record import check_cut, check_table
+
+ORACLE = OnnxBackend()
+#: Refusals among the cases of the operators that every model is made of.
+MOST_REFUSED = 25
+
+
+def test_the_core_operators_are_asked() -> None:
+    asked = {entry for entry, _ in ORACLE.cases()}
+    assert set(CORE) <= asked
+    assert len([name for operator in CORE for name in cases()[operator] if name in refused()]) <= MOST_REFUSED
+
+
+def test_what_is_refused_is_a_case() -> None:
+    assert refused().keys() <= {name for named in cases().values() for name in named}
+
+
+def test_what_agreed_is_still_asked() -> None:
+    check_table(ORACLE)
+
+
+@pytest.mark.parametrize("operator", sorted({entry for entry, _ in OnnxBackend().cases()}))
+def test_cut(operator: str) -> None:
+    check_cut(ORACLE, operator)
