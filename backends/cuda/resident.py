@@ -100,24 +100,20 @@ class Resident:
         addresses: of the inputs, outputs and late arrays, in their orders here. marks: is to get those of all launches.
         """
         with self.lock:
-            try:
-                self._order()
-                self._write([variant.rows.address, *addresses])
-                if marks is not None:
-                    return self._go(variant.operations, self._marked(variant, marks))
-                key = self._fixed()
-                graphs = variant.graphs.get(key)
-                if graphs is None and _is_new(key, variant.seen):
-                    return self._go(variant.operations, [run and _all_of(run) for run in variant.launches])
-                if graphs is None:
-                    graphs = self._captured(variant, key)
-                if len(graphs) == 1:
-                    graphs[0]()  # type: ignore[misc]
-                    return True
-                return self._go(variant.operations, graphs)
-            except BaseException:
-                self._written = None
-                raise
+            self._order()
+            self._write([variant.rows.address, *addresses])
+            if marks is not None:
+                return self._go(variant.operations, self._marked(variant, marks))
+            key = self._fixed()
+            graphs = variant.graphs.get(key)
+            if graphs is None and _is_new(key, variant.seen):
+                return self._go(variant.operations, [run and _all_of(run) for run in variant.launches])
+            if graphs is None:
+                graphs = self._captured(variant, key)
+            if len(graphs) == 1:
+                graphs[0]()  # type: ignore[misc]
+                return True
+            return self._go(variant.operations, graphs)
 
     def _marked(self, variant: Variant, marks: Marks) -> list[Launcher | None]:
         """The segments of a variant, with marks around each launch of a kernel."""

@@ -217,8 +217,10 @@ class Adapter:
             nonlocal p, state, stats, done
             p, state, stats, value = run(p, state, stats, *batches[done % len(batches)])
             done += 1
-            return float(value)
+            return float(ng.to_numpy(value))
 
+        step.arguments = lambda: [x for x in ng.tree.leaves((p, state, stats, *batches[0])) if x is not None]  # type: ignore[attr-defined]
+        step.executable = lambda: run.lower(p, state, stats, *batches[0]).executable  # type: ignore[attr-defined]
         return step
 
     def micro(self, name: str) -> tuple[Callable[[], Array], Callable[[Array], Array]]:

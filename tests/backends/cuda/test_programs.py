@@ -10,6 +10,7 @@ import nagraph as ng
 from nagraph.backends.cuda import script
 from nagraph.errors import LabelError
 from nagraph.nn import functional as F
+from nagraph.testing import check, jitted, random_program
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(6, 8)).astype(np.float32)
@@ -253,6 +254,13 @@ def test_sorts(device):
     step = ng.jit(lambda x: (np.sort(x, axis=0), np.argsort(-x, axis=1)), backend="lazy")
     for _ in range(2):
         same(step(*put(X)), (np.sort(X, axis=0), np.argsort(-X, axis=1, kind="stable")))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_programs(backend, seed):
+    """Kernels, loops and branches as they come."""
+    found = check(random_program(seed), (jitted("lazy", backend="lazy"),), derivatives=False)
+    assert not found, found
 
 
 # -- labels -------------------------------------------------------------------------------------------------------------------
