@@ -62,9 +62,11 @@ def _apart(got: Array, want: Array) -> str:
         return _first(got, want) if got.tobytes() != want.tobytes() else ""
     a, b = as_float64(got), as_float64(want)
     finite = np.isfinite(b)
+    if not finite.any():
+        return "" if bits(a) == bits(b) else _first(got, want)
     if not (np.isfinite(a) == finite).all() or bits(np.where(finite, 0, a)) != bits(np.where(finite, 0, b)):
         return f"it is not finite elsewhere: {_first(got, want)}"
     scale = float(np.max(np.abs(b[finite]), initial=0.0))
-    worst = float(np.max(np.abs(a - b)[finite], initial=0.0))
+    worst = float(np.max(np.abs(a[finite] - b[finite])))
     allowed = 64 * epsilon(want.dtype) * scale
     return f"off by {worst:.3g} of {scale:.3g}, {allowed:.3g} are allowed" if worst > allowed else ""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 
 import numpy as np
 import pytest
 
 import nagraph as ng
 from nagraph.backends.gpu.emit import emit
+from nagraph.backends.gpu.on_cpu.compiler import missing
 from nagraph.backends.gpu.on_cpu.kernels import Kernels
 from nagraph.backends.gpu.on_cpu.memory import Allocation
 from nagraph.backends.gpu.schedule import Spread
@@ -18,7 +18,7 @@ from nagraph.kernel.sharing import may_share
 from tests.backends.gpu.kernels import kernel
 from tests.gpu.programs import TARGETS
 
-pytestmark = pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="there is no C++ compiler")
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
 
 def residual(r, x):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 
@@ -12,13 +11,14 @@ import numpy as np
 import pytest
 
 from nagraph.backends.gpu.on_cpu import compiler
+from nagraph.backends.gpu.on_cpu.compiler import missing
 from nagraph.backends.gpu.on_cpu.memory import Allocation
 from nagraph.backends.gpu.on_cpu.module import Module
 from nagraph.errors import DeviceError, InternalError, SanitizerError
 from tests.gpu import kernels
 from tests.gpu.kernels import Written, written
 
-pytestmark = pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="there is no C++ compiler")
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
 PAIR = "int s0, int s1"
 SEEDS = (0, 1, 2)

@@ -43,6 +43,15 @@ def compiler() -> str:
     raise DeviceError("running the code of GPU kernels on this CPU takes a C++ compiler: install g++ or clang++, or name one in CXX")
 
 
+def missing() -> str:
+    """Why nothing can be compiled here, as one sentence; "" if it can."""
+    try:
+        compiler()
+    except DeviceError as error:
+        return str(error)
+    return ""
+
+
 @functools.cache
 def _version() -> str:
     done = subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=True)
