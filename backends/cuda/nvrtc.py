@@ -132,7 +132,8 @@ def _needed() -> _Library:
 
 @functools.cache
 def _header() -> str:
-    return (HEADERS / HEADER).read_text(encoding="utf-8")
+    """The header, and those that it includes."""
+    return "".join(p.read_text(encoding="utf-8") for p in sorted(HEADERS.iterdir()))
 
 
 def _compiled(function: Any, architecture: str) -> tuple[bytes, str, str]:

@@ -13,11 +13,8 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph.backends.gpu.on_cpu.kernels import Kernels
-from nagraph.backends.gpu.on_cpu.memory import Allocation
 from nagraph.backends.gpu.products.block_form import block_form
 from nagraph.backends.gpu.products.choose import choose
-from nagraph.backends.gpu.products.emission.kernel import emit_blocks
 from nagraph.backends.gpu.products.form import FMA, MMA, TF32, BlockLoops, BlockSchedule, ProductTile
 from nagraph.backends.gpu.products.verify import problem_of
 from nagraph.backends.gpu.target import gpu_target
@@ -25,22 +22,14 @@ from nagraph.kernel.form import Kernel
 from nagraph.kernel.lower import lower
 from nagraph.kernel.sharing import may_share
 from nagraph.nn import functional as F
+from tests.gpu.blocks import Blocks
 from tests.kernel.machines import run_on
 
 Array = np.ndarray[Any, Any]
 RNG = np.random.default_rng(0)
 TARGET = gpu_target("sm_90")
 PASSES = ng.Pipeline.parse("expand,canonicalize,simplify,fold_constants,cse,dce")
-#: What the machine looks for while kernels run.
-CHECK = os.environ.get("NAGRAPH_GPU_CHECK", "watch")
 BF16 = np.dtype(ml_dtypes.bfloat16)
-
-
-class Text(NamedTuple):
-    """A kernel's name and its text."""
-
-    name: str
-    text: str
 
 
 class Case(NamedTuple):
@@ -108,6 +97,9 @@ def every_case() -> dict[str, Callable[[], Case]]:
     found["gelu before"] = later(case, lambda x, w: F.gelu(x) @ w, *sized(21, 20, 18))
     found["two results"] = later(tiled, lambda x, w, r, s: ((x @ w) * r, x @ w - s * r), *sized(35, 24, 40), normal(35, 40), normal(35, 40),
                                  tile=SMALL)
+    found["terms along two axes"] = later(tiled, functools.partial(np.einsum, "bti,tbj->ij"), normal(2, 520, 8), normal(520, 2, 12),
+                                         tile=SMALL)
+    found["gathered rows"] = later(case, lambda x, i, w: x[i] @ w, normal(30, 20), RNG.integers(-30, 30, 25), normal(20, 24))
     found["two sums"] = later(tiled, lambda a, b, c, d: a @ b + c @ d, *sized(20, 24, 16), *sized(20, 9, 16), tile=SMALL)
     for name, dtype in (("float16", np.float16), ("bfloat16", BF16)):
         for how, f, shapes in (("", np.matmul, ((40, 48), (48, 32))), (" A transposed", lambda a, b: a.T @ b, ((48, 40), (48, 32))),
@@ -135,45 +127,24 @@ def cases() -> dict[str, Case]:
 
 
 @functools.cache
-def texts() -> dict[str, Any]:
-    made = {}
-    for i, (name, found) in enumerate(cases().items()):
-        form = block_form(found.kernel)
-        assert form is not None
-        made[name] = emit_blocks(form, found.schedule, f"k{i}")
-    return made
+def compiled() -> tuple[Blocks, dict[str, str]]:
+    """All texts, and the name of each case's."""
+    blocks = Blocks(os.environ.get("NAGRAPH_GPU_CHECK", "watch"))
+    return blocks, {name: blocks.add(found.kernel, found.schedule) for name, found in cases().items()}
 
 
-@functools.cache
-def compiled() -> Kernels:
-    kernels = Kernels(check=CHECK)
-    for i, (_, x) in enumerate(texts().items()):
-        kernels.add(Text(f"k{i}", x.text))
-    kernels.compile()
-    return kernels
-
-
-def launch(name: str, seed: int = 0, over: dict[int, int] | None = None) -> list[Array]:
-    """The outputs of a case's kernel; output j in the bytes of operand over[j]."""
-    x, found, kernels, over = texts()[name], cases()[name], compiled(), over or {}
-    kernels.seed = seed
-    function = f"k{list(texts()).index(name)}"
+def launch(name: str, **how: Any) -> list[Array]:
+    """The outputs of a case's kernel, run in one way or another (`Blocks.run`)."""
+    (blocks, names), found = compiled(), cases()[name]
     graph = PASSES(ng.trace(found.function, *found.operands))
-    given = [Allocation.of(a, i in over.values()) for i, a in enumerate(found.operands)]
-    outputs = [given[over[j]] if j in over else Allocation(v.type.nbytes) for j, v in enumerate(graph.outputs)]
-    table = Allocation.of(np.array([a.address for a in (*given, *outputs)], np.uint64), False)
-    kernels.launch(function, (x.blocks, 1, 1), (x.threads, 1, 1), x.shared_nbytes, table.address, range(len(given) + len(outputs)),
-                   [a.range for a in (*given, *outputs, table)])
-    for a in (*given, *outputs):
-        a.check("an operand")
-    return [a.array(v.dtype, v.shape).copy() for a, v in zip(outputs, graph.outputs)]
+    return blocks.run(names[name], found.operands, [(v.dtype, v.shape) for v in graph.outputs], **how)
 
 
 def reference(found: Case, dtype: Any) -> list[Array]:
     """What NumPy has in a dtype."""
-    graph = PASSES(ng.trace(found.function, *(a.astype(dtype) for a in found.operands)))
+    operands = [a if a.dtype == np.int64 else a.astype(dtype) for a in found.operands]
     with np.errstate(all="ignore"):
-        return list(ng.compile(graph, backend="numpy")(*(a.astype(dtype) for a in found.operands)))
+        return list(ng.compile(PASSES(ng.trace(found.function, *operands)), backend="numpy")(*operands))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -192,10 +163,10 @@ def test_it_is_as_right_as_numpy(name: str) -> None:
 def test_threads_in_any_order_give_the_same_bits(name: str) -> None:
     first = launch(name)
     for seed in (1, 7):
-        assert [a.tobytes() for a in launch(name, seed)] == [a.tobytes() for a in first]
+        assert [a.tobytes() for a in launch(name, seed=seed)] == [a.tobytes() for a in first]
 
 
-@pytest.mark.parametrize("name", ["plain 37 53 29", "plain 5 600 6", "plain 8 1100 24", "bias and gelu"])
+@pytest.mark.parametrize("name", ["plain 37 53 29", "plain 5 600 6", "plain 8 1100 24", "terms along two axes", "bias and gelu"])
 def test_products_have_the_bits_of_the_cpus(name: str) -> None:
     found = cases()[name]
     (got,) = launch(name)
@@ -211,3 +182,8 @@ def test_results_may_lie_in_the_bytes_of_operands() -> None:
     want = [a.tobytes() for a in launch("two results")]
     for operand, output in pairs:
         assert [a.tobytes() for a in launch("two results", over={output: operand})] == want
+
+
+@pytest.mark.parametrize("name", ["plain 64 64 64", "float16", "float64", "attention, causal False"])
+def test_operands_may_begin_anywhere(name: str) -> None:
+    assert [a.tobytes() for a in launch(name, shift=1)] == [a.tobytes() for a in launch(name)]

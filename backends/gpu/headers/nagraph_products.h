@@ -37,24 +37,32 @@ template <int N, class T> NG_FUNCTION ng_pack<T, N> ng_take(const T* from) {
 #define NG_ASYNC 1
 #endif
 
-// Begins to copy N bytes, 4, 8 or 16, to shared memory; zeros if not `there`: then nothing is read. Both are at multiples of N.
-template <int N> NG_FUNCTION void ng_copy(void* to, const void* from, bool there) {
+// Begins to copy N bytes, 4, 8 or 16, that lie at a multiple of N, to shared memory at a multiple of N.
+template <int N> NG_FUNCTION void ng_begin_copy(void* to, const void* from) {
 #if defined(NG_ASYNC)
   const u32 target = (u32)__cvta_generic_to_shared(to);
-  const int nbytes = there ? N : 0;
-  if (N == 16) asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(from), "r"(nbytes) : "memory");
-  else asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;" ::"r"(target), "l"(from), "r"(nbytes), "n"(N) : "memory");
+  if (N == 16) asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(target), "l"(from) : "memory");
+  else asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(target), "l"(from), "n"(N) : "memory");
+#elif defined(NAGRAPH_ON_CPU)
+  machine::begin_copy(to, from, N);
 #else
-  if (there) {
-#if defined(NAGRAPH_ON_CPU)
-    machine::begin_copy(to, from, N);
-#else
-    memcpy(to, from, N);
+  for (int i = 0; i < N / 4; ++i) ((u32*)to)[i] = ((const u32*)from)[i];
 #endif
+}
+
+// Begins to copy `count` neighbouring elements to shared memory, at once where their address allows it, else one by one; zeros if they are
+// not `there`: then nothing is read. Operands may begin anywhere: in a loop they are parts of arrays.
+template <int count, class T> NG_FUNCTION void ng_copy(T* to, const T* from, bool there) {
+  const int nbytes = count * (int)sizeof(T);
+  if (!there) {
+    for (int i = 0; i < nbytes / 4; ++i) ((u32*)to)[i] = 0;
+  } else if (count == 1 || (u64)from % nbytes == 0) {
+    ng_begin_copy<nbytes>(to, from);
+  } else if (sizeof(T) >= 4) {
+    for (int i = 0; i < count; ++i) ng_begin_copy<(sizeof(T) < 4 ? 4 : (int)sizeof(T))>(to + i, from + i);
   } else {
-    for (int i = 0; i < N / 4; ++i) ((u32*)to)[i] = 0;
+    for (int i = 0; i < count; ++i) to[i] = from[i];
   }
-#endif
 }
 
 // What was begun up to here is one group.

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from nagraph.backends.gpu.products.stage_product import StageProduct, axes_of, dot_values
+from nagraph.backends.gpu.products.widened import read_at_their_sources
 from nagraph.kernel.affine import Affine
 from nagraph.kernel.axis_classes import AxisClasses
 from nagraph.kernel.contraction import stride
@@ -54,10 +55,10 @@ class TileForm(NamedTuple):
 class BlockForm:
     """The block form of a kernel.
 
-    kernel: with its stages split if matrices stand at points of its grid. rows: axes of the grid that are rows, () for matrices at points.
-    batch: the other axes of the grid. products: the stages that are matrix products, by number. tiles: the form of each tile.
-    whole: tiles of which some stage reads another column than its own, which therefore are whole when they are read. diagonals: of stages
-    that reduce along a triangle of rows and columns which of its terms count: those "up to" the row, or "from" it on.
+    kernel: without widened tiles, and with its stages split if matrices stand at points of its grid. rows: axes of the grid that are rows,
+    () for matrices at points. batch: the other axes of the grid. products: the stages that are matrix products, by number. tiles: the form
+    of each tile. whole: tiles of which some stage reads another column than its own, which therefore are whole when they are read.
+    diagonals: of stages that reduce along a triangle of rows and columns which of its terms count: those "up to" the row, or "from" it on.
     """
 
     kernel: Kernel
@@ -121,6 +122,7 @@ def block_form(kernel: Kernel) -> BlockForm | None:
     stores = [s for stage in kernel.stages for s in stage.stores]
     if any((s.combine is not None and not s.row_sum) or any(a < 0 for a, _ in s.index.terms) for s in stores):
         return None
+    kernel = read_at_their_sources(kernel)
     return _grid_rows(kernel) or _matrices(kernel)
 
 

@@ -184,7 +184,7 @@ def chosen(kernel: Kernel, target: GpuTarget) -> Choice | None:
     sizes = "; ".join(_sizes(kernel, p) for p in form.products.values())
     if plain is None:
         return Choice(False, f"our tiles: {sizes}; more than a plain product, whose result the library would bring to memory and back")
-    theirs = library_time(target, plain.work, DTYPES[plain.a.dtype])
+    theirs = library_time(target, plain.work, DTYPES[plain.a.dtype], plain.k)
     if schedule is None:
         return Choice(True, f"library: {sizes}; {theirs:.1f} us by its roofline, and no tile of ours fits")
     memory = plain.work.nbytes / peaks(target).bandwidth / 1000

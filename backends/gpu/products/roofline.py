@@ -41,6 +41,8 @@ SHARED_BANDWIDTH = 128
 CACHE_BANDWIDTH, SECTOR = 64, 32
 #: Cycles until the elements of a step are there.
 LATENCY = 600
+#: Terms of a step of the library.
+LIBRARY_DEPTH = 32
 #: Microseconds that every launch takes.
 LAUNCH = 2.0
 
@@ -65,11 +67,12 @@ def rate(target: GpuTarget, dtype: DType, how: str) -> int:
     return found.halves if how == MMA else found.tf32
 
 
-def library_time(target: GpuTarget, work: Work, dtype: DType) -> float:
-    """Microseconds of a product that a library computes, of factors of a dtype."""
-    how = MMA if dtype in HALVES else FMA
-    speed = rate(target, dtype, how) * target.multiprocessors * peaks(target).cycles * LIBRARY
-    return LAUNCH + max(work.products / speed, work.nbytes / peaks(target).bandwidth / 1000)
+def library_time(target: GpuTarget, work: Work, dtype: DType, terms: int) -> float:
+    """Microseconds of a product that a library computes, of factors of a dtype: it waits for its steps as our tiles do."""
+    how, found = MMA if dtype in HALVES else FMA, peaks(target)
+    speed = rate(target, dtype, how) * target.multiprocessors * found.cycles * LIBRARY
+    waiting = -(-terms // LIBRARY_DEPTH) * LATENCY / found.cycles
+    return LAUNCH + max(work.products / speed, work.nbytes / found.bandwidth / 1000, waiting)
 
 
 def tile_cycles(target: GpuTarget, tile: ProductTile, terms: int, dtype: DType, itemsize: int, resident: int) -> float:

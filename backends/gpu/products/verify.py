@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from nagraph.backends.gpu.products.block_form import BlockForm, block_form
@@ -18,8 +18,9 @@ from nagraph.kernel.stage_split import needed
 
 @dataclass(frozen=True)
 class Case:
-    """A schedule, a target, and the block form of the kernel."""
+    """A schedule, a target, the kernel, and its block form."""
 
+    own: Kernel
     form: BlockForm
     schedule: BlockSchedule
     target: GpuTarget
@@ -31,7 +32,7 @@ def problem_of(kernel: Kernel, schedule: BlockSchedule, target: GpuTarget) -> st
     if form is None:
         return "rule 'form': it has no matrix products that a block of threads computes"
     for name, rule in RULES.items():
-        problem = rule(Case(form, schedule, target))
+        problem = rule(Case(kernel, form, schedule, target))
         if problem:
             return f"rule {name!r}: {problem}"
     return ""
@@ -114,20 +115,22 @@ def _aliases(case: Case) -> str:
     kernel, inputs = case.form.kernel, len(case.form.kernel.operands) - case.form.kernel.outputs
     for output in range(kernel.outputs):
         for operand in range(inputs):
-            if not may_share(kernel, operand, output):
+            if not may_share(case.own, operand, output):
                 continue
-            for n, stage in enumerate(kernel.stages):
-                again = needed(stage, [w.value for w in stage.writes if w.tile not in case.schedule.kept])
-                if any(isinstance(stage.body[v], Load) and stage.body[v].operand == operand for v in again):  # type: ignore[union-attr]
-                    return f"p{operand} may lie where p{inputs + output} is stored, and stage {n} reads it where its results are drawn"
             if not case.form.rows:
                 return f"p{operand} may lie where p{inputs + output} is stored, which other blocks read"
+            for n, stage in enumerate(kernel.stages):
+                again: Iterable[int] = needed(stage, [w.value for w in stage.writes if w.tile not in case.schedule.kept])
+                if n in case.form.products:
+                    again = range(len(stage.body))
+                if any(isinstance(stage.body[v], Load) and stage.body[v].operand == operand for v in again):  # type: ignore[union-attr]
+                    return f"p{operand} may lie where p{inputs + output} is stored, and stage {n} reads it where its results are drawn"
     return ""
 
 
 def _memory(case: Case) -> str:
     """A block's shared memory is no more than the GPU has."""
-    nbytes = trial(case.form.kernel, case.schedule).shared_nbytes
+    nbytes = trial(case.own, case.schedule).shared_nbytes
     return f"a block wants {nbytes:,} bytes of shared memory, {case.target.name} has {case.target.shared_nbytes:,}" if (
         nbytes > case.target.shared_nbytes) else ""
 

@@ -1,7 +1,7 @@
 """Filling: how a step of a factor comes to shared memory, where two steps stand, so that one is brought while the other is multiplied.
 
 What lies in memory as it is multiplied is copied asynchronously: 16 bytes at a time where its elements lie side by side in the order in
-which they are to stand, at addresses that are multiples of 16 bytes; else element by element. What is computed is computed by the
+which they are to stand, where the address turns out to be a multiple of that; else element by element. What is computed is computed by the
 thread that stores it. Rows, columns and terms beyond the end are zeros.
 """
 
@@ -82,10 +82,9 @@ def emit_fill(unit: Unit, number: int, product: StageProduct, x: Staged, free: R
         body = Body(unit, number, rows, columns, "q")
         if wide:
             assert isinstance(factor.plain, Load)
-            index, nbytes = body.index(factor.plain.index), wide * factor.dtype.itemsize
-            operand = f"p{factor.plain.operand}"
+            index, operand = body.index(factor.plain.index), f"p{factor.plain.operand}"
             text.line(f"const bool inside = {inside};")
-            text.line(f"ng_copy<{nbytes}>(&{place}, {operand} + (inside ? {index} : 0), inside);")
+            text.line(f"ng_copy<{wide}>(&{place}, {operand} + (inside ? {index} : 0), inside);")
             return
         text.line(f"{unit.dialect.memory_type(factor.dtype)} value = {unit.s.constant(0, factor.dtype).raw};")
         with text.block(f"if ({inside})"):
