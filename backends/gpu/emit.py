@@ -20,6 +20,7 @@ from nagraph.backends.gpu.schedule import REGISTERS, SCRATCH, SHARED, GpuSchedul
 from nagraph.backends.gpu.stage import StageText, locate
 from nagraph.backends.gpu.strategy import AnySchedule, choose_any
 from nagraph.backends.gpu.target import GpuTarget
+from nagraph.backends.gpu.text import tidy
 from nagraph.backends.gpu.transposed import write_tile
 from nagraph.backends.gpu.verify import check
 from nagraph.ir.types import DType
@@ -57,9 +58,8 @@ def emit(kernel: Kernel, target: GpuTarget, dialect: Dialect, schedule: AnySched
     if schedule is None:
         schedule = choose_any(kernel, target)
     check(kernel, schedule, target)
-    if isinstance(schedule, BlockSchedule):
-        return _in_blocks(kernel, schedule, dialect)
-    return _Emission(kernel, schedule, dialect).function()
+    made = _in_blocks(kernel, schedule, dialect) if isinstance(schedule, BlockSchedule) else _Emission(kernel, schedule, dialect).function()
+    return made._replace(text=tidy(made.text), functions=tidy(made.functions), body=tidy(made.body))
 
 
 def _in_blocks(kernel: Kernel, schedule: BlockSchedule, dialect: Dialect) -> DeviceFunction:

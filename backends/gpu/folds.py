@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from nagraph.backends.gpu.context import EmissionContext
 from nagraph.backends.gpu.placement import SLOT_NBYTES
 from nagraph.ir.scalar import Scalar
-from nagraph.kernel.fold_steps import State, join
-from nagraph.kernel.form import Fold
+from nagraph.kernel.fold_steps import State, join, start
+from nagraph.kernel.form import Fold, Stage
 
 WARP = 32
 
@@ -45,6 +45,22 @@ class FoldsAcross:
         self._halve(folds, states, warps)
         self._from(states, "0")
         self.text.line("ng_block_barrier();")
+
+    def before(self, folds: Sequence[Fold], states: Sequence[State], stage: Stage) -> None:
+        """Let each thread have what the chains before its own give, one after another."""
+        slots = self._slots(states, self.schedule.block)
+        for slot, x in slots:
+            self.text.line(f"{slot}[{self.thread}] = {x.raw};")
+        self.context.barrier()
+        s = self.context.scalars
+        for fold, state in zip(folds, states):
+            for x, begun in zip(state, start(fold, stage, s)):
+                self.text.line(f"{x.raw} = {begun.raw};")
+        with self.text.block(f"for (int q = {self.thread} / {self.lanes} * {self.lanes}; q < {self.thread}; ++q)"):
+            others = iter([s.define(x.dtype, f"{slot}[q]") for slot, x in slots])
+            for fold, state in zip(folds, states):
+                assign(self.context, state, join(fold, s, state, tuple(next(others) for _ in state)))
+        self.context.barrier()
 
     def _apart(self, folds: Sequence[Fold], states: Sequence[State]) -> None:
         """Threads that stand apart: each leaves what it has in shared memory, where half of them take what the others left."""

@@ -3,8 +3,11 @@
 A fold's points, row-major over all that it reduces, are dealt out to `chains` chains in runs of `run` neighbours, one run after another:
 point r belongs to chain r / run modulo chains. Each chain adds its points consecutively, from nothing on. Of each 32 chains, which are the
 lanes of a warp, the second half is then combined into the first, the second quarter into the first, and so on, until one is left; and then
-likewise what the warps have. No target and no schedule reaches this: whatever GPU runs a kernel, its sums have the same bits. They are
-not those of a CPU, whose chains are as long as vectors like them (`nagraph.kernel.order`).
+likewise what the warps have. Of a running fold, whose state is wanted at every point, each chain takes one run, and begins with what the
+chains before it give, combined one after another.
+
+No target and no schedule reaches this: whatever GPU runs a kernel, its sums have the same bits. They are not those of a CPU, whose chains
+are as long as vectors like them (`nagraph.kernel.order`).
 """
 
 from __future__ import annotations
@@ -35,20 +38,35 @@ class FoldOrder(NamedTuple):
 def fold_order(kernel: Kernel, stage: Stage) -> FoldOrder:
     """The order of the folds of a stage; one chain where it has none, or goes in order."""
     reduced = math.prod(kernel.axes[a] for a in stage.loops[len(stage.kept):])
-    if not stage.folds or reduced < 2 or any(isinstance(i, Running) for i in stage.body):
+    if not stage.folds or reduced < 2:
         return FoldOrder()
     folds = math.prod(kernel.axes[a] for a in (*range(kernel.grid - kernel.sequential), *stage.kept))
     along = _walks(stage, stage.loops[-1:])
+    if runs(stage):
+        return _running(kernel, reduced, folds)
     if not isinstance(stage.folds[0].order, Interleaved):  # memory may be walked along what is kept: then neighbours have their own folds
         if folds >= MANY or reduced < WARP or _walks(stage, stage.kept[-1:]) > along:
             return FoldOrder()
         if along_grid(kernel):
             return FoldOrder(max(1, min(WARP, _below(reduced // SHARE), _below(SHARE * MANY // folds))))
-    runs = along and reduced >= RUN * WARP // 2 and kernel.axes[stage.loops[-1]] % RUN == 0 and not any(s.contracts for s in kernel.stages)
-    run = RUN if runs else 1
+    whole = along and reduced >= RUN * WARP // 2 and kernel.axes[stage.loops[-1]] % RUN == 0 and not any(s.contracts for s in kernel.stages)
+    run = RUN if whole else 1
     if reduced >= LONG or (folds < MANY_WARPS and reduced >= LONG // 4):
         return FoldOrder(min(MOST, _below(reduced // SHARE)), run)
     return FoldOrder(min(WARP, _below(2 * (reduced // run) - 1)), run)
+
+
+def runs(stage: Stage) -> bool:
+    """Whether a stage wants the state of its fold at every point."""
+    return any(isinstance(i, Running) for i in stage.body)
+
+
+def _running(kernel: Kernel, reduced: int, folds: int) -> FoldOrder:
+    """The order of a running fold: several chains where it is long, and where there are not enough folds to keep a GPU busy."""
+    if reduced < 2 * WARP or folds >= MANY or along_grid(kernel):
+        return FoldOrder()
+    count = min(WARP if folds >= WARP else MOST, _below(reduced // SHARE))
+    return FoldOrder(count, -(-reduced // count))
 
 
 def chains(kernel: Kernel, stage: Stage) -> int:

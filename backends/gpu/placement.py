@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from nagraph.backends.gpu.order import runs
 from nagraph.backends.gpu.schedule import SHARED, GpuSchedule, Spread
 from nagraph.kernel.affine import Affine
 from nagraph.kernel.form import Kernel, Load, Read, Stage
@@ -98,10 +99,13 @@ def tile_nbytes(kernel: Kernel, tile: int) -> int:
 
 def slots_nbytes(kernel: Kernel, schedule: GpuSchedule) -> int:
     """The bytes of shared memory in which the warps of a block leave what folds have: for the stage that needs the most."""
-    slots = schedule.block if schedule.apart else schedule.block // 32
-    values = (sum(1 if f.is_contraction else len(f.values) for f in s.folds) for s, how in zip(kernel.stages, schedule.stages)
-              if isinstance(how, Spread) and how.lanes > (1 if schedule.apart else 32))
-    return max(values, default=0) * slots * SLOT_NBYTES
+    most = 0
+    for stage, how in zip(kernel.stages, schedule.stages):
+        each = schedule.apart or runs(stage)  # each thread leaves what it has, not each warp
+        if isinstance(how, Spread) and how.lanes > (1 if each else 32):
+            values = sum(1 if f.is_contraction else len(f.values) for f in stage.folds)
+            most = max(most, values * (schedule.block if each else schedule.block // 32))
+    return most * SLOT_NBYTES
 
 
 def shared_nbytes(kernel: Kernel, schedule: GpuSchedule) -> int:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from nagraph.backends.gpu.context import INT, EmissionContext
 from nagraph.backends.gpu.folds import FoldsAcross, assign
 from nagraph.backends.gpu.neighbours import Packs, place_of
+from nagraph.backends.gpu.order import fold_order, runs
 from nagraph.backends.gpu.placement import count, owner
 from nagraph.backends.gpu.schedule import How, Owned, Spread
 from nagraph.backends.gpu.values import StageValues
@@ -166,6 +167,9 @@ class StageText:
                 self.context.barrier()
             self._point(["member == 0"] if self.same and self.threads > 1 else [])
             return
+        if self.lanes > 1 and runs(self.stage):
+            self._in_chains()
+            return
         states = self._folded(stores=not overwrites)
         if self.lanes > 1:
             FoldsAcross(self.context, self.lanes).emit(self.stage.folds, states)
@@ -185,14 +189,36 @@ class StageText:
             with self._when([f"member < {self.lanes}"]):
                 self._folded(stores=True)
 
+    def _in_chains(self) -> None:
+        """A running fold by several threads: each folds its chain, then goes through it again, from what the chains before it give."""
+        (axis,), run = self.reduced, fold_order(self.kernel, self.stage).run
+        kind, extent = self.context.kind(axis), self.kernel.axes[axis]
+        lane = self._lane() if self._lane().isidentifier() else f"({self._lane()})"
+        self.text.line(f"const {kind} begin = {lane} * {run};")
+        self.text.line(f"const {kind} end = begin + {run} < {extent} ? begin + {run} : {extent};")
+        states = [self._state(n) for n in range(len(self.stage.folds))]
+        chain = f"for ({kind} a{axis} = begin; a{axis} < end; ++a{axis})"
+        with self.text.block(chain):
+            self._step(states)
+        FoldsAcross(self.context, self.lanes).before(self.stage.folds, states, self.stage)
+        with self._when([f"member < {self.lanes}"] if self.same and self.teams > 1 else []):
+            with self.text.block(chain):
+                self._step(states)
+                self.values.compute_running(states)
+                self._point([])
+
+    def _step(self, states: Sequence[State]) -> None:
+        """The states after one more point."""
+        self.values.compute(2)
+        for fold, state in zip(self.stage.folds, states):
+            assign(self.context, state, fold_steps.step(fold, self.s, state, tuple(self.values.values[v] for v in fold.values)))
+
     def _folded(self, stores: bool) -> list[State]:
         """The states of all folds after this thread's points. stores: whether what is written and stored at each point is."""
         states = [self._state(n) for n in range(len(self.stage.folds))]
         alone = [f"member < {self.lanes}"] if self.same and self.teams > 1 else []
         with self._spread(self.reduced, self._lane(), self.lanes, width=self.width, alone=alone, stores=stores):
-            self.values.compute(2)
-            for fold, state in zip(self.stage.folds, states):
-                assign(self.context, state, fold_steps.step(fold, self.s, state, tuple(self.values.values[v] for v in fold.values)))
+            self._step(states)
             self.values.compute_running(states)
             if stores:
                 self._point(alone)

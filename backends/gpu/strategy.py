@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 
 from nagraph.backends.gpu.neighbours import side_by_side
-from nagraph.backends.gpu.order import RUN, SHARE, WARP, fold_order
+from nagraph.backends.gpu.order import RUN, SHARE, WARP, fold_order, runs
 from nagraph.backends.gpu.placement import SIDE, count, in_order, owner, shared_nbytes, tile_nbytes, transposed_reads, uniform
 from nagraph.backends.gpu.products import choose as products
 from nagraph.backends.gpu.products.form import BlockSchedule
@@ -59,7 +59,9 @@ def choose(kernel: Kernel, target: GpuTarget) -> GpuSchedule:
         threads = max(lanes, min(threads, LARGEST_GROUP // points))
         points = max(points, target.warp // threads)
     else:
-        points = max(1, BLOCK // threads)
+        points, groups = max(1, BLOCK // threads), math.prod(kernel.axes[:kernel.grid - kernel.sequential])
+        while points > 1 and points * threads > 2 * target.warp and groups < points * target.multiprocessors:
+            points //= 2  # every multiprocessor has something to do
     if threads == 1:
         stages = tuple(how._replace(width=1) if isinstance(how, Spread) else how for how in stages)
     schedule = GpuSchedule(threads, points, _width(kernel, target), stages=stages, apart=apart)
@@ -69,7 +71,7 @@ def choose(kernel: Kernel, target: GpuTarget) -> GpuSchedule:
 def _how(kernel: Kernel, stage: Stage) -> How:
     if not in_order(stage):
         order = fold_order(kernel, stage)
-        return Spread(order.chains, order.run if stage.folds else _side_by_side(kernel, stage))
+        return Spread(order.chains, 1 if runs(stage) else order.run if stage.folds else _side_by_side(kernel, stage))
     return InOrder() if owner(stage) is None else Owned()
 
 

@@ -37,16 +37,20 @@ class Text:
         self.line(f"}}{after}")
 
     def __str__(self) -> str:
-        """The lines, but for constants that no later line names."""
-        kept, named = list[str](), set[str]()
-        for line in reversed(self.lines):
-            constant = _CONSTANT.fullmatch(line)
-            if constant is None:
-                named.update(_NAME.findall(line))
-            elif constant[1] in named:
-                named.remove(constant[1])
-                named.update(_NAME.findall(constant[2]))
-            else:
-                continue
-            kept.append(line)
-        return "\n".join(reversed(kept))
+        return "\n".join(self.lines)
+
+
+def tidy(text: str) -> str:
+    """The text without constants that no later line names."""
+    kept, named = list[str](), set[str]()
+    for line in reversed(text.split("\n")):
+        constant = _CONSTANT.fullmatch(line)
+        if constant is None:
+            named.update(_NAME.findall(line))
+        elif constant[1] in named:
+            named.remove(constant[1])
+            named.update(_NAME.findall(constant[2]))
+        else:
+            continue
+        kept.append(line)
+    return "\n".join(reversed(kept))

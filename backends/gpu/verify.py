@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nagraph.backends.gpu.order import fold_order
+from nagraph.backends.gpu.order import fold_order, runs
 from nagraph.backends.gpu.placement import SIDE, in_order, owner, shared_nbytes, transposed_reads, uniform
 from nagraph.backends.gpu.products import verify as blocks
 from nagraph.backends.gpu.products.form import BlockSchedule
@@ -98,7 +98,9 @@ def _order(kernel: Kernel, schedule: GpuSchedule, target: GpuTarget) -> str:
             order = fold_order(kernel, stage)
             if how.lanes != order.chains:
                 return f"stage {n} adds up in {order.chains} chains, with a thread for each; with {how.lanes} it would have other bits"
-            if stage.folds and how.width != order.run:
+            if runs(stage) and (how.width > 1 or (how.lanes > 1 and schedule.apart)):
+                return f"stage {n} wants the state of its fold at every point: a thread takes its points one by one, beside its neighbours"
+            if stage.folds and not runs(stage) and how.width != order.run:
                 return f"stage {n} adds up in runs of {order.run} points; with {how.width} at a time it would have other bits"
             if how.lanes > schedule.threads:
                 return f"stage {n} wants {how.lanes} threads, a group has {schedule.threads}"

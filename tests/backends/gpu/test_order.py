@@ -68,6 +68,20 @@ def test_sums_have_the_bits_of_their_order():
         np.testing.assert_array_equal(run(kernels, function, [x], np.empty_like(sums)), sums)
 
 
+def test_running_sums_have_the_bits_of_their_order():
+    rng, kernels = np.random.default_rng(2), Kernels("cuda")
+    made = kernel(lambda x: np.cumsum(x, axis=1), (3, 1000))
+    assert fold_order(made, made.stages[0]) == FoldOrder(64, 16)
+    x = rng.normal(size=(3, 1000)).astype(np.float32)
+    parts = [x[:, at:at + 16] for at in range(0, 1000, 16)]
+    totals = np.stack([np.add.accumulate(p, axis=1, dtype=np.float32)[:, -1] for p in parts], 1)
+    before = np.concatenate([np.full((3, 1), -0.0, np.float32), np.add.accumulate(totals, axis=1, dtype=np.float32)[:, :-1]], 1)
+    sums = [np.add.accumulate(np.concatenate([before[:, n:n + 1], p], 1), axis=1, dtype=np.float32)[:, 1:] for n, p in enumerate(parts)]
+    np.testing.assert_array_equal(run(kernels, emit(made, H100, CUDA), [x], np.empty_like(x)), np.concatenate(sums, 1))
+    short = kernel(lambda x: np.cumsum(x, axis=1), (5000, 1000))
+    assert fold_order(short, short.stages[0]) == FoldOrder()
+
+
 def test_no_schedule_changes_a_bit():
     made, x = SOFTMAX((9, 200)), np.random.default_rng(1).normal(size=(9, 200)).astype(np.float32)
     usual, kernels = choose(made, H100), Kernels("cuda")
