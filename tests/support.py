@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import os
 import signal
 import sys
 import traceback
@@ -29,6 +30,10 @@ from nagraph.transforms.reverse import pullback, vjp_graph
 
 #: The backends of this package that compute on NumPy's arrays; all of them can be used everywhere.
 CPU_BACKENDS = tuple(name for name in backends.BACKENDS if backends.find(name).array_kind is HOST)
+
+
+#: Whether tests that have a cut run all of their cases (docs/guarantees.md): NAGRAPH_TESTS=all.
+WHOLE = os.environ.get("NAGRAPH_TESTS") == "all"
 
 
 def own_ops() -> dict[str, type[Op]]:

@@ -1,8 +1,6 @@
 """Every public function gives one result: NumPy's where NumPy has it, and the same eagerly, compiled on each backend, mapped, looped
 over and beside a gradient; however its arguments are stored, whatever they hold, with sizes 0 and 1, with NumPy's numbers for Python's."""
 
-import os
-
 import numpy as np
 import pytest
 
@@ -11,6 +9,7 @@ from nagraph.errors import NagraphError
 from nagraph.ir.op import Op
 from tests.consistency.rows import namespaces, public
 from tests.consistency.ways import REFUSALS, Static, body_of, every_way, isfloat, outcome, written
+from tests.support import WHOLE
 
 ROWS = namespaces()
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.5, 1e-40, 3e4, 2.5]
@@ -38,8 +37,6 @@ ALL = slice(None)
 SHAPES = {"as it is": lambda x: x, "none": cut(slice(0), ALL), "one": cut(slice(1), ALL), "none on the last axis": cut(ALL, slice(0)),
           "one on the last axis": cut(ALL, slice(1))}
 SHAPES_AS_THEY_ARE = {"as it is": SHAPES["as it is"]}
-#: Whether compiled functions meet all their cases, each in all sizes, rather than three, of which the first in all sizes.
-ALL_CASES = os.environ.get("NAGRAPH_TESTS") == "all"
 
 
 def special(x):
@@ -125,8 +122,8 @@ def values_alone(body):
 def test_every_way_gives_the_same(name):
     function, _, cases = ROWS[name]
     arguments, bodies, wanted = [], {}, {}
-    for i, (args, kwargs) in enumerate(cases if ALL_CASES else cases[:3]):
-        for variant, f in (sizes_of(name) if i == 0 or ALL_CASES else SHAPES_AS_THEY_ARE).items():
+    for i, (args, kwargs) in enumerate(cases if WHOLE else cases[:3]):
+        for variant, f in (sizes_of(name) if i == 0 or WHOLE else SHAPES_AS_THEY_ARE).items():
             arrays, body = body_of(function, *written(args, kwargs, f))
             eager, what = outcome(body, *arrays), f"{name} {i} {variant}"
             assert variant != "as it is" or not isinstance(eager, Exception), f"{what}: {eager!r}"

@@ -5,7 +5,6 @@ Small programs cross every threshold, since forced decisions begin at 1. Models'
 
 import dataclasses
 import functools
-import os
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from nagraph.models import CLASSES
 from nagraph.models.tasks import task_class
 from nagraph.models.workloads import workload
 from nagraph.nn import functional
+from tests.support import WHOLE
 
 SMALL = {"layers": 1, "heads": 2, "groups": 1, "width": 8, "context": 8, "batch": 2, "patch": 4, "depths": "1,1", "text_layers": 1}
 
@@ -107,14 +107,14 @@ def agree(got, expected, atol):
 
 SEEDS = [f"chaos={seed}" for seed in range(4)]
 MODES = [*(f"{how}={name}" for name in DECISIONS for how in ("force", "forbid")), *SEEDS]
-#: How many of the programs each mode runs, another selection for each; NAGRAPH_CHAOS_PROGRAMS=7 runs all of them.
-SHARE = int(os.environ.get("NAGRAPH_CHAOS_PROGRAMS", "2"))
+#: How many of the programs each mode runs, another selection for each.
+SHARE = len(PROGRAMS) if WHOLE else 1
 
 
 @pytest.mark.parametrize("mode,backend", [*((m, "llvm") for m in MODES), *((m, "numpy") for m in SEEDS)])
 def test_small_programs(mode, backend):
     first = MODES.index(mode)
-    for name in [[*PROGRAMS][(first + 2 * i) % len(PROGRAMS)] for i in range(SHARE)]:
+    for name in [[*PROGRAMS][(first + i) % len(PROGRAMS)] for i in range(SHARE)]:
         graph, arrays, expected = graph_of(name)
         with choices.using(mode):
             agree(ng.compile(graph, backend=backend)(*arrays), expected, 1e-6)

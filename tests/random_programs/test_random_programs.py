@@ -35,9 +35,10 @@ from nagraph.testing import (
 from nagraph.testing.draw import ORDERS
 from nagraph.testing.oracle import mismatch, run
 from nagraph.testing.workers import check_seeds, smallest
+from tests.support import WHOLE
 
 #: Seeds checked here; each test takes a few.
-PROGRAMS, AT_ONCE = 300, 5
+PROGRAMS, AT_ONCE = 300 if WHOLE else 60, 3
 
 
 @pytest.mark.parametrize("first", range(0, PROGRAMS, AT_ONCE))
