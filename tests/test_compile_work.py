@@ -57,7 +57,7 @@ def update(leaves: int) -> Callable[[], Graph]:
 
 
 GRAPHS = {"unrolled": unrolled, "of one row": functools.partial(unrolled, rows=1), "train step": train_step, "update": update}
-SIZES = {"unrolled": (4, 8, 12), "of one row": (4, 8, 12), "train step": (2, 4, 6), "update": (8, 16, 24)}
+SIZES = {"unrolled": (4, 8, 12), "of one row": (4, 8, 12), "train step": (2, 4, 6), "update": (16, 32, 48)}
 
 
 def work(run: Callable[[], Any]) -> tuple[Any, int]:

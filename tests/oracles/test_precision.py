@@ -5,6 +5,7 @@ float32: no statistic is further from float64 than four times NumPy's own error,
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import ml_dtypes
@@ -19,12 +20,24 @@ DTYPES = {"f16": (np.dtype(np.float16), torch.float16), "bf16": (np.dtype(ml_dty
 BACKENDS = {"llvm": ng.jit, "numpy": lambda f: ng.jit(f, backend="numpy"), "eager": lambda f: f}
 
 
-def ours(fn: Any, arrays: list[Any], ct: Any, run: Any) -> list[Any]:
-    def both(xs: Any, ct: Any) -> Any:
-        y, pull = ng.vjp(fn, *xs)
+@functools.cache
+def both(name: str, run: str) -> Any:
+    """The value of a case and its gradients, compiled once for all kinds of inputs."""
+    def value_and_gradients(xs: Any, ct: Any) -> Any:
+        y, pull = ng.vjp(CASES[name].ours, *xs)
         return y, *pull(ct)
 
-    return list(run(both)(arrays, ct))
+    return BACKENDS[run](value_and_gradients)
+
+
+@functools.cache
+def asked(name: str, kind: str, dtype: str) -> tuple[list[Any], Any, list[Any], list[Any] | None]:
+    """The inputs and the cotangent of a case, value and gradients in float64, and PyTorch's in the dtype."""
+    case, (dt, td) = CASES[name], DTYPES[dtype]
+    arrays = inputs(case, kind, dt)
+    wide = [x.astype(np.float64) for x in arrays]
+    ct = np.random.default_rng(5).normal(size=np.shape(case.ours(*wide))).astype(dt)
+    return arrays, ct, list(both(name, "eager")(wide, ct.astype(np.float64))), theirs(case.theirs, arrays, ct, td)
 
 
 def theirs(fn: Any, arrays: list[Any], ct: Any, dtype: Any) -> list[np.ndarray[Any, Any]] | None:
@@ -54,17 +67,11 @@ def unit(exact: np.ndarray[Any, Any], dtype: Any) -> float:
 
 
 @pytest.mark.parametrize("run", ["llvm", "eager"])
-@pytest.mark.parametrize("name,kind", [(n, k) for n, c in CASES.items() for k in c.kinds])
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype,name,kind", [(d, n, k) for d in DTYPES for n, c in CASES.items() for k in c.kinds])
 def test_16_bits(dtype: str, name: str, kind: str, run: str) -> None:
-    case, (dt, td) = CASES[name], DTYPES[dtype]
-    arrays = inputs(case, kind, dt)
-    wide = [x.astype(np.float64) for x in arrays]
-    shape = np.shape(case.ours(*wide))
-    ct = np.random.default_rng(5).normal(size=shape).astype(dt)
-    exact = ours(case.ours, wide, ct.astype(np.float64), BACKENDS["eager"])
-    found = ours(case.ours, arrays, ct, BACKENDS[run])
-    torchs = theirs(case.theirs, arrays, ct, td)
+    dt, _ = DTYPES[dtype]
+    arrays, ct, exact, torchs = asked(name, kind, dtype)
+    found = both(name, run)(arrays, ct)
     for i, (f, e) in enumerate(zip(found, exact, strict=True)):
         assert f.dtype == dt
         with np.errstate(all="ignore"):

@@ -1,4 +1,4 @@
-"""ResNet beside Hugging Face's in PyTorch: outputs, gradients, running statistics, and the curve of losses over 50 steps."""
+"""ResNet beside Hugging Face's in PyTorch: outputs, gradients, running statistics, and the curve of losses."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from nagraph.models.resnet import ResNet, classification_loss
 
 torch.set_num_threads(1)
 
+STEPS = 20
 SMALL = dict(num_channels=2, embedding_size=4, hidden_sizes=[8, 12], depths=[2, 1], num_labels=5)
 VARIANTS = {"bottleneck": {}, "basic": {"layer_type": "basic", "embedding_size": 8}, "halved at once": {"downsample_in_first_stage": True}}
 #: What a part is called here: the first pattern that fits the name there.
@@ -132,16 +133,16 @@ def our_losses(folder: pathlib.Path, dtype: str, steps: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("variant", ["bottleneck", "basic"])
-def test_the_loss_curve_of_50_steps(variant: str, tmp_path: pathlib.Path) -> None:
+def test_the_loss_curve(variant: str, tmp_path: pathlib.Path) -> None:
     """In float64 the same curve; in float32 as near PyTorch's as PyTorch's own curve from weights one unit in the last place away.
 
     Rectifiers near zero make the two part: a rounding decides on which side a number falls, and the steps after it add to that.
     """
     randomised({**VARIANTS[variant], "depths": [1, 1]}).save_pretrained(tmp_path)
-    expected = their_losses(tmp_path, torch.float64, 50)
+    expected = their_losses(tmp_path, torch.float64, STEPS)
     assert np.ptp(expected) > 0.3, "the weights move"
-    np.testing.assert_allclose(our_losses(tmp_path, "float64", 50), expected, rtol=1e-8)
-    expected = their_losses(tmp_path, torch.float32, 50)
-    spread = np.abs(their_losses(tmp_path, torch.float32, 50, nudge=True) - expected).max()
-    difference = np.abs(our_losses(tmp_path, "float32", 50) - expected).max()
+    np.testing.assert_allclose(our_losses(tmp_path, "float64", STEPS), expected, rtol=1e-8)
+    expected = their_losses(tmp_path, torch.float32, STEPS)
+    spread = np.abs(their_losses(tmp_path, torch.float32, STEPS, nudge=True) - expected).max()
+    difference = np.abs(our_losses(tmp_path, "float32", STEPS) - expected).max()
     assert 0 < spread < 0.1 and difference <= 10 * spread, (difference, spread)
