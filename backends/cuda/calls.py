@@ -68,7 +68,7 @@ class Calls:
         Just so: of the very dtypes and shapes, row-major, aligned; those that are donated with memory of their own, of which no other
         array shows a part.
         """
-        there = self._residents.get(self.driver.current())
+        there = self._residents.get(self.driver.current()) if self._residents else None
         if there is None:
             return None
         try:

@@ -180,7 +180,7 @@ def kept(graph: Graph, options: str, optimise: Callable[[], Graph], donations: M
     graph: the one that `optimise` begins with; options: in words, what else its result follows from.
     """
     chosen = choices.current()
-    key = program_key(graph, f"{options} {chosen} {architecture} {nvrtc.version()}", donations)
+    key = program_key(graph, f"{options} {chosen} {architecture} {nvrtc.key()}", donations)
     found = images.load(key) if key else None
     if found is not None:
         def explain() -> Explanation:

@@ -11,6 +11,7 @@ import concurrent.futures
 import ctypes
 import ctypes.util
 import functools
+import hashlib
 import importlib.util
 import os
 import pathlib
@@ -114,6 +115,11 @@ def path() -> str:
     return found.path if found is not None else ""
 
 
+def key() -> str:
+    """What code follows from beside text and architecture: compiler, options, header."""
+    return hashlib.sha256(repr((version(), OPTIONS, _header())).encode()).hexdigest()
+
+
 def check_architecture(name: str) -> str:
     """The name of an architecture, sm_90. SignatureError for another, DeviceError without NVRTC."""
     known = _needed().architectures
@@ -150,7 +156,8 @@ def ptx(functions: Sequence[Any], architecture: str) -> list[str]:
 def built(functions: Sequence[Any], architecture: str) -> list[Built]:
     """The machine code of functions of GPU text, each text's once, as far as it is not kept on disk already."""
     check_architecture(architecture)
-    keys = [repr((_needed().version, architecture, OPTIONS, _header(), f.name, f.text)) for f in functions]
+    made_by = key()
+    keys = [repr((made_by, architecture, f.name, f.text)) for f in functions]
     wanted = dict(sorted(zip(keys, functions), key=lambda x: -len(x[1].text)))  # the long ones first, so that no thread ends with one
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # NVRTC lets other threads run
         found = dict(zip(wanted, pool.map(lambda key: _built(wanted[key], key, architecture), wanted)))

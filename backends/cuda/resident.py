@@ -106,8 +106,11 @@ class Resident:
                 return self._go(variant.operations, self._marked(variant, marks))
             key = self._fixed()
             graphs = variant.graphs.get(key)
-            if graphs is None and _is_new(key, variant.seen):
-                return self._go(variant.operations, [run and _all_of(run) for run in variant.launches])
+            if graphs is None and not _is_known(key, variant.seen):
+                fine = self._go(variant.operations, [run and _all_of(run) for run in variant.launches])
+                if fine:
+                    _remember(key, variant.seen)
+                return fine
             if graphs is None:
                 graphs = self._captured(variant, key)
             if len(graphs) == 1:
@@ -244,14 +247,16 @@ class Resident:
         return graphs
 
 
-def _is_new(key: tuple[int, ...], seen: dict[tuple[int, ...], None]) -> bool:
-    """Whether a call like this was not seen yet; now it is."""
-    if key in seen:
-        return False
+def _is_known(key: tuple[int, ...], seen: dict[tuple[int, ...], None]) -> bool:
+    """Whether a call like this came to its end before."""
+    return key in seen
+
+
+def _remember(key: tuple[int, ...], seen: dict[tuple[int, ...], None]) -> None:
+    """Know from now on that a call like this came to its end."""
     seen[key] = None
     if len(seen) > MOST_SEEN:
         seen.pop(next(iter(seen)))
-    return True
 
 
 def _all_of(launches: list[Launcher]) -> Launcher:
