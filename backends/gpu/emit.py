@@ -187,7 +187,7 @@ class _Emission:
         if last:
             line(f"const {self.kind} rest = point / {parts};")
             locate(self.context, "rest", range(last))
-        line(f"const {kind} first = point{f' % {parts}' if last else ''} * {width};")
+        line(f"const {kind} first = {'(i64)' if kind == 'i64' else ''}{f'(point % {parts})' if last else 'point'} * {width};")
         if len(self.kernel.stages) == 1:
             StageText(self.context, self.kernel.stages[0], self.schedule.stages[0]).emit_neighbours(last, width)
             return

@@ -194,7 +194,7 @@ class StageText:
         (axis,), run = self.reduced, fold_order(self.kernel, self.stage).run
         kind, extent = self.context.kind(axis), self.kernel.axes[axis]
         lane = self._lane() if self._lane().isidentifier() else f"({self._lane()})"
-        self.text.line(f"const {kind} begin = {lane} * {run};")
+        self.text.line(f"const {kind} begin = {'(i64)' if kind == 'i64' else ''}{lane} * {run};")
         self.text.line(f"const {kind} end = begin + {run} < {extent} ? begin + {run} : {extent};")
         states = [self._state(n) for n in range(len(self.stage.folds))]
         chain = f"for ({kind} a{axis} = begin; a{axis} < end; ++a{axis})"

@@ -170,6 +170,8 @@ NG_FUNCTION void ng_warp_barrier() { metal::simdgroup_barrier(metal::mem_flags::
 template <class T> NG_FUNCTION T ng_shuffle(T x, int lane) { return metal::simd_shuffle(x, (ushort)lane); }
 // The value of the lane `by` lanes after this one; beyond the last lane, anything.
 template <class T> NG_FUNCTION T ng_shuffle_down(T x, int by) { return metal::simd_shuffle_down(x, (ushort)by); }
+NG_FUNCTION bool ng_shuffle(bool x, int lane) { return metal::simd_shuffle((uint)x, (ushort)lane) != 0; }
+NG_FUNCTION bool ng_shuffle_down(bool x, int by) { return metal::simd_shuffle_down((uint)x, (ushort)by) != 0; }
 NG_FUNCTION i64 ng_shuffle(i64 x, int lane) { return metal::as_type<i64>(metal::simd_shuffle(metal::as_type<metal::uint2>(x), (ushort)lane)); }
 NG_FUNCTION u64 ng_shuffle(u64 x, int lane) { return metal::as_type<u64>(metal::simd_shuffle(metal::as_type<metal::uint2>(x), (ushort)lane)); }
 NG_FUNCTION i64 ng_shuffle_down(i64 x, int by) { return metal::as_type<i64>(metal::simd_shuffle_down(metal::as_type<metal::uint2>(x), (ushort)by)); }

@@ -95,6 +95,15 @@ def test_a_function_is_written_once():
     assert text.count("static __device__") == 1
 
 
+def test_places_beyond_an_int_are_computed_in_64_bits():
+    n = (1 << 31) + 8
+    said(emit(kernel(lambda x: x + 1, (n,)), H100, CUDA).text, "const i64 first = (i64)point * 4;", "ng_load<4>(p0 + (i64)first)")
+    said(emit(kernel(lambda x: x + 1, (n - 1,)), H100, CUDA).text, "const i64 point = (i64)blockIdx.x * 256 + threadIdx.x;",
+         "const i64 a0 = point;", "p0[(i64)a0]")
+    said(emit(kernel(lambda x: np.cumsum(x, 0), (n,)), H100, CUDA).text, "const i64 begin = (i64)member * ", "for (i64 a0 = begin;")
+    said(emit(kernel(lambda x: x.sum(1), (70_000, 70_000)), H100, CUDA).text, "p0 + (i64)a0 * 70000 + (i64)first")
+
+
 def test_the_lines_behind_a_kernel_stand_before_it_and_not_in_it():
     def fn(x):
         return np.tanh(x) * 2
