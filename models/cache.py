@@ -44,7 +44,7 @@ def attend(q: Array, k: Array, v: Array, cache: LayerCache | None = None, start:
     # Query heads that share a key's head are rows of one matrix, or each of them would need a copy of all keys.
     batch, heads, n, d = q.shape
     shared = heads // k.shape[1]
-    position = start + np.tile(np.arange(n), shared)
+    position = start + ng.numpy.tile(ng.numpy.arange(n), shared)
     seen = np.arange(keys.shape[2]) <= position[:, None]  # [shared · n, context]
     y = F.attention(ng.numpy.reshape(q, (batch, k.shape[1], shared * n, d)), keys, values, seen)
     return ng.numpy.reshape(y, q.shape), LayerCache(keys, values)

@@ -44,7 +44,11 @@ FUNCTIONS = {
     "images of any size": (lambda x, w: F.conv(x, w, padding=1) + F.conv(x, w, padding="same"), (B, 3, N + 6, N), (4, 3, 3, 3)),
     "gradient of convolution": (ng.grad(lambda w, x: (F.conv(x, w) ** 2).sum(), argnums=(0, 1)), (4, 3, 3, 3), (B, 3, N + 6, N + 1)),
     "strided convolution": (lambda x, w: F.conv(x, w, stride=2, padding=1), (B, 3, 2 * N, 2 * N), (4, 3, 3, 3)),
-    "pooling": (lambda x: (F.max_pool(x, 2), F.avg_pool(x, 3, stride=2)), (B, 3, 2 * N + 2, 8)),
+    "pooling": (lambda x: (F.max_pool(x, 2), F.avg_pool(x, 3, stride=2, padding=1, count_padding=False)),
+                (B, 3, 2 * N + 2, 8)),
+    "recurrent": (lambda x, w, u, b: ng.nn.GRU(w, u, b, b)(x)[0], (B, N, 3), (3, 12), (4, 12), (12,)),
+    "gradient of sorting": (ng.grad(lambda x: (np.sort(x, 1)[:, 0] * np.sort(x, 1)[:, 1]).sum()), (B, N)),
+    "keys": (lambda x: ng.random.split(ng.random.key(0), x.shape[0]) + np.uint32(0), (N,)),
     "softmax": (lambda x: F.softmax(x, axis=-1) + F.log_softmax(x, axis=0), (N, B)),
     "attention": (lambda q, k: F.attention(q, k, k, causal=True), (B, 4, N, 8), (B, 2, N, 8)),
     "layer_norm": (lambda x: F.layer_norm(x, np.ones(8, "f4"), np.zeros(8, "f4")), (B, N, 8)),
@@ -174,3 +178,11 @@ def test_the_oracle_and_types_of_results_take_sizes_that_are_known_later():
     x = np.arange(6, dtype="f4").reshape(2, 3)
     assert np.array_equal(interpret(graph, [x])[0], x.sum(axis=0))
     assert ng.eval_shape(lambda x: x[1:].T, ng.spec((N, B))) == ng.spec((B, N - 1))
+
+
+def test_numbers_of_sizes_have_the_dtypes_of_numbers():
+    """Python's operators make weak numbers of integers, NumPy's functions strong ones: so they do of sizes."""
+    for function in (lambda x: x * (x.shape[0] / 2), lambda x: x * x.shape[0] ** 0.5, lambda x: x + x.shape[0] * 1.5,
+                     lambda x: x * np.sqrt(x.shape[0]).astype("f4"), lambda x: np.log(x.shape[0]), lambda x: x.shape[0] < 2.5):
+        (made,), (known,) = (ng.trace(function, ng.spec(shape)).output_types for shape in ((N,), (3,)))
+        assert made.dtype == known.dtype

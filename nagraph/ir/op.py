@@ -325,7 +325,8 @@ class Op:
     @cached_property
     def dims(self) -> tuple[Dim, ...]:
         """The dimensions of sizes among its attributes, but for those of regions."""
-        return dims([v.shape if isinstance(v, TensorType) else v for v in self.attributes().values()])
+        values = [getattr(self, f) for f in type(self)._fields()]
+        return dims([v.shape if isinstance(v, TensorType) else v for v in values]) if values else ()
 
     def with_attributes(self, **changes: Any) -> Op:
         return dataclasses.replace(self, **changes)  # type: ignore[type-var]

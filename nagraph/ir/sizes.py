@@ -403,15 +403,14 @@ def dims(x: Any) -> tuple[Dim, ...]:
 
 
 def _gather(x: Any, found: dict[Dim, None]) -> None:
-    if isinstance(x, Dim):
-        found[x] = None
-    elif isinstance(x, Atom):
-        _gather(x._key(), found)
-    elif isinstance(x, Size):
-        _gather([atom for monomial, _ in x.terms for atom, _ in monomial], found)
-    elif isinstance(x, (tuple, list)):
+    if isinstance(x, (tuple, list)):
         for y in x:
-            _gather(y, found)
+            if type(y) is not int:
+                _gather(y, found)
+    elif isinstance(x, Dim):
+        found[x] = None
+    elif isinstance(x, Size):
+        _gather(x._key() if isinstance(x, Atom) else [atom for monomial, _ in x.terms for atom, _ in monomial], found)
 
 
 def described(*xs: Any) -> str:

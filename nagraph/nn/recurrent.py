@@ -36,7 +36,7 @@ class _Recurrent(Module):
         return int(self.hidden_weight.shape[0])
 
     def _zeros(self, x: Array) -> Array:
-        return np.zeros((x.shape[0], self.width), self.hidden_weight.dtype)
+        return ng.numpy.zeros((x.shape[0], self.width), self.hidden_weight.dtype)
 
     def _projected(self, x: Array) -> Array:
         """The inputs' share of all gates for all steps at once, time in front."""

@@ -17,7 +17,7 @@ from nagraph.ir.axes import AxisRelation, anywhere
 from nagraph.ir.graph import Value
 from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.size_bounds import at_least
-from nagraph.ir.sizes import same, same_shape
+from nagraph.ir.sizes import dims, same, same_shape
 from nagraph.ir.types import DTYPES, INTEGERS, TensorType, type_of
 from nagraph.ops.base import NARROW_FLOATS, Linear, Primitive, cast
 from nagraph.ops.comparison import equal
@@ -29,6 +29,7 @@ from nagraph.ops.rules import Maybe, add_tangents, full, with_batch_axis, zeros_
 
 Axes = tuple[int, ...]
 I64 = DTYPES["i64"]
+ZERO = np.zeros((), np.int64)
 
 
 def position(index: Array, size: int) -> Array:
@@ -354,11 +355,11 @@ def take_along_axis(x: Operand, indices: Operand, axis: int | None = -1) -> Any:
         raise TypeRuleError(f"take_along_axis: shapes {x.shape} and {indices.shape} do not broadcast beside axis {axis}")
     shape = tuple(m if a == axis or n == 1 else n for a, (n, m) in enumerate(zip(x.shape, indices.shape)))
     places = [
-        _broadcast(indices, shape) if a == axis else np.zeros(shape, np.int64) if x.shape[a] in (0, 1) else iota(shape, a)
+        _broadcast(indices, shape) if a == axis else _broadcast(ZERO, shape) if x.shape[a] in (0, 1) else iota(shape, a)
         for a in range(len(shape))
     ]
     return Gather(tuple(range(len(shape))))(x, *places)
 
 
 def _broadcast(x: Any, shape: Axes) -> Any:
-    return broadcast_to(x, shape) if isinstance(x, Value) else np.broadcast_to(x, shape)
+    return np.broadcast_to(x, shape) if isinstance(x, np.ndarray) and not dims(shape) else broadcast_to(x, shape)

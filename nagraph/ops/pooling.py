@@ -12,10 +12,10 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integers, is_integer
 from nagraph.ir.op import Array, Cost, op
-from nagraph.ir.sizes import same_shape
+from nagraph.ir.sizes import dims, same_shape
 from nagraph.ir.types import DTYPES, TensorType, is_float
 from nagraph.ops.arg_extremum import ArgMax
-from nagraph.ops.base import Linear
+from nagraph.ops.base import Linear, cast
 from nagraph.ops.comparison import equal, logical_and
 from nagraph.ops.convolution import ConvGeneral, Pairs, pads, per_axis, window_count
 from nagraph.ops.elementwise import divide, floor_divide, multiply
@@ -344,6 +344,9 @@ def avg_pool(
     total = WindowSum(sizes, strides, pairs)(x)
     if count_padding:
         return multiply(total, 1 / math.prod(sizes))
-    ones = np.ones(x.shape[len(x.shape) - len(sizes):], np.float32)
+    spatial = x.shape[len(x.shape) - len(sizes):]
+    if dims(spatial):
+        return divide(total, cast(WindowSum(sizes, strides, pairs)(full(TensorType(DTYPES["f32"], spatial), 1)), x.dtype))
+    ones = np.ones(spatial, np.float32)
     counts = np.sum(windows_of(ones, sizes, strides, pairs, 0), axis=tuple(range(-len(sizes), 0)))
     return divide(total, counts.astype(x.dtype))

@@ -18,7 +18,7 @@ from nagraph.ir.axes import AxisRelation, anywhere
 from nagraph.ir.graph import Value
 from nagraph.ir.integers import integer, integers, is_integer
 from nagraph.ir.op import Array, Cost, op
-from nagraph.ir.sizes import same_shape
+from nagraph.ir.sizes import Size, same_shape
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SIGNED, DType, TensorType, as_dtype
 from nagraph.ops.arg_extremum import argmax
 from nagraph.ops.base import NARROW_FLOATS, Elementwise, Primitive, cast
@@ -264,7 +264,7 @@ def fold_in(key: Operand, data: Operand) -> Any:
 def split(key: Operand, count: int = 2) -> Any:
     """`count` independent keys, u32[count, 2]."""
     key = _key(key)
-    if not isinstance(key, Value):
+    if not isinstance(key, Value) and not isinstance(count, Size):
         return FoldIn()(np.broadcast_to(key, (count, 2)), np.arange(count, dtype=np.uint32))
     return FoldIn()(broadcast_to(key, (count, 2)), cast(iota((count,), 0), U32))
 
