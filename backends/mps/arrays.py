@@ -60,6 +60,15 @@ def _loaded() -> Any:
     return core
 
 
+def computes_on() -> str:
+    """What MLX computes on here, or why it does not."""
+    try:
+        core = library()
+    except DeviceError as error:
+        return f"nothing: {error}"
+    return str(core.device_info()["device_name"]) if core.default_device() == core.Device(core.gpu) else "the CPU, which is for tests"
+
+
 def mlx_dtype(dtype: DType) -> Any:
     """MLX's dtype of the same name."""
     return _to_mlx()[dtype]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nagraph.backends.interface import Agreement, Backend
-from nagraph.backends.mps.arrays import FORK, FORKED, KIND
+from nagraph.backends.mps.arrays import FORK, FORKED, KIND, computes_on
 from nagraph.ir.graph import Graph
 from nagraph.ir.types import DTYPES
 
@@ -30,6 +31,9 @@ class MpsBackend(Backend):
         if FORK.happened:
             return FORKED
         return "" if importlib.util.find_spec("mlx") else "it computes with MLX, which is not installed: pip install 'nagraph[mps]'"
+
+    def about(self) -> dict[str, str]:
+        return {} if self.missing() else {"MLX": f"{importlib.metadata.version('mlx')}, on {computes_on()}"}
 
     def compile(self, graph: Graph, donations: Mapping[int, int], threads: int | None = None) -> Executable:
         from nagraph.backends.mps.executable import Executable  # what translates loads when something is compiled

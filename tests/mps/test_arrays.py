@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import re
 import threading
 
 import mlx.core as mx
@@ -135,7 +136,7 @@ def test_the_command_line_trains_and_tells(tmp_path):
     done = run("train", "gpt2", "--data", tmp_path / "text.txt", "--steps", 3, "--out", tmp_path / "run", "--backend", "mps", *TINY)
     assert done.code == 0 and done.err == "" and "operations" in done.out
     info = run("info")
-    assert "usable on mps" in info.out
+    assert "usable on mps" in info.out and re.search(r"  MLX +\d+\.\d+\.\S+, on \S", info.out)
 
 
 def test_what_mlx_raises_is_one_sentence_and_the_executable_stays_usable(monkeypatch):
