@@ -1,4 +1,4 @@
-"""Random programs on MLX, as many as wanted: `python -m tests.mps.sweep 0 500` checks those of the seeds from 0 up to 500 that have no float64."""
+"""Random programs on MLX, as many as wanted: `python -m tests.mps.sweep 0 500` checks those seeds whose programs have no float64."""
 
 from __future__ import annotations
 
