@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -134,14 +135,15 @@ def _rows_of_grid(form: BlockForm, target: GpuTarget, tf32: bool) -> Iterator[Bl
     short = all(form.products[made[t].writer].terms <= SHORT_TERMS for t in again if t not in whole)
     batch = math.prod(form.kernel.axes[a] for a in form.batch)
     sizes = [r for r in ROWS if r < 2 * extent and (r <= 16 or batch * -(-extent // r) >= target.multiprocessors)]
-    for least, kept in ((min(GOOD_ROWS, sizes[0]) if short else 1, again), (1, whole)):
-        for rows in (r for r in sizes if r >= least):
-            for step in STEPS:
-                for threads in THREADS:
-                    tiles = {n: _tile(p, threads, min(rows, extent), form.extent(p.columns), tf32) for n, p in form.products.items()}
-                    found = {n: t for n, t in tiles.items() if t is not None}
-                    if len(found) == len(tiles):
-                        yield BlockSchedule(min(rows, extent), 0, step, threads, kept, _stages(form, found))
+    # What is short to compute again is kept only where that leaves a full block good rows, and where it is needed beyond a diagonal.
+    keep_short = (min(GOOD_ROWS, sizes[0]), sizes[0], again, THREADS[:1])
+    keep, draw = (1, sizes[0], again, THREADS), (1, BLOCK[0], whole, THREADS)
+    for least, most, kept, counts in ([draw] if form.diagonals else [keep_short, draw]) if short else [keep, draw]:
+        for rows, step, threads in itertools.product([r for r in sizes if least <= r <= most], STEPS, counts):
+            tiles = {n: _tile(p, threads, min(rows, extent), form.extent(p.columns), tf32) for n, p in form.products.items()}
+            found = {n: t for n, t in tiles.items() if t is not None}
+            if len(found) == len(tiles):
+                yield BlockSchedule(min(rows, extent), 0, step, threads, kept, _stages(form, found))
 
 
 def _matrices(form: BlockForm, tf32: bool) -> Iterator[BlockSchedule]:

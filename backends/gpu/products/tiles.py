@@ -13,7 +13,7 @@ MMA_DEPTH, TF32_DEPTH, MMA_ROWS, MMA_COLUMNS = 16, 8, 16, 8
 #: Bytes by which a row of a tile in shared memory is longer, so that the rows that a warp reads at a time lie in different banks.
 PAD_NBYTES = {FMA: 16, MMA: 16, TF32: 32}
 #: Registers that a thread has at most, and what it needs beside sums and factors.
-MOST_REGISTERS, OTHER_REGISTERS = 255, 56
+MOST_REGISTERS, OTHER_REGISTERS = 255, 40
 #: Elements that a thread brings in a step at most.
 MOST_COPIES = 32
 
@@ -107,5 +107,6 @@ def candidates(product: StageProduct, threads: int, tf32: bool = False) -> Itera
     for own_rows, own_columns in own:
         for across in (1, 2, 4, 8, 16, 32, 64, 128, 256):
             if threads % across == 0 and own_columns * across <= 256 and own_rows * (threads // across) <= 256:
-                found.append(ProductTile(own_rows * (threads // across), own_columns * across, 16, own_rows, own_columns, FMA))
+                depth = 8 if own_rows * own_columns >= 64 else 16  # more elements in flight would not leave registers for two blocks
+                found.append(ProductTile(own_rows * (threads // across), own_columns * across, depth, own_rows, own_columns, FMA))
     return (t for t in found if not wrong(t, product, threads))

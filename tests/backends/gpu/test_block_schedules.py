@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import nagraph as ng
+from nagraph.backends.cuda import nvrtc
 from nagraph.backends.gpu.dialect import CUDA
 from nagraph.backends.gpu.emit import emit
 from nagraph.backends.gpu.products.block_form import FROM, UP_TO, block_form
@@ -151,3 +152,15 @@ def test_gradients_of_attention_sum_by_the_rows_of_each_result():
     assert max(t.size for t in form.kernel.tiles) == 128 * 128
     made = emit(next(k for k in kernels if block_form(k) is not None and not block_form(k).rows), H100, CUDA)
     assert made.scratch_nbytes == 0 and made.shared_nbytes < 128 * 128 * 4 * 2, "no matrix of scores is whole anywhere"
+
+
+@pytest.mark.skipif(bool(nvrtc.missing()), reason="NVRTC is not installed")
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
+def test_nvrtc_compiles_tensor_cores_and_copies_without_spills(architecture):
+    kernel = lowered(lambda x, w, b: F.gelu(x @ w + b), (512, 96), (96, 512), (512,), dtype="bfloat16")
+    function = emit(kernel, gpu_target(architecture), CUDA)
+    (built,) = nvrtc.built([function], architecture)
+    assert 0 < built.registers <= 255 and built.spilled_nbytes == 0
+    (ptx,) = nvrtc.ptx([function], architecture)
+    for word in ("mma.sync.aligned.m16n8k16", "ldmatrix.sync.aligned.m8n8.x4", "cp.async.cg.shared.global", "cp.async.wait_group"):
+        assert word in ptx

@@ -11,10 +11,13 @@ from nagraph.backends.gpu.products.block_form import BlockForm, Dims, space
 from nagraph.backends.gpu.products.emission.demand import Demand
 from nagraph.backends.gpu.products.emission.stage_loops import RowSum, emit_stores
 from nagraph.backends.gpu.products.emission.unit import STAGING, Range, Unit
-from nagraph.backends.gpu.products.form import BlockSchedule
-from nagraph.backends.gpu.products.tiles import aligned
+from nagraph.backends.gpu.products.form import BlockSchedule, ProductTile
+from nagraph.backends.gpu.products.tiles import aligned, registers_of
 from nagraph.backends.gpu.text import Text
 from nagraph.kernel.form import Read, Store
+
+#: Registers of a multiprocessor, on all GPUs that have CUDA.
+REGISTERS = 1 << 16
 
 
 class BlockText(NamedTuple):
@@ -49,10 +52,15 @@ def emit_blocks(form: BlockForm, schedule: BlockSchedule, name: str) -> BlockTex
     functions = "\n\n".join(unit.functions.texts)
     inside = f"  NG_SHARED_BLOCK(memory, {nbytes});\n{str(body).replace(STAGING, str(staging))}"
     head = dialect.head(name, declared, schedule.threads)
-    # One block for a multiprocessor would do: so registers are not spilled for the sake of several.
-    head[0] = head[0].replace(f"({schedule.threads})", f"({schedule.threads}, 1)")
+    head[0] = head[0].replace(f"({schedule.threads})", f"({schedule.threads}, {_side_by_side(form, schedule)})")
     whole = "\n".join([*([functions, ""] if functions else []), *head, inside, "}", ""])
     return BlockText(whole, blocks, schedule.threads, nbytes, functions, inside)
+
+
+def _side_by_side(form: BlockForm, schedule: BlockSchedule) -> int:
+    """How many blocks the compiler is to leave registers for on a multiprocessor: one for stages of several kinds, lest it spills."""
+    registers = max(registers_of(t, form.products[n].dtype) for n, t in enumerate(schedule.stages) if isinstance(t, ProductTile))
+    return 2 if form.split_columns and registers * schedule.threads * 2 <= REGISTERS else 1
 
 
 def unit_blocks(form: BlockForm, schedule: BlockSchedule) -> int:
