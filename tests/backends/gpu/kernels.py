@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 
 import nagraph as ng
+from nagraph.backends.gpu.emit import DeviceFunction
+from nagraph.backends.gpu.on_cpu.kernels import Kernels
+from nagraph.backends.gpu.on_cpu.memory import Allocation
 from nagraph.ir.graph import Graph
 from nagraph.kernel.form import Kernel
 from nagraph.kernel.lower import lower
@@ -31,6 +36,9 @@ def kernel(fn: Callable[..., Any], *types: Any) -> Kernel:
     return lower(graph(fn, *types))
 
 
+#: For tests that run text on this CPU.
+COMPILES = pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="there is no C++ compiler")
+Array = np.ndarray[Any, Any]
 SOFTMAX = functools.partial(kernel, lambda x: ng.nn.functional.softmax(x))
 
 
@@ -44,3 +52,15 @@ def samples() -> list[tuple[str, Graph, list[np.ndarray]]]:
                 arrays = [np.asarray(o, order="C") for o in operands]
                 found.append((f"{op}/{i}", graph_of(op, arrays), arrays))
     return found
+
+
+def run(kernels: Kernels, function: DeviceFunction, inputs: list[Array], output: Array) -> Array:
+    """Run a function on arrays, in guarded memory."""
+    memory = [Allocation.of(x) for x in (*inputs, output)]
+    if function.scratch_nbytes:
+        memory.append(Allocation(function.scratch_nbytes))
+    table = Allocation.of(np.array([m.address for m in memory], np.uint64))
+    kernels.add(function)
+    kernels.launch(function.name, function.grid, function.block, function.shared_nbytes, table.address, range(len(memory)),
+                   [m.range for m in (*memory, table)])
+    return memory[len(inputs)].array(output.dtype, output.shape).copy()

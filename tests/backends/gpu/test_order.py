@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pytest
 
 from nagraph.backends.gpu.dialect import CUDA
-from nagraph.backends.gpu.emit import DeviceFunction, emit
+from nagraph.backends.gpu.emit import emit
 from nagraph.backends.gpu.on_cpu.kernels import Kernels
-from nagraph.backends.gpu.on_cpu.memory import Allocation
 from nagraph.backends.gpu.order import FoldOrder, fold_order
 from nagraph.backends.gpu.schedule import SCRATCH, Spread
 from nagraph.backends.gpu.strategy import choose
 from nagraph.backends.gpu.target import gpu_target
 from nagraph.kernel.form import Kernel
-from tests.backends.gpu.kernels import SOFTMAX, kernel
+from tests.backends.gpu.kernels import COMPILES, SOFTMAX, kernel, run
 
-pytestmark = pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="there is no C++ compiler")
+pytestmark = COMPILES
 H100 = gpu_target("sm_90")
 Array = np.ndarray[Any, Any]
-
-
-def run(kernels: Kernels, function: DeviceFunction, inputs: list[Array], output: Array) -> Array:
-    """Run a function on arrays, in guarded memory."""
-    memory = [Allocation.of(x) for x in (*inputs, output)]
-    if function.scratch_nbytes:
-        memory.append(Allocation(function.scratch_nbytes))
-    table = Allocation.of(np.array([m.address for m in memory], np.uint64))
-    kernels.add(function)
-    kernels.launch(function.name, function.grid, function.block, function.shared_nbytes, table.address, range(len(memory)),
-                   [m.range for m in (*memory, table)])
-    return memory[len(inputs)].array(output.dtype, output.shape).copy()
 
 
 def folded(x: Array, order: FoldOrder) -> Array:

@@ -14,9 +14,10 @@ from nagraph.backends.gpu.strategy import choose
 from nagraph.backends.gpu.target import TARGETS, gpu_target
 from nagraph.backends.gpu.verify import RULES, problem_of
 from nagraph.errors import ParseError, ScheduleError, SignatureError
+from nagraph.kernel.context import NotRowLocal
 from nagraph.kernel.lower import lower
 from nagraph.ops.indexing import Scatter
-from tests.backends.gpu.kernels import SOFTMAX, kernel
+from tests.backends.gpu.kernels import SOFTMAX, graph, kernel
 from tests.support import graph_of
 
 H100 = gpu_target("sm_90")
@@ -118,3 +119,23 @@ def test_what_shared_memory_can_not_hold_goes_to_device_memory():
 def test_an_unknown_target_is_refused_by_name():
     with pytest.raises(SignatureError, match="unknown GPU target 'sm_9'.*sm_90"):
         gpu_target("sm_9")
+
+
+def test_what_the_strategy_chooses_is_legal_on_every_target():
+    functions = [(lambda x: x.sum(0), 1), (lambda x: x.sum(1), 1), (lambda x: np.cumsum(x, 0), 1), (lambda x: np.cumsum(x, 1), 1),
+                 (lambda x: x.sum(), 1), (lambda x: ng.nn.functional.softmax(x), 1), (lambda x: np.argmax(x, 0), 1), (lambda x: x.T * 2, 1),
+                 (lambda x, y: x.T @ y, 2), (lambda x, y: np.einsum("ij,ij->j", x, y), 2)]
+    turned = [lower(graph(lambda x, y: x.T @ y.T, (33, n), (65, 33))) for n in (1, 17, 65)]
+    assert not any(problem_of(made, choose(made, target), target) for made in turned for target in TARGETS.values())
+    seen = 0
+    for fn, count in functions:
+        for shape in ((1, 1), (33, 65), (65, 1), (300, 7), (7, 3000), (3000, 40)):
+            graphs = graph(fn, *[shape] * count)
+            try:
+                made = lower(graphs)
+            except NotRowLocal:  # it takes two kernels
+                continue
+            for target in TARGETS.values():
+                assert problem_of(made, choose(made, target), target) == "", (shape, str(made))
+                seen += 1
+    assert seen > 100
