@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.arrays import Array, ArrayKind
+from nagraph.forks import Lock
 from nagraph.ir.types import TensorType
 
 #: Where kernels may take an operand to begin.
@@ -117,7 +118,9 @@ class CuPyArrays(ArrayKind):
             _cupy().cuda.get_current_stream().synchronize()
 
 
+#: Memory from which arrays are on their way, behind marks after them.
 _staged: collections.deque[tuple[Any, Any]] = collections.deque()
+_lock = Lock()
 
 
 def upload(memory: Any, array: np.ndarray[Any, Any]) -> None:
@@ -133,8 +136,9 @@ def upload(memory: Any, array: np.ndarray[Any, Any]) -> None:
         memory.copy_from_host_async(array.ctypes.data, array.nbytes, stream)
         stream.synchronize()
         return
-    while _staged and _staged[0][0].done:
-        _staged.popleft()
+    with _lock:
+        while _staged and _staged[0][0].done:
+            _staged.popleft()
     pinned = cuda.alloc_pinned_memory(array.nbytes)
     np.frombuffer(pinned, np.uint8, array.nbytes)[:] = array.reshape(-1).view(np.uint8)
     memory.copy_from_host_async(pinned.ptr, array.nbytes, stream)

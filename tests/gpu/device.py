@@ -1,8 +1,9 @@
-"""Checks of the CUDA backend on a device. `tests/gpu/run.sh` runs them; each ends with 77 where there is no device.
+"""Checks of the CUDA backend on a device. `tests/gpu/run.sh` runs them; they end with 77 where there is no device.
 
     python -m tests.gpu.device suite     ops in all their dtypes, sizes, orders of storage, models' train steps, against NumPy and LLVM
     python -m tests.gpu.device replay    train steps replayed from a graph and launched one by one: the same bits
     python -m tests.gpu.device sample    some kernels of every kind, for compute-sanitizer
+    python -m tests.gpu.device cpu       train steps of all models by the whole backend, their CUDA text run on this CPU, in two minutes
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from typing import Any
 
 import numpy as np
+import pytest
 
 os.environ.setdefault("NAGRAPH_STRICT", "1")
 
@@ -129,10 +131,31 @@ def sample(backend: str = "cuda") -> list[str]:
     return []
 
 
+def on_cpu() -> list[str]:
+    """What is wrong with the models' train steps where the device is this CPU, and with the graphs that replay them."""
+    from tests.backends.cuda.conftest import usable_as
+    from tests.backends.cuda.lazy_device import LazyBackend
+    from tests.backends.cuda.on_cpu import OnCpuDriver
+
+    wrong = []
+    with pytest.MonkeyPatch.context() as patch:
+        usable_as(patch, LazyBackend(OnCpuDriver()))
+        for case in model_cases():
+            executable, arrays = ng.compile(case.graph, backend="lazy"), ng.device_put(case.operands, "lazy")
+            first, replayed = (ng.to_numpy(executable(*arrays)) for _ in range(2))
+            told = step_apart(case, first) or ", ".join(f"output {j} is another when replayed" for j, (a, b) in enumerate(
+                zip(first, replayed, strict=True)) if a.tobytes() != b.tobytes())
+            print(f"{case.name}: {told or 'as the LLVM backend has it, and replayed bit for bit'}", flush=True)
+            wrong += [told] if told else []
+    return wrong
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("suite", "replay", "sample"))
+    parser.add_argument("what", choices=("suite", "replay", "sample", "cpu"))
     given = parser.parse_args()
+    if given.what == "cpu":
+        return 1 if on_cpu() else 0
     if missing := ng.backends.find("cuda").missing():
         print(missing)
         return NO_DEVICE

@@ -67,6 +67,10 @@ part "frameworks" 100 "$py" -m pip install -q "${from[@]}" "${frameworks[@]}" ||
 export PYTHONPATH=$PWD NAGRAPH_STRICT=1 XDG_CACHE_HOME=$PWD/$out/cache XLA_PYTHON_CLIENT_PREALLOCATE=false
 failed=0
 part "info" 30 "$py" -m nagraph info || failed=1
+part "device" 40 "$py" -c 'import sys, nagraph as ng
+told = ng.backends.find("cuda").missing()
+print(told or "it can be used")
+sys.exit(bool(told))' || failed=1
 part "arrays, driver, errors" 40 "$py" -m pytest -q -x -p no:cacheprovider tests/gpu/test_device.py || failed=1
 part "ops and models" 110 "$py" -m tests.gpu.device suite || failed=1
 part "replay against eager launches" 40 "$py" -m tests.gpu.device replay || failed=1

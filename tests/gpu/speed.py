@@ -36,9 +36,9 @@ ALL_SECONDS, ONE_SECONDS, MEASURED_SECONDS, WARM = 150.0, 40.0, 1.5, 4
 # -- one column of one row, in its own process -------------------------------------------------------------------------------------
 
 
-def step_of(column: str, row: str) -> tuple[Callable[[], float], Callable[[float], dict[str, Any]]]:
+def step_of(column: str, row: str, peers: bool) -> tuple[Callable[[], float], Callable[[float], dict[str, Any]]]:
     """A training step, which gives its loss, and a function that tells more of it once the seconds of a step are known."""
-    if row not in ROWS:
+    if not peers:
         return _own_step(row)
     half = row.endswith("_bf16")
     configs = importlib.import_module("configs")
@@ -91,10 +91,10 @@ def _roof(executable: Any, arrays: Any, seconds: float) -> dict[str, Any]:
             "machine": str(profile.machine), "table": profile.table(12)}
 
 
-def one(column: str, row: str) -> dict[str, Any]:
+def one(column: str, row: str, peers: bool) -> dict[str, Any]:
     """What one process measures."""
     began = time.perf_counter()
-    step, more = step_of(column, row)
+    step, more = step_of(column, row, peers)
     losses = [step()]
     first = time.perf_counter() - began
     losses += [step() for _ in range(WARM)]
@@ -182,7 +182,7 @@ def main() -> int:
     if given.peers:
         sys.path.insert(0, given.peers)
     if given.one:
-        print(json.dumps(one(*given.one)))
+        print(json.dumps(one(*given.one, bool(given.peers))))
         return 0
     given.out.mkdir(parents=True, exist_ok=True)
     if given.report:

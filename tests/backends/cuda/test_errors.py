@@ -12,7 +12,10 @@ import pytest
 
 import nagraph as ng
 from nagraph.backends.cuda import cuda_errors
+from nagraph.compiler import places
 from nagraph.errors import DeviceError, DeviceMemoryError, MissingRuleError, SignatureError
+from tests.backends.cuda.conftest import usable_as
+from tests.backends.cuda.lazy_device import LazyBackend, LazyDriver
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 
@@ -92,6 +95,18 @@ def test_arrays_of_several_devices_or_backends(backend, step):
     np.testing.assert_array_equal(ng.to_numpy(same(a, X)), X + X)
     w, _ = step(a, X)
     np.testing.assert_array_equal(ng.to_numpy(w), X - X)
+
+
+def test_arrays_of_two_backends_meet(backend, monkeypatch):
+    other = usable_as(monkeypatch, LazyBackend(LazyDriver("other")))
+    a, b = ng.device_put(X, "lazy"), ng.device_put(X, "other")
+    places.owner.cache_clear()
+    said = r"arrays of several backends meet: f32\[2,3\] of backend 'lazy' and f32\[2,3\] of backend 'other'"
+    with pytest.raises(DeviceError, match=said):
+        ng.jit(lambda a, b: a + b)(a, b)
+    found = ng.jit(lambda a, b: a + b, backend="lazy")(a, b)
+    assert type(found) is backend.driver.array_class and (ng.to_numpy(found) == X + X).all()
+    assert other.driver.device(0).counts["get"] == X.nbytes, "it was read, and brought"
 
 
 def test_code_for_another_architecture(backend, device):
