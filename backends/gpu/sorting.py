@@ -18,6 +18,8 @@ from nagraph.kernel.affine import strides
 from nagraph.ops.sorting import Argsort
 from nagraph.program.instructions import SortTask
 
+#: Keys of a row whose numbers, and twice as large ones, are no ints.
+LONG_ROW = 1 << 30
 #: Threads of a block, and of a long row; bytes of the orders of a block's rows that stay in shared memory.
 BLOCK, MOST_THREADS, MOST_SHARED = 256, 1024, 32 << 10
 
@@ -30,7 +32,7 @@ def emit_sort(task: SortTask, target: GpuTarget, dialect: Dialect) -> DeviceFunc
     n, argsort = task.type.shape[task.op.axis], isinstance(task.op, Argsort)
     rows = math.prod(s for a, s in enumerate(task.type.shape) if a != task.op.axis)
     threads = min(MOST_THREADS, target.block_threads, 1 << max(n - 1, 0).bit_length())
-    points, nbytes = max(1, BLOCK // threads), 8 * n
+    points, nbytes = max(1, BLOCK // threads), 2 * n * (4 if n < LONG_ROW else 8)
     while points > 1 and points * nbytes > MOST_SHARED and points * threads > target.warp:
         points //= 2
     near = points * nbytes <= MOST_SHARED
@@ -55,58 +57,62 @@ class _Body:
         self.task, self.dialect, self.threads, self.n = task, dialect, threads, task.type.shape[task.op.axis]
         self.text = text = Text(indent=1)
         d, line, n = dialect, text.line, self.n
+        #: The type of the numbers of keys.
+        self.kind = kind = "int" if n < LONG_ROW else "i64"
+        nbytes = 2 * n * (4 if n < LONG_ROW else 8)
         if near:
-            line(f"NG_SHARED_BLOCK(shared, {max(8, points * 8 * n)});")
+            line(f"NG_SHARED_BLOCK(shared, {max(8, points * nbytes)});")
         line(f"const int member = {d.thread} % {threads}, group = {d.thread} / {threads};")
         where = "shared + group" if near else f"scratch + ((i64){d.block} * {points} + group)"
         space = d.shared if near else d.device
         with text.block(f"for (i64 first = (i64){d.block} * {points}; first < {rows}; first += {blocks * points})"):
             line(f"const bool active = first + group < {rows};")
             line("const i64 row = active ? first + group : 0;")
-            line(f"{space}int* source = ({space}int*)({where} * {8 * n});")
-            line(f"{space}int* target = source + {n};")
+            line(f"{space}{kind}* source = ({space}{kind}*)({where} * {nbytes});")
+            line(f"{space}{kind}* target = source + {n};")
             self._offsets()
             self._loop("source[i] = i;")
             self._barrier()
-            with text.block(f"for (int width = 1; width < {n}; width *= 2)"):
-                with text.block(f"for (int i = member; i < {n}; i += {threads})"):
+            with text.block(f"for ({kind} width = 1; width < {n}; width *= 2)"):
+                with text.block(f"for ({kind} i = member; i < {n}; i += {threads})"):
                     self._merge()
                 self._barrier()
-                line(f"{space}int* const other = source;")
+                line(f"{space}{kind}* const other = source;")
                 line("source = target;")
                 line("target = other;")
             step = strides(task.type.shape)[task.op.axis]
-            value = "source[i]" if isinstance(task.op, Argsort) else f"p0[from + (i64)source[i] * {task.layout.strides[task.op.axis]}]"
+            value = "source[i]" if isinstance(task.op, Argsort) else self._element("source[i]")
             with text.block("if (active)"):
-                self._loop(f"p1[to + (i64)i * {step}] = {value};")
+                self._loop(f"p1[to + {_times('(i64)i', step)}] = {value};")
             self._barrier()
 
     def _offsets(self) -> None:
         """Where the row begins that is read, and that is written."""
         task, line = self.task, self.text.line
         shape, output, rest = task.type.shape, strides(task.type.shape), 1
-        read, write = [str(task.layout.offset)], ["0"]
+        read, write = [str(task.layout.offset)] * bool(task.layout.offset), list[str]()
         for a in reversed([a for a in range(len(shape)) if a != task.op.axis]):
-            place = f"row / {rest} % {shape[a]}"
-            read.append(f"{place} * {task.layout.strides[a]}")
-            write.append(f"{place} * {output[a]}")
+            place = f"row / {rest} % {shape[a]}" if rest > 1 else f"row % {shape[a]}"
+            read.append(_times(place, task.layout.strides[a]))
+            write.append(_times(place, output[a]))
             rest *= shape[a]
-        line(f"const i64 from = {' + '.join(read)};")
-        line(f"const i64 to = {' + '.join(write)};")
+        line(f"const i64 from = {' + '.join(read) or '0'};")
+        line(f"const i64 to = {' + '.join(write) or '0'};")
 
     def _loop(self, statement: str) -> None:
-        with self.text.block(f"for (int i = member; i < {self.n}; i += {self.threads})"):
+        with self.text.block(f"for ({self.kind} i = member; i < {self.n}; i += {self.threads})"):
             self.text.line(statement)
 
     def _merge(self) -> None:
         """The place of index i among those of its run and of the run beside it: the left run wins ties."""
         line, n = self.text.line, self.n
-        line("const int which = source[i], run = i / width;")
-        line(f"const int start = ng_min((run ^ 1) * width, {n}), stop = ng_min(start + width, {n});")
+        kind = self.kind
+        line(f"const {kind} which = source[i], run = i / width;")
+        line(f"const {kind} start = ng_min<{kind}>((run ^ 1) * width, {n}), stop = ng_min<{kind}>(start + width, {n});")
         self._key("key", "which")
-        line("int low = start, high = stop;")
+        line(f"{kind} low = start, high = stop;")
         with self.text.block("while (low < high)"):
-            line("const int middle = (low + high) / 2;")
+            line(f"const {kind} middle = (low + high) / 2;")
             self._key("beside", "source[middle]")
             line(f"const bool before = run & 1 ? !({self._less('key', 'beside')}) : {self._less('beside', 'key')};")
             line("low = before ? middle + 1 : low;")
@@ -115,11 +121,14 @@ class _Body:
 
     def _key(self, name: str, index: str) -> None:
         """A variable with the key at an index."""
-        dtype, step = self.task.type.dtype, self.task.layout.strides[self.task.op.axis]
-        element = f"p0[from + (i64){index} * {step}]"
+        dtype, element = self.task.type.dtype, self._element(index)
         kind = "float" if dtype in NARROW else self.dialect.memory_type(dtype)
         value = f"ng_float({element})" if dtype in NARROW else f"{element} != 0" if dtype == BOOL else element
         self.text.line(f"const {kind} {name} = {value};")
+
+    def _element(self, index: str) -> str:
+        """The key at an index, as memory holds it."""
+        return f"p0[from + {_times(f'(i64){index}', self.task.layout.strides[self.task.op.axis])}]"
 
     def _less(self, x: str, y: str) -> str:
         """x < y, nan after all numbers."""
@@ -128,3 +137,8 @@ class _Body:
 
     def _barrier(self) -> None:
         self.text.line("ng_warp_barrier();" if self.threads <= 32 else "ng_block_barrier();")
+
+
+def _times(place: str, step: int) -> str:
+    """A place times a step."""
+    return place if step == 1 else f"{place} * {step}"
