@@ -12,8 +12,8 @@ from nagraph.backends.gpu.products.emission.kernel import unit_blocks
 from nagraph.backends.gpu.products.form import BlockLoops, BlockSchedule, ProductTile
 from nagraph.backends.gpu.products.roofline import SECTOR, tile_cycles
 from nagraph.backends.gpu.products.stage_product import StageProduct
-from nagraph.backends.gpu.products.tiles import candidates, registers_of
-from nagraph.backends.gpu.products.verify import problem_of, trial
+from nagraph.backends.gpu.products.tiles import candidates, registers_of, staging_nbytes
+from nagraph.backends.gpu.products.verify import problem_of
 from nagraph.backends.gpu.target import GpuTarget
 from nagraph.kernel.form import Kernel, Read
 
@@ -38,10 +38,10 @@ def choose(kernel: Kernel, target: GpuTarget, tf32: bool = False) -> BlockSchedu
     form = block_form(kernel)
     if not target.doubles or form is None or _rows(form) < LEAST_ROWS or problem_without_schedule(form):
         return None
-    legal = (s for s in _candidates(form, target, tf32) if not problem_of(kernel, s, target))
-    if form.split_columns:
-        return min(legal, key=lambda s: (time(form, s, target), brought(form, s)), default=None)
-    return next(legal, None)
+    fitting = (s for s in _candidates(form, target, tf32) if least_nbytes(form, s) <= target.shared_nbytes)
+    if form.split_columns:  # the verifier writes a kernel's text to know its shared memory: it is asked about the fastest one first
+        fitting = iter(sorted(fitting, key=lambda s: (time(form, s, target), brought(form, s))))
+    return next((s for s in fitting if not problem_of(kernel, s, target)), None)
 
 
 def problem_without_schedule(form: BlockForm) -> bool:
@@ -75,9 +75,16 @@ def brought(form: BlockForm, schedule: BlockSchedule) -> int:
 def resident_blocks(form: BlockForm, schedule: BlockSchedule, target: GpuTarget) -> int:
     """How many blocks a multiprocessor holds at a time, as far as threads, registers and shared memory allow."""
     registers = max(registers_of(t, form.products[n].dtype) for n, t in enumerate(schedule.stages) if isinstance(t, ProductTile))
-    nbytes = trial(form.kernel, schedule).shared_nbytes
     return max(1, min(target.resident_threads // schedule.threads, target.registers // (registers * schedule.threads),
-                      target.shared_nbytes // max(1, nbytes), 16))
+                      target.shared_nbytes // least_nbytes(form, schedule), 16))
+
+
+def least_nbytes(form: BlockForm, schedule: BlockSchedule) -> int:
+    """The shared memory that a block takes at least: the tiles that it keeps, or that a tile of columns goes through, and the staging."""
+    kept = [t for t, x in form.tiles.items() if t in schedule.kept or (form.split_columns and x.width > 1)]
+    width = schedule.columns or max((form.tiles[t].width for t in kept), default=0)
+    tiles = sum(schedule.rows * min(width, form.tiles[t].width) * form.kernel.tiles[t].dtype.itemsize for t in kept)
+    return tiles + max(staging_nbytes(t, form.products[n]) for n, t in enumerate(schedule.stages) if isinstance(t, ProductTile))
 
 
 def _stages(form: BlockForm, tiles: dict[int, ProductTile]) -> tuple[ProductTile | BlockLoops, ...]:
