@@ -6,6 +6,7 @@
     net.py:loss(f32[3], f32[8,3])     a function in a script, with the types of its arguments
     package.net:loss(f32[3])          a function of a module that can be imported from here
     graph.ng, -                       a graph in the text form, from a file or from standard input
+    graph.ng(batch=2)                 the same, with numbers for the dimensions that it leaves open
     model.onnx(batch=2)               an ONNX model, with numbers for the sizes that it leaves open
 
 Every command takes all of them; `resolve` is the one place that understands them.
@@ -32,6 +33,7 @@ import nagraph as ng
 from nagraph.errors import DataError, NagraphError, ParseError
 from nagraph.files import read_text
 from nagraph.ir.location import Location, located, user_frames
+from nagraph.ir.sizes import described
 from nagraph.ir.types import DTYPES
 from nagraph.models import CLASSES
 from nagraph.models.operations import CASES
@@ -42,6 +44,7 @@ from nagraph.suggestions import suggestion
 
 _FUNCTION = re.compile(r"(?P<place>[^:()]+):(?P<name>[A-Za-z_][\w.]*)(?:\((?P<types>.*)\))?", re.DOTALL)
 _ONNX = re.compile(r"(?P<path>[^()]+\.onnx)(?:\((?P<sizes>[^()]*)\))?")
+_GRAPH = re.compile(r"(?P<path>-|[^()]+\.ng)\((?P<sizes>[^()]*)\)")
 _SIZE = re.compile(r"\s*(?P<name>[^=,]+?)\s*=\s*(?P<size>\d{1,18})\s*")
 _TYPE = re.compile(r"\s*(?P<dtype>\w+)\[(?P<shape>[\d,\s]*)\]\s*(?:,|$)")
 
@@ -58,10 +61,18 @@ class GraphWork:
         return self.given
 
     def executable(self, backend: str | None = None, threads: int | None = None) -> Any:
-        return ng.compile(self.given, backend=backend, threads=threads)
+        return ng.compile(self._known(), backend=backend, threads=threads)
 
     def arrays(self) -> list[np.ndarray[Any, Any]]:
-        return random_arrays([v.type for v in self.given.inputs])
+        return random_arrays([v.type for v in self._known().inputs])
+
+    def _known(self) -> Any:
+        """The graph, whose sizes must be known to run it."""
+        if self.given.dims:
+            shown = ", ".join(f"{d.name}={max(d.min, 2)}" for d in self.given.dims)
+            raise DataError(f"graph {self.given.name} leaves sizes open ({described(self.given.dims)}); say how large they are, as in "
+                            f"'graph.ng({shown})'")
+        return self.given
 
     def calls(self, backend: str | None = None, threads: int | None = None) -> Callable[[], Any]:
         arrays = ng.device_put(self.arrays(), ng.backends.usable(backend).name)
@@ -98,6 +109,8 @@ def resolve(text: str, step: str | None = None, layers: int | None = None, *, us
         raise DataError(f"{text} is a script; name one of its functions, with the types of its arguments: '{text}:function(f32[2,3])'")
     if found := _ONNX.fullmatch(text):
         return Target(text, GraphWork(ng.from_onnx(found["path"], sizes=_sizes(text, found["sizes"]))))
+    if found := _GRAPH.fullmatch(text):
+        return Target(text, GraphWork(_specialised(text, _graph(found["path"]), _sizes(text, found["sizes"]))))
     if text == "-" or place.suffix == ".ng" or place.exists():
         return Target("standard input" if text == "-" else text, GraphWork(_graph(text)))
     if found := _FUNCTION.fullmatch(text):
@@ -136,6 +149,13 @@ def _graph(text: str) -> Any:
     try:
         return ng.parse(written)
     except ParseError as error:
+        raise DataError(f"{text}: {error}") from None
+
+
+def _specialised(text: str, graph: Any, sizes: dict[str, int]) -> Any:
+    try:
+        return graph.specialise(sizes)
+    except NagraphError as error:
         raise DataError(f"{text}: {error}") from None
 
 

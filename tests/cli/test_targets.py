@@ -125,8 +125,8 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
 
 WRONG = {
     "abacus": "unknown target 'abacus'; there is a model (gpt2, llama, vit, resnet, bert, clip), an operation (ew_chain_4M, ...), "
-              "a folder that nagraph train left, script.py:function(f32[2,3]), module:function(f32[2,3]), and a graph, file.ng or - for "
-              "standard input",
+              "a folder that nagraph train left, script.py:function(f32[2,3]), module:function(f32[2,3]), an ONNX model, "
+              "model.onnx(batch=2), and a graph, file.ng or - for standard input",
     "gpt5": "unknown target 'gpt5' (did you mean gpt2?); there is",
     "modern": "unknown target 'modern' (it is called llama now); there is",
     "missing.ng": "missing.ng does not exist",
@@ -180,3 +180,15 @@ def test_what_only_models_have() -> None:
     assert "resnet has no layers that could be counted" in run("inspect", "resnet", "--layers", 2).one_sentence()
     for command in (["generate", "gpt2", "--prompt", "a"], ["eval", "gpt2"]):
         assert "gpt2 is a model without weights; name a folder that nagraph train left, such as runs/gpt2" in run(*command).one_sentence()
+
+
+def test_a_graph_of_open_sizes_runs_once_they_are_given(here: pathlib.Path) -> None:
+    file = here / "open.ng"
+    file.write_text("dim n{min=2}\n" + GRAPH.replace("f32[4]", "f32[n,4]"))
+    assert run("opt", file, "-p", "cse").out.count("tanh") == 1, "passes that need no sizes"
+    assert "f32[8,4]" in run("opt", f"{file}(n=8)", "-p", "cse,dce,fuse").out
+    work = resolve(f"{file}(n=8)").work
+    assert [x.shape for x in work.executable()(*work.arrays())] == [(8, 4)]
+    assert run("profile", file).one_sentence() == "graph twice leaves sizes open (n from 2); say how large they are, as in 'graph.ng(n=2)'"
+    assert "there is no dimension 'm'; the graph has n" in run("opt", f"{file}(m=8)", "-p", "cse").one_sentence()
+    assert "the dimension n is a whole number, n from 2; got 1" in run("opt", f"{file}(n=1)", "-p", "cse").one_sentence()
