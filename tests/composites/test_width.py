@@ -1,5 +1,7 @@
 """Composites of 16-bit floats are those of float32, rounded once: values and gradients, eagerly and compiled."""
 
+import functools
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -82,21 +84,28 @@ def test_values_are_rounded_once(name, dtype, backend):
         close_to_one_rounding(g, w, DTYPES[dtype])
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", CASES)
-def test_gradients_are_rounded_once(name, dtype, backend):
+def pulled(name, xs, cs):
+    _, pull = ng.vjp(CASES[name][0], *xs)
+    return pull(cs[0] if len(cs) == 1 else tuple(cs))
+
+
+@functools.cache
+def gradients(name, dtype):
+    """The arguments of a case, cotangents, and the gradients in float64."""
     fn, *arrays = CASES[name]
     arrays = [x.astype(DTYPES[dtype]) for x in arrays]
     wide = [x.astype(np.float64) for x in arrays]
     found = fn(*wide)
     cts = [rng.normal(size=y.shape).astype(DTYPES[dtype]) for y in (found if isinstance(found, tuple) else (found,))]
+    return arrays, cts, pulled(name, wide, [c.astype(np.float64) for c in cts])
 
-    def pulled(xs, cs):
-        _, pull = ng.vjp(fn, *xs)
-        return pull(cs[0] if len(cs) == 1 else tuple(cs))
 
-    got, wanted = BACKENDS[backend](pulled)(arrays, cts), pulled(wide, [c.astype(np.float64) for c in cts])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_are_rounded_once(name, dtype, backend):
+    arrays, cts, wanted = gradients(name, dtype)
+    got = BACKENDS[backend](functools.partial(pulled, name))(arrays, cts)
     for g, w in zip(got, wanted, strict=True):
         assert g.dtype == DTYPES[dtype]
         close_to_one_rounding(g, w, DTYPES[dtype], spare=2e-5)

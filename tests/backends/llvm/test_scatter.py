@@ -40,22 +40,23 @@ def by_numpy(x, expression, updates, ufunc):
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 def test_every_mode_of_every_dtype_is_what_numpy_computes(dtype, mode):
     rng, (update, ufunc) = np.random.default_rng(0), MODES[mode]
+    given, expected = [], []
     for shape, axes, count in CASES:
         x, indices = numbers(rng, shape, dtype), [rng.integers(-shape[a], shape[a], size=count) for a in axes]
+        at = tuple(indices[axes.index(a)] if a in axes else slice(None) for a in range(len(shape)))
+        updates = numbers(rng, x[at].shape, dtype)
+        given.append((x, at, updates))
+        expected.append(by_numpy(x, at, updates, ufunc))
 
-        def at(indices, shape=shape, axes=axes):
-            return tuple(indices[axes.index(a)] if a in axes else slice(None) for a in range(len(shape)))
+    def function(every):
+        return [update(x, tuple(slice(None) if i is None else i for i in at), updates) for x, at, updates in every]
 
-        def function(x, u, *indices, at=at):
-            return update(x, at(indices), u)
-
-        updates = numbers(rng, x[at(indices)].shape, dtype)
-        expected = by_numpy(x, at(indices), updates, ufunc)
-        for backend, passes in itertools.product(("llvm", "numpy"), (None, "")):
-            got = np.asarray(ng.jit(function, backend=backend, passes=passes)(x, updates, *indices))
-            np.testing.assert_array_equal(got, expected, err_msg=f"{shape} {axes} {count} {backend} {passes}")
+    arguments = [(x, tuple(i if isinstance(i, np.ndarray) else None for i in at), updates) for x, at, updates in given]
+    for backend, passes in (*itertools.product(("llvm", "numpy"), (None, "")), (None, None)):
+        found = function(arguments) if backend is None else ng.jit(function, backend=backend, passes=passes)(arguments)
+        for case, got, wanted in zip(CASES, found, expected, strict=True):
+            np.testing.assert_array_equal(np.asarray(got), wanted, err_msg=f"{case} {backend} {passes}")
             assert got.dtype == dtype
-        np.testing.assert_array_equal(np.asarray(function(x, updates, *indices)), expected)
 
 
 @pytest.mark.parametrize("dtype", HALF, ids=str)
