@@ -97,6 +97,20 @@ def test_compiling_is_linear(kind: str, monkeypatch: pytest.MonkeyPatch) -> None
     assert len({id(x.kernel) for x in more.launches}) == len(more.functions), "each lowered once"
 
 
+@pytest.mark.parametrize("name, most", [("negative", 128), ("exp", 42), ("sin", 9)])
+def test_a_kernel_is_bounded_by_what_it_costs_to_compile(name: str, most: int) -> None:
+    """A function that is many instructions counts for more, and a chain of it has few kernels to compile."""
+    def chain(x: Any) -> Any:
+        for _ in range(2 * most + 1):
+            x = getattr(ng.numpy, name)(x)
+        return x
+
+    graph = ng.trace(chain, spec((64, 512), "f32"))
+    for step in Pipeline.parse("fuse{max_nodes=128,kernels=True}").passes:
+        graph = apply(step, graph)
+    assert [len(n.op.body.nodes) for n in graph.nodes if n.op.regions] == [most, most]
+
+
 def test_groups_do_not_follow_from_addresses() -> None:
     graph = unrolled(30)()
     for step in Pipeline.parse("simplify,cse,dce").passes:

@@ -163,8 +163,8 @@ def _merge(large: Group, small: Group, rows: Sequence[int]) -> None:
 
 
 def _price(node: Node) -> int:
-    """What a node adds to the time that its kernel takes to compile, in nodes of one instruction: functions such as exp are dearer."""
-    return 1 + node.op.weight // INSTRUCTIONS
+    """What a node adds to the time that its kernel takes to compile, in nodes of one instruction: functions such as sin are dearer."""
+    return 1 + (node.op.weight + node.op.rare_weight) // INSTRUCTIONS
 
 
 def _joined(x: dict[Value, Form], y: dict[Value, Form]) -> dict[Value, Form]:

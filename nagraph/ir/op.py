@@ -82,6 +82,8 @@ class Op:
     view: ClassVar[bool] = False
     #: Roughly the machine's instructions for one element of the result, operands apart: 0 where elements only move.
     weight: ClassVar[int] = 0
+    #: Instructions beside these that are compiled, but run for few elements: the way of large angles.
+    rare_weight: ClassVar[int] = 0
     #: False for ops whose attributes may be large, so that comparing them costs more than inferring their results' types.
     small: ClassVar[bool] = True
     #: True where an element of the result combines many of the operands': see `nagraph.ops.folding`.

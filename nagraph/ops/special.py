@@ -165,6 +165,7 @@ class Cbrt(Transcendental):
 class Sin(Transcendental):
     """y = sin x."""
 
+    rare_weight = 40
     reference = staticmethod(np.sin)
 
     def partials(self, y: Value, x: Value) -> tuple[Any]:
@@ -175,6 +176,7 @@ class Sin(Transcendental):
 class Cos(Transcendental):
     """y = cos x."""
 
+    rare_weight = 40
     reference = staticmethod(np.cos)
 
     def partials(self, y: Value, x: Value) -> tuple[Any]:
@@ -185,6 +187,7 @@ class Cos(Transcendental):
 class Tan(Transcendental):
     """y = tan x."""
 
+    rare_weight = 40
     reference = staticmethod(np.tan)
 
     def partials(self, y: Value, x: Value) -> tuple[Any]:
