@@ -110,7 +110,7 @@ def test_a_type_rule_that_gives_no_types_is_refused_by_name(given):
 
 #: What an op has besides rules: what is made of them.
 NO_RULES = {"result_types", "axis_facts", "has_effect", "may_end_the_call", "has_element", "on_host", "may_raise", "fused",
-            "attributes", "regions", "with_attributes", "key", "count"}
+            "attributes", "regions", "with_attributes", "key", "count", "dims"}
 
 
 def test_the_page_names_every_rule():
