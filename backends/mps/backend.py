@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -33,7 +32,9 @@ class MpsBackend(Backend):
         return "" if importlib.util.find_spec("mlx") else "it computes with MLX, which is not installed: pip install 'nagraph[mps]'"
 
     def about(self) -> dict[str, str]:
-        return {} if self.missing() else {"MLX": f"{importlib.metadata.version('mlx')}, on {computes_on()}"}
+        from importlib.metadata import version  # which reads about all that is installed
+
+        return {} if self.missing() else {"MLX": f"{version('mlx')}, on {computes_on()}"}
 
     def compile(self, graph: Graph, donations: Mapping[int, int], threads: int | None = None) -> Executable:
         from nagraph.backends.mps.executable import Executable  # what translates loads when something is compiled

@@ -173,17 +173,22 @@ class LongScan(Stop):
         self.body = program(self.op.body)
 
     def run(self, arrays: Sequence[Array], verdicts: list[Array]) -> Sequence[Array]:
-        op, core = self.op, library()
+        op = self.op
         end = op.consts + op.carries
         fixed, carries, xs = arrays[:op.consts], list(arrays[op.consts:end]), arrays[end:]
         steps: list[list[Array]] = []
         for t in reversed(range(op.length)) if op.reverse else range(op.length):
             found = self.body.run([*fixed, *carries, *(x[t] for x in xs)], verdicts)
-            core.async_eval(found)
             carries = found[:op.carries]
             steps.append(found[op.carries:])
-            verdicts[:] = agreed(verdicts)
+            _hand_over(found, verdicts)
         return [*carries, *stacked(Translation(Constants()), op, steps)]
+
+
+def _hand_over(found: Sequence[Array], verdicts: list[Array]) -> None:
+    """Have an iteration computed, all of it, while Python goes on: what nobody asks for would be kept as what it is to be computed from."""
+    verdicts[:] = agreed(verdicts)
+    library().async_eval([*found, *verdicts])
 
 
 class Repetition(Stop):
@@ -201,7 +206,7 @@ class Repetition(Stop):
             if not self.condition.run([*fixed, *carries], verdicts)[0].item():
                 break
             carries = self.body.run([*fixed, *carries], verdicts)
-            verdicts[:] = agreed(verdicts)
+            _hand_over(carries, verdicts)
             steps += 1
         return carries
 

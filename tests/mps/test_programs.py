@@ -80,6 +80,25 @@ def test_while_loops(bound):
         both(ng.grad(lambda v: ng.while_loop(lambda v: v.sum() < 50, lambda v: v * 2 + 1, v, max_steps=bound).sum()), np.abs(X[0]))
 
 
+@pytest.mark.parametrize("loop", ["scan", "while"])
+def test_iterations_are_handed_over_whole(loop, monkeypatch):
+    """Also what the flag does not follow from, and verdicts: else MLX would keep every iteration as what is still to be computed."""
+    monkeypatch.setattr(control, "MOST_UNROLLED", 0)
+    asked = []
+    monkeypatch.setattr(mx, "async_eval", lambda found, done=mx.async_eval: (asked.append(len(found)), done(found)))
+
+    def f(x, labels):
+        def body(c):
+            return c[0] + 1, c[1] * 2 + F.cross_entropy(x, labels).sum()
+
+        if loop == "scan":
+            return ng.scan(lambda c, _: (body(c), None), (np.int32(0), x[0]), length=7)[0]
+        return ng.while_loop(lambda c: c[0] < 7, body, (np.int32(0), x[0]))
+
+    ng.jit(f, backend="mps")(X, np.array([0, 1, 2, 0, 1]))
+    assert asked == [3] * 7 + [2]
+
+
 def test_loops_within_loops_and_calls():
     def f(x):
         def outer(c, r):
