@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -41,7 +42,8 @@ class Constants:
 
     def index(self, value: np.ndarray[Any, Any]) -> int:
         """The number of the constant of this value, a new one if there was none."""
-        key = (value.dtype, value.shape, value.tobytes())
+        held = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+        key = (value.dtype, value.shape, held.tobytes() if held.size <= 64 else hashlib.sha256(held).digest())
         found = self._numbers.get(key)
         if found is None:
             found = self._numbers[key] = len(self.arrays)

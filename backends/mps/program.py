@@ -17,7 +17,7 @@ from nagraph.regions.scans import Scan
 from nagraph.regions.while_loops import WhileLoop
 
 Array = Any
-#: Arrays by the values that they are of, and what was found of labels so far.
+#: Arrays by the values that they are of.
 Known = dict[Value, Array]
 
 
