@@ -118,9 +118,17 @@ class CuPyArrays(ArrayKind):
             _cupy().cuda.get_current_stream().synchronize()
 
 
-#: Memory from which arrays are on their way, behind marks after them.
-_staged: collections.deque[tuple[Any, Any]] = collections.deque()
+#: Pinned memory of the host that copies are still using, each behind a mark after its copy.
+_in_use: collections.deque[tuple[Any, Any]] = collections.deque()
 _lock = Lock()
+
+
+def hold(memory: Any, copied: Any) -> None:
+    """Keep pinned memory until a mark is passed: given back before, it would be another copy's."""
+    with _lock:
+        while _in_use and _in_use[0][0].done:
+            _in_use.popleft()
+        _in_use.append((copied, memory))
 
 
 def upload(memory: Any, array: np.ndarray[Any, Any]) -> None:
@@ -136,13 +144,10 @@ def upload(memory: Any, array: np.ndarray[Any, Any]) -> None:
         memory.copy_from_host_async(array.ctypes.data, array.nbytes, stream)
         stream.synchronize()
         return
-    with _lock:
-        while _staged and _staged[0][0].done:
-            _staged.popleft()
     pinned = cuda.alloc_pinned_memory(array.nbytes)
     np.frombuffer(pinned, np.uint8, array.nbytes)[:] = array.reshape(-1).view(np.uint8)
     memory.copy_from_host_async(pinned.ptr, array.nbytes, stream)
-    _staged.append((stream.record(), pinned))
+    hold(pinned, stream.record())
 
 
 def _span(array: Array) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.backends.cuda import cuda_errors, nvrtc
-from nagraph.backends.cuda.arrays import ALIGNMENT, ARRAYS, upload
+from nagraph.backends.cuda.arrays import ALIGNMENT, ARRAYS, hold, upload
 from nagraph.backends.cuda.driver import Array, Built, Device, Driver, Function, Words
 from nagraph.backends.cuda.functions import function_of
 from nagraph.backends.cuda.products import product_of
@@ -147,6 +147,7 @@ class CuPyDevice(Device):
         self._runtime.memcpyAsync(pinned.ptr, address, 1, self._runtime.memcpyDeviceToHost, stream.ptr)
         copied = self._cuda.Event(disable_timing=True)
         copied.record(stream)
+        hold(pinned, copied)
 
         def answer() -> bool:
             copied.synchronize()

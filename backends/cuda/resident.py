@@ -64,7 +64,8 @@ class Resident:
         self._given = np.array(sorted({s for x in launches if is_product(image.functions[x.function]) for s in x.slots
                                        if image.table[s].kind in ("input", "output", "donated")}), np.int64)
         self._numbers = {id(x): n for n, x in enumerate(launches)}
-        self._stream: Any = None
+        #: The stream that was used last.
+        self._stream = device.stream()
         self._load()
 
     def _load(self) -> None:
@@ -138,8 +139,7 @@ class Resident:
         """Let what is queued from now on follow on the calls before, which may be on another stream."""
         stream = self.device.stream()
         if stream is not self._stream and stream != self._stream:
-            if self._stream is not None:
-                self.device.follow(self._stream)
+            self.device.follow(self._stream)
             self._stream = stream
 
     def _write(self, brought: list[int]) -> None:
@@ -204,6 +204,7 @@ class Resident:
 
     def _made(self, operations: tuple[Operation, ...]) -> Variant:
         """A variant with its moves on the device, and its launches ready."""
+        self._order()
         first: dict[Moves, int] = {}
         rows: list[Row] = []
         for segment in operations:

@@ -383,6 +383,18 @@ def test_calls_on_several_streams_share_the_arena_one_after_another(device, monk
     assert any((a != b).any() for a, b in zip(found(), wanted)), "without waiting for one another they would be wrong"
 
 
+def test_what_was_put_there_on_one_stream_is_waited_for_on_another(device):
+    table = np.arange(12, dtype=np.float32).reshape(3, 4)
+    exe = ng.compile(ng.trace(lambda x: ng.scan(lambda c, r: (c + r, c), x * 0, table + x)[0] @ table.T, ng.spec(4)), backend="lazy")
+    first, second = device.new_stream(), device.new_stream()
+    with device.on(first):
+        exe.calls.resident(device)  # constants, and rows of moves
+    with device.on(second):
+        (found,) = exe(np.ones(4, np.float32))
+        second.run(second.count)
+    np.testing.assert_array_equal(found.now(), (table + 1).sum(axis=0) @ table.T)
+
+
 def test_several_threads_call_at_once(device):
     step, w = ng.jit(layer, backend="lazy"), RNG.normal(size=(8, 8)).astype(np.float32)
     wanted = {n: ng.to_numpy(step(w, X * n)) for n in range(4)}
