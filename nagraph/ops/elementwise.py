@@ -197,12 +197,10 @@ def _scalar(value: float, like: Value) -> Any:
     return number(value, like.dtype)
 
 
-@op
-class Maximum(Binary):
-    """The larger: z = max(x, y); nan if either is. Equal operands share the derivative in halves."""
+class Extremum(Binary):
+    """One of two operands; equal ones share the derivative in halves."""
 
     dtypes = ANY
-    reference = staticmethod(np.maximum)
 
     def partials(self, z: Value, x: Value, y: Value) -> tuple[Value, Value]:
         return _share(z, x, y), _share(z, y, x)
@@ -210,24 +208,23 @@ class Maximum(Binary):
     def samples(self, rng: np.random.Generator) -> Any:
         yield rng.normal(size=(3, 4)), rng.normal(size=(4,))
         yield np.arange(6), np.array(3)
+
+
+@op
+class Maximum(Extremum):
+    """The larger: z = max(x, y); nan if either is. Equal operands share the derivative in halves."""
+
+    reference = staticmethod(np.maximum)
 
     def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
         return s.maximum(x, y)
 
 
 @op
-class Minimum(Binary):
+class Minimum(Extremum):
     """The smaller: z = min(x, y); nan if either is. Equal operands share the derivative in halves."""
 
-    dtypes = ANY
     reference = staticmethod(np.minimum)
-
-    def partials(self, z: Value, x: Value, y: Value) -> tuple[Value, Value]:
-        return _share(z, x, y), _share(z, y, x)
-
-    def samples(self, rng: np.random.Generator) -> Any:
-        yield rng.normal(size=(3, 4)), rng.normal(size=(4,))
-        yield np.arange(6), np.array(3)
 
     def scalar(self, s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
         return s.minimum(x, y)

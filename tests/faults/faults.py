@@ -14,6 +14,7 @@ import os
 import pathlib
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -77,6 +78,7 @@ def seen(fault: Fault, checkout: pathlib.Path) -> str:
 
 
 def main(words: list[str]) -> int:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it may be ignored, and tests that interrupt would fail
     chosen = [f for f in faults() if not words or any(w in f.name or w in f.area for w in words)]
     missed, began = 0, time.monotonic()
     with tempfile.TemporaryDirectory(prefix="nagraph-faults-") as folder:

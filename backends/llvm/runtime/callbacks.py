@@ -5,6 +5,7 @@ What they raise ends the call, up to the program's COMMIT; after it the call com
 
 from __future__ import annotations
 
+from nagraph.backends.llvm.runtime.phases import ONE_CHUNK_DONE
 from nagraph.backends.llvm.runtime.records import ABANDONED, BEYOND, COMMITTED
 from nagraph.backends.llvm.runtime.waiting import QUICK_CLOCK
 
@@ -167,17 +168,7 @@ good:
   call void @Py_DecRef(ptr %result)
   call void @PyGILState_Release(i32 %lock)
   br label %report
-report:
-  call void @report(ptr %me, i64 1)
-  %heard = call i1 @listen(ptr %me)
-  br i1 %heard, label %rest, label %leave
-rest:
-  %some = phi i1 [ false, %entry ], [ true, %report ]
-  %on = call i1 @rest(ptr %me, i64 %end, i1 %some)
-  ret i1 %on
-leave:
-  ret i1 false
-}}
+{ONE_CHUNK_DONE}}}
 
 ; With Python's lock: give the caller's thread what a function has raised, unless a signal handler has raised as well.
 define internal void @raise(ptr %record) nounwind {{

@@ -4,6 +4,20 @@ from __future__ import annotations
 
 from nagraph.backends.llvm.runtime.records import DECISIONS, LAUNCH_WORDS
 
+#: The end of a phase of one chunk, at %end: the thread that had it says so and listens, and every thread waits for the rest.
+ONE_CHUNK_DONE = """\
+report:
+  call void @report(ptr %me, i64 1)
+  %heard = call i1 @listen(ptr %me)
+  br i1 %heard, label %rest, label %leave
+rest:
+  %some = phi i1 [ false, %entry ], [ true, %report ]
+  %on = call i1 @rest(ptr %me, i64 %end, i1 %some)
+  ret i1 %on
+leave:
+  ret i1 false
+"""
+
 PHASES = f"""
 ; Units [start, stop) of a launch.
 define internal void @launch(ptr %me, ptr %launch, i64 %start, i64 %stop) nounwind {{
@@ -145,17 +159,7 @@ work:
   %unfinished = icmp slt i64 %i1, %count
   %more = and i1 %unfinished, %stays
   br i1 %more, label %work, label %report
-report:
-  call void @report(ptr %me, i64 1)
-  %heard = call i1 @listen(ptr %me)
-  br i1 %heard, label %rest, label %leave
-rest:
-  %some = phi i1 [ false, %entry ], [ true, %report ]
-  %on = call i1 @rest(ptr %me, i64 %end, i1 %some)
-  ret i1 %on
-leave:
-  ret i1 false
-}}
+{ONE_CHUNK_DONE}}}
 
 ; One answer for all threads: who gets the only chunk reads the bool and writes it down, under the chunk's number.
 ; 0, 1, or -1: leave the call. (A thread that is so late that the place has another answer by now cannot know the way.)
