@@ -297,7 +297,10 @@ def _operator(name: str, version: int) -> registry.Operator | None:
     found = registry.find(name, version)
     if found is not None or version >= OLDEST or (newer := registry.find(name, OLDEST)) is None:
         return found
-    old, new = (onnx.defs.get_schema(name, v, "") for v in (version, OLDEST))
+    try:
+        old, new = (onnx.defs.get_schema(name, v, "") for v in (version, OLDEST))
+    except onnx.defs.SchemaError:  # there was none yet
+        return None
     if old.deprecated or _signature(old) != _signature(new):
         raise OnnxError(f"it is meant as in version {version} of ONNX's operators, and those from version {OLDEST} on are read; "
                         f"onnx.version_converter.convert_version(model, {OLDEST}) makes a newer model of it")

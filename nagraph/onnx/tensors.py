@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import OnnxError
-from nagraph.ir.types import DTYPES, DType, TensorType
+from nagraph.ir.types import DTYPES, MAX_RANK, DType, TensorType
 from nagraph.onnx.dtypes import Format, carrier, element_type, unpacked
 from nagraph.onnx.external import ExternalFiles
 from nagraph.onnx.wire import reference
@@ -26,6 +26,8 @@ class Tensors:
     def type(self, proto: Any) -> tuple[DType | Format, tuple[int, ...]]:
         """The element type and the shape that a tensor claims. OnnxError for what no array can have."""
         kind = element_type(proto.data_type)
+        if len(proto.dims) > MAX_RANK:
+            raise OnnxError(f"it has {len(proto.dims):,} axes; an array has {MAX_RANK} at most")
         shape = tuple(proto.dims)
         if any(n < 0 for n in shape) or not TensorType(carrier(kind), shape).possible:
             raise OnnxError(f"its shape is {list(shape)}, which no array has")

@@ -17,8 +17,10 @@ from nagraph.errors import OnnxError
 MOST_NESTED = 64
 #: Messages (nodes, attributes, names of sizes): protobuf takes some 200 bytes of memory for each.
 MOST_MESSAGES = 300_000
-#: Bytes of repeated integers, each of which may become eight times as long.
-MOST_INTEGERS_NBYTES = 4 << 20
+#: Names and other texts, some 40 bytes each.
+MOST_NAMES = 1_000_000
+#: Bytes of repeated integers, each of which may become eight times as long, and as much again where it is used.
+MOST_INTEGERS_NBYTES = 2 << 20
 #: Bytes of all that is not in `raw_data`.
 MOST_SKELETON_NBYTES = 64 << 20
 
@@ -33,7 +35,7 @@ _DROPPED = {
     "ValueInfoProto": ("doc_string", "metadata_props"),
 }
 _REFERENCE = struct.Struct("<QQ")
-_DROP, _RAW, _INTEGERS = "drop", "raw", "integers"
+_DROP, _RAW, _INTEGERS, _TEXT, _BYTES = "drop", "raw", "integers", "text", "bytes"
 
 
 def skeleton(data: memoryview) -> bytes:
@@ -53,7 +55,7 @@ class _Skeleton:
     """The walk over a file."""
 
     def __init__(self, data: memoryview):
-        self.data, self.messages, self.integers, self.nbytes = data, 0, 0, 0
+        self.data, self.messages, self.names, self.integers, self.nbytes = data, 0, 0, 0, 0
 
     def message(self, at: int, end: int, plan: dict[int, Any], depth: int) -> bytes:
         """The skeleton of the message in [at, end)."""
@@ -85,7 +87,9 @@ class _Skeleton:
                 if self.integers > MOST_INTEGERS_NBYTES:
                     raise OnnxError(f"it holds more than {MOST_INTEGERS_NBYTES >> 20} MB of integers outside of raw_data; "
                                     "write such tensors with onnx.numpy_helper.from_array")
-            if what is None or what is _INTEGERS or wire != 2 and what is not _DROP:
+            if what in (_TEXT, _BYTES) and wire == 2:
+                self._name(body, at, what)
+            if what in (None, _INTEGERS, _TEXT, _BYTES) or wire != 2 and what is not _DROP:
                 continue
             parts.append(self._copied(kept, begin))
             kept = at
@@ -95,6 +99,16 @@ class _Skeleton:
                 parts.append(_field(tag, self.message(body, at, _plan(what), depth + 1)))
         parts.append(self._copied(kept, end))
         return b"".join(parts)
+
+    def _name(self, begin: int, end: int, what: str) -> None:
+        self.names += 1
+        if self.names > MOST_NAMES:
+            raise OnnxError(f"it holds more than {MOST_NAMES:,} names")
+        try:
+            if what is _TEXT:
+                str(self.data[begin:end], "utf-8")
+        except UnicodeDecodeError as error:
+            raise OnnxError(f"byte {begin + error.start} of it is in a name, and no UTF-8 text") from None
 
     def _copied(self, begin: int, end: int) -> bytes:
         self.nbytes += end - begin
@@ -139,6 +153,10 @@ def _plan(descriptor: Any) -> dict[int, Any]:
             found[field.number] = _RAW
         elif field.message_type is not None:
             found[field.number] = field.message_type
+        elif field.type == field.TYPE_STRING:
+            found[field.number] = _TEXT
+        elif field.type == field.TYPE_BYTES:
+            found[field.number] = _BYTES
         elif field.cpp_type in (field.CPPTYPE_INT32, field.CPPTYPE_INT64, field.CPPTYPE_UINT64) and _repeated(field):
             found[field.number] = _INTEGERS
     return found

@@ -169,6 +169,7 @@ def test_external_data_is_read_beneath_the_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content, expected", [
     (b"", "it is empty"), (b"\0" * 40, "it is damaged, or no ONNX model"), (b"PK\x03\x04" + b"x" * 99, "it "),
     (b"\x0b", "begins a field of kind 3"), (b"\x3a\xff\xff\xff\xff\x0f", "it is cut off"), (b"\x3a", "there is no number at byte 1"),
+    (b"\x12\x02\xff\xff", "byte 2 of it is in a name, and no UTF-8 text"),
     (b"\x3a\x00" * 400_000, "more than 300,000 nodes"), (b"", "it is empty"),
 ])
 def test_what_is_no_model_is_refused(content: bytes, expected: str, tmp_path: Path) -> None:

@@ -1,18 +1,29 @@
-"""Models of the Hugging Face zoo as PyTorch exports them to ONNX: tiny ones, with random weights."""
+"""python -m tests.oracles.onnx_backend.exported [MODEL ...]: models as PyTorch exports them, held against ONNX Runtime.
+
+They are of the Hugging Face zoo, tiny, with random weights. An export takes seconds, so that a cut of two is an ordinary test.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
+import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import torch
 import transformers
+
+import nagraph as ng
+
+#: The largest difference, as a part of the largest number, or of 1.
+TOLERANCE = 1e-5
 
 
 def _ids(vocabulary: int, *shape: int) -> torch.Tensor:
@@ -112,3 +123,26 @@ def export(name: str, path: Path) -> None:
 
 def inputs(name: str) -> dict[str, np.ndarray]:
     return {f"x{i}": a.numpy() for i, a in enumerate(MODELS[name]()[1])}
+
+
+def difference(name: str, folder: Path) -> float:
+    """How far the results are from those of ONNX Runtime, relative to the largest number, or to 1."""
+    path, arrays = folder / f"{name}.onnx", inputs(name)
+    export(name, path)
+    expected = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, arrays)
+    graph = ng.from_onnx(path)
+    found = ng.compile(graph, threads=1)(*(arrays[n] for n in graph.input_names))
+    return max(float(np.abs(a - b).max() / max(1, np.abs(b).max())) for a, b in zip(found, expected, strict=True))
+
+
+def main() -> int:
+    apart = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in sys.argv[1:] or MODELS:
+            apart.append(difference(name, Path(folder)))
+            print(f"{name}: {apart[-1]:.1e}", flush=True)
+    return max(apart) > TOLERANCE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
