@@ -6,14 +6,19 @@ import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from nagraph.backends.gpu.order import chains
 from nagraph.backends.gpu.products.block_form import BlockForm, block_form
 from nagraph.backends.gpu.products.emission.kernel import BlockText, emit_blocks
+from nagraph.backends.gpu.products.emission.stage_loops import fold_elements
 from nagraph.backends.gpu.products.form import WARP, BlockLoops, BlockSchedule, ProductTile
 from nagraph.backends.gpu.products.tiles import wrong
 from nagraph.backends.gpu.target import GpuTarget
 from nagraph.kernel.form import Kernel, Load, Read
 from nagraph.kernel.sharing import may_share
 from nagraph.kernel.stage_split import needed
+
+#: States of folds that a thread has at most.
+MOST_STATES = 96
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,22 @@ def _step(case: Case) -> str:
     return ""
 
 
+def _folds(case: Case) -> str:
+    """What the folds of a stage have of a block of rows stays in registers."""
+    form, schedule = case.form, case.schedule
+    rows = schedule.rows if form.rows else max(schedule.rows, schedule.step)
+    for n, stage in enumerate(form.kernel.stages):
+        if n in form.products or not any(f.tile >= 0 for f in stage.folds):
+            continue
+        chained = chains(form.kernel, stage)
+        elements = min(rows, form.extent(form.dims[n].rows)) * (schedule.columns or form.extent(form.dims[n].columns))
+        states = sum(1 if f.is_contraction else len(f.values) for f in stage.folds if f.tile >= 0)
+        registers = fold_elements(chained, elements, schedule.threads) * -(-chained // WARP) * states
+        if registers > MOST_STATES:
+            return f"a thread would have {registers} states of folds in stage {n}; {MOST_STATES} at most"
+    return ""
+
+
 def _aliases(case: Case) -> str:
     """What may lie in the bytes of a result is read before, or at the very element, and not computed again later."""
     kernel, inputs = case.form.kernel, len(case.form.kernel.operands) - case.form.kernel.outputs
@@ -137,5 +158,6 @@ def _memory(case: Case) -> str:
 
 #: The rules by name, in the order in which they are asked.
 RULES: dict[str, Callable[[Case], str]] = {
-    "threads": _threads, "units": _units, "stages": _stages, "kept": _kept, "step": _step, "aliases": _aliases, "memory": _memory,
+    "threads": _threads, "units": _units, "stages": _stages, "kept": _kept, "step": _step, "folds": _folds, "aliases": _aliases,
+    "memory": _memory,
 }

@@ -93,9 +93,20 @@ def test_every_rule_refuses_what_it_is_for():
         target = H100 if name != "memory" else replace(H100, shared_nbytes=48 << 10)
         for kernel, schedule in cases:
             assert problem_of(kernel, schedule, target).startswith(f"rule {name!r}"), name
-    assert set(broken) | {"step", "aliases"} == {"form", *RULES}
+    assert set(broken) | {"step", "folds", "aliases"} == {"form", *RULES}
     with pytest.raises(ScheduleError, match="rule 'threads'"):
         emit(BIAS, H100, CUDA, replace(good, threads=24))
+
+
+def test_steps_keep_to_chains_folds_to_registers_and_results_off_what_is_read_later():
+    long = lowered(lambda q, k, v: F.attention(q, k, v, causal=True), *((8, 4096, 64),) * 3)
+    schedule = choose(long, H100)
+    assert schedule.rows < 64 and problem_of(long, replace(schedule, rows=64), H100).startswith("rule 'folds'")
+    assert problem_of(long, replace(schedule, step=48), H100).startswith("rule 'step'"), "of chains of 512 terms"
+    halves = lowered(lambda q, k, v: F.attention(q, k, v), *((8, 40, 16),) * 3, dtype="bfloat16")
+    form = block_form(halves)
+    stages = tuple(ProductTile(32, 16, 16, 2, 2, FMA) if n in form.products else BlockLoops() for n in range(len(form.kernel.stages)))
+    assert problem_of(halves, BlockSchedule(32, 0, 32, 128, (), stages), H100).startswith("rule 'aliases'") and choose(halves, H100) is None
 
 
 def test_plain_products_are_a_librarys_with_the_steps_that_it_wants():
