@@ -20,6 +20,7 @@ from nagraph.backends.cuda.resources import Resources
 from nagraph.backends.cuda.target import target_of
 from nagraph.backends.gpu.lines import with_lines
 from nagraph.backends.gpu.products.library import chosen
+from nagraph.backends.gpu.strategy import AnySchedule, choose_any
 from nagraph.ir.cached import cached_property
 from nagraph.ir.graph import Graph, Node
 from nagraph.kernel.form import Kernel
@@ -66,7 +67,7 @@ class Executable(interface.Executable):
     """
 
     has_fast_path = True
-    sources = ("cuda", "ptx", "kernel")
+    sources = ("cuda", "ptx", "kernel", "schedule")
 
     def __init__(self, calls: Calls, explain: Callable[[], Explanation], *, loaded: bool = False):
         self.calls, self.loaded = calls, loaded
@@ -146,8 +147,18 @@ class Executable(interface.Executable):
                 found[x.function.name] = choice.reason
         return found
 
+    @property
+    def schedules(self) -> dict[str, AnySchedule]:
+        """How each kernel runs, by the name of its function; what a library computes has no schedule."""
+        target = target_of(self.architecture)
+        return {x.function.name: choose_any(x.kernel, target) for x in self.launches if x.kernel is not None and not is_product(x.function)}
+
     def source(self, form: str = "cuda") -> str:
-        """The code of every kernel: "cuda" (CUDA C++, with the lines of user code behind it), "ptx", or "kernel" (the kernel form)."""
+        """The code of every kernel: "kernel" (the kernel form), "schedule" (how it runs), "cuda" (CUDA C++, behind the lines of user code
+        that it computes) or "ptx".
+        """
+        if form == "schedule":
+            return "\n\n".join(f"{name} {schedule}" for name, schedule in self.schedules.items())
         if form == "kernel":
             return "\n\n".join(dict.fromkeys(str(x.kernel) for x in self.launches if x.kernel is not None))
         if form not in self.sources:
