@@ -284,7 +284,7 @@ def test_four_threads_at_once(block: tuple[Any, ...]) -> None:
     forward = ng.jit(lambda block, x: block(x)[0], backend="numpy")
     inputs = [random(4, 128, 128, seed=i) for i in range(4)]
     expected = [forward(block[0], x) for x in inputs]
-    found = in_threads(4, lambda i: [forward(block[0], inputs[i]) for _ in range(8)])
+    found = in_threads(4, lambda i: [forward(block[0], inputs[i]) for _ in range(4)])
     for results, e in zip(found, expected):
         assert isinstance(results, list), results
         for r in results:
