@@ -65,11 +65,12 @@ def _at_one(pattern: str, change: Callable[[re.Match[str]], str]) -> Text:
     return mutate
 
 
+BOUND = r"(for \([^;]*; \w+ < )(\d+)(;)"
 SHUFFLE = r"ng_shuffle_down\((\w+), (\w+)\)"
 TEXT: dict[str, Text] = {
     "a barrier removed": _at_one(r"ng_(block|warp)_barrier\(\);", lambda m: ""),
-    "a bound one larger": _at_one(r"(for \([^;]*; \w+ < )(\d+)(;)", lambda m: f"{m[1]}{int(m[2]) + 1}{m[3]}"),
-    "a bound one smaller": _at_one(r"(for \([^;]*; \w+ < )(\d+)(;)", lambda m: f"{m[1]}{int(m[2]) - 1}{m[3]}"),
+    "a larger bound": _at_one(BOUND, lambda m: f"{m[1]}{int(m[2]) + int(m[2]) // 4 + 1}{m[3]}"),
+    "a smaller bound": _at_one(BOUND, lambda m: f"{m[1]}{int(m[2]) - int(m[2]) // 4 - 1}{m[3]}"),
     "another stride": _at_one(r"(\[[^\]]*\* )(\d+)", lambda m: f"{m[1]}{int(m[2]) + 1}"),
     "an index one larger": _at_one(r"(\w\[)([^\]]*\ba\d+[^\]]*)(\])", lambda m: f"{m[1]}{m[2]} + 1{m[3]}"),
     "half a warp shuffles": _at_one(SHUFFLE, lambda m: f"(threadIdx.x % 32 < 16 ? {m[0]} : {m[1]})"),
@@ -175,7 +176,8 @@ def pool() -> list[Case]:
     rng, xp, F = np.random.default_rng(0), ng.numpy, ng.nn.functional
 
     def f4(*shape: int) -> np.ndarray[Any, Any]:
-        return rng.normal(size=shape).astype("f4")
+        """Random numbers that grow, so that the largest of a row are its last ones."""
+        return (rng.normal(size=shape) + np.linspace(-1, 1, shape[-1])).astype("f4")
 
     functions: dict[str, tuple[Callable[..., Any], list[Any]]] = {
         "elementwise": (lambda x, y: xp.tanh(x) * y + x, [f4(37, 11), f4(37, 11)]),

@@ -27,7 +27,7 @@ FLAGS = ("-std=c++17", "-O1", "-fPIC", "-w", "-ffp-contract=off", "-fno-strict-a
 #: as systems for which there is no code of ours have them.
 CHECKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "": ((), (), ()),
-    "watch": (("-DMACHINE_WATCHES",), ("-fsanitize=thread,alignment,signed-integer-overflow,shift,integer-divide-by-zero",
+    "watch": (("-DMACHINE_WATCHES",), ("-fsanitize=thread,alignment,bounds,signed-integer-overflow,shift,integer-divide-by-zero",
                                        "-fsanitize-undefined-trap-on-error"), ()),
     "address": (("-fsanitize=address",),) * 3,
     "portable": (("-DFIBERS_PORTABLE",), (), ()),

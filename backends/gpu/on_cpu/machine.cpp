@@ -244,8 +244,8 @@ void on_signal(int signal, siginfo_t* info, void*) {
   if (signal == SIGFPE) {
     say("it divides an integer by zero");
   } else if (signal == SIGILL || signal == SIGTRAP) {
-    say("it does what C++ leaves undefined: an integer overflows, is shifted by its width or more, or divided by zero, or an address is no "
-        "multiple of what its type is aligned to");
+    say("it does what C++ leaves undefined: an integer overflows, is shifted by its width or more, or divided by zero, an address is no "
+        "multiple of what its type is aligned to, or an index is outside of an array");
   } else {
     auto* address = static_cast<unsigned char*>(info->si_addr);
     auto* stack = stacks + (current ? current->number : 0) * STACK_NBYTES;
