@@ -15,6 +15,7 @@ from nagraph.backends.cuda.nvrtc import HEADER, HEADERS
 from nagraph.backends.gpu.on_cpu.module import Module as Compiled
 
 COUNT = 2
+HANDLE = 5
 
 
 class CUDARuntimeError(RuntimeError):
@@ -28,6 +29,7 @@ class State:
 
     def __init__(self):
         self.device, self.compiled, self.fails, self.launches, self.graphs, self.shared = 0, {}, {}, [], 0, {}
+        self.products = 0
         self.current = {n: Stream(null=True) for n in range(COUNT)}
 
     def do(self, work):
@@ -224,6 +226,39 @@ def set_attribute(function, attribute, value):
     STATE.shared[function] = value
 
 
+class Cublas(types.ModuleType):
+    """cuBLAS's meaning of the arguments that it is given: columns lie side by side in memory."""
+
+    def __init__(self):
+        super().__init__("cublas")
+        self.mode = 3  # as another user of the handle left it
+
+    def getMathMode(self, handle):
+        return self.mode
+
+    def setMathMode(self, handle, mode):
+        self.mode = mode
+
+    def gemmStridedBatchedEx(self, handle, turn_a, turn_b, m, n, k, alpha, a, type_a, lda, step_a, b, type_b, ldb, step_b,
+                             beta, c, type_c, ldc, step_c, batch, sums, algorithm):
+        assert (handle, self.mode, algorithm) == (HANDLE, 0, -1) and sums in (68, 70)
+        dtypes = [np.dtype({0: np.float32, 1: np.float64, 2: np.float16}[t]) for t in (type_a, type_b, type_c)]
+
+        def matrix(at, dtype, rows, columns, pitch):
+            raw = np.frombuffer((ctypes.c_char * ((columns - 1) * pitch + rows) * dtype.itemsize).from_address(at), dtype)
+            return np.lib.stride_tricks.as_strided(raw, (rows, columns), (dtype.itemsize, pitch * dtype.itemsize))
+
+        def run():
+            STATE.products += 1
+            for i in range(batch):
+                x, y, z = (at + i * step * d.itemsize for at, step, d in zip((a, b, c), (step_a, step_b, step_c), dtypes))
+                left = matrix(x, dtypes[0], k, m, lda).T if turn_a else matrix(x, dtypes[0], m, k, lda)
+                right = matrix(y, dtypes[1], n, k, ldb).T if turn_b else matrix(y, dtypes[1], k, n, ldb)
+                matrix(z, dtypes[2], m, n, ldc)[...] = left.astype("f8") @ right.astype("f8")
+
+        STATE.do(run)
+
+
 def built(functions, architecture):
     """In the place of NVRTC: the code of a function is its name."""
     from nagraph.backends.cuda.driver import Built
@@ -249,7 +284,7 @@ def cupy():
     made.cuda = types.SimpleNamespace(
         Memory=Memory, MemoryPointer=MemoryPointer, UnownedMemory=UnownedMemory, Event=Event, Stream=Stream, Device=Device, Module=Module,
         alloc_pinned_memory=Pinned, get_current_stream=lambda: STATE.current[STATE.device], get_elapsed_time=lambda a, b: 1.0,
-        driver=types.SimpleNamespace(funcSetAttribute=set_attribute),
+        driver=types.SimpleNamespace(funcSetAttribute=set_attribute), device=types.SimpleNamespace(get_cublas_handle=lambda: HANDLE),
         runtime=types.SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError, getDevice=lambda: STATE.device, setDevice=lambda n: setattr(STATE, "device", n),
             getDeviceCount=lambda: COUNT, deviceSynchronize=wait, memcpyAsync=memcpy, memcpyDeviceToHost=2,

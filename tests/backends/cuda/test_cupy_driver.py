@@ -1,6 +1,7 @@
 """CuPy's driver and its kind of arrays, over a stand-in for CuPy that runs the CUDA text on this CPU."""
 
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -10,8 +11,11 @@ from nagraph import arrays
 from nagraph.backends.cuda import cuda_errors, executable, nvrtc
 from nagraph.backends.cuda import cupy_driver as driver_module
 from nagraph.backends.cuda.cupy_driver import CuPyDriver
+from nagraph.backends.cuda.products import product_of
+from nagraph.backends.gpu.products.library import LibraryProduct, Matrix
 from nagraph.compiler import places
 from nagraph.errors import DeviceError, DeviceMemoryError, LabelError
+from nagraph.ir.types import DTYPES
 from nagraph.nn import functional as F
 from tests.backends.cuda import stand_in
 
@@ -157,7 +161,7 @@ def test_errors_of_cupy_are_told(cupy):
 def test_without_cublas(cupy, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy_backends", None)
     with pytest.raises(DeviceError, match="matrix products want cuBLAS, which is not installed: pip install nvidia-cublas for"):
-        ng.jit(lambda x, y: x @ y, backend="cuda")(np.ones((512, 512), np.float32), np.ones((512, 512), np.float32))
+        ng.jit(lambda x, y: x @ y, backend="cuda")(np.ones((64, 64), np.float32), np.ones((64, 64), np.float32))
 
 
 def test_shared_memory_beyond_the_usual_is_asked_for(cupy):
@@ -173,49 +177,38 @@ def test_info_names_devices_driver_and_versions(cupy):
     assert told["cuda:1"] == "stand-in, sm_90, 2 multiprocessors, 2 GB"
 
 
-def test_a_product_by_cublas_is_said_as_cublas_wants_it(cupy, monkeypatch):
-    """cuBLAS's own meaning of its arguments, in NumPy: columns lie side by side."""
-    from nagraph.backends.cuda.products import product_of
-    from nagraph.backends.gpu.products.library import LibraryProduct, Matrix
+@pytest.fixture
+def cublas(monkeypatch):
+    made = stand_in.Cublas()
+    for name in ("cupy_backends", "cupy_backends.cuda", "cupy_backends.cuda.libs"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    sys.modules["cupy_backends.cuda.libs"].cublas = made
+    return made
 
-    modes = [3]
 
-    def gemm(handle, ta, tb, m, n, k, alpha, a, at, lda, sa, b, bt, ldb, sb, beta, c, ct, ldc, sc, batch, sums, algorithm):
-        assert (handle, at, bt, ct, sums, algorithm, modes) == (5, 1, 1, 1, 70, -1, [0])
-        for i in range(batch):
-            x, y, z = (memory[base:][step * i:] for base, step in ((a, sa), (b, sb), (c, sc)))
-            def matrix(v, rows, columns, pitch):
-                return np.lib.stride_tricks.as_strided(v, (rows, columns), (8, 8 * pitch))
-            left = matrix(x, k, m, lda).T if ta else matrix(x, m, k, lda)
-            right = matrix(y, n, k, ldb).T if tb else matrix(y, k, n, ldb)
-            matrix(z, m, n, ldc)[...] = left @ right
+def test_products_by_cublas_are_captured_for_the_addresses_that_come_again(cupy, cublas):
+    a = RNG.normal(size=(64, 64)).astype(np.float32)
+    f = ng.jit(lambda w, x: (x @ w) @ w, backend="cuda")
+    w, xs = ng.device_put((a, [a, a * 2]), "cuda")
+    for n in (0, 0, 0, 1, 1, 0):
+        np.testing.assert_allclose(ng.to_numpy(f(w, xs[n])), a * (n + 1) @ a @ a, rtol=1e-3, atol=1e-2)
+    assert cupy.state.products == 12 and cupy.state.graphs and cublas.mode == 3
 
-    class Cublas:
-        gemmStridedBatchedEx = staticmethod(gemm)
-        getMathMode = staticmethod(lambda handle: modes[0])
-        setMathMode = staticmethod(lambda handle, mode: modes.__setitem__(0, mode))
 
-    class Cuda:
-        device = type("device", (), {"get_cublas_handle": staticmethod(lambda: 5)})
-
+@pytest.mark.parametrize("turned", list(np.ndindex(2, 2, 2)))
+@pytest.mark.parametrize("dtype", ["f64", "f32"])
+def test_a_product_by_cublas_is_said_as_cublas_wants_it(cupy, cublas, dtype, turned):
     m, n, k, batch = 3, 4, 5, 2
-    for turned in np.ndindex(2, 2, 2):
-        def matrix(number, rows, columns, other):
-            row, column = (1, rows + 1) if other else (columns + 2, 1)  # padded
-            return Matrix(number, 3, row, column, 60, "f64")
 
-        a, b, c = (matrix(i, *size, t) for i, (size, t) in enumerate(zip(((m, k), (k, n), (m, n)), turned)))
-        memory = RNG.normal(size=600)
-        product = LibraryProduct("p", a, b, c, m, n, k, batch, "f64")
-        operands = [memory[200 * i:200 * (i + 1)].copy() for i in range(3)]
-        product.compute(*operands)
+    def matrix(number, rows, columns, other):
+        row, column = (1, rows + 1) if other else (columns + 2, 1)  # padded
+        return Matrix(number, 3, row, column, 60, dtype)
 
-        class Elements(int):
-            """An address in elements, so that what is added to it in bytes is seen."""
-
-            def __add__(self, nbytes):
-                return int(self) + nbytes // 8
-
-        product_of(product, Cuda, Cublas)([Elements(200 * i) for i in range(3)])
-        np.testing.assert_allclose(memory[400:], operands[2], rtol=1e-12)
-        assert modes == [3], "the mode is what it was"
+    a, b, c = (matrix(i, *size, t) for i, (size, t) in enumerate(zip(((m, k), (k, n), (m, n)), turned)))
+    product = LibraryProduct("p", a, b, c, m, n, k, batch, dtype)
+    operands = [RNG.normal(size=200).astype(DTYPES[dtype]) for _ in range(3)]
+    wanted = [x.copy() for x in operands]
+    product.compute(*wanted)
+    product_of(product, cupy.cuda, cublas)([x.ctypes.data for x in operands])
+    np.testing.assert_allclose(operands[2], wanted[2], rtol=1e-5, atol=1e-5)
+    assert (operands[2] != 0).all() and cublas.mode == 3, "the mode is what it was"
