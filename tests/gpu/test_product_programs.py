@@ -108,18 +108,16 @@ def test_kernels_of_programs_compute_what_the_interpreter_does(name: str) -> Non
             assert np.abs(a - b).max() <= eps * max(np.abs(b).max(), 1e-30), str(kernel)
 
 
-def test_every_schedule_gives_the_same_bits(name: str = "causal attention's gradient") -> None:
+def test_every_schedule_gives_the_same_bits() -> None:
     blocks = Blocks("")
-    kernel = max(kernels(name), key=lambda k: len(str(k)))
+    kernel = max(kernels("causal attention's gradient"), key=lambda k: len(str(k)))
     first = strategy.choose(kernel, TARGET)
     assert first is not None
-    tried = [replace(first, rows=rows) for rows in (first.rows, 24)]
-    tried += [replace(first, step=step) for step in (32, 64) if first.step]
-    for threads in (64,):
-        form = block_form(kernel)
-        assert form is not None
-        tiles = {n: next(iter(strategy.candidates(p, threads))) for n, p in form.products.items()}
-        tried.append(replace(first, threads=threads, stages=tuple(tiles.get(n, how) for n, how in enumerate(first.stages))))
+    tried = [first, replace(first, rows=24), replace(first, step=64)]
+    form = block_form(kernel)
+    assert form is not None
+    tiles = {n: next(iter(strategy.candidates(p, 64))) for n, p in form.products.items()}
+    tried.append(replace(first, threads=64, stages=tuple(tiles.get(n, how) for n, how in enumerate(first.stages))))
     legal = [s for s in dict.fromkeys(tried) if not problem_of(kernel, s, TARGET)]
     assert len(legal) >= 3
     names = [blocks.add(kernel, s) for s in legal]

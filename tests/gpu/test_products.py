@@ -119,11 +119,18 @@ def every_case() -> dict[str, Callable[[], Case]]:
 
 
 CASES = every_case()
+#: The cases that run unless NAGRAPH_GPU_PRODUCTS=all is in the environment.
+CUT = (
+    "plain 2 1 2", "plain 37 53 29", "plain 64 64 64", "plain 8 1100 24", "both transposed", "float64", "batch", "bias and gelu",
+    "two results", "gelu before", "gathered rows", "terms along two axes", "float16", "float16 by fma", "bfloat16 A transposed",
+    "bfloat16 B transposed", "bfloat16 odd", "bfloat16 long", "tf32", "layer norm", "attention, causal True",
+)
+NAMES = tuple(CASES) if os.environ.get("NAGRAPH_GPU_PRODUCTS") == "all" else CUT
 
 
 @functools.cache
 def cases() -> dict[str, Case]:
-    return {name: make() for name, make in CASES.items()}
+    return {name: CASES[name]() for name in NAMES}
 
 
 @functools.cache
@@ -147,7 +154,7 @@ def reference(found: Case, dtype: Any) -> list[Array]:
         return list(ng.compile(PASSES(ng.trace(found.function, *operands)), backend="numpy")(*operands))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_it_is_as_right_as_numpy(name: str) -> None:
     found = cases()[name]
     assert problem_of(found.kernel, found.schedule, TARGET) == ""
@@ -166,7 +173,7 @@ def test_threads_in_any_order_give_the_same_bits(name: str) -> None:
         assert [a.tobytes() for a in launch(name, seed=seed)] == [a.tobytes() for a in first]
 
 
-@pytest.mark.parametrize("name", ["plain 37 53 29", "plain 5 600 6", "plain 8 1100 24", "terms along two axes", "bias and gelu"])
+@pytest.mark.parametrize("name", ["plain 37 53 29", "plain 8 1100 24", "terms along two axes", "bias and gelu"])
 def test_products_have_the_bits_of_the_cpus(name: str) -> None:
     found = cases()[name]
     (got,) = launch(name)
@@ -184,6 +191,6 @@ def test_results_may_lie_in_the_bytes_of_operands() -> None:
         assert [a.tobytes() for a in launch("two results", over={output: operand})] == want
 
 
-@pytest.mark.parametrize("name", ["plain 64 64 64", "float16", "float64", "attention, causal False"])
+@pytest.mark.parametrize("name", ["plain 64 64 64", "float16", "float64", "attention, causal True"])
 def test_operands_may_begin_anywhere(name: str) -> None:
     assert [a.tobytes() for a in launch(name, shift=1)] == [a.tobytes() for a in launch(name)]
