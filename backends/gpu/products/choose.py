@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from nagraph.backends.gpu.products.block_form import BlockForm, block_form
 from nagraph.backends.gpu.products.emission.kernel import unit_blocks
-from nagraph.backends.gpu.products.form import BlockLoops, BlockSchedule, ProductTile
+from nagraph.backends.gpu.products.form import FMA, BlockLoops, BlockSchedule, ProductTile
 from nagraph.backends.gpu.products.roofline import SECTOR, tile_cycles
 from nagraph.backends.gpu.products.stage_product import StageProduct
 from nagraph.backends.gpu.products.tiles import candidates, registers_of, staging_nbytes
@@ -29,14 +29,15 @@ GOOD_ROWS, SHORT_TERMS = 32, 256
 
 @functools.lru_cache(1024)
 def choose(kernel: Kernel, target: GpuTarget, tf32: bool = False) -> BlockSchedule | None:
-    """The schedule of a kernel with products; None if it has none, or if loops over its points do as well.
+    """The schedule of a kernel with products; None if it has none, if loops over its points do as well, or for GPUs without CUDA, which are
+    those without a double: their library multiplies.
 
     A kernel whose stages need no other column of what an earlier one made is cut into tiles of rows and columns: those that the roofline
     rule finds fastest. Any other one goes through all columns of a block of rows. Of what products make, as much is kept in shared memory
     as leaves the block enough rows; what is short to compute again, such as attention's scores, is so by each stage that reads it.
     """
     form = block_form(kernel)
-    if not target.doubles or form is None or _rows(form) < LEAST_ROWS or problem_without_schedule(form):
+    if not target.doubles or form is None or _rows(form) < LEAST_ROWS or _beyond_int(form):
         return None
     fitting = (s for s in _candidates(form, target, tf32) if least_nbytes(form, s) <= target.shared_nbytes)
     if form.split_columns:  # the verifier writes a kernel's text to know its shared memory: it is asked about the fastest one first
@@ -44,7 +45,7 @@ def choose(kernel: Kernel, target: GpuTarget, tf32: bool = False) -> BlockSchedu
     return next((s for s in fitting if not problem_of(kernel, s, target)), None)
 
 
-def problem_without_schedule(form: BlockForm) -> bool:
+def _beyond_int(form: BlockForm) -> bool:
     """Whether an index of the kernel's rows would not fit an int."""
     return any(form.extent(d.rows) >= 1 << 31 or form.extent(d.columns) >= 1 << 31 for d in form.dims)
 
@@ -94,7 +95,8 @@ def _stages(form: BlockForm, tiles: dict[int, ProductTile]) -> tuple[ProductTile
 def _tile(product: StageProduct, threads: int, rows: int, columns: int, tf32: bool) -> ProductTile | None:
     """The tile for a block of rows and columns: the one that computes the least beyond it, and of those the one that reads the least."""
     found = list(candidates(product, threads, tf32))
-    exact = [t for t in found if t.instruction != "fma"] or found
+    exact = [t for t in found if t.instruction != FMA] or found
+
     def excess(t: ProductTile) -> tuple[int, int]:
         covered = -(-rows // t.rows) * t.rows * -(-columns // t.columns) * t.columns
         return covered, -t.thread_rows * t.thread_columns * 1000 + abs(t.thread_rows - t.thread_columns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nagraph.backends.gpu.products.form import FMA, MMA, TF32, WARP, ProductTile
-from nagraph.backends.gpu.products.stage_product import F32, F64, StageProduct
+from nagraph.backends.gpu.products.stage_product import F32, F64, Factor, StageProduct
 from nagraph.ir.types import DType
 
 #: Terms that one instruction of a tensor core multiplies, and the rows and columns of its C.
@@ -69,7 +69,7 @@ def staging_nbytes(tile: ProductTile, product: StageProduct) -> int:
     return 2 * sum(aligned(rows * pitch * factor.dtype.itemsize) for factor, rows, pitch in staged(tile, product))
 
 
-def staged(tile: ProductTile, product: StageProduct) -> Iterator[tuple]:  # type: ignore[type-arg]
+def staged(tile: ProductTile, product: StageProduct) -> Iterator[tuple[Factor, int, int]]:
     """For A and for B: the factor, and how it stands in shared memory: how many rows, and elements from one to the next.
 
     Single elements are read term by term, so the terms are rows; tensor cores take 16-bit floats in either order, so these stand as they do
@@ -83,9 +83,9 @@ def staged(tile: ProductTile, product: StageProduct) -> Iterator[tuple]:  # type
             yield factor, extent, tile.depth + pad
 
 
-def by_terms(tile: ProductTile, factor: object) -> bool:
+def by_terms(tile: ProductTile, factor: Factor) -> bool:
     """Whether the rows of a factor in shared memory are its terms."""
-    return tile.instruction != MMA or factor.contiguous == "free"  # type: ignore[attr-defined]
+    return tile.instruction != MMA or factor.contiguous == "free"
 
 
 def aligned(nbytes: int) -> int:

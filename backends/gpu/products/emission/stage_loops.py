@@ -105,7 +105,7 @@ class RowSum:
             column = text.fresh()
             text.line(f"const int {column} = {plus(block.columns.start, 'c')};")
             with text.block(f"if ({column} < {block.columns.stop})" if not block.columns.full else ""):
-                total = f"{self.totals}[{plus(column, '0')} - {self.columns.start}]"
+                total = f"{self.totals}[{column} - {self.columns.start}]"
                 text.line(f"{kind} sum = {unit.rows.start} == 0 ? {block.at(unit.rows.start, column)} : {total};")
                 with text.block(f"for (int r = {unit.rows.start} + ({unit.rows.start} == 0); r < {unit.rows.stop}; ++r)"):
                     now, new = Scalar(unit.s, self.dtype, "sum"), unit.s.define(self.dtype, block.at("r", column))
