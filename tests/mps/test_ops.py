@@ -6,6 +6,7 @@ import pathlib
 import re
 
 import ml_dtypes
+import mlx.core as mx
 import numpy as np
 import pytest
 
@@ -315,6 +316,20 @@ def test_updates_that_repeat_are_added_in_one_order():
     for mode in ("add", "max", "min", "set"):
         found, wanted = run(Scatter((0,), mode), [x, u, i])[0], expected(Scatter((0,), mode), [x, u, i])[0]
         np.testing.assert_array_equal(np.isnan(found), np.isnan(wanted))
+
+
+LONG = [((1_000_000,), (0,)), ((999_983,), (0,)), ((17, 7, 33, 40), (0, 1, 2, 3)), ((2, 5000, 3), (1,)), ((9000, 2), (0, 1))]
+
+
+@pytest.mark.parametrize("shape, axes", LONG)
+def test_long_sums_are_sums_of_sums(shape, axes):
+    """Numbers of one sign, whose rounding errors all go one way. MLX's own sum of a million is off by ten times as much."""
+    x = np.full(shape, 0.1, np.float32) + np.arange(shape[-1], dtype="f4") / 7e6
+    (found,) = run(Sum(axes), [x])
+    exact = x.astype("f8").sum(axes)
+    np.testing.assert_allclose(found, exact, rtol=5e-5)
+    if mx.default_device() == mx.Device(mx.cpu) and shape == LONG[0][0]:
+        assert abs(float(mx.sum(mx.array(x))) / exact - 1) > 5e-4
 
 
 @pytest.mark.parametrize("dtype", DTYPES_HERE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from nagraph.backends.mps.conversion import cast
@@ -13,6 +14,10 @@ from nagraph.ops import arg_extremum, cumulative, reduction
 
 Array = Any
 I64 = DTYPES["i64"]
+#: Floats that MLX is asked to add up in one go: of each thread's part of them rounding errors add up.
+MOST_SUMMED = 4096
+#: The least block of a longer sum.
+LEAST_BLOCK = 64
 
 
 def _folding(function: str, of_bools: str = "") -> Rule:
@@ -24,6 +29,27 @@ def _folding(function: str, of_bools: str = "") -> Rule:
         return getattr(m, name)(x, axis=list(op.axes)) if op.axes else x
 
     return Rule(call)
+
+
+def _sum(m: Any, op: reduction.Reduction, x: Array) -> Array:
+    """A sum; a long one of floats is a sum of sums, axis by axis and block by block."""
+    x = cast(m, x, op.result_dtype(m.dtype(x)))
+    if not op.axes or not is_float(m.dtype(x)) or math.prod(x.shape[a] for a in op.axes) <= MOST_SUMMED:
+        return m.sum(x, axis=list(op.axes)) if op.axes else x
+    for axis in reversed(op.axes):
+        x = _along(m, x, axis)
+    return x
+
+
+def _along(m: Any, x: Array, axis: int) -> Array:
+    n, before, after = x.shape[axis], x.shape[:axis], x.shape[axis + 1:]
+    if n <= MOST_SUMMED:
+        return m.sum(x, axis=axis)
+    size = max(d for d in range(1, MOST_SUMMED + 1) if n % d == 0)
+    if size >= LEAST_BLOCK:
+        return _along(m, m.sum(m.reshape(x, [*before, n // size, size, *after]), axis=axis + 1), axis)
+    lead, even = (slice(None),) * axis, n - n % MOST_SUMMED
+    return m.add(_along(m, m.part(x, (*lead, slice(0, even))), axis), m.sum(m.part(x, (*lead, slice(even, n))), axis=axis))
 
 
 def _place(function: str) -> Rule:
@@ -49,7 +75,7 @@ def _running(function: str) -> Rule:
 
 
 RULES: dict[type[Op], Rule] = {
-    reduction.Sum: _folding("sum"), reduction.RowSum: _folding("sum"), reduction.Prod: _folding("prod"),
+    reduction.Sum: Rule(_sum), reduction.RowSum: Rule(_sum), reduction.Prod: _folding("prod"),
     reduction.Max: _folding("max", "any"), reduction.Min: _folding("min", "all"),
     reduction.All: _folding("all"), reduction.Any_: _folding("any"),
     arg_extremum.ArgMax: _place("argmax"), arg_extremum.ArgMin: _place("argmin"),
