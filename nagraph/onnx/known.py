@@ -102,8 +102,9 @@ class KnownValues:
             self._arrays[v] = node.op.array
             return
         nbytes = sum(r.type.nbytes for r in node.results)
-        if any(a is None for a in operands) or self._nbytes + nbytes > MOST_TOTAL_NBYTES:
+        arrays = [a for a in operands if a is not None]
+        if len(arrays) < len(operands) or self._nbytes + nbytes > MOST_TOTAL_NBYTES:
             return
         self._nbytes += nbytes
-        found = node.op.evaluate(*operands)  # type: ignore[attr-defined]
+        found = node.op.evaluate(*arrays)
         self._arrays.update(zip(node.results, found if isinstance(found, tuple) else (found,)))

@@ -15,7 +15,7 @@ import importlib
 import inspect
 import pathlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -23,11 +23,14 @@ from nagraph.errors import OnnxError
 from nagraph.onnx.opsets import OLDEST
 
 #: The annotation of an input whose numbers are needed while the graph is made.
-Known = np.ndarray
+Known: TypeAlias = np.ndarray
 #: Annotations of attributes beside Python's own, and the AttributeProto.AttributeType of all. A tensor is its array.
-Tensor = np.ndarray
-Region = SparseTensor = Any
-Ints, Floats, Strings = tuple[int, ...], tuple[float, ...], tuple[str, ...]
+Tensor: TypeAlias = np.ndarray
+Region: TypeAlias = Any
+SparseTensor: TypeAlias = Any
+Ints: TypeAlias = tuple[int, ...]
+Floats: TypeAlias = tuple[float, ...]
+Strings: TypeAlias = tuple[str, ...]
 KINDS = {"float": 1, "int": 2, "bool": 2, "str": 3, "Tensor": 4, "Region": 5, "Floats": 6, "Ints": 7, "Strings": 8, "SparseTensor": 11}
 
 
@@ -70,7 +73,9 @@ def operator(*names: str, since: int = OLDEST, formats: str = "refused") -> Call
 
 
 def _described(name: str, since: int, make: Callable[..., Any], formats: str) -> Operator:
-    inputs, known, required, variadic, takes_call = [], set(), 0, False, False
+    inputs: list[str] = []
+    known: set[int] = set()
+    required, variadic, takes_call = 0, False, False
     attributes: dict[str, Attribute] = {}
     for p in inspect.signature(make).parameters.values():
         kind = str(p.annotation).partition(" |")[0]

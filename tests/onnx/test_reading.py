@@ -13,8 +13,9 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 import nagraph as ng
-from nagraph.errors import OnnxError, SignatureError
-from nagraph.ir.constant import Constant
+from nagraph.errors import OnnxError, SignatureError, VerifyError
+from nagraph.ir.builder import Builder
+from nagraph.ir.constant import Constant, Data
 from tests.onnx import models
 from tests.onnx.models import F32, I64, MODELS, model, numbers, written
 
@@ -95,6 +96,18 @@ def test_weights_in_the_file_are_mapped_where_they_are_aligned(saved: Any) -> No
         made.producer_name = "x" * pad
         (array,) = (n.op.array for n in ng.from_onnx(saved(made)).nodes if isinstance(n.op, Constant))
         assert np.array_equal(array, numbers(64)) and array.flags.aligned
+
+
+def test_a_constant_of_memory_that_somebody_writes_to_is_refused() -> None:
+    memory = np.zeros(4, np.float32)
+    view = memory.view()
+    view.flags.writeable = False
+    with Builder() as builder:
+        graph = builder.graph("g", builder.emit(Constant(Data(view, copy=False)), ()))
+    with pytest.raises(VerifyError, match="a constant's array is its own, row-major and read-only"):
+        ng.verify(graph)
+    memory.flags.writeable = False
+    ng.verify(graph)
 
 
 def test_open_sizes_are_asked_for(saved: Any) -> None:
