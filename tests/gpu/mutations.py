@@ -1,6 +1,6 @@
 """Planted faults: one text of a kernel, or one number of a launch, is changed; the checks of GPU text on this CPU are to see it.
 
-    python -m tests.gpu.mutations                   200 faults; exit code 1 if fewer than 95 % are seen
+    python -m tests.gpu.mutations                   200 faults; exit code 1 if fewer than 95 % are seen (80 % of fewer than 100)
     python -m tests.gpu.mutations --seed 7 --count 50
     python -m tests.gpu.mutations --show            the text of each fault that nobody saw
 
@@ -191,8 +191,8 @@ def pool() -> list[Case]:
         "product with epilogue": (lambda a, b, c: F.gelu(a @ b + c), [f4(65, 33), f4(33, 66), f4(66)]),
         "products of transposes": (lambda a, b: xp.matmul(a.T, b.T), [f4(40, 33), f4(24, 40)]),
         "f16 product": (lambda a, b: a @ b, [f4(33, 64).astype("f2"), f4(64, 48).astype("f2")]),
-        "attention": (lambda q, k, v: F.attention(q, k, v, causal=True), [f4(2, 2, 20, 8), f4(2, 2, 20, 8), f4(2, 2, 20, 8)]),
-        "attention's gradient": (ng.grad(lambda q: F.attention(q, q, q, causal=True).sum()), [f4(1, 2, 20, 8)]),
+        "attention": (lambda q, k, v: F.attention(q, k, v, causal=True), [f4(1, 1, 70, 40), f4(1, 1, 70, 40), f4(1, 1, 70, 40)]),
+        "attention's gradient": (ng.grad(lambda q: F.attention(q, q, q, causal=True).sum()), [f4(1, 1, 70, 24)]),
         "convolution": (lambda x, w: F.conv(x, w, padding=1), [f4(2, 3, 9, 9), f4(8, 3, 3, 3)]),
         "gather": (lambda x, i: xp.take(x, i, axis=0) * 2, [f4(9, 17), rng.integers(0, 9, 13)]),
         "scatter": (lambda x, i, u: xp.add_at(x, i, u), [f4(9, 17), rng.integers(0, 9, 13), f4(13, 17)]),
@@ -278,7 +278,7 @@ def main() -> int:
     for operator, found in sorted(by_operator.items()):
         print(f"{sum(found):4} of {len(found):3}  {operator}")
     print(f"{given.count - len(missed)} of {given.count} faults are seen, in {time.monotonic() - began:.0f} s")
-    return 1 if len(missed) > 0.05 * given.count else 0
+    return 1 if len(missed) > (0.05 if given.count >= 100 else 0.2) * given.count else 0
 
 
 if __name__ == "__main__":
