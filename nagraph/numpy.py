@@ -201,7 +201,7 @@ def linspace(start: float, stop: float, num: int = 50, endpoint: bool = True, dt
 def eye(n: int, m: int | None = None, k: int = 0, dtype: Any = _np.float64) -> Any:
     """Ones on the k-th diagonal."""
     columns = n if m is None else m
-    if _active() is None or type(n * columns) is int and n * columns <= 256:
+    if _active() is None or not isinstance(n * columns, _Size) and n * columns <= 256:
         with _refusing("eye"):
             return _np.eye(n, m, k, dtype=_as_dtype(dtype))
     return astype(equal(_iota("int64", (n, columns), 0) + k, _iota("int64", (n, columns), 1)), dtype)

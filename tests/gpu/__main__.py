@@ -104,7 +104,7 @@ def check_random(count: int, dialect: str, check: str) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kinds", nargs="*", default=[*KINDS, "random"], choices=[*KINDS, "random"])
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(KINDS)} or random; all of them if none is named")
     parser.add_argument("--dialect", action="append", choices=["cuda", "metal"])
     parser.add_argument("--check", default="watch", choices=["", "watch", "address"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="orders in which threads run")
@@ -112,6 +112,9 @@ def main() -> int:
     parser.add_argument("--random", type=int, default=RANDOM, help="how many random programs")
     parser.add_argument("--cut", action="store_true", help="a part of all cases")
     given = parser.parse_args()
+    kinds = given.kinds or [*KINDS, "random"]
+    if unknown := [kind for kind in kinds if kind not in (*KINDS, "random")]:
+        parser.error(f"there is no kind {unknown[0]!r}; there is {', '.join(KINDS)} and random")
     if why := missing():
         print(why, file=sys.stderr)
         return 1
@@ -123,12 +126,12 @@ def main() -> int:
     wrong = []
     with tempfile.TemporaryDirectory(prefix="nagraph-tests-") as cache:
         os.environ.setdefault("XDG_CACHE_HOME", cache)
-        cases = list(chosen(given.kinds, given.only))
+        cases = list(chosen(kinds, given.only))
         for n, dialect in enumerate(given.dialect or ["cuda", "metal"]):
             part = cases[n::CUT] if given.cut else cases
             if part:
                 wrong += check_cases(part, dialect, given.check, CUT_SEEDS if given.cut else given.seeds)
-            if "random" in given.kinds:
+            if "random" in kinds:
                 wrong += check_random(CUT_RANDOM if given.cut else given.random, dialect, given.check)
     for line in wrong:
         print(line)

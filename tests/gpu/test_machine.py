@@ -219,3 +219,15 @@ def test_libraries_are_kept(monkeypatch):
     monkeypatch.setattr(compiler, "_compiled", None)
     Module([RIGHT["reversed"]])
 
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="the system does not list a process's memory")
+def test_a_launch_keeps_no_stacks() -> None:
+    """Each library has a machine of its own: were its stacks kept, a process that loads many would run out of parts of memory."""
+    def parts() -> int:
+        with open("/proc/self/maps") as listed:
+            return sum(1 for _ in listed)
+
+    module = Module([simple("copies", "  y[t] = x[t];")])
+    before, x = parts(), np.arange(512, dtype="i4")
+    np.testing.assert_array_equal(Run(module, "copies", [x], x, grid=(1, 1, 1), block=(512, 1, 1)).found, x)
+    assert parts() - before < 100

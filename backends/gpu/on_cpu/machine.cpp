@@ -306,6 +306,22 @@ struct Shared {
   }
 };
 
+// The stacks of a block's threads, each behind a page that nobody may touch. They are given back after a launch: a process may have so
+// many parts of memory, and each library has a machine of its own.
+struct Stacks {
+  const size_t nbytes = count * STACK_NBYTES;
+
+  Stacks() {
+    stacks = static_cast<unsigned char*>(
+        mmap(nullptr, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    for (unsigned i = 0; i < count; i++) mprotect(stacks + i * STACK_NBYTES, PAGE, PROT_NONE);
+  }
+  ~Stacks() {
+    munmap(stacks, nbytes);
+    stacks = nullptr;
+  }
+};
+
 pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 
 }  // namespace
@@ -406,16 +422,12 @@ extern "C" __attribute__((visibility("default"))) int machine_launch(void (*entr
   report_nbytes = text_nbytes;
   failed = false;
   current = nullptr;
-  if (!stacks) {
-    stacks = static_cast<unsigned char*>(
-        mmap(nullptr, MOST_THREADS * STACK_NBYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-    for (unsigned i = 0; i < MOST_THREADS; i++) mprotect(stacks + i * STACK_NBYTES, PAGE, PROT_NONE);
-  }
   if (count < 1 || count > MOST_THREADS) {
     say("a block has 1 to %u threads, not %u", MOST_THREADS, count);
   } else if (slot_count > MOST_SLOTS) {
     say("a kernel has at most %zu parameters, not %zu", MOST_SLOTS, slot_count);
   } else {
+    Stacks of_threads;
     Shared memory(shared_nbytes);
 #ifdef MACHINE_WATCHES
     Watched watched(ranges, range_count);

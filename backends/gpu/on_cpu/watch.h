@@ -152,7 +152,7 @@ void fault_astray(size_t at, size_t nbytes, bool writes) {
 // aligned: whether the device needs the address to be a multiple of the access.
 void accessed(const void* address, size_t nbytes, bool writes, bool aligned) {
   size_t at = size_t(address), local = size_t(shared);
-  if (!running || !current || at - size_t(stacks) < MOST_THREADS * STACK_NBYTES) return;
+  if (!running || !current || at - size_t(stacks) < count * STACK_NBYTES) return;
   if (++accesses > MOST_ACCESSES) fault("the launch does not come to an end");
   const char* does = writes ? "writes" : "reads";
   bool in_shared = at - local < shared_nbytes;
