@@ -268,7 +268,7 @@ def test_an_elementwise_op_from_elsewhere_is_computed_by_its_scalar_rule():
     from nagraph.ops.base import Elementwise
 
     @op
-    class Thrice(Elementwise):
+    class ThreeTimesOnMlx(Elementwise):
         """3 x."""
 
         def reference(self, x):
@@ -278,9 +278,9 @@ def test_an_elementwise_op_from_elsewhere_is_computed_by_its_scalar_rule():
             return x * 3
 
     try:
-        np.testing.assert_array_equal(ng.to_numpy(ng.jit(lambda x: Thrice()(x), backend="mps")(X)), X * 3)
+        np.testing.assert_array_equal(ng.to_numpy(ng.jit(lambda x: ThreeTimesOnMlx()(x), backend="mps")(X)), X * 3)
     finally:
-        del REGISTRY["thrice"]
+        del REGISTRY["three_times_on_mlx"]
 
 
 @pytest.mark.parametrize("source", [n for n in DTYPES_HERE])
