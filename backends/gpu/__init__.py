@@ -7,8 +7,6 @@
     verify          what is legal, rule by rule
     strategy        which schedule a kernel gets
     dialect         the words in which CUDA and Metal differ; headers/nagraph_gpu.h has whatever else does
-    text, scalars   lines of C; the scalar rules of ops in them
-    functions       what takes several steps, such as exp, as functions
     context         what the stages of a kernel share
     values          what the instructions of a stage are
     folds           what threads have, joined

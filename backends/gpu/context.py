@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from nagraph.backends.gpu.dialect import Dialect
-from nagraph.backends.gpu.functions import Functions
-from nagraph.backends.gpu.scalars import CScalars
 from nagraph.backends.gpu.schedule import REGISTERS, GpuSchedule
-from nagraph.backends.gpu.text import Text
+from nagraph.c_text.functions import Functions
+from nagraph.c_text.places import INT, index_text
+from nagraph.c_text.scalars import CScalars
+from nagraph.c_text.text import Text
 from nagraph.ir.scalar import Scalar
 from nagraph.kernel.affine import Affine
 from nagraph.kernel.form import Kernel
 
-#: What an int holds.
-INT = 1 << 31
 #: An element of an operand, ("p", number, index), or of a tile, ("t", number, index).
 Place = tuple[str, int, Affine]
 
@@ -50,17 +49,7 @@ class EmissionContext:
 
         values: those of instructions that are atoms of it. names: of axes that are not called a0, a1, ...
         """
-        extents = self.kernel.axes
-        reach = abs(index.offset) + sum(abs(c) * max(extents[a] - 1, 1) for a, c in index.terms if a >= 0)
-        wide = "(i64)" if reach >= INT else ""
-        text = ""
-        for a, c in index.terms:
-            name = wide + names.get(a, f"a{a}") if a >= 0 else str(values[-1 - a].raw)
-            term = name if abs(c) == 1 else f"{name} * {abs(c)}"
-            text = f"{text} {'-' if c < 0 else '+'} {term}" if text else f"-{term}" if c < 0 else term
-        if not text:
-            return str(index.offset)
-        return f"{text} {'-' if index.offset < 0 else '+'} {abs(index.offset)}" if index.offset else text
+        return index_text(index, self.kernel.axes, lambda a: names.get(a, f"a{a}") if a >= 0 else str(values[-1 - a].raw), "(i64)")
 
     def barrier(self) -> None:
         """Let the threads of a group wait for one another, and see what the others wrote."""

@@ -20,9 +20,9 @@ from nagraph.backends.gpu.schedule import REGISTERS, SCRATCH, SHARED, GpuSchedul
 from nagraph.backends.gpu.stage import StageText, locate
 from nagraph.backends.gpu.strategy import AnySchedule, choose_any
 from nagraph.backends.gpu.target import GpuTarget
-from nagraph.backends.gpu.text import tidy
 from nagraph.backends.gpu.transposed import write_tile
 from nagraph.backends.gpu.verify import check
+from nagraph.c_text.text import tidy
 from nagraph.ir.types import DType
 from nagraph.kernel.form import Kernel, Stage
 from nagraph.schedule.names import words_of

@@ -11,7 +11,7 @@ import math
 from nagraph.backends.gpu.dialect import Dialect
 from nagraph.backends.gpu.emit import MOST_SCRATCH, DeviceFunction, function_name
 from nagraph.backends.gpu.target import GpuTarget
-from nagraph.backends.gpu.text import Text
+from nagraph.c_text.text import Text
 from nagraph.elementary.narrow import NARROW
 from nagraph.ir.types import BOOL, DTYPES, FLOATS
 from nagraph.kernel.affine import strides

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 
-from nagraph.backends.gpu.context import INT, EmissionContext
+from nagraph.backends.gpu.context import EmissionContext
 from nagraph.backends.gpu.folds import FoldsAcross, assign
 from nagraph.backends.gpu.neighbours import Packs, place_of
 from nagraph.backends.gpu.order import fold_order, runs
 from nagraph.backends.gpu.placement import count, owner
 from nagraph.backends.gpu.schedule import How, Owned, Spread
 from nagraph.backends.gpu.values import StageValues
+from nagraph.c_text.places import INT
 from nagraph.ir.scalar import Scalar
 from nagraph.ir.types import BOOL, DType
 from nagraph.kernel import fold_steps

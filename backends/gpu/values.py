@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nagraph.backends.gpu.context import INT, EmissionContext
-from nagraph.backends.gpu.dialect import Literal
+from nagraph.backends.gpu.context import EmissionContext
 from nagraph.backends.gpu.neighbours import place_of
+from nagraph.c_text.places import within_text
+from nagraph.c_text.words import Literal
 from nagraph.ir.scalar import U32, Scalar
 from nagraph.ir.types import BOOL, INTEGERS, DType
-from nagraph.kernel.affine import Affine, bounds
+from nagraph.kernel.affine import Affine
 from nagraph.kernel.form import Apply, Instruction, Load, Number, Position, Read, Running, Stage, Within
 from nagraph.kernel.index_ranges import IndexRanges
 from nagraph.kernel.levels import levels, waiting
@@ -110,13 +111,8 @@ class StageValues:
         return f"(u32){x} {'/' if isinstance(i.op, FloorDivide) else '%'} {divisor}"
 
     def _within(self, i: Within) -> str:
-        place = self.index(i.index)
-        place = place if place.isidentifier() else f"({place})"
-        fixed = all(a >= 0 for a, _ in i.index.terms)
-        low, high = bounds(i.index, dict(enumerate(self.context.kernel.axes))) if fixed else (-INT, i.size)
-        asked = [str(self.values[i.also].raw)] if i.also is not None else []
-        asked += [f"{place} >= 0"] * (low < 0) + [f"{place} < {i.size}"] * (high >= i.size) + [f"{place} % {i.step} == 0"] * (i.step > 1)
-        return " && ".join(asked) or "true"
+        also = str(self.values[i.also].raw) if i.also is not None else ""
+        return within_text(i, self.index(i.index), self.context.kernel.axes, also)
 
     def _masked(self, mask: int | None, dtype: DType, element: str, asked: Sequence[str] = ()) -> str:
         conditions = [*asked, *([str(self.values[mask].raw)] if mask is not None else [])]

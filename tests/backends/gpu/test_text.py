@@ -10,7 +10,7 @@ from nagraph.backends.gpu.dialect import CUDA, METAL
 from nagraph.backends.gpu.emit import emit
 from nagraph.backends.gpu.lines import with_lines
 from nagraph.backends.gpu.target import gpu_target
-from nagraph.backends.gpu.text import tidy
+from nagraph.c_text.text import tidy
 from nagraph.errors import MissingRuleError
 from nagraph.ir.types import DTYPES
 from nagraph.kernel.lower import lower

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nagraph.backends.gpu.dialect import Literal
 from nagraph.backends.gpu.products.block_form import Dims
 from nagraph.backends.gpu.products.emission.unit import Unit, atom_text
+from nagraph.c_text.words import Literal
 from nagraph.ir.scalar import I64, Scalar
 from nagraph.ir.types import BOOL, DType
 from nagraph.kernel.affine import Affine

@@ -13,7 +13,7 @@ from nagraph.backends.gpu.products.emission.stage_loops import RowSum, emit_stor
 from nagraph.backends.gpu.products.emission.unit import STAGING, Range, Unit
 from nagraph.backends.gpu.products.form import BlockSchedule, ProductTile
 from nagraph.backends.gpu.products.tiles import aligned, registers_of
-from nagraph.backends.gpu.text import Text
+from nagraph.c_text.text import Text
 from nagraph.kernel.form import Read, Store
 
 #: Registers of a multiprocessor, on all GPUs that have CUDA.

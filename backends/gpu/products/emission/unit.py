@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from nagraph.backends.gpu.dialect import Dialect
-from nagraph.backends.gpu.functions import Functions
 from nagraph.backends.gpu.products.block_form import BlockForm
 from nagraph.backends.gpu.products.form import WARP, BlockSchedule
 from nagraph.backends.gpu.products.tiles import aligned
-from nagraph.backends.gpu.scalars import CScalars
-from nagraph.backends.gpu.text import Text
+from nagraph.c_text.functions import Functions
+from nagraph.c_text.scalars import CScalars
+from nagraph.c_text.text import Text
 from nagraph.ir.types import DType
 from nagraph.kernel.affine import Affine, bounds
 

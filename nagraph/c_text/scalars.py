@@ -1,4 +1,4 @@
-"""C scalars: the scalar builder of GPU text. A scalar is a variable of one thread, or a constant."""
+"""C scalars: the scalar builder of C text. A scalar is a constant variable, or a literal."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nagraph.backends.gpu.dialect import Dialect, Literal
-from nagraph.backends.gpu.text import Text
+from nagraph.c_text.text import Text
+from nagraph.c_text.words import Literal, Words
 from nagraph.elementary.narrow import NARROW, single
-from nagraph.ir.scalar import F32, F64, I32, I64, U64, Scalar, ScalarBuilder
+from nagraph.ir.scalar import F32, F64, I32, I64, U32, U64, Scalar, ScalarBuilder
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SHORT_NAMES, SIGNED, DType
 
 U16 = DTYPES["u16"]
 COMPARE = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 BITS = {"and": "&", "or": "|", "xor": "^"}
-#: Signed integers whose overflow C leaves open: functions of the header wrap around.
+#: Signed integers whose overflow C leaves open: functions of the dialect wrap around.
 OPEN = frozenset((I32, I64))
 
 
 class CScalars(ScalarBuilder):
-    """The scalar builder that writes into `text`, in a dialect: each result is a constant variable of its own."""
+    """The scalar builder that writes into `text`, in the words of a dialect: each result is a constant variable of its own."""
 
-    def __init__(self, text: Text, dialect: Dialect):
-        self.text, self.dialect = text, dialect
+    def __init__(self, text: Text, words: Words):
+        self.text, self.words = text, words
         #: Of the variable that was made last, its name and the expression that it is.
         self.last: tuple[str, str] = ("", "")
-        self.doubles = dialect.doubles
+        self.doubles = words.doubles
 
     def define(self, dtype: DType, expression: str) -> Scalar:
         """A new variable."""
         name = self.text.fresh()
-        self.text.line(f"const {self.dialect.type(dtype)} {name} = {expression};")
+        self.text.line(f"const {self.words.type(dtype)} {name} = {expression};")
         self.last = name, expression
         return Scalar(self, dtype, name)
 
@@ -43,12 +43,17 @@ class CScalars(ScalarBuilder):
         return str(x.raw)
 
     def constant(self, value: Any, dtype: DType) -> Scalar:
-        return Scalar(self, dtype, self.dialect.literal(value, dtype))
+        return Scalar(self, dtype, self.words.literal(value, dtype))
 
     # -- arithmetic -----------------------------------------------------------------------------------------
 
     def _binary(self, name: str, symbol: str, x: Scalar, y: Scalar) -> Scalar:
-        return self.define(x.dtype, f"ng_{name}({x.raw}, {y.raw})" if x.dtype in OPEN else f"{x.raw} {symbol} {y.raw}")
+        return self._call(name, x, y) if x.dtype in OPEN else self.define(x.dtype, f"{x.raw} {symbol} {y.raw}")
+
+    def _call(self, name: str, *arguments: Scalar) -> Scalar:
+        """What the dialect's function of this name gives, of the dtype of its first argument."""
+        dtype = arguments[0].dtype
+        return self.define(dtype, f"{self.words.helper(name, dtype)}({', '.join(str(x.raw) for x in arguments)})")
 
     def add(self, x: Scalar, y: Scalar) -> Scalar:
         return self._binary("add", "+", x, y)
@@ -58,7 +63,7 @@ class CScalars(ScalarBuilder):
 
     def mul(self, x: Scalar, y: Scalar) -> Scalar:
         if x.dtype == U16:  # the product of two ints overflows
-            return self.define(U16, f"(u32){x.raw} * {y.raw}")
+            return self.define(U16, f"({self.words.type(U32)}){x.raw} * {y.raw}")
         return self._binary("mul", "*", x, y)
 
     def div(self, x: Scalar, y: Scalar) -> Scalar:
@@ -71,25 +76,25 @@ class CScalars(ScalarBuilder):
         return self.sub(self.constant(0, x.dtype), x) if x.dtype in INTEGERS else self.define(x.dtype, f"-{x.raw}")
 
     def abs(self, x: Scalar) -> Scalar:
-        return self.define(x.dtype, f"ng_abs({x.raw})") if x.dtype in FLOATS or x.dtype in SIGNED else x
+        return self._call("abs", x) if x.dtype in FLOATS or x.dtype in SIGNED else x
 
     def fma(self, x: Scalar, y: Scalar, z: Scalar) -> Scalar:
-        return self.define(x.dtype, f"ng_fma({x.raw}, {y.raw}, {z.raw})")
+        return self._call("fma", x, y, z)
 
     def sqrt(self, x: Scalar) -> Scalar:
-        return self.define(x.dtype, f"ng_sqrt({x.raw})")
+        return self._call("sqrt", x)
 
     def round(self, how: str, x: Scalar) -> Scalar:
-        return self.define(x.dtype, f"ng_{how}({x.raw})")
+        return self._call(how, x)
 
     def copysign(self, x: Scalar, y: Scalar) -> Scalar:
-        return self.define(x.dtype, f"ng_copysign({x.raw}, {y.raw})")
+        return self._call("copysign", x, y)
 
     def maximum(self, x: Scalar, y: Scalar) -> Scalar:
-        return self.define(x.dtype, f"ng_max({x.raw}, {y.raw})")
+        return self._call("max", x, y)
 
     def minimum(self, x: Scalar, y: Scalar) -> Scalar:
-        return self.define(x.dtype, f"ng_min({x.raw}, {y.raw})")
+        return self._call("min", x, y)
 
     # -- choice and bits --------------------------------------------------------------------------------------
 
@@ -107,7 +112,7 @@ class CScalars(ScalarBuilder):
     def rarely(self, condition: Scalar, compute: Callable[[], Sequence[Scalar]], usual: Sequence[Scalar]) -> list[Scalar]:
         found = [Scalar(self, x.dtype, self.text.fresh()) for x in usual]
         for made, x in zip(found, usual):
-            self.text.line(f"{self.dialect.type(x.dtype)} {made.raw} = {x.raw};")
+            self.text.line(f"{self.words.type(x.dtype)} {made.raw} = {x.raw};")
         with self.text.block(f"if ({condition.raw})"):
             for made, x in zip(found, compute(), strict=True):
                 self.text.line(f"{made.raw} = {x.raw};")
@@ -120,30 +125,31 @@ class CScalars(ScalarBuilder):
         if how == "right":
             return self.define(x.dtype, f"{x.raw} >> {y.raw}")
         if x.dtype in OPEN:
-            return self.define(x.dtype, f"ng_shl({x.raw}, {y.raw})")
-        return self.define(x.dtype, f"{x.raw} << {y.raw}" if x.dtype.itemsize >= 4 else f"(u32){x.raw} << {y.raw}")
+            return self._call("shl", x, y)
+        return self.define(x.dtype, f"{x.raw} << {y.raw}" if x.dtype.itemsize >= 4 else f"({self.words.type(U32)}){x.raw} << {y.raw}")
 
     # -- conversion ---------------------------------------------------------------------------------------------
 
     def bitcast(self, x: Scalar, dtype: DType) -> Scalar:
-        return x if x.dtype == dtype else self.define(dtype, f"ng_bitcast<{self.dialect.type(dtype)}>({x.raw})")
+        return x if x.dtype == dtype else self.define(dtype, f"{self.words.bitcast(dtype, x.dtype)}({x.raw})")
 
     def cast(self, x: Scalar, dtype: DType) -> Scalar:
         if x.dtype == dtype:
             return x
         if x.dtype in NARROW:
-            return self.cast(self.define(F32, f"ng_float({x.raw})"), dtype)
+            return self.cast(self.define(F32, f"{self.words.helper('float', x.dtype)}({x.raw})"), dtype)
         if dtype == BOOL:
             return self.compare("ne", x, self.constant(0, x.dtype))
         if dtype in NARROW:
-            return self.define(dtype, f"ng_{SHORT_NAMES[dtype]}({single(self, x).raw})")
-        kind = self.dialect.type(dtype)
+            return self.define(dtype, f"{self.words.helper(SHORT_NAMES[dtype], F32)}({single(self, x).raw})")
+        kind = self.words.type(dtype)
         if x.dtype in (F32, F64) and dtype in INTEGERS:
             if dtype == U64:  # negative numbers wrap around
-                return self.define(U64, f"{x.raw} < 0 ? (u64)(i64){x.raw} : (u64){x.raw}")
+                return self.define(U64, self.words.wrapped(str(x.raw), x.dtype))
             # Other integers by way of wider signed ones, which wraps around as NumPy does.
-            way = self.dialect.type(I32 if dtype.itemsize < 4 else dtype if dtype in SIGNED else I64)
-            return self.define(dtype, f"({way}){x.raw}" if way == kind else f"({kind})({way}){x.raw}")
+            way = I32 if dtype.itemsize < 4 else dtype if dtype in SIGNED else I64
+            found = self.words.truncated(str(x.raw), x.dtype, way)
+            return self.define(dtype, found if way == dtype else f"({kind}){found}")
         if isinstance(x.raw, Literal) and x.raw.value is not None:
             return self.constant(x.raw.value, dtype)
         return self.define(dtype, f"({kind}){x.raw}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from nagraph.backends.gpu.dialect import Dialect, Literal
-from nagraph.backends.gpu.scalars import CScalars
-from nagraph.backends.gpu.text import Text
+from nagraph.c_text.scalars import CScalars
+from nagraph.c_text.text import Text
+from nagraph.c_text.words import Literal, Words
 from nagraph.ir.op import Op
 from nagraph.ir.scalar import Scalar
 from nagraph.ir.types import SHORT_NAMES, DType
@@ -16,15 +16,15 @@ from nagraph.ir.types import SHORT_NAMES, DType
 class Functions:
     """The functions of one text, by what they say."""
 
-    def __init__(self, dialect: Dialect):
-        self.dialect = dialect
+    def __init__(self, words: Words):
+        self.words = words
         #: By parameters and body, the name.
         self._names: dict[tuple[str, str], str] = {}
         self.texts: list[str] = []
 
     def apply(self, op: Op, arguments: Sequence[Scalar], dtype: DType) -> str:
         """The expression that an op is of arguments: a step where it takes one, else the call of a function."""
-        trial = CScalars(Text(), self.dialect)
+        trial = CScalars(Text(), self.words)
         found = op.scalar(trial, *(Scalar(trial, a.dtype, a.raw) for a in arguments))
         if not trial.text.lines:
             return found.raw  # type: ignore[no-any-return]
@@ -35,21 +35,21 @@ class Functions:
     def _call(self, op: Op, arguments: Sequence[Scalar], dtype: DType) -> str:
         """A call of the op's function. Constants are no parameters: the function knows them."""
         text = Text(indent=1)
-        s = CScalars(text, self.dialect)
+        s = CScalars(text, self.words)
         given, parameters, passed = [], [], []
         for n, a in enumerate(arguments):
             if isinstance(a.raw, Literal):
                 given.append(Scalar(s, a.dtype, a.raw))
             else:
                 given.append(Scalar(s, a.dtype, "abcdefgh"[n]))
-                parameters.append(f"{self.dialect.type(a.dtype)} {'abcdefgh'[n]}")
+                parameters.append(f"{self.words.type(a.dtype)} {'abcdefgh'[n]}")
                 passed.append(str(a.raw))
         result = op.scalar(s, *given)
         text.line(f"return {result.raw};")
-        key = f"{self.dialect.type(dtype)} ({', '.join(parameters)})", str(text)
+        key = f"{self.words.type(dtype)} ({', '.join(parameters)})", str(text)
         if key not in self._names:
             self._names[key] = name = self._name(op, arguments)
-            self.texts.append(f"{self.dialect.function} {self.dialect.type(dtype)} {name}({', '.join(parameters)}) {{\n{text}\n}}")
+            self.texts.append(f"{self.words.function} {self.words.type(dtype)} {name}({', '.join(parameters)}) {{\n{text}\n}}")
         return f"{self._names[key]}({', '.join(passed)})"
 
     def _name(self, op: Op, arguments: Sequence[Scalar]) -> str:
