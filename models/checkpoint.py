@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import CheckpointError
-from nagraph.files import is_plain_name, read_bytes, read_json, short
-from nagraph.storage import read_safetensors, safetensors_bytes, write_atomically
+from nagraph.files import is_plain_name, read_bytes, read_json, short, write_atomically
+from nagraph.storage import read_safetensors, safetensors_bytes
 from nagraph.suggestions import RENAMED
 
 FORMAT = "nagraph checkpoint 1"
@@ -43,8 +43,8 @@ def write(folder: str | pathlib.Path, step: int, facts: Mapping[str, Any], tenso
     earlier = _kept(root, step, keep - 1, best)
     text = json.dumps({"format": FORMAT, **own, "earlier": earlier, **facts}, indent=1, sort_keys=True)
     try:
-        write_atomically(root / name, content)
-        write_atomically(root / NAME, f"{text}\n".encode())
+        write_atomically(root / name, content, CheckpointError)
+        write_atomically(root / NAME, f"{text}\n".encode(), CheckpointError)
     except BaseException:
         if not _is_current(root, name):
             with contextlib.suppress(OSError):

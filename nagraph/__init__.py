@@ -37,7 +37,7 @@ _NAMES = {
     "where": "ops.elementwise",
     "Pipeline": "pipeline",
 }
-_MODULES = ("numpy", "tree", "errors", "choices", "random", "nn", "optim", "models", "debug", "passes", "backends")
+_MODULES = ("numpy", "tree", "errors", "choices", "random", "nn", "optim", "models", "debug", "passes", "backends", "export")
 
 __all__ = [*_NAMES, *_MODULES]
 

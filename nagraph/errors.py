@@ -83,6 +83,10 @@ class OnnxError(NagraphError, ValueError):
     """An ONNX model is damaged, or holds what a graph can't: names the file, the node, and what would be needed."""
 
 
+class ExportError(NagraphError, ValueError):
+    """A graph can't be written in a form, or what was written is not what was meant: names every op that has no translation, with lines."""
+
+
 class SanitizerError(NagraphError, RuntimeError):
     """A kernel wrote where it must not, or read what nobody wrote: names the buffer, and the kernels that write it."""
 

@@ -1,4 +1,5 @@
-"""Files that others wrote: opened only if they are regular files, read up to a limit, refused in one sentence."""
+"""Files: those that others wrote, opened only if they are regular, read up to a limit, refused in one sentence; and those that are written
+here, whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ import errno
 import json
 import os
 import pathlib
+import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from typing import IO, Any
@@ -121,3 +124,102 @@ def locked(folder: pathlib.Path, error: type[NagraphError]) -> Iterator[None]:
         with contextlib.suppress(OSError):
             for place in made:  # those that are empty still
                 place.rmdir()
+
+
+# -- writing ----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | pathlib.Path, error: type[NagraphError]) -> Iterator[IO[bytes]]:
+    """A file to write into, under another name: flushed to disk and renamed at the end, so that a reader sees the old file or the new one.
+
+    Missing folders are made. Whatever is raised inside leaves nothing behind; an OSError is told as the error.
+    """
+    target = pathlib.Path(path)
+    with _draft(target, error) as draft:
+        with open(draft, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, target)
+
+
+def write_atomically(path: str | pathlib.Path, content: bytes, error: type[NagraphError]) -> None:
+    """Write a file as `atomic_file` does: whole, or not at all."""
+    with atomic_file(path, error) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | pathlib.Path, error: type[NagraphError]) -> Iterator[pathlib.Path]:
+    """A new folder to write files into, under another name: flushed to disk and renamed at the end.
+
+    A folder that is there already is replaced if each of its files is written anew; one with other files in it is not ours to
+    replace, and refused. Missing folders above are made. Whatever is raised inside leaves nothing behind; an OSError is told as the error.
+    """
+    target = pathlib.Path(os.path.abspath(path))  # of `.` the parent is another folder, and where links lead stays as it is
+    with _draft(target, error) as draft:
+        draft.mkdir()
+        _check_replaceable(target, None, error)
+        yield draft
+        written = _contents(draft)
+        for name in written:
+            _flush(draft / name)
+        _flush(draft)
+        _check_replaceable(target, written, error)
+        old = draft.with_name(f"{draft.name}.old")
+        if target.exists():
+            os.rename(target, old)
+        try:
+            os.rename(draft, target)
+        except BaseException:
+            if old.exists():
+                os.rename(old, target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_replaceable(target: pathlib.Path, written: set[str] | None, error: type[NagraphError]) -> None:
+    """The error unless there is no such folder, or one in which nothing is that is not written anew; written: None before that is known."""
+    if target.is_symlink() or target.exists() and not target.is_dir():
+        raise error(f"{target} can't be written: it is no folder")
+    strangers = sorted(_contents(target) - written) if written is not None and target.exists() else ()
+    if strangers:
+        raise error(f"{target} can't be replaced: it holds {short(strangers[0])}, which would be lost; name a new folder")
+
+
+def _contents(folder: pathlib.Path) -> set[str]:
+    """The paths of all files and folders below a folder."""
+    return {os.path.relpath(os.path.join(root, name), folder) for root, folders, files in os.walk(folder) for name in (*folders, *files)}
+
+
+@contextlib.contextmanager
+def _draft(target: pathlib.Path, error: type[NagraphError]) -> Iterator[pathlib.Path]:
+    """A name beside the target for what becomes the target. At the end the renaming is flushed; on failure, what was made is removed."""
+    draft = target.parent / f".{target.name}.{secrets.token_hex(4)}"
+    made: list[pathlib.Path] = []
+    try:
+        for folder in reversed([p for p in (target.parent, *target.parent.parents) if not p.exists()]):
+            folder.mkdir(exist_ok=True)
+            made.append(folder)
+        yield draft
+    except BaseException as problem:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+        with contextlib.suppress(OSError):
+            for folder in reversed(made):
+                folder.rmdir()
+        if isinstance(problem, OSError):
+            raise error(f"{target} can't be written: {problem.strerror or problem}") from None
+        raise
+    _flush(target.parent)
+
+
+def _flush(place: pathlib.Path) -> None:
+    """Make what was written to a file, or a rename in a folder, outlive a power failure, where the system lets one flush it."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

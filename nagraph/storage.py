@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import mmap
-import os
 import pathlib
-import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,7 +14,7 @@ import numpy as np
 from nagraph import arrays as kinds
 from nagraph import tree
 from nagraph.errors import CheckpointError
-from nagraph.files import open_regular
+from nagraph.files import open_regular, write_atomically
 from nagraph.ir.types import DTYPES
 
 
@@ -70,7 +68,7 @@ def _opened(path: str | pathlib.Path) -> Iterator[Any]:
 def write_safetensors(path: str | pathlib.Path, tensors: Mapping[str, np.ndarray[Any, Any]],
                       metadata: Mapping[str, str] | None = None) -> None:
     """Write tensors atomically: a reader sees the old file or the new one, whatever happens."""
-    write_atomically(path, safetensors_bytes(tensors, metadata))
+    write_atomically(path, safetensors_bytes(tensors, metadata), CheckpointError)
 
 
 def safetensors_bytes(tensors: Mapping[str, np.ndarray[Any, Any]], metadata: Mapping[str, str] | None = None) -> bytes:
@@ -83,45 +81,6 @@ def safetensors_bytes(tensors: Mapping[str, np.ndarray[Any, Any]], metadata: Map
     contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in tensors.items()}
     made: bytes = save(contiguous, dict(metadata) if metadata else None)
     return made
-
-
-def write_atomically(path: str | pathlib.Path, content: bytes) -> None:
-    """Write a file under another name, flush it to disk, then rename it; nothing is left behind on failure.
-
-    Missing folders are made. CheckpointError says why it could not be written.
-    """
-    target = pathlib.Path(path)
-    draft = target.parent / f".{target.name}.{secrets.token_hex(4)}"
-    made: list[pathlib.Path] = []
-    try:
-        for folder in reversed([p for p in (target.parent, *target.parent.parents) if not p.exists()]):
-            folder.mkdir(exist_ok=True)
-            made.append(folder)
-        with open(draft, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, target)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        with contextlib.suppress(OSError):
-            for folder in reversed(made):
-                folder.rmdir()
-        if isinstance(error, OSError):
-            raise CheckpointError(f"{target} can't be written: {error.strerror or error}") from None
-        raise
-    _flush_folder(target.parent)
-
-
-def _flush_folder(folder: pathlib.Path) -> None:
-    """Make a rename outlive a power failure, where the system lets one flush a folder."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def save(path: str | pathlib.Path, arrays: Any, metadata: Mapping[str, str] | None = None) -> None:

@@ -28,7 +28,7 @@ MOST_LATE_IMPORTS = 12
 
 #: Who imports modules by names that only the run knows, and from which package.
 BY_NAME = {"": "", "thresholds": "", "backends": "backends", "pipeline": "passes", "models": "models", "cli": "cli",
-           "onnx": "onnx.operators"}
+           "onnx": "onnx.operators", "export": "export"}
 #: Packages of others at module level, and inside functions, and who may import them.
 PACKAGES = {"numpy": ("",), "ml_dtypes": ("ir", "testing", "onnx"), "llvmlite": ("backends.llvm",), "click": ("cli",), "rich": ("cli",)}
 LATE_PACKAGES = {

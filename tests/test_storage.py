@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import nagraph as ng
-from nagraph import storage
+from nagraph import files, storage
 from nagraph.errors import CheckpointError
 from nagraph.files import locked
 from nagraph.ir.types import DTYPES
@@ -187,7 +187,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     def fail(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(storage.os, moment, fail)
+    monkeypatch.setattr(files.os, moment, fail)
     expected = CheckpointError if isinstance(error, OSError) else KeyboardInterrupt
     for target in (path, tmp_path / "new" / "b"):
         with pytest.raises(expected) as caught:
@@ -211,3 +211,61 @@ def test_a_folder_is_locked_once(tmp_path: pathlib.Path) -> None:
                 pass
             (tmp_path / "run" / "a").touch()
     assert listing(tmp_path) == ["a", "run"]
+
+
+# -- folders ----------------------------------------------------------------------------------------------
+
+
+def write_folder(path: pathlib.Path, *names: str) -> None:
+    with files.atomic_folder(path, CheckpointError) as draft:
+        for name in names:
+            (draft / name).parent.mkdir(parents=True, exist_ok=True)
+            (draft / name).write_text(name)
+        assert not (path / names[0]).exists() or (path / names[0]).read_text() == "old", "nothing is seen before the end"
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path: pathlib.Path) -> None:
+    target = tmp_path / "new" / "out"
+    with pytest.raises(RuntimeError), files.atomic_folder(target, CheckpointError) as draft:
+        (draft / "a").write_text("a")
+        raise RuntimeError
+    assert listing(tmp_path) == []
+    write_folder(target, "a", "lib/b")
+    assert listing(tmp_path) == ["a", "b", "lib", "new", "out"]
+    (target / "a").write_text("old")
+    write_folder(target, "a", "lib/b", "c")
+    assert listing(tmp_path) == ["a", "b", "c", "lib", "new", "out"] and (target / "a").read_text() == "a"
+    with pytest.raises(RuntimeError), files.atomic_folder(target, CheckpointError) as draft:
+        (draft / "a").write_text("other")
+        raise RuntimeError
+    assert listing(tmp_path) == ["a", "b", "c", "lib", "new", "out"] and (target / "a").read_text() == "a"
+
+
+def test_a_folder_with_files_of_others_stays(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    before = listing(tmp_path)
+    with pytest.raises(CheckpointError, match="can't be replaced: it holds thesis.tex, which would be lost; name a new folder"):
+        write_folder(tmp_path, "a")
+    with pytest.raises(CheckpointError, match="thesis.tex can't be written: it is no folder"):
+        write_folder(tmp_path / "thesis.tex", "a")
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(CheckpointError, match="link can't be written: it is no folder"):
+        write_folder(tmp_path / "link", "a")
+    (tmp_path / "link").unlink()
+    assert listing(tmp_path) == before and [p.name for p in tmp_path.parent.iterdir() if p.name.startswith(f".{tmp_path.name}")] == []
+
+
+def test_a_folder_that_can_not_be_renamed_leaves_the_old_one(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, rename = tmp_path / "out", os.rename
+    write_folder(target, "a")
+    (target / "a").write_text("old")
+
+    def fail(a: Any, b: Any) -> None:
+        if pathlib.Path(b) == target and not str(a).endswith(".old"):
+            raise OSError(errno.EIO, "Input/output error")
+        rename(a, b)
+
+    monkeypatch.setattr(files.os, "rename", fail)
+    with pytest.raises(CheckpointError, match="out can't be written: Input/output error"):
+        write_folder(target, "a", "b")
+    assert listing(tmp_path) == ["a", "out"] and (target / "a").read_text() == "old"

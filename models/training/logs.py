@@ -11,8 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from nagraph.errors import CheckpointError, DataError
-from nagraph.files import read_text
-from nagraph.storage import write_atomically
+from nagraph.files import read_text, write_atomically
 
 COLUMNS = ("step", "loss", "gradient_norm", "seconds", "metric")
 NAME = "log.csv"
@@ -29,7 +28,7 @@ class Log:
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_atomically(self.path, text.getvalue().encode())
+        write_atomically(self.path, text.getvalue().encode(), CheckpointError)
         try:
             self._file = open(self.path, "a", encoding="utf-8", newline="")
         except OSError as error:

@@ -1,4 +1,4 @@
-"""The command `nagraph`: train, eval, generate, inspect, profile, bench, opt, fuzz, cache, info."""
+"""The command `nagraph`: train, eval, generate, inspect, profile, tune, bench, opt, run, export, fuzz, cache, info."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from nagraph.cli.terminal import console as new_console
 from nagraph.errors import DataError
-from nagraph.storage import write_atomically
+from nagraph.files import write_atomically
 from nagraph.testing.workers import check_seeds
 
 
@@ -27,7 +27,7 @@ def run(programs: int, first: int, workers: int, out: pathlib.Path) -> int:
             if finding.text:
                 (out / f"{finding.seed}.txt").write_text(finding.text + "\n", encoding="utf-8")
                 console.print(done[str(finding.seed)])
-            write_atomically(state, json.dumps(done).encode())
+            write_atomically(state, json.dumps(done).encode(), DataError)
             progress.advance(task)
     failed = [s for s in range(first, first + programs) if done[str(s)]]
     console.print(f"{programs} programs, {len(failed)} with a fault")

@@ -16,7 +16,8 @@ class Commands(click.Group):
     """A group of commands, each loaded when it is used."""
 
     #: In the order in which help lists them.
-    names: tuple[str, ...] = ("train", "eval", "generate", "inspect", "profile", "tune", "bench", "opt", "run", "fuzz", "cache", "info")
+    names: tuple[str, ...] = ("train", "eval", "generate", "inspect", "profile", "tune", "bench", "opt", "run", "export", "fuzz", "cache",
+                              "info")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.names)

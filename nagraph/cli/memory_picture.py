@@ -6,7 +6,8 @@ import io
 import pathlib
 from typing import Any
 
-from nagraph.storage import write_atomically
+from nagraph.errors import DataError
+from nagraph.files import write_atomically
 
 
 def draw_memory(memory: Any, title: str, path: pathlib.Path) -> pathlib.Path | None:
@@ -43,5 +44,5 @@ def draw_memory(memory: Any, title: str, path: pathlib.Path) -> pathlib.Path | N
     amounts.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=130)
-    write_atomically(path, data.getvalue())
+    write_atomically(path, data.getvalue(), DataError)
     return path

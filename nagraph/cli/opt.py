@@ -9,9 +9,9 @@ import click
 from nagraph.backends import find
 from nagraph.cli.targets import resolve
 from nagraph.errors import DataError
+from nagraph.files import write_atomically
 from nagraph.ir.printer import format_graph
 from nagraph.pipeline import Pipeline
-from nagraph.storage import write_atomically
 
 
 def run(target: str, passes: str, backend: str, verify: bool, out: pathlib.Path | None) -> None:
@@ -22,4 +22,4 @@ def run(target: str, passes: str, backend: str, verify: bool, out: pathlib.Path 
     if out is None:
         click.echo(text)
     else:
-        write_atomically(out, f"{text}\n".encode())
+        write_atomically(out, f"{text}\n".encode(), DataError)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import DataError
+from nagraph.files import write_atomically
 from nagraph.models.training.task import Grid
-from nagraph.storage import write_atomically
 
 #: Images in a row of a grid, and rows and columns of a matrix that are named.
 ACROSS, NAMED = 8, 24
@@ -28,7 +28,7 @@ def _figure(width: float, height: float) -> Any:
 def _write(figure: Any, path: pathlib.Path) -> pathlib.Path:
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=150)
-    write_atomically(path, data.getvalue())
+    write_atomically(path, data.getvalue(), DataError)
     return path
 
 

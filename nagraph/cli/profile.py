@@ -14,8 +14,8 @@ from nagraph.cli.memory_picture import draw_memory
 from nagraph.cli.targets import resolve
 from nagraph.cli.terminal import console
 from nagraph.errors import DataError
+from nagraph.files import write_atomically
 from nagraph.measuring.profile import COLUMNS
-from nagraph.storage import write_atomically
 
 
 def run(target: str, task: str | None, steps: int, backend: str, threads: int | None, place: pathlib.Path | None, rows: int,
@@ -39,7 +39,7 @@ def run(target: str, task: str | None, steps: int, backend: str, threads: int | 
     memory = executable.memory
     out.print(f"\n{memory.table(rows)}\n", soft_wrap=True)
     timeline = folder / "timeline.json"
-    write_atomically(timeline, json.dumps(profile.timeline(title)).encode())
+    write_atomically(timeline, json.dumps(profile.timeline(title)).encode(), DataError)
     out.print(f"timeline  {timeline} (open it in https://ui.perfetto.dev)", soft_wrap=True)
     picture = draw_memory(memory, title, folder / "memory.png")
     missing = "not drawn: it needs matplotlib (pip install 'nagraph[plot]')"

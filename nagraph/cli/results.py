@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 from nagraph.cli.measuring import Row
 from nagraph.errors import DataError
-from nagraph.files import read_json
-from nagraph.storage import write_atomically
+from nagraph.files import read_json, write_atomically
 
 FORMAT = "nagraph bench 1"
 #: Changes below this are never told: layouts of memory and clocks do that much from process to process.
@@ -23,7 +22,7 @@ def save(path: pathlib.Path, about: Mapping[str, Any], rows: list[Row]) -> None:
     """Write results: what they were measured with, and the rows."""
     shown = [{**asdict(r), "median_seconds": r.seconds, "noise": None if math.isinf(r.noise) else r.noise} for r in rows]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, f"{json.dumps({'format': FORMAT, **about, 'rows': shown}, indent=1)}\n".encode())
+    write_atomically(path, f"{json.dumps({'format': FORMAT, **about, 'rows': shown}, indent=1)}\n".encode(), DataError)
 
 
 def load(path: pathlib.Path) -> tuple[dict[str, Any], list[Row]]:

@@ -12,9 +12,10 @@ from rich.table import Table
 
 from nagraph.cli.targets import resolve
 from nagraph.cli.terminal import console
+from nagraph.errors import DataError
+from nagraph.files import write_atomically
 from nagraph.schedule.form import Schedule
 from nagraph.schedule.tuning import Tuning
-from nagraph.storage import write_atomically
 
 #: Calls that are timed before and after, in turn.
 CALLS = 9
@@ -38,7 +39,7 @@ def run(target: str, task: str | None, threads: int | None, layers: int | None, 
             out.print(f"a schedule of {t.name} gave other bits, and was not kept. This is a fault of nagraph: please report it, with")
             out.print(str(schedule))
     if place is not None:
-        write_atomically(place, f"// {title}\n{after.source('schedule')}\n".encode())
+        write_atomically(place, f"// {title}\n{after.source('schedule')}\n".encode(), DataError)
         out.print(f"schedules  {place}", soft_wrap=True)
 
 

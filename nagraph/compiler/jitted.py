@@ -173,6 +173,18 @@ class Jitted:
             call = self._bind(args, kwargs)
             return Lowered(self._trace(call).graph, self._entry(call).executable)
 
+    def traced(self, *args: Any) -> tuple[Call, Traced, dict[int, int]]:
+        """A call with these arguments or specs, its trace, and which output takes which donated input; nothing is compiled."""
+        with user_frames_only(), choices.using(self.choices):
+            call = self._bind(args, {})
+            trace = self._trace(call)
+            return call, trace, donation.paired(call, trace.graph, trace.structure, trace.mask)
+
+    def without_constants(self) -> Jitted:
+        """The function with arguments like others in the place of those that are bound once."""
+        return Jitted(self.fn, self.backend, self.threads, self.roles.static, self.roles.donate, (), self.passes, self.schedules,
+                      self.dynamic)
+
     def tuned(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Tune the executable for these arguments, as `nagraph.tune` says, and forget it: the next call has what was found better."""
         with user_frames_only():

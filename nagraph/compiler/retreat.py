@@ -16,8 +16,8 @@ from typing import Any
 
 from nagraph import __version__, choices
 from nagraph.errors import InternalError, NagraphError, RetreatWarning, SignatureError
-from nagraph.ir.builder import current
-from nagraph.ir.graph import Graph, Node, Value
+from nagraph.fusion.outline import apart
+from nagraph.ir.graph import Graph, Node
 from nagraph.ir.location import caller_location
 from nagraph.ir.nested import nested_graphs
 from nagraph.ir.printer import format_graph
@@ -87,18 +87,6 @@ def _attempts(error: Exception, passes: Any, optimised: Callable[[Any], Graph]) 
         yield "all fused regions taken apart", lambda: apart(optimised(pipeline))
     yield "nothing fused", lambda: optimised(Pipeline.parse("dce"))
     yield "no pass", lambda: optimised(Pipeline())
-
-
-def apart(graph: Graph, only: Node | None = None) -> Graph:
-    """The graph, and its regions, with fused calls replaced by their bodies: those of a node's op, or all."""
-
-    def visit(node: Node) -> list[Value] | None:
-        op: Any = node.op
-        if getattr(op, "kind", "") != "fused" or (only is not None and op != only.op):
-            return None
-        return current().inline(op.body, node.operands)
-
-    return graph.map_regions(lambda region: apart(region, only), skip=lambda op: getattr(op, "kind", "") == "fused").rebuild(visit)
 
 
 def _summary(error: Exception) -> str:

@@ -6,6 +6,7 @@ import copy
 import inspect
 import operator
 from collections.abc import Callable, Hashable, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -166,6 +167,13 @@ class Call:
         """For each leaf that is an input of the graph, the argument that it lies in."""
         roots = [self._labels[i] for i, child in zip(self._dynamic, self.structure.children) for _ in range(child.leaf_count)]
         return [root for root, t in zip(roots, self.types) if t is not None]
+
+    @property
+    def arguments_with_leaves(self) -> list[tuple[str, tree.Structure, list[Any]]]:
+        """The arguments that are taken apart, in order: name, structure, and leaves, None included."""
+        leaves = iter(self.leaves)
+        return [(self._labels[i], child, list(islice(leaves, child.leaf_count)))
+                for i, child in zip(self._dynamic, self.structure.children)]
 
     def without_arrays(self) -> Call:
         """The same call as a record: it keeps no leaf alive, but the constants, whose identity counts."""

@@ -1,8 +1,9 @@
-"""Outlining makes groups of nodes calls of fused regions, and cuts a region that can't be one kernel in two."""
+"""Outlining makes groups of nodes calls of fused regions, cuts a region that can't be one kernel in two, and opens regions again."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from nagraph.analysis.index_values import Made, made_of_indices
 from nagraph.analysis.order import dependencies, topological
@@ -41,6 +42,18 @@ def outlined(graph: Graph, regions: list[list[Node]], everywhere: Made) -> Graph
         else:
             nodes.append(_call(graph, unit, kept, renamed, everywhere))
     return Graph(graph.name, graph.inputs, nodes, [renamed.get(v, v) for v in graph.outputs])
+
+
+def apart(graph: Graph, only: Node | None = None) -> Graph:
+    """The graph, and its regions, with fused calls replaced by their bodies: those of a node's op, or all."""
+
+    def visit(node: Node) -> list[Value] | None:
+        op: Any = node.op
+        if getattr(op, "kind", "") != "fused" or (only is not None and op != only.op):
+            return None
+        return current().inline(op.body, node.operands)
+
+    return graph.map_regions(lambda region: apart(region, only), skip=lambda op: getattr(op, "kind", "") == "fused").rebuild(visit)
 
 
 def halved(graph: Graph, calls: Collection[Node]) -> Graph:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nagraph import storage
+from nagraph import files
 from nagraph.errors import CheckpointError
 from nagraph.models import checkpoint
 
@@ -115,7 +115,7 @@ def test_a_failure_in_a_new_folder_leaves_no_folder(tmp_path: pathlib.Path, monk
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(storage.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(CheckpointError, match="can't be written: No space left on device"):
         write(tmp_path / "runs" / "toy", 4, OLD)
     assert names(tmp_path) == []

@@ -1,0 +1,38 @@
+"""The forms that there are: one row each, from which come the functions of `ng.export`, the choices of `nagraph export --to` and its help.
+
+Nothing is loaded here but what help needs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Option(NamedTuple):
+    """An option of a form on the command line: a keyword of its function, `--name`, of a type that text is turned into."""
+
+    name: str
+    type: type
+    help: str
+
+
+class Form(NamedTuple):
+    """A form is something that graphs are written as: by the function of its name, `NAME(what, path, args_or_specs, **options)`."""
+
+    #: The module that defines the function, by its name below `nagraph.export`.
+    module: str
+    #: What the path is called in examples, with the ending that it must have; without one it is a folder.
+    example: str
+    #: What it is, for help: the end of the sentence "writes ...".
+    about: str
+    options: tuple[Option, ...] = ()
+
+    @property
+    def suffix(self) -> str:
+        """The ending of its files; "" where it is a folder."""
+        return f".{self.example.rpartition('.')[2]}" if "." in self.example else ""
+
+
+#: A form exists when its function does what it says. In the order of the documentation.
+FORMS: dict[str, Form] = {
+}
