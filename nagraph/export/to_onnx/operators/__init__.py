@@ -1,0 +1,1 @@
+"""The translations, by family."""

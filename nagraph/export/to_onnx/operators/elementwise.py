@@ -1,0 +1,165 @@
+"""Arithmetic, comparison, choice, rounding and elementary functions, element by element."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nagraph.export.to_onnx.dtypes import computed_in, wrapped_in
+from nagraph.export.to_onnx.registry import Untranslatable, translation
+from nagraph.ir.node import Node
+from nagraph.ir.op import Op
+from nagraph.ir.types import BOOL, DTYPES, SHORT_NAMES, UNSIGNED, DType, is_float
+from nagraph.ops import comparison, elementwise, rounding, special
+
+U8, I64, U64 = DTYPES["u8"], DTYPES["i64"], DTYPES["u64"]
+
+
+def widened(w: Any, operator: str, dtype: DType, wraps: bool = False) -> DType:
+    """The dtype in which an operator computes values of a dtype. Untranslatable if there is none."""
+    found = (wrapped_in if wraps else computed_in)(operator, dtype)
+    if found is None:
+        raise Untranslatable(f"{operator} of {SHORT_NAMES[dtype]} is computed by no implementation of ONNX; cast to another dtype")
+    return found
+
+
+def apply(w: Any, operator: str, *operands: Any, wraps: bool = False, **attributes: Any) -> str:
+    """An operator on operands of one dtype, computed in a dtype that it has; the result in theirs."""
+    dtype = operands[0].dtype
+    inside = widened(w, operator, dtype, wraps)
+    if inside == dtype:
+        return str(w.emit(operator, *operands, **attributes))
+    return str(w.cast(w.emit(operator, *(as_dtype(w, x, inside) for x in operands), **attributes), dtype))
+
+
+def as_dtype(w: Any, x: Any, dtype: DType) -> Any:
+    """An operand or an array in a dtype."""
+    if isinstance(x, np.ndarray):
+        return x.astype(dtype)
+    return x if x.dtype == dtype else w.cast(x, dtype)
+
+
+def _same(operator: str, *ops: type[Op], wraps: bool = False) -> None:
+    """Ops that are one operator of ONNX, in the operands' dtype."""
+    translation(*ops)(lambda w, node, *operands: apply(w, operator, *operands, wraps=wraps))
+
+
+_same("Sub", elementwise.Subtract, wraps=True)
+_same("Div", elementwise.Divide)
+_same("Max", elementwise.Maximum)
+_same("Min", elementwise.Minimum)
+_same("Floor", rounding.Floor)
+_same("Ceil", rounding.Ceil)
+_same("Round", rounding.Rint)
+_same("Sign", rounding.Sign)
+for _operator, _op in (("Exp", special.Exp), ("Log", special.Log), ("Sqrt", special.Sqrt), ("Sin", special.Sin), ("Cos", special.Cos),
+                       ("Tan", special.Tan), ("Asin", special.Arcsin), ("Acos", special.Arccos), ("Atan", special.Arctan),
+                       ("Sinh", special.Sinh), ("Cosh", special.Cosh), ("Tanh", special.Tanh), ("Asinh", special.Arcsinh),
+                       ("Acosh", special.Arccosh), ("Atanh", special.Arctanh), ("Erf", special.Erf), ("Sigmoid", special.Sigmoid),
+                       ("Softplus", special.Softplus)):
+    _same(_operator, _op)
+
+
+@translation(elementwise.Add)
+def add(w: Any, node: Node, x: Any, y: Any) -> str:
+    return str(w.emit("Or", x, y)) if x.dtype == BOOL else apply(w, "Add", x, y, wraps=True)
+
+
+@translation(elementwise.Multiply)
+def multiply(w: Any, node: Node, x: Any, y: Any) -> str:
+    return str(w.emit("And", x, y)) if x.dtype == BOOL else apply(w, "Mul", x, y, wraps=True)
+
+
+@translation(elementwise.Square)
+def square(w: Any, node: Node, x: Any) -> str:
+    return apply(w, "Mul", x, x, wraps=True)
+
+
+@translation(elementwise.Negative)
+def negative(w: Any, node: Node, x: Any) -> str:
+    return apply(w, "Neg", x, wraps=True)
+
+
+@translation(elementwise.Abs)
+def absolute(w: Any, node: Node, x: Any) -> str:
+    return str(w.emit("Identity", x)) if x.dtype in UNSIGNED or x.dtype == BOOL else apply(w, "Abs", x)
+
+
+@translation(elementwise.Select)
+def select(w: Any, node: Node, condition: Any, x: Any, y: Any) -> str:
+    inside = widened(w, "Where", x.dtype, wraps=True)
+    found = w.emit("Where", condition, as_dtype(w, x, inside), as_dtype(w, y, inside))
+    return str(found if inside == x.dtype else w.cast(found, x.dtype))
+
+
+# -- comparison ---------------------------------------------------------------------------------------------
+
+
+def _compared(operator: str, negated: bool, *ops: type[Op]) -> None:
+    def write(w: Any, node: Node, x: Any, y: Any) -> str:
+        inside = widened(w, operator, x.dtype)
+        found = w.emit(operator, as_dtype(w, x, inside), as_dtype(w, y, inside))
+        return str(w.emit("Not", found) if negated else found)
+
+    translation(*ops)(write)
+
+
+_compared("Equal", False, comparison.Equal)
+_compared("Equal", True, comparison.NotEqual)
+_compared("Less", False, comparison.Less)
+_compared("LessOrEqual", False, comparison.LessEqual)
+_compared("Greater", False, comparison.Greater)
+_compared("GreaterOrEqual", False, comparison.GreaterEqual)
+
+
+def _plain(operator: str, *ops: type[Op]) -> None:
+    """Ops that are one operator of ONNX, whatever the dtypes."""
+    translation(*ops)(lambda w, node, *operands: w.emit(operator, *operands))
+
+
+_plain("And", comparison.LogicalAnd)
+_plain("Or", comparison.LogicalOr)
+_plain("Xor", comparison.LogicalXor)
+_plain("Not", comparison.LogicalNot)
+_plain("IsNaN", comparison.IsNan)
+
+
+@translation(comparison.IsInf)
+def is_inf(w: Any, node: Node, x: Any) -> str:
+    return str(w.emit("IsInf", x) if is_float(x.dtype) else _filled(w, x, False))
+
+
+@translation(comparison.IsFinite)
+def is_finite(w: Any, node: Node, x: Any) -> str:
+    """|x| < inf, which is false of nan."""
+    if not is_float(x.dtype):
+        return _filled(w, x, True)
+    return str(w.emit("Not", w.emit("Or", w.emit("IsNaN", x), w.emit("IsInf", x))))
+
+
+def _filled(w: Any, x: Any, value: bool) -> str:
+    """A bool of the shape of x."""
+    return str(w.emit("Expand", np.array(value), w.emit("Shape", x)))
+
+
+# -- elementary functions that ONNX has no operator for -----------------------------------------------------
+
+
+def _number(value: float, x: Any) -> np.ndarray[Any, Any]:
+    return np.asarray(value).astype(x.dtype)
+
+
+@translation(elementwise.Reciprocal)
+def reciprocal(w: Any, node: Node, x: Any) -> str:
+    return apply(w, "Reciprocal", x)
+
+
+@translation(special.Rsqrt)
+def rsqrt(w: Any, node: Node, x: Any) -> str:
+    return apply(w, "Reciprocal", w.operand(apply(w, "Sqrt", x), x.type))
+
+
+@translation(elementwise.Power)
+def power(w: Any, node: Node, x: Any, y: Any) -> str:
+    return apply(w, "Pow", x, y)

@@ -1,0 +1,262 @@
+"""Scopes: where nodes of ONNX are written. Translations get one as `w`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nagraph.export.to_onnx import registry
+from nagraph.export.to_onnx.registry import Untranslatable
+from nagraph.export.to_onnx.sizes import Sizes
+from nagraph.ir.constant import Constant, Data
+from nagraph.ir.graph import Graph
+from nagraph.ir.node import Node, Value
+from nagraph.ir.sizes import Size, dims
+from nagraph.ir.types import DType, TensorType
+from nagraph.onnx.dtypes import NUMBER_OF
+from nagraph.regions.calls import Call
+
+#: The domain of the functions that a model brings along.
+DOMAIN = "nagraph"
+
+
+class Operand(str):
+    """The name of a value in ONNX, with the type that it has in the graph."""
+
+    type: TensorType
+
+    def __new__(cls, name: str, type: TensorType) -> Operand:
+        made = super().__new__(cls, name)
+        made.type = type
+        return made
+
+    @property
+    def dtype(self) -> DType:
+        return self.type.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.type.shape
+
+    @property
+    def rank(self) -> int:
+        return len(self.type.shape)
+
+
+class Common:
+    """What all scopes of one model share: the opset, the functions, and what can't be translated."""
+
+    def __init__(self, opset: int, refusals: Any):
+        self.opset, self.refusals = opset, refusals
+        #: FunctionProtos by what they are made of, in an order in which none calls a later one.
+        self.functions: dict[tuple[str, Graph], Any] = {}
+        self._taken: set[str] = set()
+
+    def function(self, label: str, body: Graph) -> str:
+        """The name of the function that computes a graph. Equal graphs of one label are one function."""
+        from onnx import helper
+
+        key = label, body
+        if key not in self.functions:
+            w = Scope(self, name_constants=False)
+            inputs = [w.fresh(v.name or "x") for v in body.inputs]
+            w.sizes = Sizes(w, [(n, v.shape) for n, v in zip(inputs, body.inputs)])
+            outputs = w.distinct(w.write(body, inputs), inputs)
+            plain = "".join(c if c.isalnum() else "_" for c in label)
+            name = next(n for n in (plain, *(f"{plain}_{i}" for i in range(2, len(self._taken) + 3))) if n not in self._taken)
+            self._taken.add(name)
+            self.functions[key] = helper.make_function(DOMAIN, name, inputs, outputs, w.nodes, self.imports())
+        return str(self.functions[key].name)
+
+    def imports(self) -> list[Any]:
+        from onnx import helper
+
+        return [helper.make_opsetid("", self.opset), helper.make_opsetid(DOMAIN, 1)]
+
+
+class Scope:
+    """The nodes of a graph, of a function, or of a graph within one of these (`inner`), which sees the values around it."""
+
+    sizes: Sizes
+
+    def __init__(self, common: Common, outer: Scope | None = None, name_constants: bool = True):
+        self.common, self.outer = common, outer
+        self.root: Scope = outer.root if outer else self
+        self.nodes: list[Any] = []
+        #: The types of the values that graphs have.
+        self.types: dict[str, TensorType] = {}
+        #: Constants by name, for graphs; functions hold them in nodes.
+        self.initializers: dict[str, np.ndarray[Any, Any]] = {}
+        self._name_constants = name_constants
+        self._constants: dict[Data, str] = {}
+        self._numbers: dict[str, np.ndarray[Any, Any]] = {}
+        self._names: set[str] = set()
+        self._hint, self._note = "", ""
+
+    @property
+    def opset(self) -> int:
+        return self.common.opset
+
+    # -- nodes of ONNX ------------------------------------------------------------------------------------
+
+    def emit(self, operator: str, *inputs: Any, results: int = 1, domain: str = "", **attributes: Any) -> Any:
+        """Write a node; the name of its result, or a tuple of `results` names.
+
+        inputs: names, arrays (constants), or None where the operator's input is left out. attributes: None where it is left out;
+        a dtype stands for its number.
+        """
+        from onnx import helper
+
+        given = [self.constant(x) if isinstance(x, np.ndarray) else "" if x is None else str(x) for x in inputs]
+        while given and not given[-1]:
+            given.pop()
+        named = [self.fresh(self._hint or operator.lower()) for _ in range(results)]
+        found = {k: NUMBER_OF[v] if isinstance(v, np.dtype) else v for k, v in attributes.items() if v is not None}
+        self.nodes.append(helper.make_node(operator, given, named, name=named[0], domain=domain, doc_string=self._note or None, **found))
+        return named[0] if results == 1 else tuple(named)
+
+    def cast(self, x: str, dtype: DType) -> str:
+        """x in a dtype."""
+        return str(self.emit("Cast", x, to=dtype))
+
+    def constant(self, array: Any) -> str:
+        """The name of a constant; equal ones are one."""
+        root, data = self.root, array if isinstance(array, Data) else Data(array)
+        if data not in root._constants:
+            name = root._constants[data] = root.fresh("const")
+            root._numbers[name] = data.array
+            if root._name_constants:
+                root.initializers[name] = data.array
+            else:
+                from onnx import helper, numpy_helper
+
+                root.nodes.insert(0, helper.make_node("Constant", [], [name], name=name, value=numpy_helper.from_array(data.array)))
+        return root._constants[data]
+
+    def number(self, x: str) -> Any:
+        """The array of a constant of rank 0; None for every other value."""
+        found = self.root._numbers.get(str(x))
+        return found if found is not None and not found.shape else None
+
+    def operand(self, name: str, type: TensorType) -> Operand:
+        """A result of `emit` with its type, for translations that ask for it."""
+        return Operand(name, type)
+
+    def size(self, size: Any) -> Any:
+        """A size as int64[1]: an array if it is known, else the name of a value."""
+        return self.root.sizes.of(size)
+
+    def shape(self, shape: Sequence[Any]) -> Any:
+        """A shape as int64[rank]: an array if all sizes are known, else the name of a value."""
+        if not any(isinstance(n, Size) for n in shape):
+            return np.array(shape, np.int64)
+        parts: list[Any] = []
+        for n in shape:
+            if not isinstance(n, Size) and parts and isinstance(parts[-1], np.ndarray):
+                parts[-1] = np.append(parts[-1], np.int64(n))
+            else:
+                parts.append(self.size(n))
+        return parts[0] if len(parts) == 1 else self.emit("Concat", *parts, axis=0)
+
+    def fresh(self, hint: str) -> str:
+        """A name that nothing in the model, or in the function, has."""
+        names = self.root._names
+        number = len(names)
+        while (name := f"{hint}_{number}") in names:
+            number += 1
+        names.add(name)
+        return name
+
+    def take(self, name: str) -> str:
+        """A name that is given, which nothing else will get."""
+        self.root._names.add(name)
+        return name
+
+    # -- graphs within graphs -----------------------------------------------------------------------------
+
+    def inner(self) -> Scope:
+        """A scope for a region of a node. Its values may be read in it, not outside."""
+        return Scope(self.common, self)
+
+    def input(self, type: TensorType, hint: str = "x") -> Operand:
+        """A new name for an input of a region."""
+        return Operand(self.fresh(hint), type)
+
+    def graph(self, name: str, inputs: Iterable[Operand], outputs: Iterable[Operand]) -> Any:
+        """The GraphProto of what was written. Outputs are distinct values of its own."""
+        from onnx import helper
+
+        inputs, outputs = list(inputs), list(outputs)
+        own = {n for node in self.nodes for n in node.output}
+        named = self.distinct(outputs, [x for x in outputs if x not in own])
+        return helper.make_graph(self.nodes, name, [value_info(x, x.type) for x in inputs],
+                                 [value_info(n, x.type) for n, x in zip(named, outputs)])
+
+    def distinct(self, outputs: Sequence[str], foreign: Iterable[str]) -> list[str]:
+        """Names for outputs, none of them twice, and none of those that are foreign."""
+        seen = set(map(str, foreign))
+        found: list[str] = []
+        for x in outputs:
+            name = str(self.emit("Identity", x)) if x in seen else str(x)
+            seen.add(name)
+            found.append(name)
+        return found
+
+    # -- graphs of ours -----------------------------------------------------------------------------------
+
+    def write(self, graph: Graph, inputs: Sequence[str]) -> list[Operand]:
+        """Write the nodes of a graph whose inputs have these names; the names of its outputs."""
+        names: dict[Value, Operand] = {v: Operand(n, v.type) for v, n in zip(graph.inputs, inputs, strict=True)}
+        before = self._hint, self._note
+        for node in graph.nodes:
+            if isinstance(node.op, Constant):
+                names[node.result] = Operand(self.constant(node.op.value), node.result.type)
+                continue
+            self._hint = node.op.label if isinstance(node.op, Call) else node.op.name
+            if node.location is not None:
+                self._note = str(node.location)
+            for v, name in zip(node.results, self._results(node, [names[v] for v in node.operands]), strict=True):
+                names[v] = Operand(name, v.type)
+                self.types[str(name)] = v.type
+        self._hint, self._note = before
+        return [names[v] for v in graph.outputs]
+
+    def _results(self, node: Node, operands: list[Operand]) -> Sequence[str]:
+        try:
+            found = self._called(node, operands) if isinstance(node.op, Call) else self._translated(node, operands)
+        except Untranslatable as why:
+            self.common.refusals.add(node, str(why))
+            found = None
+        if found is None:  # so that what follows is looked at as well
+            return [self.fresh("missing") for _ in node.results]
+        return [found] if isinstance(found, str) else found
+
+    def _translated(self, node: Node, operands: list[Operand]) -> Any:
+        write = registry.of_op(node.op, self.opset)
+        if write is None:
+            raise Untranslatable(f"no operator of ONNX at opset {self.opset} means {node.op.name}")
+        return write(self, node, *operands)
+
+    def _called(self, node: Node, operands: list[Operand]) -> Any:
+        """A composite: an operator that means the same, or a function of the model. What fusion made is opened."""
+        op = node.op
+        assert isinstance(op, Call)
+        if op.fused:
+            return self.write(op.body, operands)
+        write = registry.of_composite(node, tuple(operands), self.opset)
+        found = None if write is None else write(self)
+        if found is not None:
+            return found
+        free = {d for n in op.body.nodes for d in n.op.dims} - set(dims([v.shape for v in op.body.inputs]))
+        if free:  # a function sees no sizes but those of its operands
+            return self.write(op.body, operands)
+        return self.emit(self.common.function(op.label, op.body), *operands, results=len(node.results), domain=DOMAIN)
+
+
+def value_info(name: str, type: TensorType) -> Any:
+    """The ValueInfoProto of a value; sizes that are known later are dim_params."""
+    from onnx import helper
+
+    return helper.make_tensor_value_info(str(name), NUMBER_OF[type.dtype], [str(n) if isinstance(n, Size) else n for n in type.shape])

@@ -1,0 +1,101 @@
+"""ONNX models: what onnx.checker says of them, and what ONNX Runtime computes with them beside our own references."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nagraph as ng
+from nagraph.errors import ExportError
+from nagraph.export.subject import Subject
+from nagraph.ir.interpret import interpret
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+F = ng.nn.functional
+F32 = np.float32
+#: Of the largest value of a result.
+TOLERANCE = 2e-5
+
+
+def drawn(*shape: int) -> Any:
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(F32)
+
+
+def loaded(path: pathlib.Path) -> Any:
+    onnx.checker.check_model(str(path), full_check=True)
+    return onnx.load(str(path))
+
+
+def ran(path: pathlib.Path, feeds: dict[str, Any]) -> list[Any]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 3, 1
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]).run(None, feeds)  # type: ignore[no-any-return]
+
+
+def agree(fn: Any, path: pathlib.Path, inputs: Sequence[Any], specs: Any = None, **options: Any) -> Any:
+    """The model, whose results are those of our own references."""
+    types = tuple(ng.spec(x.shape, x.dtype) for x in inputs)
+    ng.export.onnx(fn, path, types if specs is None else specs, **options)
+    subject = Subject.of(fn, types, optimised=False)
+    given = subject.weights | dict(zip(subject.free, inputs))
+    wanted = interpret(subject.graph, [given[name] for name in subject.inputs])
+    for expected, found in zip(wanted, ran(path, dict(zip(subject.free, inputs))), strict=True):
+        assert (expected.shape, expected.dtype) == (found.shape, found.dtype)
+        if expected.dtype.kind in "iub":
+            np.testing.assert_array_equal(expected, found)
+        else:
+            np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE * max(np.abs(expected).max(initial=0), 1e-30))
+    return loaded(path)
+
+
+def operators(model: Any) -> list[str]:
+    return [n.op_type for n in model.graph.node]
+
+
+def test_a_function_becomes_a_model_with_the_users_names(tmp_path: pathlib.Path) -> None:
+    model = agree(lambda x, w: {"y": np.tanh(x @ w) + 1}, tmp_path / "m.onnx", [drawn(2, 3), drawn(3, 4)], metadata={"by": "me"})
+    assert operators(model) == ["MatMul", "Tanh", "Add"]
+    assert [i.name for i in model.graph.input] == ["x", "w"] and [o.name for o in model.graph.output] == ["y"]
+    assert {p.key: p.value for p in model.metadata_props} == {"by": "me"}
+    assert "test_onnx.py" in model.graph.node[0].doc_string
+
+
+def test_sizes_that_are_known_later_are_names_of_dimensions(tmp_path: pathlib.Path) -> None:
+    batch, time = ng.Dim("batch"), ng.Dim("time")
+
+    def heads(x: Any) -> Any:
+        y = x.reshape(x.shape[0], x.shape[1], 2, 4).transpose(0, 2, 1, 3)
+        return F.softmax(y @ y.transpose(0, 1, 3, 2)), y.mean(), ng.numpy.arange(x.shape[1])
+
+    for size in ((2, 5, 8), (1, 1, 8)):
+        model = agree(heads, tmp_path / "m.onnx", [drawn(*size)], specs=ng.spec((batch, time, 8)))
+    assert [d.dim_param or d.dim_value for d in model.graph.output[0].type.tensor_type.shape.dim] == ["batch", 2, "time", "time"]
+    assert "Softmax" in operators(model)
+
+
+def test_weights_are_initialisers_under_their_names_inline_or_in_one_file(tmp_path: pathlib.Path) -> None:
+    model = ng.nn.Linear.init(ng.random.key(0), 64, 32)
+    x = drawn(3, 64)
+    inline = agree(model, tmp_path / "a.onnx", [x])
+    assert {t.name for t in inline.graph.initializer} == {"weight", "bias"}
+    agree(model, tmp_path / "b.onnx", [x], external=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.onnx", "b.onnx", "b.onnx.data"]
+    assert (tmp_path / "b.onnx").stat().st_size < 2000
+
+
+def test_what_has_no_translation_is_told_at_once_and_nothing_is_written(tmp_path: pathlib.Path) -> None:
+    def talks(x: Any) -> Any:
+        ng.debug.print("{}", x)
+        return ng.numpy.nextafter(x, x + 1)
+
+    with pytest.raises(ExportError, match=r"(?s)2 reasons.*debug_print.*test_onnx\.py:\d+.*nextafter.*test_onnx\.py:\d+"):
+        ng.export.onnx(talks, tmp_path / "m.onnx", ng.spec((3,)))
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ExportError, match="opset is a whole number from 18 to 24, got 3"):
+        ng.export.onnx(talks, tmp_path / "m.onnx", ng.spec((3,)), opset=3)
