@@ -8,6 +8,7 @@ Its rooms, in the order in which they build on one another:
     native      machine code in memory and on disk
     runtime     the interpreter of programs, on all threads at once
     program     a plan as instructions, their kernels, the image that is kept on disk
+    ahead_of_time  programs as object code of any machine, with a runtime that needs no Python
     calls       a program with an arena, called with arrays
     measuring   recorded calls, the machine's peaks, profiles
 

@@ -37,7 +37,7 @@ class Emitted(NamedTuple):
 def operand_pointer(code: FunctionBuilder, slots: Reg, args: Reg, i: int) -> Reg:
     """The address of operand i of this launch."""
     slot = code.load("i64", code.offset(args, "i64", i64(i)), 8)
-    return code.load("ptr", code.offset(slots, "ptr", slot), 8)
+    return code.load("ptr", code.offset(slots, code.module.slot, slot), 8)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 
 import llvmlite.binding as llvm
 
@@ -15,6 +16,11 @@ from nagraph.forks import hold
 _LOCK = threading.RLock()
 hold(_LOCK)
 hold(llvm.ffi.lib._lock)
+
+
+def only_one() -> AbstractContextManager[bool]:
+    """While it is entered nobody else is in LLVM."""
+    return _LOCK
 
 
 def _machine() -> llvm.TargetMachine:

@@ -131,11 +131,24 @@ def kernel_of(work: Kernel | SortTask) -> CompiledKernel:
         x, indices = work.type, isinstance(work.op, Argsort)
         return compiled(f"{work.op} {x} {work.layout}",
                         lambda module, name: emit_sort(module, name, x.dtype, x.shape, work.layout, work.op.axis, indices))
-    text, given = str(work), overrides.current().of(work, host())
+    text = str(work)
+    schedule, winner = schedule_of(work, text)
+    return scheduled(work, text, schedule)._replace(winner=winner)
+
+
+class FoundSchedule(NamedTuple):
+    """The schedule of a kernel on this machine. winner: the file of the cache that was asked for a tuner's schedule, and what it said."""
+
+    schedule: Schedule
+    winner: tuple[str, str]
+
+
+def schedule_of(kernel: Kernel, text: str) -> FoundSchedule:
+    """The schedule that was given for a kernel of this text, else one that a tuner found, else the strategy's."""
+    given = overrides.current().of(kernel, host())
     file = winners.file_of(text) if given is None else ""
     won = winners.winner(file)
-    schedule = given or _legal(work, won) or _chosen(work, text)
-    return scheduled(work, text, schedule)._replace(winner=(file, won))
+    return FoundSchedule(given or _legal(kernel, won) or _chosen(kernel, text), (file, won))
 
 
 def scheduled(kernel: Kernel, text: str, schedule: Schedule, keep: bool = True) -> CompiledKernel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import weakref
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from nagraph.backends.llvm.gemm import gemm_module
@@ -62,15 +63,21 @@ def _load() -> None:
     for code in new:
         if f"@{LEAVE}(" in code.text:
             driver()  # which defines it
-        for routine in ROUTINE.finditer(code.text):
-            if routine[1] not in _STANDING:
-                *sizes, unpacked = routine.groups()[2:]
-                _load_routine(routine[1], DTYPES[routine[2]], Product(*map(int, sizes), not unpacked) if routine[3] else None)
+        for name, dtype, sizes in routines_of(code.text):
+            if name not in _STANDING:
+                _load_routine(name, dtype, sizes)
     if new:
         library = Library({code.symbol: content for code, content in new.items()}.values())
         for code in new:
             code._at = _Loaded(library, library.address(code.symbol))
     _WAITING.clear()
+
+
+def routines_of(text: str) -> Iterator[tuple[str, DType, Product | None]]:
+    """The matrix products that a kernel's text calls: name, dtype, and their sizes if these are not the usual ones."""
+    for found in ROUTINE.finditer(text):
+        *sizes, unpacked = found.groups()[2:]
+        yield found[1], DTYPES[found[2]], Product(*map(int, sizes), not unpacked) if found[3] else None
 
 
 def _load_routine(name: str, dtype: DType, sizes: Product | None) -> None:

@@ -36,6 +36,48 @@ define i32 @begin() nounwind {{
   ret i32 %r
 }}
 
+define internal ptr @depart() nounwind {{
+  %python = call ptr @PyEval_SaveThread()
+  ret ptr %python
+}}
+
+define internal void @attend(ptr %me, ptr %python, i64 %signals) nounwind {{
+entry:
+  %wanted = icmp ne i64 %signals, 0
+  br i1 %wanted, label %listening, label %out
+listening:
+  store ptr %python, ptr %me->python
+  %began = call i64 @now(i32 {QUICK_CLOCK})
+  store i64 %began, ptr %me->asked
+  br label %out
+out:
+  ret void
+}}
+
+define internal ptr @enter(ptr %me) nounwind {{
+  %key = load i64, ptr @key
+  %outer = call ptr @pthread_getspecific(i64 %key)
+  %r = call i32 @pthread_setspecific(i64 %key, ptr %me)
+  ret ptr %outer
+}}
+
+define internal void @exit(ptr %outer) nounwind {{
+  %key = load i64, ptr @key
+  %r = call i32 @pthread_setspecific(i64 %key, ptr %outer)
+  ret void
+}}
+
+; A worker that is late may still look at the record: `Pool.retire` keeps it.
+define internal void @closed(ptr %context) nounwind {{
+  ret void
+}}
+
+define internal void @arrive(ptr %python, ptr %record) nounwind {{
+  call void @PyEval_RestoreThread(ptr %python)
+  call void @raise(ptr %record)
+  ret void
+}}
+
 ; Let Python's signal handlers run, now and then. False: one has raised, and the call was abandoned for it.
 ; The raised error stays with Python's thread until the call is back there.
 define internal i1 @listen(ptr %me) nounwind {{

@@ -1,19 +1,24 @@
-"""Calls: how a caller opens a call for the workers, how workers join it, spin for the next one and sleep."""
+"""Calls: how a caller opens a call for the workers, how workers join it, spin for the next one and sleep.
+
+What belongs to the caller's world, such as Python's lock, is in functions that `callbacks` defines, or `standalone`, without Python:
+
+    ptr @depart()                          the caller's world is left until the call is over
+    void @attend(ptr me, ptr left, i64 signals)    from here on the caller's signals are asked for, if it wants that
+    ptr @enter(ptr me)                     this thread is in the call; what it was in before
+    void @exit(ptr outer)                  it is in that again
+    void @closed(ptr context)              no worker can join the call any more
+    void @arrive(ptr left, ptr record)     the caller's world is back, and hears of errors
+"""
 
 from __future__ import annotations
 
 from nagraph.backends.llvm.runtime.records import THREAD
-from nagraph.backends.llvm.runtime.waiting import CLOCK, QUICK_CLOCK
 
 #: How long a worker looks for the next call before it sleeps.
 IDLE_NS = 50_000
 
 CALLS = f"""
-declare ptr @memcpy(ptr, ptr, i64)
-declare i32 @pthread_mutex_lock(ptr)
-declare i32 @pthread_mutex_unlock(ptr)
-declare i32 @pthread_cond_wait(ptr, ptr)
-declare i32 @pthread_cond_broadcast(ptr)
+declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 
 ; Thread `number` of a call: its own table, counters and scratch memory.
 define internal void @prepare(ptr %me, ptr %context, ptr %record, i64 %number, i64 %call, i64 %first) nounwind {{
@@ -30,7 +35,7 @@ define internal void @prepare(ptr %me, ptr %context, ptr %record, i64 %number, i
   %away = mul i64 %number, %space
   %memory = getelementptr inbounds i8, ptr %memories, i64 %away
   %nbytes = mul i64 %slots, 8
-  %copy = call ptr @memcpy(ptr %table, ptr %source, i64 %nbytes)
+  call void @llvm.memcpy.p0.p0.i64(ptr %table, ptr %source, i64 %nbytes, i1 false)
   store i64 0, ptr %counters               ; counter 0 stays 0: for pointers that no loop moves
   store ptr %context, ptr %me->context
   store ptr %words, ptr %me->words
@@ -48,7 +53,7 @@ define internal void @prepare(ptr %me, ptr %context, ptr %record, i64 %number, i
 define void @call(ptr %shared, ptr %record, i64 %signals) nounwind {{
 entry:
   %me = alloca [{len(THREAD)} x i64], align 64
-  %python = call ptr @PyEval_SaveThread()
+  %caller = call ptr @depart()
   %private = load ptr, ptr %record->private
   %none = icmp eq ptr %shared, null
   br i1 %none, label %alone, label %ask
@@ -71,19 +76,10 @@ open:
   %g = atomicrmw xchg ptr %context->generation, i64 %call seq_cst
   call void @wake(ptr %context)
   call void @prepare(ptr %me, ptr %context, ptr %record, i64 0, i64 %call, i64 %first)
-  %listens = icmp ne i64 %signals, 0
-  br i1 %listens, label %listening, label %run
-listening:
-  store ptr %python, ptr %me->python
-  %began = call i64 @now(i32 {QUICK_CLOCK})
-  store i64 %began, ptr %me->asked
-  br label %run
-run:
-  %key = load i64, ptr @key
-  %outer = call ptr @pthread_getspecific(i64 %key)  ; a signal handler may call while a call is open
-  %k0 = call i32 @pthread_setspecific(i64 %key, ptr %me)
+  call void @attend(ptr %me, ptr %caller, i64 %signals)
+  %outer = call ptr @enter(ptr %me)        ; a signal handler may call while a call is open
   %whole = call i1 @interpret(ptr %me)
-  %k1 = call i32 @pthread_setspecific(i64 %key, ptr %outer)
+  call void @exit(ptr %outer)
   br label %ended
 ended:                                     ; the program is at its end or abandoned, or this thread was late for a decision:
   %left = call i1 @abandoned(ptr %me)      ; then the others bring it to its end
@@ -105,12 +101,22 @@ wait:
 close:
   %then = add i64 %call, 1
   %g2 = atomicrmw xchg ptr %context->generation, i64 %then seq_cst
+  call void @closed(ptr %context)
   fence release                            ; what the next call writes is not seen before this
   store atomic i64 0, ptr %context->owner release, align 8
-  call void @PyEval_RestoreThread(ptr %python)
-  call void @raise(ptr %record)
+  call void @arrive(ptr %caller, ptr %record)
   ret void
 }}
+"""
+
+
+def workers(clock: int) -> str:
+    """The functions of workers: @wake, @quiet, @work. clock: the number of the system's exact one."""
+    return f"""
+declare i32 @pthread_mutex_lock(ptr)
+declare i32 @pthread_mutex_unlock(ptr)
+declare i32 @pthread_cond_wait(ptr, ptr)
+declare i32 @pthread_cond_broadcast(ptr)
 
 define void @wake(ptr %context) nounwind {{
 entry:
@@ -170,10 +176,9 @@ copy:
   %still = call i1 @current(ptr %me)       ; else the record may have been another call's, half written
   br i1 %still, label %run, label %nothing
 run:
-  %key = load i64, ptr @key
-  %k0 = call i32 @pthread_setspecific(i64 %key, ptr %me)
+  %outer = call ptr @enter(ptr %me)
   %whole = call i1 @interpret(ptr %me)
-  %k1 = call i32 @pthread_setspecific(i64 %key, ptr null)
+  call void @exit(ptr %outer)
   br label %out
 out:
   %busy1 = atomicrmw sub ptr %context->busy, i64 1 seq_cst
@@ -188,7 +193,7 @@ entry:
   br label %idle
 idle:
   %seen = phi i64 [ 0, %entry ], [ %seen2, %joined ], [ %seen, %woken ]
-  %began = call i64 @now(i32 {CLOCK})
+  %began = call i64 @now(i32 {clock})
   br label %look
 look:
   %iteration = phi i64 [ 0, %idle ], [ %iteration1, %pause ], [ %iteration1, %clock ]
@@ -212,7 +217,7 @@ pause:
   %many = icmp eq i64 %some, 0
   br i1 %many, label %clock, label %look
 clock:
-  %now = call i64 @now(i32 {CLOCK})
+  %now = call i64 @now(i32 {clock})
   %passed = sub i64 %now, %began
   %tired = icmp sgt i64 %passed, {IDLE_NS}
   br i1 %tired, label %sleep, label %look

@@ -16,11 +16,11 @@ finds no chunk there, sees that the generation is another, and leaves.
 from __future__ import annotations
 
 from nagraph.backends.llvm.runtime.callbacks import CALLBACKS
-from nagraph.backends.llvm.runtime.calls import CALLS
+from nagraph.backends.llvm.runtime.calls import CALLS, workers
 from nagraph.backends.llvm.runtime.interpreter import INTERPRETER
 from nagraph.backends.llvm.runtime.phases import PHASES
 from nagraph.backends.llvm.runtime.records import expand
-from nagraph.backends.llvm.runtime.waiting import NOW, WAITING, pause
+from nagraph.backends.llvm.runtime.waiting import CLOCK, NOW, WAITING, pause
 
 
 def driver_text() -> str:
@@ -32,4 +32,4 @@ def driver_text() -> str:
     void wake(ptr context): makes sleeping workers look.
     i64 quiet(ptr context): 1 if no worker is looking at the record of a call that has ended.
     """
-    return expand(pause() + NOW + WAITING + CALLBACKS + PHASES + INTERPRETER + CALLS)
+    return expand(pause() + NOW + WAITING + CALLBACKS + PHASES + INTERPRETER + CALLS + workers(CLOCK))

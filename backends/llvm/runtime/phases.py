@@ -181,7 +181,7 @@ entry:
 answer:
   %slot = load i64, ptr %at->1
   %table = load ptr, ptr %me->table
-  %p = getelementptr inbounds ptr, ptr %table, i64 %slot
+  %p = getelementptr inbounds i64, ptr %table, i64 %slot
   %flag = load ptr, ptr %p
   %byte = load i8, ptr %flag
   %true = icmp ne i8 %byte, 0

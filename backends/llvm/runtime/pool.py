@@ -16,10 +16,9 @@ from nagraph.backends.host import usable_cores
 from nagraph.backends.llvm.native import files
 from nagraph.backends.llvm.native.machine_code import Library, object_code, publish
 from nagraph.backends.llvm.runtime.driver import driver_text
-from nagraph.backends.llvm.runtime.records import CONTEXT, CONTEXT_WORDS
+from nagraph.backends.llvm.runtime.records import ALIGNMENT, CONTEXT, CONTEXT_WORDS
 from nagraph.backends.llvm.text.builder import LEAVE
 
-ALIGNMENT = 64
 #: What the driver calls of Python's.
 PYTHON = ("PyEval_SaveThread", "PyEval_RestoreThread", "PyErr_CheckSignals", "PyGILState_Ensure", "PyGILState_Release",
           "PyLong_FromLongLong", "PyObject_CallOneArg", "Py_DecRef", "PyErr_Occurred", "PyErr_Fetch", "PyErr_Restore")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from nagraph.backends.llvm.runtime.assembler import Words, check, instructions
-from nagraph.backends.llvm.runtime.pool import ALIGNMENT, Pool, aligned_bytes, aligned_words, default_threads, driver, pool
-from nagraph.backends.llvm.runtime.records import CONTEXT_WORDS, RECORD, Opcode
+from nagraph.backends.llvm.runtime.pool import Pool, aligned_bytes, aligned_words, default_threads, driver, pool
+from nagraph.backends.llvm.runtime.records import ALIGNMENT, CONTEXT_WORDS, RECORD, Opcode
 
 
 class CallMemory:

@@ -24,6 +24,8 @@ class Opcode(IntEnum):
     DIFFER = 11
 
 
+#: Alignment of what threads share or work in, in bytes: a line of the caches.
+ALIGNMENT = 64
 #: Words of a launch in the code: kernel, units, grain, chunks, where its argument numbers stand.
 LAUNCH_WORDS = 5
 
@@ -74,8 +76,33 @@ THREAD = {name: i for i, name in enumerate((
     "asked",             # when that was done last
 ))}
 
-FIELDS = {**CONTEXT, **RECORD, **THREAD}
-assert len(FIELDS) == len(CONTEXT) + len(RECORD) + len(THREAD)
+#: What is known of an entry point of a library (`standalone`), and never changes; places and alignments are words of their own.
+ENTRY = {name: i for i, name in enumerate((
+    "program",           # the instructions
+    "places",            # of each pointer of the table: one of PLACES, a number, an offset in bytes
+    "masks",             # of each array that the caller gives, inputs first: its alignment in bytes, less one
+    "data",              # constants, and weights that are embedded
+    "pointers",          # how many pointers the table has
+    "inputs",            # how many arrays the caller gives, and how many it wants to have written
+    "outputs",
+    "most_threads",      # 1 if no phase has work for two
+    "table_space",       # bytes of each thread's table with its counters, and of its scratch memory
+    "scratch_space",
+    "context_at",        # where things stand in the workspace: a record, then these
+    "source_at",
+    "memory_at",
+    "verdict_at",        # the bool that says whether the call ends well; -1 for calls that always do
+    "tables_at",         # tables, then scratch memory
+))}
+PLACES = {name: i for i, name in enumerate(("nowhere", "memory", "input", "output", "data"))}
+
+#: A library's pool, in words: a context, how many threads a call has, and three words for each worker: the pool, its number, its handle.
+POOL = {"crew": CONTEXT_WORDS}
+WORKER = {name: i for i, name in enumerate(("pool", "number", "handle"))}
+
+_ALL = (CONTEXT, RECORD, THREAD, ENTRY, POOL, WORKER)
+FIELDS = {name: word for fields in _ALL for name, word in fields.items()}
+assert len(FIELDS) == sum(map(len, _ALL))
 
 #: A call may be abandoned while it is open. It is committed, or abandoned, for good.
 OPEN, COMMITTED, ABANDONED = range(3)

@@ -14,12 +14,13 @@ QUICK_CLOCK = {"linux": 6, "darwin": 5}.get(sys.platform, CLOCK)
 PATIENCE = 500
 
 
-def pause() -> str:
+def pause(triple: str = "") -> str:
     """The function @pause: an instruction that leaves the core to a sibling, and its power to others, for a moment.
 
-    On arm64 that is `isb`, which takes about as long as x86's `pause`: `yield` does nothing on most of its cores.
+    triple: LLVM's name of the machine; "" for this one. On arm64 that is `isb`, which takes about as long as x86's `pause`: `yield` does
+    nothing on most of its cores.
     """
-    x86 = llvm.get_default_triple().startswith(("x86_64", "i686"))
+    x86 = (triple or llvm.get_default_triple()).startswith(("x86_64", "i686"))
     name, arguments, types = ("llvm.x86.sse2.pause", "", "") if x86 else ("llvm.aarch64.isb", "i32 15", "i32")
     return f"""
 declare void @{name}({types})

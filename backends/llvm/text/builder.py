@@ -58,10 +58,14 @@ def vector_parts(type: str) -> tuple[int, str]:
 
 
 class Module:
-    """A module: functions and declarations that are compiled together, for a target: this machine, unless another is given."""
+    """A module: functions and declarations that are compiled together, for a target: this machine, unless another is given.
 
-    def __init__(self, target: Target | None = None) -> None:
+    slot: the LLVM type of a slot in tables of pointers, which has 64 bits on every machine. polls: whether long loops poll at all.
+    """
+
+    def __init__(self, target: Target | None = None, slot: str = "ptr", polls: bool = True) -> None:
         self.target = target or host()
+        self.slot, self.polls = slot, polls
         self.declarations: dict[str, str] = {}
         self.functions: list[FunctionBuilder] = []
 
@@ -247,7 +251,7 @@ class FunctionBuilder:
         self.lines += [""] * (1 + len(phis))
         loop = Loop(index, list(phis))
         yield loop
-        if self.polls:
+        if self.polls and self.module.polls:
             self._poll(index, stride, inner=not any(line.startswith("loop") for line in self.lines[place:]))
         following = self.add(index, stride)
         again = self.compare("icmp slt", following, stop)
