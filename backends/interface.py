@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # looking for backends loads no plan
     from nagraph.kernel.form import Kernel
     from nagraph.plan.arena_report import ArenaReport
     from nagraph.plan.plan import Plan
-    from nagraph.schedule.form import Schedule
+    from nagraph.schedule.overrides import ScheduleForm
     from nagraph.schedule.target import Target
     from nagraph.schedule.tuning import Listener, Tuning
 
@@ -110,11 +110,11 @@ class Executable(ABC):
         raise SignatureError(f"{self.name}: its backend does not tell what kernels take of a device")
 
     @property
-    def schedules(self) -> dict[str, Schedule]:
+    def schedules(self) -> dict[str, Any]:
         """The schedule of every kernel, by the kernel's name (`nagraph.schedule`). SignatureError where the backend has none."""
         raise SignatureError(f"{self.name}: its backend has no schedules")
 
-    def schedule(self, kernel: Kernel | str) -> Schedule:
+    def schedule(self, kernel: Kernel | str) -> Any:
         """How a kernel runs, which is given by itself or by its name. Raises SignatureError."""
         from nagraph.schedule.names import name_of
 
@@ -154,7 +154,11 @@ class Backend(ABC):
     array_kind: ArrayKind = HOST
 
     def target(self) -> Target | None:
-        """The machine that kernels are scheduled for (`nagraph.schedule`); None where the backend has no schedules."""
+        """The machine that kernels are scheduled for (`nagraph.schedule`); None where the backend has no such schedules."""
+        return None
+
+    def schedule_form(self) -> ScheduleForm | None:
+        """The form of the schedules that can be given for its kernels, if it is not that of `nagraph.schedule`."""
         return None
 
     def aimed_at(self, target: str) -> Backend:
@@ -163,6 +167,10 @@ class Backend(ABC):
         SignatureError if there is none of this name, or if it compiles for the machine that it runs on alone, as here.
         """
         raise SignatureError(f"backend {self.name!r} compiles for the machine that it runs on, and has no target {target!r:.80}")
+
+    def with_tf32(self) -> Backend:
+        """This backend as it multiplies float32 by tensor cores, rounded to the 11 bits of tf32. SignatureError if it can't."""
+        raise SignatureError(f"backend {self.name!r} multiplies float32 as it is: it has no tf32, leave that out")
 
     def missing(self) -> str:
         """Why it can't be used here, as one sentence that says what to install or which device is missing; "" if it can."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,14 @@ from nagraph.ir.graph import Graph
 if TYPE_CHECKING:
     from nagraph.backends.cuda.driver import Driver
     from nagraph.backends.cuda.executable import Executable
+    from nagraph.backends.gpu.target import GpuTarget
+    from nagraph.schedule.overrides import ScheduleForm
 
 
 class CUDABackend(Backend):
     """The backend of NVIDIA's GPUs. It plans by kernels, writes them as CUDA C++, and keeps programs and kernels on disk.
 
-    aimed: the architecture that it compiles for, sm_90; "" for that of the current device.
+    aimed: the architecture that it compiles for, sm_90; "" for that of the current device. tf32: whether float32 may be rounded to it.
     """
 
     name = "cuda"
@@ -27,8 +30,8 @@ class CUDABackend(Backend):
     agreement = Agreement(reference=False)
     array_kind = ARRAYS
 
-    def __init__(self, aimed: str = ""):
-        self.aimed = aimed
+    def __init__(self, aimed: str = "", tf32: bool = False):
+        self.aimed, self.tf32 = aimed, tf32
 
     @property
     def driver(self) -> Driver:
@@ -40,21 +43,34 @@ class CUDABackend(Backend):
         return nvrtc.missing() if self.aimed else self.driver.missing() or nvrtc.missing()
 
     def aimed_at(self, target: str) -> CUDABackend:
-        return CUDABackend(_loaded().nvrtc.check_architecture(target))
+        return self._as(aimed=_loaded().nvrtc.check_architecture(target))
+
+    def with_tf32(self) -> CUDABackend:
+        return self._as(tf32=True)
+
+    def _as(self, **changed: Any) -> CUDABackend:
+        made = copy.copy(self)
+        made.__dict__.update(changed)
+        return made
+
+    def schedule_form(self) -> ScheduleForm:
+        form: ScheduleForm = _loaded().FORM
+        return form
 
     def about(self) -> dict[str, str]:
         nvrtc = _loaded().nvrtc
         return {**self.driver.about(), **({"NVRTC": f"{nvrtc.version()}, {nvrtc.path()}"} if nvrtc.version() else {})}
 
     def compile(self, graph: Graph, donations: Mapping[int, int], threads: int | None = None) -> Executable:
-        return _loaded().compile(graph, donations, self.driver, self._architecture())
+        return _loaded().compile(graph, donations, self.driver, self._target())
 
     def compiled(self, graph: Graph, options: str, optimise: Callable[[], Graph], donations: Mapping[int, int],
                  threads: int | None = None) -> Executable:
-        return _loaded().kept(graph, options, optimise, donations, self.driver, self._architecture())
+        return _loaded().kept(graph, options, optimise, donations, self.driver, self._target())
 
-    def _architecture(self) -> str:
-        return self.aimed or self.driver.device().architecture
+    def _target(self) -> GpuTarget:
+        target: GpuTarget = _loaded().target_of(self.aimed or self.driver.device().architecture, self.tf32)
+        return target
 
 
 def _loaded() -> Any:

@@ -16,6 +16,7 @@ from nagraph.backends.cuda.arrays import ALIGNMENT, ARRAYS, hold, upload
 from nagraph.backends.cuda.driver import Array, Built, Device, Driver, Function, Words
 from nagraph.backends.cuda.functions import function_of
 from nagraph.backends.cuda.products import product_of
+from nagraph.backends.gpu.target import GpuTarget
 from nagraph.errors import DeviceError, NagraphError
 from nagraph.ir.types import TensorType
 from nagraph.kernel.form import Kernel
@@ -247,8 +248,8 @@ class CuPyDriver(Driver):
 
         return int(cupy.cuda.runtime.getDevice())
 
-    def function(self, work: Kernel | SortTask, architecture: str, library: bool = True) -> Any:
-        return function_of(work, architecture, library)
+    def function(self, work: Kernel | SortTask, target: GpuTarget, library: bool = True) -> Any:
+        return function_of(work, target, library)
 
     def build(self, functions: Sequence[Any], architecture: str) -> list[Built]:
         return nvrtc.built(functions, architecture)

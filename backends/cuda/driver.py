@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from nagraph.arrays import ArrayKind
+from nagraph.backends.gpu.target import GpuTarget
 from nagraph.errors import NagraphError
 from nagraph.ir.types import TensorType
 from nagraph.kernel.form import Kernel
@@ -203,7 +204,7 @@ class Driver(ABC):
         """The number of the calling thread's current device."""
 
     @abstractmethod
-    def function(self, work: Kernel | SortTask, architecture: str, library: bool = True) -> Any:
+    def function(self, work: Kernel | SortTask, target: GpuTarget, library: bool = True) -> Any:
         """What launches of a kernel, or of a sort, call: a function of GPU text, or a product that a library computes, if one may."""
 
     @abstractmethod

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from nagraph import choices
-from nagraph.arrays import ArrayKind
-from nagraph.backends import interface
 from nagraph.backends.arguments import checked
 from nagraph.backends.cuda import images, nvrtc
 from nagraph.backends.cuda.calls import Calls
@@ -17,35 +14,32 @@ from nagraph.backends.cuda.driver import Driver, Function
 from nagraph.backends.cuda.image import Image, is_product
 from nagraph.backends.cuda.profiling import profile
 from nagraph.backends.cuda.resources import Resources
-from nagraph.backends.cuda.target import target_of
+from nagraph.backends.cuda.target import target_of as target_of
 from nagraph.backends.gpu.lines import with_lines
 from nagraph.backends.gpu.products.library import chosen
-from nagraph.backends.gpu.strategy import AnySchedule, choose_any
-from nagraph.ir.cached import cached_property
+from nagraph.backends.gpu.schedule_text import FORM as FORM
+from nagraph.backends.gpu.target import GpuTarget
+from nagraph.backends.program_executable import ProgramExecutable, followed, in_force
+from nagraph.errors import SignatureError
 from nagraph.ir.graph import Graph, Node
 from nagraph.kernel.form import Kernel
 from nagraph.measuring.profile import Profile
-from nagraph.plan.kernel_planner import kernel_plan
-from nagraph.plan.plan import Plan
+from nagraph.program.explanation import Explanation
 from nagraph.program.instructions import Launch, Phase
 from nagraph.program.keys import program_key
 from nagraph.program.lowered import LoweredProgram
-from nagraph.program.lowering import lower
+from nagraph.schedule import overrides
+from nagraph.schedule.names import name_of
+
+if TYPE_CHECKING:  # nothing is tuned here
+    from nagraph.schedule.tuning import Listener, Tuning
 
 
-class Explanation(NamedTuple):
-    """What a program was made from: the optimised graph, its plan, and the program as instructions, whose launches have GPU text."""
-
-    graph: Graph
-    plan: Plan
-    program: LoweredProgram
-
-    @classmethod
-    def of(cls, graph: Graph, donations: Mapping[int, int], driver: Driver, architecture: str) -> Explanation:
-        planner, plan = kernel_plan(graph, donations)
-        program = lower(planner, plan, lambda work: driver.function(work, architecture), host=False)
-        _without_moving_products(program, functools.cache(lambda kernel: driver.function(kernel, architecture, library=False)))
-        return cls(graph, plan, program)
+def _explained(graph: Graph, donations: Mapping[int, int], driver: Driver, target: GpuTarget) -> Explanation:
+    """What the program of a graph is made from, with the functions that its launches call on a target."""
+    made = Explanation.of(graph, donations, lambda work: driver.function(work, target), host=False)
+    _without_moving_products(made.program, functools.cache(lambda kernel: driver.function(kernel, target, library=False)))
+    return made
 
 
 def _without_moving_products(program: LoweredProgram, own: Callable[[Kernel | None], Any]) -> None:
@@ -59,73 +53,29 @@ def _without_moving_products(program: LoweredProgram, own: Callable[[Kernel | No
             program.instructions[at] = Phase(tuple(map(launch, i.launches)))
 
 
-class Executable(interface.Executable):
-    """An executable on a CUDA device: exe(*arrays) -> tuple of fresh arrays, queued on the current stream.
+class Executable(ProgramExecutable):
+    """An executable on a CUDA device, whose calls are queued on the current stream. target: what it was compiled for."""
 
-    explain: what the program was made from, asked for when someone looks at `graph`, `plan`, `program`, `memory`, `source`. loaded:
-    whether the program comes from the cache on disk.
-    """
-
-    has_fast_path = True
     sources = ("cuda", "ptx", "kernel", "schedule")
+    calls: Calls
 
-    def __init__(self, calls: Calls, explain: Callable[[], Explanation], *, loaded: bool = False):
-        self.calls, self.loaded = calls, loaded
-        self.name, self.inputs = calls.signature.name, calls.signature.inputs
-        self.array_kind: ArrayKind = calls.driver.kind
-        self._explain = explain
-
-    # -- calls ------------------------------------------------------------------------------------------------------
+    def __init__(self, calls: Calls, explain: Callable[[], Explanation], target: GpuTarget, *, loaded: bool = False):
+        super().__init__(calls, explain, loaded=loaded)
+        self.target, self.array_kind = target, calls.driver.kind
 
     def __call__(self, *arrays: Any) -> tuple[Any, ...]:
         self.calls.driver.device()  # says what is missing before anything is copied
         return self.run(checked(self.name, self.inputs, arrays, self.array_kind), {})
 
-    def run(self, arrays: list[Any], donated: Mapping[int, Any]) -> tuple[Any, ...]:
-        """The outputs for row-major arrays of the inputs' types; output j goes into the array donated[j] if there is one."""
-        return self.calls.run(arrays, donated)
-
-    @property
-    def plain(self) -> Callable[[list[Any]], list[Any] | None]:
-        """A function of a list of arrays: the outputs, or None if they are not just as the inputs want them."""
-        return self.calls.plain
-
-    # -- what it was made from --------------------------------------------------------------------------------------
-
     @property
     def architecture(self) -> str:
         """What it was compiled for: sm_90."""
-        return self.calls.image.architecture
-
-    @cached_property
-    def explanation(self) -> Explanation:
-        """What the program was made from; of a program from the cache, passes run now."""
-        return self._explain()
-
-    @property
-    def graph(self) -> Graph:
-        """The optimised graph."""
-        return self.explanation.graph
-
-    @property
-    def plan(self) -> Plan:
-        """Steps, slots and buffers."""
-        return self.explanation.plan
-
-    @property
-    def program(self) -> LoweredProgram:
-        """The instructions, the kernels that they launch, and the table of pointers."""
-        return self.explanation.program
+        return self.target.name
 
     @property
     def arena_nbytes(self) -> int:
         """The bytes that a call works in, beside arguments and results: the plan's, and what tiles in device memory take."""
         return self.calls.image.arena_nbytes + self.calls.image.scratch_nbytes
-
-    @property
-    def launches(self) -> list[Launch]:
-        """Every launch, in order."""
-        return self.program.launches
 
     @property
     def resources(self) -> tuple[Resources, ...]:
@@ -140,29 +90,20 @@ class Executable(interface.Executable):
     @property
     def product_choices(self) -> dict[str, str]:
         """For each function with matrix products, whether a library or tiles of ours compute it, and why."""
-        target, found = target_of(self.architecture), {}
+        found: dict[str, str] = {}
         for x in self.launches:
-            choice = chosen(x.kernel, target) if x.kernel is not None and x.function.name not in found else None
+            choice = chosen(x.kernel, self.target) if x.kernel is not None and x.function.name not in found else None
             if choice is not None:
                 found[x.function.name] = choice.reason
         return found
 
     @property
-    def schedules(self) -> dict[str, AnySchedule]:
-        """How each kernel runs, by the name of its function; what a library computes has no schedule."""
-        target = target_of(self.architecture)
-        return {x.function.name: choose_any(x.kernel, target) for x in self.launches if x.kernel is not None and not is_product(x.function)}
+    def schedules(self) -> dict[str, Any]:
+        """How each kernel runs (`GpuSchedule`, `BlockSchedule`), by the kernel's name; what a library computes has no schedule."""
+        return {name_of(x.kernel): x.function.schedule for x in self.launches if x.kernel is not None and not is_product(x.function)}
 
-    def source(self, form: str = "cuda") -> str:
-        """The code of every kernel: "kernel" (the kernel form), "schedule" (how it runs), "cuda" (CUDA C++, behind the lines of user code
-        that it computes) or "ptx".
-        """
-        if form == "schedule":
-            return "\n\n".join(f"{name} {schedule}" for name, schedule in self.schedules.items())
-        if form == "kernel":
-            return "\n\n".join(dict.fromkeys(str(x.kernel) for x in self.launches if x.kernel is not None))
-        if form not in self.sources:
-            return super().source(form)
+    def code(self, form: str) -> str:
+        """CUDA C++, behind the lines of user code that it computes, or PTX."""
         texts = [f for f in {f.name: f for f in self.program.functions if not is_product(f)}.values()]
         if form == "ptx":
             return "\n\n".join(nvrtc.ptx(texts, self.architecture))
@@ -172,34 +113,36 @@ class Executable(interface.Executable):
                 nodes[x.function.name].append(x.node)
         return "\n\n".join(with_lines(f, nodes[f.name]) for f in texts)
 
+    def tune(self, *arrays: Any, listener: Listener = lambda done, total, what: None) -> Tuning:
+        """SignatureError: nothing measures schedules on a GPU."""
+        raise SignatureError(f"{self.name}: the CUDA backend has no tuner, its schedules follow from rules; "
+                             f"give others by ng.compile(graph, backend='cuda', schedules={{name: schedule}})")
+
     def profile(self, *arrays: Any, repeats: int = 5) -> Profile:
         """Where the time of a call goes, kernel by kernel: the median one of some calls whose launches are marked by events."""
         return profile(self.explanation, self.calls, checked(self.name, self.inputs, arrays, self.array_kind), repeats)
 
 
-def compile(graph: Graph, donations: Mapping[int, int], driver: Driver, architecture: str) -> Executable:
+def compile(graph: Graph, donations: Mapping[int, int], driver: Driver, target: GpuTarget) -> Executable:
     """An executable of the graph. `donations`: output number -> number of the input whose array it may take."""
-    made = Explanation.of(graph, donations, driver, architecture)
-    image = Image.of(made.program, made.plan.arena_bytes, driver, architecture)
-    return Executable(Calls(graph, image, donations, driver), lambda: made)
+    made = _explained(graph, donations, driver, target)
+    overrides.current().finish()
+    image = Image.of(made.program, made.plan.arena_bytes, driver, target.name)
+    return Executable(Calls(graph, image, donations, driver), lambda: made, target)
 
 
 def kept(graph: Graph, options: str, optimise: Callable[[], Graph], donations: Mapping[int, int], driver: Driver,
-         architecture: str) -> Executable:
+         target: GpuTarget) -> Executable:
     """compile(optimise()), or the program that was kept on disk when this was done before.
 
     graph: the one that `optimise` begins with; options: in words, what else its result follows from.
     """
-    chosen = choices.current()
-    key = program_key(graph, f"{options} {chosen} {architecture} {nvrtc.key()}", donations)
+    key = program_key(graph, f"{followed(options)} {target} {nvrtc.key()}", donations)
     found = images.load(key) if key else None
     if found is not None:
-        def explain() -> Explanation:
-            with choices.using(chosen):
-                return Explanation.of(optimise(), donations, driver, architecture)
-
-        return Executable(Calls(graph, found, donations, driver), explain, loaded=True)
-    made = compile(optimise(), donations, driver, architecture)
+        explain = in_force(lambda: _explained(optimise(), donations, driver, target))
+        return Executable(Calls(graph, found, donations, driver), explain, target, loaded=True)
+    made = compile(optimise(), donations, driver, target)
     if key:
         images.store(key, made.calls.image)
     return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +11,7 @@ from nagraph.backends.cuda.calls import Calls
 from nagraph.backends.cuda.peaks import peaks
 from nagraph.measuring.profile import Profile, summary
 from nagraph.measuring.recording import EVENT, Recording
-
-if TYPE_CHECKING:
-    from nagraph.backends.cuda.executable import Explanation
+from nagraph.program.explanation import Explanation
 
 
 def profile(made: Explanation, calls: Calls, given: Sequence[Any], repeats: int) -> Profile:

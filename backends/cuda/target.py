@@ -28,10 +28,11 @@ def resident_blocks(architecture: str) -> int:
 
 
 @functools.cache
-def target_of(architecture: str) -> GpuTarget:
-    """What schedules have to know of an architecture, sm_90."""
+def target_of(architecture: str, tf32: bool = False) -> GpuTarget:
+    """What schedules have to know of an architecture, sm_90. tf32: of the target. Before sm_80 tensor cores have none."""
+    tf32 = tf32 and _known(architecture) >= 80
     if architecture in TARGETS:
-        return TARGETS[architecture]
+        return dataclasses.replace(TARGETS[architecture], tf32=tf32)
     shared, threads, _, count = _LIMITS[_known(architecture)]
     return dataclasses.replace(TARGETS["sm_80"], name=architecture, shared_nbytes=shared << 10, resident_threads=threads,
-                               multiprocessors=count)
+                               multiprocessors=count, tf32=tf32)

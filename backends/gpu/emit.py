@@ -38,7 +38,7 @@ class DeviceFunction(NamedTuple):
     (`headers/nagraph_gpu.h`). grid, block: blocks of a launch along x, y, z; threads of a block. shared_nbytes: dynamic shared memory of
     a block; all its shared memory is that (beyond 48 KB a CUDA function has to be told so first). operands: their dtypes, of which the
     last `outputs` are written. scratch_nbytes: device memory that a launch wants beside its operands, whose slot is one more after
-    theirs; 0 if none. functions, body: the parts of the text before the function, and in it.
+    theirs; 0 if none. functions, body: the parts of the text before the function, and in it. schedule: by which it was written.
     """
 
     name: str
@@ -51,6 +51,7 @@ class DeviceFunction(NamedTuple):
     scratch_nbytes: int = 0
     functions: str = ""
     body: str = ""
+    schedule: AnySchedule | None = None
 
 
 def emit(kernel: Kernel, target: GpuTarget, dialect: Dialect, schedule: AnySchedule | None = None) -> DeviceFunction:
@@ -59,7 +60,7 @@ def emit(kernel: Kernel, target: GpuTarget, dialect: Dialect, schedule: AnySched
         schedule = choose_any(kernel, target)
     check(kernel, schedule, target)
     made = _in_blocks(kernel, schedule, dialect) if isinstance(schedule, BlockSchedule) else _Emission(kernel, schedule, dialect).function()
-    return made._replace(text=tidy(made.text), functions=tidy(made.functions), body=tidy(made.body))
+    return made._replace(text=tidy(made.text), functions=tidy(made.functions), body=tidy(made.body), schedule=schedule)
 
 
 def _in_blocks(kernel: Kernel, schedule: BlockSchedule, dialect: Dialect) -> DeviceFunction:

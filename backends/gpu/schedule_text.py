@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 from nagraph.backends.gpu.products.form import BlockLoops, BlockSchedule, ProductTile
 from nagraph.backends.gpu.schedule import REGISTERS, SCRATCH, SHARED, GpuSchedule, InOrder, Owned, Spread
+from nagraph.backends.gpu.verify import check
 from nagraph.errors import ParseError
+from nagraph.schedule.overrides import ScheduleForm
 
 _BLOCK = {
     r"(\d+) points, (\d+) threads each(, apart)?": lambda points, threads, apart: (threads, points, 1, bool(apart), None),
@@ -64,6 +66,24 @@ def parse(text: str) -> GpuSchedule | BlockSchedule:
         return BlockSchedule(block.rows, block.columns, step, block.threads, kept, _numbered("stage ", fields))
     threads, points, width, apart, transposed = block
     return GpuSchedule(threads, points, width, _numbered("t", fields), _numbered("stage ", fields), apart, transposed)
+
+
+def parse_all(text: str) -> dict[str, GpuSchedule | BlockSchedule]:
+    """The schedules of a text by the names of kernels, each of which stands before its schedule; ParseError if that is not what it says."""
+    found: dict[str, GpuSchedule | BlockSchedule] = {}
+    bare = "\n".join(line.partition("//")[0] for line in text.splitlines())
+    for block in re.split(r"(?<=\})", bare):
+        said = re.fullmatch(r"\s*(\S+)\s+(schedule\s*\{[^{}]*\})", block)
+        if said is not None and said[1] not in found:
+            found[said[1]] = parse(said[2])
+        elif block.strip():
+            raise ParseError(f"the kernel {said[1]} has two schedules" if said else
+                             f"the name of a kernel stands before its schedule, found {block.strip()!r:.200}")
+    return found
+
+
+#: How schedules of GPUs are read and checked where somebody gives them.
+FORM = ScheduleForm(GpuSchedule | BlockSchedule, parse, parse_all, check)
 
 
 def _read(key: str, said: str, forms: dict[str, Callable[..., Any]]) -> Any:

@@ -15,7 +15,8 @@ class GpuTarget:
     name: as its compiler calls it. warp: threads that run in step. block_threads: the most threads of a block.
     shared_nbytes: the most shared memory of a block. registers: 32-bit registers that the threads of a multiprocessor share.
     resident_threads: the most threads that a multiprocessor holds. multiprocessors: how many of them there are.
-    load_nbytes: the most that a thread loads by one instruction. doubles: whether there is a double.
+    load_nbytes: the most that a thread loads by one instruction. doubles: whether there is a double. tf32: whether products of float32
+    may round what they multiply to the 11 bits of tensor cores.
     """
 
     name: str
@@ -27,6 +28,7 @@ class GpuTarget:
     warp: int = 32
     load_nbytes: int = 16
     doubles: bool = True
+    tf32: bool = False
 
 
 #: By name: A100, H100 and H200, B200; Apple's from the M1 on.

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
-from nagraph import choices, sanitizing
-from nagraph.backends import interface
+from nagraph import sanitizing
 from nagraph.backends.arguments import row_major
 from nagraph.backends.llvm.calls.native_calls import NativeCalls
 from nagraph.backends.llvm.calls.sanitizer import GuardedCalls
@@ -16,73 +13,26 @@ from nagraph.backends.llvm.measuring.profiling import profile
 from nagraph.backends.llvm.measuring.tuning import ProgramBench
 from nagraph.backends.llvm.native.machine_code import assembly
 from nagraph.backends.llvm.program import images
-from nagraph.backends.llvm.program.explanation import Explanation
+from nagraph.backends.llvm.program.functions import kernel_of
 from nagraph.backends.llvm.program.images import Image
 from nagraph.backends.llvm.text.target import host
-from nagraph.ir.cached import cached_property
+from nagraph.backends.program_executable import ProgramExecutable, followed, in_force
 from nagraph.ir.graph import Graph
-from nagraph.kernel.form import Kernel
 from nagraph.measuring.profile import Profile
-from nagraph.plan.plan import Plan
-from nagraph.program.instructions import HostStep, Launch
+from nagraph.program.explanation import Explanation
+from nagraph.program.instructions import HostStep
 from nagraph.program.keys import program_key
-from nagraph.program.lowered import LoweredProgram
 from nagraph.schedule import overrides
 from nagraph.schedule.form import Schedule
 from nagraph.schedule.names import name_of
-from nagraph.schedule.text import format_all
 from nagraph.schedule.tuning import Listener, Tuning, tune
 
-Array = np.ndarray[Any, Any]
 
+class Executable(ProgramExecutable):
+    """An executable that calls a native program."""
 
-class Executable(interface.Executable):
-    """An executable that calls a native program: exe(*arrays) -> tuple of fresh arrays.
-
-    calls: how arrays become results. explain: what the program was made from, asked for when someone looks at `graph`, `plan`,
-    `program`, `memory`, `source` or `profile`. loaded: whether the program comes from the cache on disk.
-    """
-
-    has_fast_path = True
     sources = ("llvm", "asm", "kernel", "schedule")
-
-    def __init__(self, calls: NativeCalls | GuardedCalls, explain: Callable[[], Explanation], *, loaded: bool = False):
-        self.calls, self.loaded = calls, loaded
-        self.name, self.inputs = calls.signature.name, calls.signature.inputs
-        self._explain = explain
-
-    # -- calls ------------------------------------------------------------------------------------------------------
-
-    def run(self, arrays: list[Array], donated: Mapping[int, Array]) -> tuple[Array, ...]:
-        """The outputs for row-major arrays of the inputs' types; output j goes into the array donated[j] if there is one."""
-        return self.calls.run(arrays, donated)
-
-    @property
-    def plain(self) -> Callable[[list[Any]], list[Array] | None]:
-        """A function of a list of arrays: the outputs, or None if they are not just as the inputs want them."""
-        return self.calls.plain
-
-    # -- what it was made from --------------------------------------------------------------------------------------
-
-    @cached_property
-    def explanation(self) -> Explanation:
-        """What the program was made from; of a program from the cache, passes run now."""
-        return self._explain()
-
-    @property
-    def graph(self) -> Graph:
-        """The optimised graph."""
-        return self.explanation.graph
-
-    @property
-    def plan(self) -> Plan:
-        """Steps, slots and buffers."""
-        return self.explanation.plan
-
-    @property
-    def program(self) -> LoweredProgram:
-        """The instructions, the kernels that they launch, and the table of pointers."""
-        return self.explanation.program
+    calls: NativeCalls | GuardedCalls
 
     @property
     def host_steps(self) -> tuple[str, ...]:
@@ -95,28 +45,11 @@ class Executable(interface.Executable):
         return self.calls.image.arena_nbytes
 
     @property
-    def launches(self) -> list[Launch]:
-        """Every launch, in order."""
-        return self.program.launches
-
-    @property
-    def kernels(self) -> list[Kernel]:
-        """The kernels of the launches that have a kernel form."""
-        return [x.kernel for x in self.launches if x.kernel is not None]
-
-    @property
     def schedules(self) -> dict[str, Schedule]:
         """The schedule of every kernel, by the kernel's name."""
         return {name_of(x.kernel): x.function.schedule for x in self.launches if x.kernel is not None}
 
-    def source(self, form: str = "llvm") -> str:
-        """The code of every kernel: "kernel" (the kernel form), "schedule" (how it runs), "llvm" or "asm"."""
-        if form == "schedule":
-            return format_all(self.schedules)
-        if form == "kernel":
-            return "\n\n".join(dict.fromkeys(map(str, self.kernels)))
-        if form not in self.sources:
-            return super().source(form)
+    def code(self, form: str) -> str:
         texts = (f.code.text for f in self.program.functions)
         return "\n\n".join(texts if form == "llvm" else map(assembly, texts))
 
@@ -133,7 +66,7 @@ class Executable(interface.Executable):
 def compile(graph: Graph, donations: Mapping[int, int] | None = None, threads: int | None = None) -> Executable:
     """An executable of the graph. `donations`: output number -> number of the input whose array it may take."""
     donations = donations or {}
-    made = Explanation.of(graph, donations)
+    made = Explanation.of(graph, donations, kernel_of)
     overrides.current().finish()
     if sanitizing.is_on():
         return Executable(GuardedCalls(graph, made, donations, threads), lambda: made)
@@ -147,14 +80,10 @@ def kept(graph: Graph, options: str, optimise: Callable[[], Graph], donations: M
 
     graph: the one that `optimise` begins with; options: in words, what else its result follows from.
     """
-    chosen, given = choices.current(), overrides.current()
-    key = program_key(graph, f"{options} {chosen} {given.key}", donations) if not sanitizing.is_on() else None
+    key = program_key(graph, followed(options), donations) if not sanitizing.is_on() else None
     found = images.load(key) if key else None
     if found is not None:
-        def explain() -> Explanation:
-            with choices.using(chosen), overrides.using(given):
-                return Explanation.of(optimise(), donations)
-
+        explain = in_force(lambda: Explanation.of(optimise(), donations, kernel_of))
         return Executable(NativeCalls(graph, found, donations, threads), explain, loaded=True)
     made = compile(optimise(), donations, threads)
     if key:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nagraph.backends.interface import Agreement, Backend
 from nagraph.backends.mps.arrays import FORK, FORKED, KIND, computes_on
+from nagraph.errors import SignatureError
 from nagraph.ir.graph import Graph
 from nagraph.ir.types import DTYPES
 
@@ -35,6 +36,10 @@ class MpsBackend(Backend):
         from importlib.metadata import version  # which reads about all that is installed
 
         return {} if self.missing() else {"MLX": f"{version('mlx')}, on {computes_on()}"}
+
+    def with_tf32(self) -> Backend:
+        raise SignatureError("backend 'mps' multiplies float32 as MLX does in the whole process: MLX_ENABLE_TF32=1 in the environment "
+                             "allows it fewer digits")
 
     def compile(self, graph: Graph, donations: Mapping[int, int], threads: int | None = None) -> Executable:
         from nagraph.backends.mps.executable import Executable  # what translates loads when something is compiled

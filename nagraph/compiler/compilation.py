@@ -34,7 +34,7 @@ def check_threads(threads: Any) -> None:
 
 
 def compile(graph: Graph, *, backend: str | None = None, threads: int | None = None, passes: Any = None,
-            schedules: Any = None, target: str | None = None) -> Executable:
+            schedules: Any = None, target: str | None = None, tf32: bool = False) -> Executable:
     """An executable of `graph`: passes, plan, backend. exe(*arrays) gives the tuple of outputs.
 
     A graph whose sizes are known later (`ng.Dim`) is compiled for the sizes of each call when they first come
@@ -44,22 +44,24 @@ def compile(graph: Graph, *, backend: str | None = None, threads: int | None = N
     schedules: schedules by the names of kernels (`exe.schedules`), or the name of a file of them (`exe.source("schedule")`);
     kernels that are not named have those that the backend chooses. ScheduleError if one is not legal, or names no kernel.
     target: the machine to compile for if it is not this one, such as "sm_90" for backend "cuda", which needs no such device; calls do.
+    tf32: whether products of float32 may round what they multiply to 11 bits, for tensor cores; backend "cuda" can.
     """
     with choices.using(None):
-        return compile_graph(graph, backend, threads, passes, {}, schedules, target)
+        return compile_graph(graph, backend, threads, passes, {}, schedules, target, tf32)
 
 
 def compile_graph(graph: Graph, backend: str | None, threads: int | None, passes: Any, donations: dict[int, int],
-                  schedules: Any = None, target: str | None = None) -> Executable:
+                  schedules: Any = None, target: str | None = None, tf32: bool = False) -> Executable:
     """An executable of `graph`, as `compile`; donations: output number -> number of the input whose array it may take."""
     maker = usable(backend, target)
+    maker = maker.with_tf32() if tf32 else maker
     if graph.dims:
         check_threads(threads)
         inside = choices.current()
 
         def of_known_sizes(known: Graph) -> Executable:
             with choices.using(inside):
-                return compile_graph(known, backend, threads, passes, donations, schedules, target)
+                return compile_graph(known, backend, threads, passes, donations, schedules, target, tf32)
 
         return AnySize(graph, maker.array_kind, of_known_sizes)
     made = _compiled_with(graph, maker, threads, passes, donations, schedules)
@@ -75,9 +77,10 @@ def _compiled_with(graph: Graph, maker: Backend, threads: int | None, passes: An
         return _compiled(graph, maker, threads, passes, donations)
     from nagraph.schedule import overrides  # what reads schedules loads when there are some
 
-    if maker.target() is None:
+    form = maker.schedule_form()
+    if form is None and maker.target() is None:
         raise SignatureError(f"backend {maker.name!r} has no schedules")
-    with overrides.using(overrides.read(schedules)):
+    with overrides.using(overrides.read(schedules, form or overrides.OWN)):
         return _compiled(graph, maker, threads, passes, donations)
 
 

@@ -88,7 +88,7 @@ class Entry:
 def jit(fn: Callable[..., Any] | None = None, *, backend: str | None = None, threads: int | None = None,
         static_argnames: str | Sequence[str] = (), donate_argnames: str | Sequence[str] = (),
         constant_argnames: str | Sequence[str] = (), dynamic_shapes: Mapping[str, Any] | None = None, passes: Any = None,
-        schedules: Any = None) -> Any:
+        schedules: Any = None, tf32: bool = False) -> Any:
     """fn, compiled once for each signature (structure, shapes and dtypes of the arguments) and then run.
 
     It keeps the choices that are in force where `jit` is called (`nagraph.choices`).
@@ -98,14 +98,14 @@ def jit(fn: Callable[..., Any] | None = None, *, backend: str | None = None, thr
     constant_argnames: arguments bound once into the executable, until another object is passed.
     dynamic_shapes: axes whose sizes vary, by the name of their argument: {"x": {0: batch}} or {"x": (batch, None)} with
     batch = ng.Dim("batch"). The function is traced once for all such sizes, and compiled for each when it first comes; the last ones stay.
-    backend, threads, passes, schedules: as for `compile`.
+    backend, threads, passes, schedules, tf32: as for `compile`.
     """
     if fn is None:
         return functools.partial(jit, backend=backend, threads=threads, static_argnames=static_argnames,
                                  donate_argnames=donate_argnames, constant_argnames=constant_argnames,
-                                 dynamic_shapes=dynamic_shapes, passes=passes, schedules=schedules)
+                                 dynamic_shapes=dynamic_shapes, passes=passes, schedules=schedules, tf32=tf32)
     return Jitted(fn, backend, threads, _names(static_argnames), _names(donate_argnames), _names(constant_argnames), passes, schedules,
-                  None if dynamic_shapes is None else DynamicShapes(dynamic_shapes))
+                  None if dynamic_shapes is None else DynamicShapes(dynamic_shapes), tf32)
 
 
 def _names(names: str | Sequence[str]) -> tuple[str, ...]:
@@ -117,7 +117,7 @@ class Jitted:
 
     def __init__(self, fn: Callable[..., Any], backend: str | None, threads: int | None, static: tuple[str, ...],
                  donate: tuple[str, ...], constant: tuple[str, ...], passes: Any, schedules: Any = None,
-                 dynamic: DynamicShapes | None = None):
+                 dynamic: DynamicShapes | None = None, tf32: bool = False):
         check_function("jit", fn)
         functools.update_wrapper(self, fn)
         backends.check_name(backend)
@@ -125,7 +125,7 @@ class Jitted:
         self.fn = fn
         self.backend, self.threads, self.passes, self.schedules = backend, threads, passes, schedules
         self.roles = Roles(static, donate, constant)
-        self.dynamic = dynamic
+        self.dynamic, self.tf32 = dynamic, tf32
         self._traces: dict[Hashable, Traced] = {}
         self.choices = choices.current()
         self._last: Call | None = None
@@ -290,7 +290,7 @@ class Jitted:
                 graph = graph.specialise(sizes)
             traced = time.perf_counter()
             donations = donation.paired(call, graph, structure, mask)
-            executable = compile_graph(graph, backend, self.threads, self.passes, donations, self.schedules)
+            executable = compile_graph(graph, backend, self.threads, self.passes, donations, self.schedules, tf32=self.tf32)
         reason = self._reason(call)
         self._last = call.without_arrays()
         return Entry(executable, self._last, executable.array_kind, structure, mask, donations, traced - start,

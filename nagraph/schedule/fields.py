@@ -9,9 +9,12 @@ from typing import Any, get_args, get_origin, get_type_hints
 from nagraph.schedule.form import Schedule
 
 
-def wrong_field(schedule: Schedule) -> str:
-    """The field of a schedule that has another type than the form states, both types and its value; "" if there is none."""
-    return _wrong("", schedule, Schedule)
+def wrong_field(schedule: Any, stated: Any = Schedule) -> str:
+    """The field of a schedule that has another type than the form states, both types and its value; "" if there is none.
+
+    stated: the class of schedules, or a union of several.
+    """
+    return _wrong("", schedule, stated)
 
 
 def _wrong(name: str, value: Any, stated: Any) -> str:
@@ -32,5 +35,5 @@ def _first(parts: Any) -> str:
 
 @functools.cache
 def _fields(kind: type) -> Mapping[str, Any]:
-    """The fields of a part of the form with their types; none of a number."""
-    return {} if kind in (int, bool, type(None)) else get_type_hints(kind)
+    """The fields of a part of the form with their types; none of a number or a word."""
+    return {} if kind in (int, bool, str, type(None)) else get_type_hints(kind)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple, get_args
 
 from nagraph.errors import ScheduleError, SignatureError
 from nagraph.files import open_regular
@@ -14,29 +14,43 @@ from nagraph.kernel.form import Kernel
 from nagraph.schedule.fields import wrong_field
 from nagraph.schedule.form import Schedule
 from nagraph.schedule.names import name_of
-from nagraph.schedule.target import Target
 from nagraph.schedule.text import format_all, parse, parse_all
 from nagraph.schedule.verify import check
 from nagraph.suggestions import suggestion
 
 
+class ScheduleForm(NamedTuple):
+    """The form of a backend's schedules: their class, or a union of some; what reads the text of one, and of several under the names of
+    kernels; and what raises ScheduleError for one that is not legal for a kernel on a target.
+    """
+
+    stated: Any
+    parse: Callable[[str], Any]
+    parse_all: Callable[[str], dict[str, Any]]
+    check: Callable[[Kernel, Any, Any, str], None]
+
+
+#: The form of the schedules of this package, for CPUs.
+OWN = ScheduleForm(Schedule, parse, parse_all, check)
+
+
 class Overrides:
     """The schedules that were given for what is compiled, by the names of kernels; `key` is their text, a part of the keys of programs."""
 
-    def __init__(self, schedules: Mapping[str, Schedule]):
-        self.schedules = dict(schedules)
+    def __init__(self, schedules: Mapping[str, Any], form: ScheduleForm = OWN):
+        self.schedules, self.form = dict(schedules), form
         self.key = format_all(dict(sorted(self.schedules.items())))
         self._seen: dict[str, None] = {}
 
-    def of(self, kernel: Kernel, target: Target) -> Schedule | None:
-        """The schedule that was given for a kernel; None if there is none. ScheduleError if it is not legal."""
+    def of(self, kernel: Kernel, target: Any) -> Any:
+        """The schedule that was given for a kernel; None if there is none. ScheduleError if it is not legal on a target."""
         if not self.schedules:
             return None
         name = name_of(kernel)
         self._seen[name] = None
         found = self.schedules.get(name)
         if found is not None:
-            check(kernel, found, target, name)
+            self.form.check(kernel, found, target, name)
         return found
 
     def finish(self) -> None:
@@ -65,8 +79,8 @@ def using(given: Overrides) -> Iterator[Overrides]:
         _CURRENT.reset(token)
 
 
-def read(given: Any) -> Overrides:
-    """Overrides of schedules, or their texts, by the names of kernels; or of a file that holds such a text.
+def read(given: Any, form: ScheduleForm = OWN) -> Overrides:
+    """Overrides of schedules of a form, or their texts, by the names of kernels; or of a file that holds such a text.
 
     Raises ParseError; ScheduleError for a schedule whose fields have other types than the form states; SignatureError for what is neither.
     """
@@ -77,13 +91,14 @@ def read(given: Any) -> Overrides:
     if isinstance(given, (str, os.PathLike)):
         try:
             with open_regular(given) as file:
-                return Overrides(parse_all(file.read().decode()))
+                return Overrides(form.parse_all(file.read().decode()), form)
         except (OSError, UnicodeDecodeError) as error:
             raise SignatureError(f"schedules: can't read the file {os.fspath(given)!r}: {error}") from error
-    if isinstance(given, Mapping) and all(isinstance(n, str) and isinstance(s, (str, Schedule)) for n, s in given.items()):
-        found = {n: parse(s) if isinstance(s, str) else s for n, s in given.items()}
+    kinds = (str, *(get_args(form.stated) or (form.stated,)))
+    if isinstance(given, Mapping) and all(isinstance(n, str) and isinstance(s, kinds) for n, s in given.items()):
+        found = {n: form.parse(s) if isinstance(s, str) else s for n, s in given.items()}
         for name, schedule in found.items():  # before anything prints it
-            if wrong := wrong_field(schedule):
+            if wrong := wrong_field(schedule, form.stated):
                 raise ScheduleError(f"this schedule is not legal for {name}: rule 'fields': {wrong}")
-        return Overrides(found)
+        return Overrides(found, form)
     raise SignatureError(f"schedules are given by the names of kernels, {{name: schedule}}, or as a file of them; got {given!r:.200}")

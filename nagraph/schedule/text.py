@@ -54,7 +54,7 @@ def parse_all(text: str) -> dict[str, Schedule]:
     return found
 
 
-def format_all(schedules: Mapping[str, Schedule]) -> str:
+def format_all(schedules: Mapping[str, Any]) -> str:
     """Schedules by the names of kernels, as `parse_all` reads them."""
     return "\n\n".join(f"{name} {schedule}" for name, schedule in schedules.items())
 

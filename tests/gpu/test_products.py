@@ -49,9 +49,9 @@ def kernel_of(function: Any, *operands: Array) -> Kernel:
     return lower(PASSES(ng.trace(function, *operands)))
 
 
-def case(function: Any, *operands: Array, tf32: bool = False, **changes: Any) -> Case:
+def case(function: Any, *operands: Array, **changes: Any) -> Case:
     kernel = kernel_of(function, *operands)
-    schedule = choose(kernel, TARGET, tf32)
+    schedule = choose(kernel, TARGET)
     assert schedule is not None
     return Case(kernel, replace(schedule, **changes), list(operands), function)
 

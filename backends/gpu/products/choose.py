@@ -28,7 +28,7 @@ GOOD_ROWS, SHORT_TERMS = 32, 256
 
 
 @functools.lru_cache(1024)
-def choose(kernel: Kernel, target: GpuTarget, tf32: bool = False) -> BlockSchedule | None:
+def choose(kernel: Kernel, target: GpuTarget) -> BlockSchedule | None:
     """The schedule of a kernel with products; None if it has none, if loops over its points do as well, or for GPUs without CUDA, which are
     those without a double: their library multiplies.
 
@@ -39,7 +39,7 @@ def choose(kernel: Kernel, target: GpuTarget, tf32: bool = False) -> BlockSchedu
     form = block_form(kernel)
     if not target.doubles or form is None or _rows(form) < LEAST_ROWS or _beyond_int(form):
         return None
-    fitting = (s for s in _candidates(form, target, tf32) if least_nbytes(form, s) <= target.shared_nbytes)
+    fitting = (s for s in _candidates(form, target) if least_nbytes(form, s) <= target.shared_nbytes)
     if form.split_columns:  # the verifier writes a kernel's text to know its shared memory: it is asked about the fastest one first
         fitting = iter(sorted(fitting, key=lambda s: (time(form, s, target), brought(form, s))))
     return next((s for s in fitting if not problem_of(kernel, s, target)), None)
@@ -103,13 +103,13 @@ def _tile(product: StageProduct, threads: int, rows: int, columns: int, tf32: bo
     return min(exact, key=excess, default=None)
 
 
-def _candidates(form: BlockForm, target: GpuTarget, tf32: bool) -> Iterator[BlockSchedule]:
+def _candidates(form: BlockForm, target: GpuTarget) -> Iterator[BlockSchedule]:
     if form.split_columns:
-        yield from _tiled(form, tf32)
+        yield from _tiled(form, target.tf32)
     elif form.rows:
-        yield from _rows_of_grid(form, target, tf32)
+        yield from _rows_of_grid(form, target)
     else:
-        yield from _matrices(form, tf32)
+        yield from _matrices(form, target.tf32)
 
 
 def _tiled(form: BlockForm, tf32: bool) -> Iterator[BlockSchedule]:
@@ -133,7 +133,7 @@ def _tiled(form: BlockForm, tf32: bool) -> Iterator[BlockSchedule]:
                 yield BlockSchedule(height, width if width < columns else 0, 0, threads, (), _stages(form, tiles))
 
 
-def _rows_of_grid(form: BlockForm, target: GpuTarget, tf32: bool) -> Iterator[BlockSchedule]:
+def _rows_of_grid(form: BlockForm, target: GpuTarget) -> Iterator[BlockSchedule]:
     """Blocks of rows with all columns: first those that keep what products make, if that leaves enough rows."""
     extent = form.extent(form.rows)
     made = {t: x for t, x in form.tiles.items() if x.writer in form.products}
@@ -149,7 +149,7 @@ def _rows_of_grid(form: BlockForm, target: GpuTarget, tf32: bool) -> Iterator[Bl
     keep, draw = (1, sizes[0], again, THREADS), (1, BLOCK[0], whole, THREADS)
     for least, most, kept, counts in ([draw] if form.diagonals else [keep_short, draw]) if short else [keep, draw]:
         for rows, step, threads in itertools.product([r for r in sizes if least <= r <= most], STEPS, counts):
-            tiles = {n: _tile(p, threads, min(rows, extent), form.extent(p.columns), tf32) for n, p in form.products.items()}
+            tiles = {n: _tile(p, threads, min(rows, extent), form.extent(p.columns), target.tf32) for n, p in form.products.items()}
             found = {n: t for n, t in tiles.items() if t is not None}
             if len(found) == len(tiles):
                 yield BlockSchedule(min(rows, extent), 0, step, threads, kept, _stages(form, found))

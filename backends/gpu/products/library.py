@@ -103,8 +103,14 @@ class LibraryProduct(NamedTuple):
         a = self.a.view(operands[self.a.operand], self.m, self.k, size).astype(sums)
         b = self.b.view(operands[self.b.operand], self.k, self.n, size).astype(sums)
         c = self.c.view(operands[self.c.operand], self.m, self.n, size)
+        a, b = (_rounded(a), _rounded(b)) if self.tf32 else (a, b)
         with np.errstate(all="ignore"):
             c[...] = (a @ b).astype(c.dtype)
+
+
+def _rounded(x: Array) -> Array:
+    """float32 in the 11 bits of tf32, halves away from zero; what is not finite stays."""
+    return np.where(np.isfinite(x), ((x.view(np.uint32) + 0x1000) & ~np.uint32(0x1FFF)).view(np.float32), x)
 
 
 class Choice(NamedTuple):
@@ -114,9 +120,9 @@ class Choice(NamedTuple):
     reason: str
 
 
-def library_product(kernel: Kernel, name: str = "product") -> LibraryProduct | None:
+def library_product(kernel: Kernel, name: str = "product", tf32: bool = False) -> LibraryProduct | None:
     """The library product that a kernel is; None if it is none: if it has another stage than one that stores what the product makes, or
-    its matrices have no single strides.
+    its matrices have no single strides. tf32: whether float32 may be rounded.
     """
     form = block_form(kernel)
     if form is None or not form.rows or len(kernel.stages) != 2 or list(form.products) != [0] or kernel.outputs != 1:
@@ -140,7 +146,8 @@ def library_product(kernel: Kernel, name: str = "product") -> LibraryProduct | N
     if a is None or b is None or c is None:
         return None
     size = (form.extent(product.rows), form.extent(product.columns), product.terms)
-    return LibraryProduct(name, a, b, c, *size, math.prod(kernel.axes[x] for x in batch), SHORT_NAMES[product.dtype])
+    return LibraryProduct(name, a, b, c, *size, math.prod(kernel.axes[x] for x in batch), SHORT_NAMES[product.dtype],
+                          tf32 and product.a.dtype == F32)
 
 
 def _read(stage: Stage) -> Read:

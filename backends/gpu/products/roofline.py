@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from nagraph.backends.gpu.products.form import FMA, MMA, ProductTile
-from nagraph.backends.gpu.products.stage_product import F64, HALVES
+from nagraph.backends.gpu.products.form import FMA, MMA, TF32, ProductTile
+from nagraph.backends.gpu.products.stage_product import F32, F64, HALVES
 from nagraph.backends.gpu.target import GpuTarget
 from nagraph.ir.types import DType
 
@@ -69,7 +69,7 @@ def rate(target: GpuTarget, dtype: DType, how: str) -> int:
 
 def library_time(target: GpuTarget, work: Work, dtype: DType, terms: int) -> float:
     """Microseconds of a product that a library computes, of factors of a dtype: it waits for its steps as our tiles do."""
-    how, found = MMA if dtype in HALVES else FMA, peaks(target)
+    how, found = MMA if dtype in HALVES else TF32 if target.tf32 and dtype == F32 else FMA, peaks(target)
     speed = rate(target, dtype, how) * target.multiprocessors * found.cycles * LIBRARY
     waiting = -(-terms // LIBRARY_DEPTH) * LATENCY / found.cycles
     return LAUNCH + max(work.products / speed, work.nbytes / found.bandwidth / 1000, waiting)

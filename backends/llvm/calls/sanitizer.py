@@ -13,13 +13,13 @@ from nagraph.analysis.origin import label_of
 from nagraph.backends.arguments import label
 from nagraph.backends.llvm.calls.arena import Arena, ArenaSource
 from nagraph.backends.llvm.calls.native_calls import NativeCalls, Runnable
-from nagraph.backends.llvm.program.explanation import Explanation
 from nagraph.backends.llvm.program.images import Image
 from nagraph.backends.llvm.runtime.pool import aligned_bytes
 from nagraph.errors import SanitizerError
 from nagraph.ir.graph import Graph
 from nagraph.ir.printer import value_names
 from nagraph.plan.plan import Plan, aligned
+from nagraph.program.explanation import Explanation
 from nagraph.sanitizing import NAN, RED_NBYTES, pattern, unwritten
 
 Array = np.ndarray[Any, Any]

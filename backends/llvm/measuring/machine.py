@@ -17,7 +17,7 @@ import numpy as np
 from nagraph.backends.host import cpu_name, last_cache_nbytes
 from nagraph.backends.llvm.calls.native_calls import NativeCalls
 from nagraph.backends.llvm.native.machine_code import Library, object_code
-from nagraph.backends.llvm.program.explanation import Explanation
+from nagraph.backends.llvm.program.functions import kernel_of
 from nagraph.backends.llvm.program.images import Image
 from nagraph.backends.llvm.runtime.assembler import Assembler, EncodedLaunch
 from nagraph.backends.llvm.runtime.pool import default_threads
@@ -27,6 +27,7 @@ from nagraph.ir.builder import Builder
 from nagraph.ir.types import DTYPES, DType, TensorType
 from nagraph.measuring.roofline import Machine
 from nagraph.ops.elementwise import add
+from nagraph.program.explanation import Explanation
 
 #: The largest array of a measurement.
 MOST_NBYTES = 256 << 20
@@ -102,7 +103,7 @@ def _bandwidth(nbytes: int, threads: int) -> float:
     with Builder() as builder:
         x, y = builder.input(type), builder.input(type)
         graph = builder.graph("stream", [add(x, y)])
-    made = Explanation.of(graph, {0: 0})
+    made = Explanation.of(graph, {0: 0}, kernel_of)
     calls = NativeCalls(graph, Image.of(made.program, made.plan.arena_bytes), {0: 0}, threads)
     a, b = np.zeros(type.shape, np.float32), np.ones(type.shape, np.float32)
     iterations = max(1, (16 << 20) // nbytes)

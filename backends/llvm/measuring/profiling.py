@@ -11,8 +11,8 @@ from nagraph.backends.llvm.calls.native_calls import NativeCalls
 from nagraph.backends.llvm.calls.sanitizer import GuardedCalls
 from nagraph.backends.llvm.measuring.machine import machine
 from nagraph.backends.llvm.measuring.recording import Recorded
-from nagraph.backends.llvm.program.explanation import Explanation
 from nagraph.measuring.profile import Profile, summary
+from nagraph.program.explanation import Explanation
 from nagraph.program.instructions import HostStep
 
 Array = np.ndarray[Any, Any]

@@ -14,10 +14,10 @@ from nagraph.backends.llvm.calls.native_calls import NativeCalls
 from nagraph.backends.llvm.calls.sanitizer import GuardedCalls
 from nagraph.backends.llvm.measuring.recording import Recorded
 from nagraph.backends.llvm.native.winners import keep
-from nagraph.backends.llvm.program.explanation import Explanation
 from nagraph.backends.llvm.program.functions import CompiledKernel, scheduled
 from nagraph.backends.llvm.runtime.pool import default_threads
 from nagraph.kernel.form import Kernel
+from nagraph.program.explanation import Explanation
 from nagraph.program.instructions import Instruction, Launch, Phase
 from nagraph.schedule.form import Schedule
 from nagraph.schedule.names import name_of

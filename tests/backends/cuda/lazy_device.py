@@ -442,8 +442,8 @@ class LazyDriver(Driver):
     def current(self):
         return getattr(self.local, "number", 0)
 
-    def function(self, work, architecture, library=True):
-        product = library_product(work) if library and self.library and not isinstance(work, SortTask) else None
+    def function(self, work, target, library=True):
+        product = library_product(work, tf32=target.tf32) if library and self.library and not isinstance(work, SortTask) else None
         if product is not None:
             return product
         made = Interpreted(work)

@@ -29,8 +29,8 @@ class OnCpuDriver(LazyDriver):
         super().__init__(name)
         self.modules, self.seed, self.check = {}, seed, check
 
-    def function(self, work, architecture, library=True):
-        return function_of(work, architecture, library and self.library)
+    def function(self, work, target, library=True):
+        return function_of(work, target, library and self.library)
 
     def build(self, functions, architecture):
         new = [f for f in functions if f.name not in self.modules]

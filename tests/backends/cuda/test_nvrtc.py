@@ -27,7 +27,7 @@ def test_a_graph_is_compiled_without_a_device_once(folder, monkeypatch):
     exe = ng.compile(GRAPH, backend="cuda", target="sm_90")
     assert exe.architecture == "sm_90" and not exe.loaded
     assert "__global__" in exe.source("cuda") and "tanh" in exe.source("kernel")
-    assert exe.source("schedule").count("schedule {") == len(exe.schedules) and set(exe.schedules) <= {r.name for r in exe.resources}
+    assert exe.source("schedule").count("schedule {") == len(exe.schedules) and len(exe.kernels) == 3
     assert exe.source("ptx").count(".visible .entry") == len(exe.resources) == exe.source("cuda").count("__global__") >= 3
     assert all(r.registers > 4 and r.spilled_nbytes == 0 and 0 < r.occupancy <= 1 for r in exe.resources)
     monkeypatch.setattr(nvrtc, "_compiled", lambda *a: pytest.fail("compiled again"))

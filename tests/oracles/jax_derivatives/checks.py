@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import nagraph as ng
 from tests.oracles.jax_derivatives.table import TABLE, Row
 from tests.oracles.record import Outcome
+from tests.oracles.sampling import compared, directions
 from tests.oracles.tolerance import difference, is_float
 
 jax.config.update("jax_enable_x64", True)
@@ -44,21 +46,10 @@ class JaxDerivatives:
     def check(self, entry: str, what: str, *, cut: bool = False, first_fault: bool = False) -> Outcome:
         row = TABLE.get(entry) or TABLE[entry.replace("-", " ")]
         mode, _, dtype = what.partition(":")
-        outcome = Outcome()
-        for number, shapes in enumerate(row.shapes):
-            if cut and number != zlib.crc32(what.encode()) % len(row.shapes):
-                continue
-            try:
-                problem = _compare(row, shapes, mode, DTYPES[dtype], (None, "numpy") if cut else (None,))
-            except Exception as error:  # whatever goes wrong is the finding
-                problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            if problem is None:
-                outcome.agreed += 1
-                continue
-            outcome.faults.append(f"{entry} {what} of shapes {' '.join(map(str, shapes))}: {problem}")
-            if first_fault:
-                break
-        return outcome
+        taken = [row.shapes[zlib.crc32(what.encode()) % len(row.shapes)]] if cut else row.shapes
+        backends = (None, "numpy") if cut else (None,)
+        return compared(((f"{entry} {what} of shapes {' '.join(map(str, shapes))}",
+                          functools.partial(_compare, row, shapes, mode, DTYPES[dtype], backends)) for shapes in taken), first_fault)
 
 
 def operands(row: Row, shapes: Sequence[Any], dtype: Any) -> list[np.ndarray]:
@@ -66,11 +57,6 @@ def operands(row: Row, shapes: Sequence[Any], dtype: Any) -> list[np.ndarray]:
     rng = np.random.default_rng(zlib.crc32(repr(shapes).encode()))
     found = [draw(rng, shape) for draw, shape in zip(row.draws, shapes, strict=True)]
     return [a.astype(dtype) if is_float(a.dtype) else a for a in found]
-
-
-def _directions(like: Sequence[Any], seed: int, dtype: Any) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return [np.asarray(rng.normal(size=x.shape)).astype(dtype) for x in like]
 
 
 def _derivative(mode: str, fn: Callable[..., Any], vjp: Any, jvp: Any, xs: Any, ct: Any, ts: Any) -> Any:
@@ -104,8 +90,8 @@ def _compare(row: Row, shapes: Sequence[Any], mode: str, dtype: Any, backends: S
         return moved
 
     theirs = of(row.theirs, [jax.numpy.asarray(a) for a in given])
-    ct = _directions([jax.eval_shape(theirs, *xs)], 1, dtype)[0]
-    ts = _directions(xs, 2, dtype)
+    ct = directions([jax.eval_shape(theirs, *xs)], 1, dtype)[0]
+    ts = directions(xs, 2, dtype)
 
     def asked(finer: Any) -> list[np.ndarray]:
         x, c, t = ([jax.numpy.asarray(a.astype(finer)) for a in part] for part in (xs, [ct], ts))

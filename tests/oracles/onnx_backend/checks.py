@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 import zlib
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from nagraph.errors import OnnxError
 from nagraph.onnx.dtypes import FORMAT_OF
 from tests.oracles.onnx_backend.cases import cases
 from tests.oracles.record import Outcome, skips
+from tests.oracles.sampling import LeftOut, compared, problem_of
 
 BACKENDS = ("numpy", "llvm")
 #: Cases of an operator that the cut asks on each backend.
@@ -43,25 +44,18 @@ class OnnxBackend:
         return self.cases()
 
     def check(self, entry: str, what: str, *, cut: bool = False, first_fault: bool = False) -> Outcome:
-        outcome, reasons = Outcome(), refused()
-        named = cases()[entry]
-        for name in sorted(named, key=lambda n: zlib.crc32(f"{n} {what}".encode()))[:CUT] if cut else named:
-            try:
-                problem = run(named[name], what)
-            except Exception as error:  # whatever goes wrong is the finding
-                problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            if name in reasons:
-                if problem is not None:
-                    outcome.left_out[reasons[name]] += 1
-                    continue
-                problem = f"agrees; remove it from refused.toml ({reasons[name]})"
-            if problem is None:
-                outcome.agreed += 1
-                continue
-            outcome.faults.append(f"{name} on {what}: {problem}")
-            if first_fault:
-                break
-        return outcome
+        reasons, named = refused(), cases()[entry]
+        taken = sorted(named, key=lambda n: zlib.crc32(f"{n} {what}".encode()))[:CUT] if cut else named
+
+        def asked(name: str) -> str | None:
+            problem = problem_of(lambda: run(named[name], what))
+            if name not in reasons:
+                return problem
+            if problem is not None:
+                raise LeftOut(reasons[name])
+            return f"agrees; remove it from refused.toml ({reasons[name]})"
+
+        return compared(((f"{name} on {what}", partial(asked, name)) for name in taken), first_fault)
 
 
 def run(case: Any, backend: str, folder: Path | None = None) -> str | None:

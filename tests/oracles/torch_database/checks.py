@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ import torch
 
 import nagraph as ng
 from tests.oracles.record import Outcome
+from tests.oracles.sampling import compared, directions
 from tests.oracles.tolerance import FINER, difference, is_float, limits
 from tests.oracles.torch_database.counterpart import Unoffered
 from tests.oracles.torch_database.samples import DTYPES, Sample, array, entries, is_elementwise, samples
@@ -50,28 +52,18 @@ class TorchDatabase:
         return found
 
     def check(self, entry: str, what: str, *, cut: bool = False, first_fault: bool = False) -> Outcome:
-        outcome = Outcome()
         info, counterpart = entries()[entry], COUNTERPARTS[entry]
         compare = {"gradient": gradient, "second": second, "forward": forward, "vmap": mapped}.get(what, values)
         chosen = samples(entry, what if what in DTYPES else "float64", what in DTYPES, *((CUT, LARGEST) if cut else ()))
-        for number, sample in enumerate(chosen):
-            backends = (None, "numpy") if cut and number == 0 else (None,)
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    problem = compare(sample, counterpart, is_elementwise(info) and entry not in CANCEL, backends)
-            except Unoffered as reason:
-                outcome.left_out[str(reason)] += 1
-                continue
-            except Exception as error:  # whatever goes wrong is the finding
-                problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            if problem is None:
-                outcome.agreed += 1
-                continue
-            outcome.faults.append(f"{entry} {what} sample {number} ({sample.shown()}): {problem}")
-            if first_fault:
-                break
-        return outcome
+        elementwise = is_elementwise(info) and entry not in CANCEL
+
+        def asked(number: int, sample: Sample) -> str | None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return compare(sample, counterpart, elementwise, (None, "numpy") if cut and number == 0 else (None,))
+
+        return compared(((f"{entry} {what} sample {number} ({sample.shown()})", functools.partial(asked, number, sample))
+                         for number, sample in enumerate(chosen)), first_fault)
 
 
 def _has(entry: Any, what: str) -> bool:
@@ -206,11 +198,6 @@ def _theirs(sample: Sample, dtype: torch.dtype, moving: Sequence[int]) -> tuple[
     return found, [given[i] for i in moving]
 
 
-def _direction(like: Sequence[Any], seed: int) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return [np.asarray(rng.normal(size=tuple(x.shape))) for x in like]
-
-
 def _grads(ys: Sequence[torch.Tensor], xs: Sequence[torch.Tensor], cts: Sequence[np.ndarray], again: bool) -> list[torch.Tensor]:
     kept = [(y, torch.tensor(c, dtype=y.dtype)) for y, c in zip(ys, cts, strict=True) if y.requires_grad]
     found = torch.autograd.grad([y for y, _ in kept], xs, [c for _, c in kept], create_graph=again, allow_unused=True)
@@ -241,7 +228,7 @@ def _compare(found: Sequence[Any], theirs: Callable[[torch.dtype], list[torch.Te
 def gradient(sample: Sample, counterpart: Callable[..., Any], elementwise: bool, backends: Sequence[str | None]) -> str | None:
     moving, arrays = _moving(sample), [array(t) for t in sample.tensors]
     of = _results(sample, counterpart, arrays, moving)
-    cts = _direction(_theirs(sample, torch.float64, moving)[0], 1)
+    cts = directions(_theirs(sample, torch.float64, moving)[0], 1)
 
     def theirs(dtype: torch.dtype) -> list[torch.Tensor]:
         ys, xs = _theirs(sample, dtype, moving)
@@ -257,8 +244,8 @@ def gradient(sample: Sample, counterpart: Callable[..., Any], elementwise: bool,
 def second(sample: Sample, counterpart: Callable[..., Any], elementwise: bool, backends: Sequence[str | None]) -> str | None:
     moving, arrays = _moving(sample), [array(t) for t in sample.tensors]
     of = _results(sample, counterpart, arrays, moving)
-    cts = _direction(_theirs(sample, torch.float64, moving)[0], 1)
-    again = _direction([arrays[i] for i in moving], 2)
+    cts = directions(_theirs(sample, torch.float64, moving)[0], 1)
+    again = directions([arrays[i] for i in moving], 2)
 
     def theirs(dtype: torch.dtype) -> list[torch.Tensor]:
         ys, xs = _theirs(sample, dtype, moving)
@@ -281,7 +268,7 @@ def forward(sample: Sample, counterpart: Callable[..., Any], elementwise: bool, 
     """J t, which PyTorch is asked for as the derivative of Jᵀ u by u."""
     moving, arrays = _moving(sample), [array(t) for t in sample.tensors]
     of = _results(sample, counterpart, arrays, moving)
-    along = _direction([arrays[i] for i in moving], 3)
+    along = directions([arrays[i] for i in moving], 3)
 
     def theirs(dtype: torch.dtype) -> list[torch.Tensor]:
         ys, xs = _theirs(sample, dtype, moving)

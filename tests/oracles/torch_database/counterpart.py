@@ -6,8 +6,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from tests.oracles.sampling import LeftOut
 
-class Unoffered(Exception):
+
+class Unoffered(LeftOut):
     """These arguments of an entry ask for what we do not have; the text says what that is."""
 
 

@@ -1,16 +1,15 @@
-"""The explanation of a program: what it was made from. Calls need none of it (`images.Image` is all that they need)."""
+"""The explanation of a program: what it was made from. Calls need none of it; it is there for whoever looks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from nagraph.backends.llvm.program.functions import kernel_of
 from nagraph.ir.graph import Graph
 from nagraph.plan.kernel_planner import kernel_plan
 from nagraph.plan.plan import Plan
 from nagraph.program.lowered import LoweredProgram
-from nagraph.program.lowering import lower
+from nagraph.program.lowering import Make, lower
 
 
 class Explanation(NamedTuple):
@@ -21,6 +20,7 @@ class Explanation(NamedTuple):
     program: LoweredProgram
 
     @classmethod
-    def of(cls, graph: Graph, donations: Mapping[int, int]) -> Explanation:
+    def of(cls, graph: Graph, donations: Mapping[int, int], make: Make, host: bool = True) -> Explanation:
+        """Plan a graph by kernels and lower it. make, host: as of `lower`."""
         planner, plan = kernel_plan(graph, donations)
-        return cls(graph, plan, lower(planner, plan, kernel_of))
+        return cls(graph, plan, lower(planner, plan, make, host))
