@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +21,32 @@ from nagraph.regions.while_loops import WhileLoop
 Array = Any
 #: Arrays by the values that they are of.
 Known = dict[Value, Array]
+
+
+class _Compiled(threading.local):
+    """What MLX compiled for this thread, by the identity of the function.
+
+    MLX keeps with a thread what it traced there, and lets go of it when the thread of the system ends, for which it takes Python's lock:
+    where Python has ended before, that aborts the process. What is compiled and let go of on one thread leaves nothing behind.
+    """
+
+    def __init__(self) -> None:
+        self.found: dict[int, tuple[weakref.ref[Function], Callable[[list[Array]], list[Array]]]] = {}
+
+    def of(self, function: Function) -> Callable[[list[Array]], list[Array]]:
+        """The function as MLX compiles it on this thread."""
+        known = self.found.get(id(function))
+        if known is not None and known[0]() is function:
+            return known[1]
+        for gone in [key for key, (held, _) in self.found.items() if held() is None]:
+            del self.found[gone]
+        held = weakref.ref(function)
+        made = library().compile(lambda arguments: held().traced(arguments))  # type: ignore[union-attr]
+        self.found[id(function)] = held, made
+        return made  # type: ignore[no-any-return]
+
+
+_COMPILED = _Compiled()
 
 
 class Step(ABC):
@@ -42,9 +70,9 @@ class Function(Step):
         # A first walk, of which nothing is computed, finds the constants, and any op without a rule.
         translation = Translation(self._constants)
         self._checks = len(self._walk(translation, [core.zeros(v.shape, dtype=mlx_dtype(v.dtype)) for v in inputs])) > len(outputs)
-        self._compiled = core.compile(self._traced)
 
-    def _traced(self, arguments: Sequence[Array]) -> list[Array]:
+    def traced(self, arguments: Sequence[Array]) -> list[Array]:
+        """The outputs, and the verdict if labels are checked, for inputs and constants."""
         given = arguments[len(self.inputs):]
         found = self._walk(Translation(self._constants, given), arguments[:len(self.inputs)])
         held = set(map(id, given))
@@ -57,7 +85,7 @@ class Function(Step):
         return [*(known[v] for v in self.outputs), *agreed(translation.verdicts)]
 
     def run(self, arrays: Sequence[Array], verdicts: list[Array]) -> Sequence[Array]:
-        found = self._compiled([*arrays, *self._constants.arrays])
+        found = _COMPILED.of(self)([*arrays, *self._constants.arrays])
         if self._checks:
             verdicts.append(found.pop())
         return found

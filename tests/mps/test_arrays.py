@@ -155,6 +155,39 @@ def test_what_mlx_raises_is_one_sentence_and_the_executable_stays_usable(monkeyp
     np.testing.assert_array_equal(ng.to_numpy(f(x)), X + 1)
 
 
+def test_what_a_thread_compiled_goes_with_it(monkeypatch):
+    """MLX would take Python's lock for it when the system's thread ends, which may be after Python has."""
+    core, gone = pytest.importorskip("mlx.core"), []
+    own = core.compile
+
+    class Compiled:
+        def __init__(self, function):
+            self.call, self.thread = own(function), threading.get_ident()
+
+        def __call__(self, arrays):
+            return self.call(arrays)
+
+        def __del__(self):
+            gone.append((self.thread, threading.get_ident()))
+
+    monkeypatch.setattr(core, "compile", Compiled)
+    functions, idents = [ng.jit(lambda x: np.tanh(x) * 2, backend="mps")], []
+
+    def call():
+        idents.append(threading.get_ident())
+        functions[0](np.ones(3, np.float32))
+
+    for _ in range(3):
+        thread = threading.Thread(target=call)
+        thread.start()
+        thread.join()
+    assert [made for made, _ in gone] == idents and all(made == ended for made, ended in gone)
+    call()
+    functions.clear()
+    ng.jit(lambda x: x + 1, backend="mps")(np.ones(3, np.float32))
+    assert gone[3:] == [(threading.get_ident(),) * 2], "of functions that are gone nothing stays"
+
+
 def test_threads_call_one_function():
     f = ng.jit(lambda x, w: np.tanh(x @ w.T) + x.sum(), backend="mps")
     x, found, failures = mx.array(X), [], []
