@@ -68,6 +68,8 @@ def _rest_of_singles(s: ScalarBuilder, a: Scalar, b: Scalar) -> Scalar:
 
 def fmod(s: ScalarBuilder, x: Scalar, y: Scalar) -> Scalar:
     """x - trunc(x / y) y, with the sign of x; nan if x is infinite or y is 0. Exact."""
+    if s.fmods:
+        return s.fmod(x, y)
     a, b = s.abs(x), s.abs(y)
     if s.doubles:
         rest = s.cast(_rest(s, s.cast(a, F64), s.cast(b, F64), _SPAN[x.dtype]), x.dtype)

@@ -89,6 +89,8 @@ class ScalarBuilder(ABC):
 
     #: Whether the machine has `scale` as one instruction; without it, nobody may call it.
     scales = False
+    #: Whether the machine has `fmod` of floats; without it, nobody may call it.
+    fmods = False
     #: Whether the machine has float64. Without it functions of float32 do without it as well, some with a larger error.
     doubles = True
 
@@ -130,6 +132,10 @@ class ScalarBuilder(ABC):
     def scale(self, x: Scalar, n: Scalar) -> Scalar:
         """x 2ⁿ for an integral float n, rounded once, where the result is subnormal or overflows as well."""
         raise NotImplementedError("this machine does not scale by powers of two")
+
+    def fmod(self, x: Scalar, y: Scalar) -> Scalar:
+        """x - trunc(x / y) y of floats, exact, with the sign of x."""
+        raise NotImplementedError("this machine has no fmod")
 
     @abstractmethod
     def round(self, how: str, x: Scalar) -> Scalar:

@@ -11,7 +11,7 @@ import numpy as np
 from nagraph.errors import ExportError
 from nagraph.export.refusals import Refusals
 from nagraph.export.subject import Subject
-from nagraph.export.to_onnx.scope import DOMAIN, Common, Operand, Scope, value_info
+from nagraph.export.to_onnx.scope import DOMAIN, Common, Operand, Scope, live, read_by, value_info
 from nagraph.export.to_onnx.sizes import Sizes
 from nagraph.files import atomic_file
 from nagraph.onnx.dtypes import NUMBER_OF
@@ -75,14 +75,16 @@ def model_of(subject: Subject, opset: int) -> tuple[Any, dict[str, np.ndarray[An
     w.sizes = Sizes(w, [(x, x.shape) for x in free])
     outputs = w.write(subject.graph, inputs)
     refusals.check()
-    tensors = {**subject.weights, **w.initializers}
     named = w.distinct(outputs, [*inputs, *w.initializers])
-    renamed = dict(zip(named, subject.outputs))
-    _rename(w.nodes, renamed)
+    nodes, renamed = live(w.nodes, named), dict(zip(named, subject.outputs))
+    read = {name for node in nodes for name in read_by(node)}
+    tensors = {**subject.weights, **{name: array for name, array in w.initializers.items() if name in read}}
+    made = {name for node in nodes for name in node.output}
+    _rename(nodes, renamed)
     graph = helper.make_graph(
-        w.nodes, subject.name, [value_info(x, x.type) for x in free],
+        nodes, subject.name, [value_info(x, x.type) for x in free],
         [value_info(n, v.type) for n, v in zip(subject.outputs, subject.graph.outputs)],
-        value_info=[value_info(n, t) for n, t in w.types.items() if n not in renamed],
+        value_info=[value_info(n, t) for n, t in w.types.items() if n in made and n not in renamed],
     )
     domains = [helper.make_opsetid("", opset), *([helper.make_opsetid(DOMAIN, 1)] if common.functions else [])]
     model = helper.make_model(graph, opset_imports=domains, functions=list(common.functions.values()), producer_name="nagraph",

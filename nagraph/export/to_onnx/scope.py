@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,7 @@ class Common:
             plain = "".join(c if c.isalnum() else "_" for c in label)
             name = next(n for n in (plain, *(f"{plain}_{i}" for i in range(2, len(self._taken) + 3))) if n not in self._taken)
             self._taken.add(name)
-            self.functions[key] = helper.make_function(DOMAIN, name, inputs, outputs, w.nodes, self.imports())
+            self.functions[key] = helper.make_function(DOMAIN, name, inputs, outputs, live(w.nodes, outputs), self.imports())
         return str(self.functions[key].name)
 
     def imports(self) -> list[Any]:
@@ -91,7 +91,7 @@ class Scope:
         self.initializers: dict[str, np.ndarray[Any, Any]] = {}
         self._name_constants = name_constants
         self._constants: dict[Data, str] = {}
-        self._numbers: dict[str, np.ndarray[Any, Any]] = {}
+        self._known: dict[str, np.ndarray[Any, Any]] = {}
         self._names: set[str] = set()
         self._hint, self._note = "", ""
 
@@ -126,7 +126,7 @@ class Scope:
         root, data = self.root, array if isinstance(array, Data) else Data(array)
         if data not in root._constants:
             name = root._constants[data] = root.fresh("const")
-            root._numbers[name] = data.array
+            root._known[name] = data.array
             if root._name_constants:
                 root.initializers[name] = data.array
             else:
@@ -135,10 +135,9 @@ class Scope:
                 root.nodes.insert(0, helper.make_node("Constant", [], [name], name=name, value=numpy_helper.from_array(data.array)))
         return root._constants[data]
 
-    def number(self, x: str) -> Any:
-        """The array of a constant of rank 0; None for every other value."""
-        found = self.root._numbers.get(str(x))
-        return found if found is not None and not found.shape else None
+    def known(self, x: str) -> np.ndarray[Any, Any] | None:
+        """The array of a constant; None for every other value."""
+        return self.root._known.get(str(x))
 
     def operand(self, name: str, type: TensorType) -> Operand:
         """A result of `emit` with its type, for translations that ask for it."""
@@ -191,7 +190,7 @@ class Scope:
         inputs, outputs = list(inputs), list(outputs)
         own = {n for node in self.nodes for n in node.output}
         named = self.distinct(outputs, [x for x in outputs if x not in own])
-        return helper.make_graph(self.nodes, name, [value_info(x, x.type) for x in inputs],
+        return helper.make_graph(live(self.nodes, named), name, [value_info(x, x.type) for x in inputs],
                                  [value_info(n, x.type) for n, x in zip(named, outputs)])
 
     def distinct(self, outputs: Sequence[str], foreign: Iterable[str]) -> list[str]:
@@ -213,6 +212,9 @@ class Scope:
         for node in graph.nodes:
             if isinstance(node.op, Constant):
                 names[node.result] = Operand(self.constant(node.op.value), node.result.type)
+                continue
+            if all(0 in v.shape for v in node.results) and not (node.op.has_effect or node.op.may_end_the_call):
+                names.update((v, Operand(self.constant(np.empty(v.shape, v.dtype)), v.type)) for v in node.results)
                 continue
             self._hint = node.op.label if isinstance(node.op, Call) else node.op.name
             if node.location is not None:
@@ -246,13 +248,35 @@ class Scope:
         if op.fused:
             return self.write(op.body, operands)
         write = registry.of_composite(node, tuple(operands), self.opset)
-        found = None if write is None else write(self)
+        try:
+            found = None if write is None else write(self)
+        except Untranslatable:  # its operator is not computed in this dtype
+            found = None
         if found is not None:
             return found
         free = {d for n in op.body.nodes for d in n.op.dims} - set(dims([v.shape for v in op.body.inputs]))
         if free:  # a function sees no sizes but those of its operands
             return self.write(op.body, operands)
         return self.emit(self.common.function(op.label, op.body), *operands, results=len(node.results), domain=DOMAIN)
+
+
+def live(nodes: Sequence[Any], outputs: Iterable[str]) -> list[Any]:
+    """The nodes that outputs follow from."""
+    wanted, found = set(map(str, outputs)), []
+    for node in reversed(nodes):
+        if not wanted.isdisjoint(node.output):
+            wanted.update(read_by(node))
+            found.append(node)
+    return found[::-1]
+
+
+def read_by(node: Any) -> Iterator[str]:
+    """The names that a node reads, and those that its graphs read."""
+    yield from node.input
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            for inside in attribute.g.node:
+                yield from read_by(inside)
 
 
 def value_info(name: str, type: TensorType) -> Any:

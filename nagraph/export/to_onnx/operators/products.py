@@ -29,9 +29,10 @@ def dot_general(w: Any, node: Node, x: Any, y: Any) -> str:
     n = tuple(x.shape[i] for i in x_sum)
     a_shape, b_shape = (*batch, *rows, *n), (*batch, *n, *columns)
     result = (*batch, *rows, *columns)
-    # MatMul sums over one axis. Beside batch axes it takes one axis of rows and of columns, without them any rows, and vectors.
-    one_n = _one(n)
-    one_rows, one_columns = (_one(rows), _one(columns)) if batch else (rows, _one(columns) if columns else ())
+    # MatMul sums over one axis. Beside batch axes it takes one axis of rows and of columns, without them any rows. Vectors become
+    # matrices: ONNX Runtime 1.32 computes the product of a transposed matrix and a vector wrong.
+    one_n, one_columns = _one(n), _one(columns)
+    one_rows = _one(rows) if batch or not rows else rows
     a = _reshaped(w, a, a_shape, (*batch, *one_rows, *one_n))
     b = _reshaped(w, b, b_shape, (*batch, *one_n, *one_columns))
     found = w.emit("MatMul", a, b)
