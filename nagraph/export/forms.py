@@ -38,4 +38,6 @@ FORMS: dict[str, Form] = {
     "onnx": Form("to_onnx.model", "model.onnx", "an ONNX model", (
         Option("opset", int, "Version of ONNX's operators, 20 if not given."),
         Option("external", bool, "Weights in a file of their own, PATH.data; by itself from 1.5 GB on."))),
+    "wasm": Form("to_wasm.exporting", "gpt2-wasm", "a WebAssembly module with a loader for browsers and Node", (
+        Option("beside", bool, "Weights in a file beside the module; by itself from 256 MB on."),)),
 }

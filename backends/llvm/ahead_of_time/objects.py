@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import llvmlite.binding as llvm
 import numpy as np
 
+from nagraph.backends.llvm.ahead_of_time import multiply_add
 from nagraph.backends.llvm.ahead_of_time.entries import Data, Entry, EntryPoint, WeightsFile, weights_text
 from nagraph.backends.llvm.ahead_of_time.kernels import KernelTexts
 from nagraph.backends.llvm.native.machine_code import only_one
@@ -76,6 +77,8 @@ def native_object(library: str, entries: Sequence[Entry], machine: Machine, weig
 def _compiled(texts: Sequence[str], machine: Machine, exports: Sequence[str]) -> bytes:
     """The object code of texts that are one module, of which only the exports are seen from outside."""
     generator = machine.code_generator()
+    if machine.multiply_adds != "machine":
+        texts = multiply_add.with_functions(texts, machine)
     with only_one():
         first, *rest = (llvm.parse_assembly(text) for text in texts)
         for other in rest:
@@ -84,5 +87,14 @@ def _compiled(texts: Sequence[str], machine: Machine, exports: Sequence[str]) ->
             if not function.is_declaration and function.name not in exports:
                 function.linkage = llvm.Linkage.internal
         first.verify()
+        passes = llvm.create_new_module_pass_manager()
+        passes.add_always_inliner_pass()
+        passes.run(first, llvm.create_pass_builder(generator, llvm.create_pipeline_tuning_options(speed_level=0)))
         made: bytes = generator.emit_object(first)
     return made
+
+
+def engine_object(machine: Machine) -> bytes:
+    """The object of WebAssembly's own multiply-adds, for objects whose machine has them "linked", and of `multiply_add.FUSES`."""
+    text, names = multiply_add.engine_module(machine)
+    return _compiled([text], machine, names)
