@@ -15,8 +15,9 @@ from nagraph.export.forms import FORMS
 
 
 def run(target: str, form: str, out: pathlib.Path, train: bool, layers: int | None, **options: Any) -> None:
+    """options: those of all forms, under names that begin with `form_`; None where they were not given."""
     chosen = FORMS[form]
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name.removeprefix("form_"): value for name, value in options.items() if value is not None}
     for name in given:
         if name not in [o.name for o in chosen.options]:
             raise click.UsageError(f"--{name.replace('_', '-')} is no option of --to {form}")

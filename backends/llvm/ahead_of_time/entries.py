@@ -11,7 +11,7 @@ import numpy as np
 from nagraph.backends.llvm.ahead_of_time.kernels import KernelTexts
 from nagraph.backends.llvm.program.encoding import encode
 from nagraph.backends.llvm.runtime.assembler import Opcode, check, instructions, launch_words
-from nagraph.backends.llvm.runtime.records import ALIGNMENT, CONTEXT_WORDS, ENTRY, PLACES, RECORD
+from nagraph.backends.llvm.runtime.records import ALIGNMENT, CONTEXT_WORDS, ENTRY, EXPORTED, PLACES, RECORD
 from nagraph.backends.llvm.text.machines import Machine
 from nagraph.ir.graph import Graph
 from nagraph.plan.kernel_planner import kernel_plan
@@ -161,12 +161,12 @@ class EntryPoint:
 {_constant(f"{name}.masks", masks, wide)}
 {_constant(f"{name}.about", [known[field] for field in ENTRY], wide)}
 
-define i32 @{name}(ptr %in, ptr %out, ptr %workspace, {size} %nbytes, ptr %pool) nounwind {{{widened}
+define i32 @{EXPORTED}{name}(ptr %in, ptr %out, ptr %workspace, {size} %nbytes, ptr %pool) nounwind {{{widened}
   %result = call i32 @run(ptr @{name}.about, ptr %in, ptr %out, ptr %workspace, i64 {"%nbytes" if wide else "%wide"}, ptr %pool)
   ret i32 %result
 }}
 
-define {size} @{name}_workspace_nbytes(i32 %threads) nounwind {{
+define {size} @{EXPORTED}{name}_workspace_nbytes(i32 %threads) nounwind {{
   %wanted = sext i32 %threads to i64
   %n = call i64 @workspace(ptr @{name}.about, i64 %wanted){"" if wide else chr(10) + "  %narrow = trunc i64 %n to i32"}
   ret {size} {narrowed}
@@ -184,13 +184,13 @@ def _constant(name: str, words: Iterable[int | str], wide: bool) -> str:
 
 
 def weights_text(library: str, file: WeightsFile, wide: bool) -> str:
-    """`ptr LIBRARY_weights(ptr file, size nbytes)`: the file, if it is the one that stands beside this library; else null."""
+    """`ptr LIBRARY_weights_of(ptr file, size nbytes)`: the file, if it is the one that stands beside this library; else null."""
     size = "i64" if wide else "i32"
     content = "".join(f"\\{byte:02X}" for byte in file.head)
     return f"""
 @head = internal constant [{len(file.head)} x i8] c"{content}"
 
-define ptr @{library}_weights(ptr %file, {size} %nbytes) nounwind {{
+define ptr @{EXPORTED}{library}_weights_of(ptr %file, {size} %nbytes) nounwind {{
 entry:
   %none = icmp eq ptr %file, null
   %other = icmp ne {size} %nbytes, {file.nbytes}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nagraph.backends.llvm.runtime.records import ALIGNMENT, CONTEXT_WORDS, WORKER
+from nagraph.backends.llvm.runtime.records import ALIGNMENT, CONTEXT_WORDS, EXPORTED, WORKER
 
 
 def pools(library: str) -> str:
@@ -23,7 +23,7 @@ define internal ptr @worker(ptr %worker) nounwind {{
   ret ptr null
 }}
 
-define i64 @{library}_pool_nbytes(i32 %threads) nounwind {{
+define i64 @{EXPORTED}{library}_pool_nbytes(i32 %threads) nounwind {{
   %n = sext i32 %threads to i64
   %some = call i64 @llvm.smax.i64(i64 %n, i64 1)
   %workers = sub i64 %some, 1
@@ -42,7 +42,7 @@ define internal ptr @crew_member(ptr %pool, i64 %number) nounwind {{
 }}
 
 ; As many workers as the system starts, up to threads - 1. The pool, aligned; null without memory.
-define ptr @{library}_pool_start(ptr %memory, i32 %wanted) nounwind {{
+define ptr @{EXPORTED}{library}_pool_start(ptr %memory, i32 %wanted) nounwind {{
 entry:
   %none = icmp eq ptr %memory, null
   br i1 %none, label %nothing, label %begin
@@ -78,7 +78,7 @@ nothing:
 }}
 
 ; The threads of a call in this pool, its caller's included.
-define i32 @{library}_pool_threads(ptr %pool) nounwind {{
+define i32 @{EXPORTED}{library}_pool_threads(ptr %pool) nounwind {{
 entry:
   %none = icmp eq ptr %pool, null
   br i1 %none, label %one, label %some
@@ -90,7 +90,7 @@ one:
   ret i32 1
 }}
 
-define void @{library}_pool_stop(ptr %pool) nounwind {{
+define void @{EXPORTED}{library}_pool_stop(ptr %pool) nounwind {{
 entry:
   %none = icmp eq ptr %pool, null
   br i1 %none, label %out, label %begin

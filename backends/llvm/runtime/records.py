@@ -26,6 +26,8 @@ class Opcode(IntEnum):
 
 #: Alignment of what threads share or work in, in bytes: a line of the caches.
 ALIGNMENT = 64
+#: What the names of functions begin with, in text, that are seen from outside of a library: the rest is their name there.
+EXPORTED = "exported."
 #: Words of a launch in the code: kernel, units, grain, chunks, where its argument numbers stand.
 LAUNCH_WORDS = 5
 

@@ -33,7 +33,7 @@ def _options(command: Any) -> Any:
     for option, names in reversed(forms.items()):
         flag = f"--{option.name.replace('_', '-')}"
         kind: Any = {"is_flag": True, "flag_value": True, "default": None} if option.type is bool else {"type": option.type}
-        command = click.option(flag, option.name, help=f"{option.help}  [{', '.join(names)}]", **kind)(command)
+        command = click.option(flag, f"form_{option.name}", help=f"{option.help}  [{', '.join(names)}]", **kind)(command)
     return command
 
 

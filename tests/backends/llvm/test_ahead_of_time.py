@@ -129,7 +129,7 @@ def test_weights_embedded_or_from_a_file(tmp_path):
     file = WeightsFile(head, len(head) + W.nbytes, {"w": len(head)})
     library = Linked(native_object("it", [entry], machine("native"), file=file), tmp_path, "beside")
     content = np.frombuffer(head + W.tobytes(), np.uint8)
-    accepts = library.library.it_weights
+    accepts = library.library.it_weights_of
     accepts.restype = ctypes.c_void_p
     accepts.argtypes = ctypes.c_void_p, ctypes.c_size_t
     assert accepts(content.ctypes.data, content.nbytes) == content.ctypes.data
@@ -144,7 +144,7 @@ def test_weights_embedded_or_from_a_file(tmp_path):
 def test_every_machine_has_objects_without_python(target, tmp_path):
     """They export entry points and pools, ask the system for little, and have nothing that may be written."""
     made = native_object("it", [Entry("it_run", executable(flow, X, W).graph)], machine(target))
-    assert b"Py" not in made.content and made.exports[:2] == ("it_run", "it_run_workspace_nbytes")
+    assert b"Py" not in made.content and {"it_run", "it_run_workspace_nbytes"} <= {*made.exports}
     if target == "wasm32":
         assert made.content.startswith(b"\0asm") and b"pthread" not in made.content
     if machine(target).system == "darwin":
