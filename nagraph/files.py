@@ -144,6 +144,23 @@ def atomic_file(path: str | pathlib.Path, error: type[NagraphError]) -> Iterator
         os.replace(draft, target)
 
 
+@contextlib.contextmanager
+def atomic_files(path: str | pathlib.Path, error: type[NagraphError]) -> Iterator[pathlib.Path]:
+    """A path of the same name in a folder of its own, to write a file to, and others beside it: flushed to disk and moved at the end.
+
+    The file itself is moved last. Missing folders are made. Whatever is raised inside leaves nothing behind; an OSError is told as
+    the error.
+    """
+    target = pathlib.Path(os.path.abspath(path))
+    with _draft(target, error) as draft:
+        draft.mkdir()
+        yield draft / target.name
+        for name in sorted(os.listdir(draft), key=lambda name: name == target.name):
+            _flush(draft / name)
+            os.replace(draft / name, target.with_name(name))
+        draft.rmdir()
+
+
 def write_atomically(path: str | pathlib.Path, content: bytes, error: type[NagraphError]) -> None:
     """Write a file as `atomic_file` does: whole, or not at all."""
     with atomic_file(path, error) as file:

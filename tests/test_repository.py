@@ -34,7 +34,7 @@ PACKAGES = {"numpy": ("",), "ml_dtypes": ("ir", "testing", "onnx"), "llvmlite": 
 LATE_PACKAGES = {
     "llvmlite": ("backends.host",), "cupy": ("backends.cuda",), "cupy_backends": ("backends.cuda",), "mlx": ("backends.mps",),
     "safetensors": ("storage",), "matplotlib": ("cli",), "torch": ("cli.peers",), "jax": ("cli.peers",),
-    "onnx": ("onnx", "export.to_onnx"), "google": ("onnx",), "onnxruntime": ("cli.peers",),
+    "onnx": ("onnx", "export.to_onnx"), "google": ("onnx",), "onnxruntime": ("cli.peers", "export.to_onnx"),
     "sklearn": ("models.data",), "PIL": ("models.data",), "tokenizers": ("models.data",), "tensorboardX": ("models.training",),
 }
 #: Packages whose distribution has another name.

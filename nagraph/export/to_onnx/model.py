@@ -11,9 +11,10 @@ import numpy as np
 from nagraph.errors import ExportError
 from nagraph.export.refusals import Refusals
 from nagraph.export.subject import Subject
+from nagraph.export.to_onnx import verification
 from nagraph.export.to_onnx.scope import DOMAIN, Common, Operand, Scope, live, read_by, value_info
 from nagraph.export.to_onnx.sizes import Sizes
-from nagraph.files import atomic_file
+from nagraph.files import atomic_files
 from nagraph.onnx.dtypes import NUMBER_OF
 
 #: The oldest opset that is written, and the newest that has been tried.
@@ -27,12 +28,15 @@ _ALIGNMENT = 4096
 
 
 def onnx(what: Any, path: str | pathlib.Path, args_or_specs: Any = None, *, opset: int = 20, optimised: bool = True,
-         names: Mapping[str, str] | None = None, metadata: Mapping[str, str] | None = None, external: bool | None = None) -> pathlib.Path:
+         names: Mapping[str, str] | None = None, metadata: Mapping[str, str] | None = None, external: bool | None = None,
+         verify: bool = True) -> pathlib.Path:
     """Write a function, graph or executable as an ONNX model, and say where.
 
     opset: the version of ONNX's operators. optimised: whether the passes run that rewrite graphs. names: other names for inputs and
-    outputs. external: whether weights are in a file beside the model, PATH.data; by itself from 1.5 GB on. Raises ExportError, which
-    lists every op without a translation; then nothing is written.
+    outputs. external: whether weights are in a file beside the model, PATH.data; by itself from 1.5 GB on. verify: whether the model
+    is checked by onnx.checker and, if ONNX Runtime is installed, run there on random arrays, with three sizes of each dimension, beside our
+    own references; what was found is printed. Raises ExportError, which lists every op without a translation, or says what is not as it
+    is here; then nothing is written.
     """
     if type(opset) is not int or not OLDEST <= opset <= NEWEST:
         raise ExportError(f"opset is a whole number from {OLDEST} to {NEWEST}, got {opset!r}")
@@ -41,15 +45,16 @@ def onnx(what: Any, path: str | pathlib.Path, args_or_specs: Any = None, *, opse
     model, tensors = model_of(subject, opset)
     target = pathlib.Path(path)
     nbytes = sum(a.nbytes for a in tensors.values())
-    if external or external is None and nbytes > MOST_INLINE_NBYTES:
-        with atomic_file(target.with_name(f"{target.name}.data"), ExportError) as data:
-            _add_external(model, tensors, data, f"{target.name}.data")
-            with atomic_file(target, ExportError) as file:
-                file.write(model.SerializeToString(deterministic=True))
-    else:
-        _add_inline(model, tensors)
-        with atomic_file(target, ExportError) as file:
-            file.write(model.SerializeToString(deterministic=True))
+    with atomic_files(target, ExportError) as draft:
+        if external or external is None and nbytes > MOST_INLINE_NBYTES:
+            beside = draft.with_name(f"{target.name}.data")
+            with open(beside, "xb") as data:
+                _add_external(model, tensors, data, beside.name)
+        else:
+            _add_inline(model, tensors)
+        draft.write_bytes(model.SerializeToString(deterministic=True))
+        if verify:
+            print(f"{target}: {verification.verify(draft, subject)}")
     return target
 
 
