@@ -42,6 +42,7 @@ class Composite:
         functools.update_wrapper(self, fn)
         self.fn = fn
         self._names = list(inspect.signature(fn).parameters)
+        self.operands = [p.name for p in inspect.signature(fn).parameters.values() if p.kind is not p.KEYWORD_ONLY]
         self._integral = frozenset(map(self._names.index, integers))
         self.label = fn.__name__.strip("_")
         self._fwd: Fn | None = None
@@ -118,6 +119,20 @@ class Composite:
         """The names of the operands that are None though a later one is given."""
         given = [i for i, t in enumerate(types) if t is not None]
         return [self._names[i] for i in range(max(given, default=0)) if types[i] is None]
+
+
+def as_whole(call: Call) -> Call:
+    """The call of a composite that the call of a part of it is, where the part is the composite of smaller operands; else the same call."""
+    composite = REGISTRY.get(call.label.removesuffix(".part"))
+    if composite is None or composite.label == call.label:
+        return call
+    static = {name: value for name, value in call.options if name not in composite.operands}
+    given, left_out = iter(call.body.input_types), dict(call.options)
+    types = [None if name in left_out else next(given, None) for name in composite.operands]
+    while types and types[-1] is None:
+        types.pop()
+    found = composite.op(tuple(types), static)
+    return found if found.body == call.body else call
 
 
 def _listed(results: Any) -> Sequence[Value]:

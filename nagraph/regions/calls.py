@@ -35,7 +35,7 @@ class Call(RegionOp):
 
     options: what a composite was called with beside its operands, so that a backend can compute it by its label: static arguments by
     name, and with None the operands that are left out before others. Calls of what was made of a body, its batch or a part of it, have
-    other labels.
+    other labels; a part has the options of the whole.
     """
 
     label: str
@@ -150,4 +150,4 @@ class Call(RegionOp):
         if self.kind in ("fused", "custom") or list(boxes) == [whole(v.shape) for v in self.body.outputs]:
             return None
         body, needed = narrowed_body(self.body, tuple(boxes))
-        return None if body is self.body else (Call(f"{self.label}.part", self.kind, body), needed)
+        return None if body is self.body else (Call(f"{self.label}.part", self.kind, body, options=self.options), needed)

@@ -99,3 +99,27 @@ def test_what_has_no_translation_is_told_at_once_and_nothing_is_written(tmp_path
     assert not list(tmp_path.iterdir())
     with pytest.raises(ExportError, match="opset is a whole number from 18 to 24, got 3"):
         ng.export.onnx(talks, tmp_path / "m.onnx", ng.spec((3,)), opset=3)
+
+
+@pytest.mark.parametrize("opset", [20, 23])
+@pytest.mark.parametrize("mask", ["none", "bool", "numbers"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_is_an_operator_where_there_is_one_and_rows_that_see_nothing_are_zeros(tmp_path: pathlib.Path, opset: int, mask: str,
+                                                                                         causal: bool) -> None:
+    masks = {"none": [], "bool": [np.random.default_rng(1).random((2, 1, 1, 3)) > 0.5], "numbers": [drawn(5, 3)]}
+    for n, m, groups in ((5, 3, 4), (3, 3, 2)):
+        given = [x[..., :n, :] if x.shape[-2] == 5 else x for x in masks[mask]]
+        arrays = [drawn(2, 4, n, 8), drawn(2, groups, m, 8), drawn(2, groups, m, 6), *given]
+        model = agree(lambda q, k, v, *mask: F.attention(q, k, v, *mask, causal=causal), tmp_path / "m.onnx", arrays, opset=opset)
+        assert ("Attention" in operators(model)) == (opset == 23)
+        assert [f.name for f in model.functions] == ["attention"] * (opset == 20)
+        assert opset == 23 or "Softmax" in [n.op_type for n in model.functions[0].node]
+
+
+def test_a_nan_is_the_largest_and_the_smallest_and_where_both_are(tmp_path: pathlib.Path) -> None:
+    x = drawn(4, 5)
+    x[1, 3] = x[2] = np.nan
+    ng.export.onnx(lambda x: (x.max(1), x.min(1), ng.numpy.argmax(x, 1), ng.numpy.argmin(x, 1)), tmp_path / "m.onnx", ng.spec(x.shape))
+    found = ran(tmp_path / "m.onnx", {"x": x})
+    for one, expected in zip(found, (x.max(1), x.min(1), x.argmax(1), x.argmin(1)), strict=True):
+        np.testing.assert_array_equal(one, expected)

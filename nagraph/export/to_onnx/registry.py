@@ -12,7 +12,8 @@ or a tuple of them where the op has several results. A translation raises `Untra
 
 Positional parameters are the composite's operands, None where the call leaves them out; its static arguments are keywords, all of them.
 `None` in place of a result says that no operator of the opset means the same with these operands: the composite is then a function of the
-model, made of its body. `since` is the first opset that a translation is for.
+model, made of its body. `function` says that what is written are several operators, which are that function in place of the body.
+`since` is the first opset that a translation is for.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from nagraph.composites.base import Composite
-from nagraph.ir.node import Node
 from nagraph.ir.op import Op
 from nagraph.regions.calls import Call
 
@@ -35,11 +35,20 @@ class Untranslatable(Exception):
 
 
 class Translation(NamedTuple):
-    """What writes an op, or a composite, from an opset on. usual: the static arguments of a composite that a call need not say."""
+    """What writes an op, or a composite, from an opset on."""
 
     since: int
     write: Callable[..., Any]
-    usual: dict[str, Any]
+    #: Of a composite: whether it is written as a function, and the static arguments that a call need not say.
+    function: bool = False
+    usual: dict[str, Any] = {}
+
+    def arguments(self, op: Call, operands: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
+        """What `write` takes for a composite's call beside scope and node: operands, and static arguments."""
+        _, _, *names = (p.name for p in inspect.signature(self.write).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD)
+        left_out = {name for name, _ in op.options if name not in self.usual}
+        given = dict(zip((n for n in names if n not in left_out), operands))
+        return [given.get(n) for n in names], self.usual | {name: value for name, value in op.options if name in self.usual}
 
 
 _OPS: dict[type[Op], list[Translation]] = {}
@@ -51,44 +60,33 @@ def translation(*ops: type[Op], since: int = 0) -> Callable[[Callable[..., Any]]
 
     def registered(write: Callable[..., Any]) -> Callable[..., Any]:
         for op in ops:
-            _OPS.setdefault(op, []).append(Translation(since, write, {}))
+            _OPS.setdefault(op, []).append(Translation(since, write))
         return write
 
     return registered
 
 
-def composite(of: Composite, since: int = 0) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def composite(of: Composite, since: int = 0, function: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function for a composite."""
     usual = {p.name: p.default for p in inspect.signature(of.fn).parameters.values() if p.kind is p.KEYWORD_ONLY}
 
     def registered(write: Callable[..., Any]) -> Callable[..., Any]:
-        _COMPOSITES.setdefault(of.label, []).append(Translation(since, write, usual))
+        _COMPOSITES.setdefault(of.label, []).append(Translation(since, write, function, usual))
         return write
 
     return registered
 
 
-def of_op(op: Op, opset: int) -> Callable[..., Any] | None:
+def of_op(op: Op, opset: int) -> Translation | None:
     """What translates an op at an opset; None if nothing does."""
     _load()
-    found = _fitting(_OPS.get(type(op), ()), opset)
-    return found and found.write
+    return _fitting(_OPS.get(type(op), ()), opset)
 
 
-def of_composite(node: Node, operands: tuple[Any, ...], opset: int) -> Callable[[Any], Any] | None:
-    """What translates the call of a composite, as a function of the scope; None if nothing does."""
+def of_composite(label: str, opset: int) -> Translation | None:
+    """What translates a composite at an opset; None if nothing does."""
     _load()
-    op = node.op
-    assert isinstance(op, Call)
-    found = _fitting(_COMPOSITES.get(op.label, ()), opset)
-    if found is None:
-        return None
-    write, usual = found.write, found.usual
-    _, _, *names = (p.name for p in inspect.signature(write).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD)
-    left_out = {name for name, value in op.options if name in names}
-    given = dict.fromkeys(names) | dict(zip([n for n in names if n not in left_out], operands))
-    static = usual | {name: value for name, value in op.options if name in usual}
-    return lambda w: write(w, node, *given.values(), **static)
+    return _fitting(_COMPOSITES.get(label, ()), opset)
 
 
 def translated() -> tuple[frozenset[type[Op]], frozenset[str]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from nagraph.composites.base import as_whole
 from nagraph.export.to_onnx import registry
 from nagraph.export.to_onnx.registry import Untranslatable
 from nagraph.export.to_onnx.sizes import Sizes
@@ -51,24 +52,24 @@ class Common:
     def __init__(self, opset: int, refusals: Any):
         self.opset, self.refusals = opset, refusals
         #: FunctionProtos by what they are made of, in an order in which none calls a later one.
-        self.functions: dict[tuple[str, Graph], Any] = {}
+        self.functions: dict[tuple[str, Any], Any] = {}
         self._taken: set[str] = set()
 
-    def function(self, label: str, body: Graph) -> str:
-        """The name of the function that computes a graph. Equal graphs of one label are one function."""
+    def function(self, label: str, key: Any, inputs: Sequence[tuple[str, TensorType]],
+                 write: Callable[[Scope, list[Operand]], Sequence[str]]) -> str:
+        """The name of a function of the model, by what `write` writes for these inputs. Those of one label and key are one function."""
         from onnx import helper
 
-        key = label, body
-        if key not in self.functions:
+        if (label, key) not in self.functions:
             w = Scope(self, name_constants=False)
-            inputs = [w.fresh(v.name or "x") for v in body.inputs]
-            w.sizes = Sizes(w, [(n, v.shape) for n, v in zip(inputs, body.inputs)])
-            outputs = w.distinct(w.write(body, inputs), inputs)
+            operands = [Operand(w.fresh(name or "x"), type) for name, type in inputs]
+            w.sizes = Sizes(w, [(x, x.shape) for x in operands])
+            outputs = w.distinct(write(w, operands), operands)
             plain = "".join(c if c.isalnum() else "_" for c in label)
             name = next(n for n in (plain, *(f"{plain}_{i}" for i in range(2, len(self._taken) + 3))) if n not in self._taken)
             self._taken.add(name)
-            self.functions[key] = helper.make_function(DOMAIN, name, inputs, outputs, live(w.nodes, outputs), self.imports())
-        return str(self.functions[key].name)
+            self.functions[label, key] = helper.make_function(DOMAIN, name, operands, outputs, live(w.nodes, outputs), self.imports())
+        return str(self.functions[label, key].name)
 
     def imports(self) -> list[Any]:
         from onnx import helper
@@ -92,6 +93,7 @@ class Scope:
         self._name_constants = name_constants
         self._constants: dict[Data, str] = {}
         self._known: dict[str, np.ndarray[Any, Any]] = {}
+        self._made: dict[str, Any] = {}
         self._names: set[str] = set()
         self._hint, self._note = "", ""
 
@@ -115,6 +117,7 @@ class Scope:
         named = [self.fresh(self._hint or operator.lower()) for _ in range(results)]
         found = {k: NUMBER_OF[v] if isinstance(v, np.dtype) else v for k, v in attributes.items() if v is not None}
         self.nodes.append(helper.make_node(operator, given, named, name=named[0], domain=domain, doc_string=self._note or None, **found))
+        self._made.update(dict.fromkeys(named, self.nodes[-1]))
         return named[0] if results == 1 else tuple(named)
 
     def cast(self, x: str, dtype: DType) -> str:
@@ -138,6 +141,10 @@ class Scope:
     def known(self, x: str) -> np.ndarray[Any, Any] | None:
         """The array of a constant; None for every other value."""
         return self.root._known.get(str(x))
+
+    def made_by(self, x: str) -> Any:
+        """The node of this scope that gives a value; None where there is none."""
+        return self._made.get(str(x))
 
     def operand(self, name: str, type: TensorType) -> Operand:
         """A result of `emit` with its type, for translations that ask for it."""
@@ -172,6 +179,12 @@ class Scope:
         """A name that is given, which nothing else will get."""
         self.root._names.add(name)
         return name
+
+    def call(self, label: str, operands: Sequence[Operand], write: Callable[[Scope, list[Operand]], str]) -> str:
+        """A function of one result, for computing element by element: one for these operands' dtypes, whatever their shapes."""
+        key = tuple(x.dtype for x in operands)
+        name = self.common.function(label, key, [("x", x.type) for x in operands], lambda w, inputs: [write(w, inputs)])
+        return str(self.emit(name, *operands, domain=DOMAIN))
 
     # -- graphs within graphs -----------------------------------------------------------------------------
 
@@ -236,28 +249,39 @@ class Scope:
         return [found] if isinstance(found, str) else found
 
     def _translated(self, node: Node, operands: list[Operand]) -> Any:
-        write = registry.of_op(node.op, self.opset)
-        if write is None:
+        found = registry.of_op(node.op, self.opset)
+        if found is None:
             raise Untranslatable(f"no operator of ONNX at opset {self.opset} means {node.op.name}")
-        return write(self, node, *operands)
+        return found.write(self, node, *operands)
 
     def _called(self, node: Node, operands: list[Operand]) -> Any:
         """A composite: an operator that means the same, or a function of the model. What fusion made is opened."""
-        op = node.op
-        assert isinstance(op, Call)
-        if op.fused:
-            return self.write(op.body, operands)
-        write = registry.of_composite(node, tuple(operands), self.opset)
-        try:
-            found = None if write is None else write(self)
-        except Untranslatable:  # its operator is not computed in this dtype
-            found = None
+        assert isinstance(node.op, Call)
+        if node.op.fused:
+            return self.write(node.op.body, operands)
+        op = as_whole(node.op)
+        translation = registry.of_composite(op.label, self.opset)
+
+        def translated(w: Scope, given: Sequence[Operand]) -> Any:
+            assert translation is not None
+            operands, static = translation.arguments(op, given)
+            try:
+                return translation.write(w, node, *operands, **static)
+            except Untranslatable:  # its operator is not computed in this dtype
+                return None
+
+        def in_function(w: Scope, given: list[Operand]) -> Sequence[str]:
+            found = translated(w, given) if translation is not None and translation.function else None
+            return w.write(op.body, given) if found is None else [found] if isinstance(found, str) else found
+
+        found = translated(self, operands) if translation is not None and not translation.function else None
         if found is not None:
             return found
         free = {d for n in op.body.nodes for d in n.op.dims} - set(dims([v.shape for v in op.body.inputs]))
         if free:  # a function sees no sizes but those of its operands
-            return self.write(op.body, operands)
-        return self.emit(self.common.function(op.label, op.body), *operands, results=len(node.results), domain=DOMAIN)
+            return in_function(self, operands)
+        inputs = [(v.name, v.type) for v in op.body.inputs]
+        return self.emit(self.common.function(op.label, op.body, inputs, in_function), *operands, results=len(node.results), domain=DOMAIN)
 
 
 def live(nodes: Sequence[Any], outputs: Iterable[str]) -> list[Any]:

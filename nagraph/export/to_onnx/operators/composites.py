@@ -14,27 +14,27 @@ from nagraph.ir.node import Node
 
 
 @composite(activations.gelu, since=20)
-def gelu(w: Any, node: Node, x: Any) -> str:
+def gelu(w: Any, node: Node, x: Any) -> Any:
     return apply(w, "Gelu", x)
 
 
 @composite(activations.gelu_tanh, since=20)
-def gelu_tanh(w: Any, node: Node, x: Any) -> str:
+def gelu_tanh(w: Any, node: Node, x: Any) -> Any:
     return apply(w, "Gelu", x, approximate="tanh")
 
 
 @composite(activations.silu, since=24)
-def silu(w: Any, node: Node, x: Any) -> str:
+def silu(w: Any, node: Node, x: Any) -> Any:
     return apply(w, "Swish", x)
 
 
 @composite(softmaxes.softmax)
-def softmax(w: Any, node: Node, x: Any, *, axis: int) -> str:
+def softmax(w: Any, node: Node, x: Any, *, axis: int) -> Any:
     return apply(w, "Softmax", x, axis=axis)
 
 
 @composite(softmaxes.log_softmax)
-def log_softmax(w: Any, node: Node, x: Any, *, axis: int) -> str:
+def log_softmax(w: Any, node: Node, x: Any, *, axis: int) -> Any:
     return apply(w, "LogSoftmax", x, axis=axis)
 
 

@@ -11,7 +11,7 @@ from nagraph.export.to_onnx.registry import Untranslatable, translation
 from nagraph.ir.node import Node
 from nagraph.ir.op import Op
 from nagraph.ir.types import BOOL, DTYPES, SHORT_NAMES, UNSIGNED, DType, is_float
-from nagraph.ops import comparison, elementwise, rounding, special
+from nagraph.ops import comparison, elementwise, rounding
 
 U8, I64, U64 = DTYPES["u8"], DTYPES["i64"], DTYPES["u64"]
 
@@ -49,16 +49,14 @@ _same("Sub", elementwise.Subtract, wraps=True)
 _same("Div", elementwise.Divide)
 _same("Max", elementwise.Maximum)
 _same("Min", elementwise.Minimum)
-_same("Floor", rounding.Floor)
-_same("Ceil", rounding.Ceil)
 _same("Round", rounding.Rint)
 _same("Sign", rounding.Sign)
-for _operator, _op in (("Exp", special.Exp), ("Log", special.Log), ("Sqrt", special.Sqrt), ("Sin", special.Sin), ("Cos", special.Cos),
-                       ("Tan", special.Tan), ("Asin", special.Arcsin), ("Acos", special.Arccos), ("Atan", special.Arctan),
-                       ("Sinh", special.Sinh), ("Cosh", special.Cosh), ("Tanh", special.Tanh), ("Asinh", special.Arcsinh),
-                       ("Acosh", special.Arccosh), ("Atanh", special.Arctanh), ("Erf", special.Erf), ("Sigmoid", special.Sigmoid),
-                       ("Softplus", special.Softplus)):
-    _same(_operator, _op)
+
+
+@translation(rounding.Floor, rounding.Ceil)
+def rounded(w: Any, node: Node, x: Any) -> Any:
+    """Integers and bools stay."""
+    return apply(w, "Floor" if isinstance(node.op, rounding.Floor) else "Ceil", x) if is_float(x.dtype) else x
 
 
 @translation(elementwise.Add)
@@ -88,9 +86,25 @@ def absolute(w: Any, node: Node, x: Any) -> str:
 
 @translation(elementwise.Select)
 def select(w: Any, node: Node, condition: Any, x: Any, y: Any) -> str:
-    inside = widened(w, "Where", x.dtype, wraps=True)
+    if is_float(y.dtype) and _is_zero(w, x) and (test := w.made_by(condition)) is not None and test.op_type == "LessOrEqual":
+        if test.input[0] == y and _is_zero(w, test.input[1]):  # 0 where y <= 0: nan stays
+            return apply(w, "Relu", y)
+    if x.dtype != BOOL:
+        return choose(w, condition, x, y)
+    return str(w.emit("Or", w.emit("And", condition, x), w.emit("And", w.emit("Not", condition), y)))
+
+
+def _is_zero(w: Any, x: str) -> bool:
+    known = w.known(x)
+    return known is not None and not known.any()
+
+
+def choose(w: Any, condition: str, x: Any, y: Any) -> str:
+    """x where the condition holds, y elsewhere, which are no bools."""
+    dtype = y.dtype
+    inside = widened(w, "Where", dtype, wraps=True)
     found = w.emit("Where", condition, as_dtype(w, x, inside), as_dtype(w, y, inside))
-    return str(found if inside == x.dtype else w.cast(found, x.dtype))
+    return str(found if inside == dtype else w.cast(found, dtype))
 
 
 # -- comparison ---------------------------------------------------------------------------------------------
@@ -122,12 +136,12 @@ _plain("And", comparison.LogicalAnd)
 _plain("Or", comparison.LogicalOr)
 _plain("Xor", comparison.LogicalXor)
 _plain("Not", comparison.LogicalNot)
-_plain("IsNaN", comparison.IsNan)
 
 
-@translation(comparison.IsInf)
-def is_inf(w: Any, node: Node, x: Any) -> str:
-    return str(w.emit("IsInf", x) if is_float(x.dtype) else _filled(w, x, False))
+@translation(comparison.IsNan, comparison.IsInf)
+def is_special(w: Any, node: Node, x: Any) -> str:
+    operator = "IsNaN" if isinstance(node.op, comparison.IsNan) else "IsInf"
+    return str(w.emit(operator, x) if is_float(x.dtype) else _filled(w, x, False))
 
 
 @translation(comparison.IsFinite)
@@ -141,25 +155,3 @@ def is_finite(w: Any, node: Node, x: Any) -> str:
 def _filled(w: Any, x: Any, value: bool) -> str:
     """A bool of the shape of x."""
     return str(w.emit("Expand", np.array(value), w.emit("Shape", x)))
-
-
-# -- elementary functions that ONNX has no operator for -----------------------------------------------------
-
-
-def _number(value: float, x: Any) -> np.ndarray[Any, Any]:
-    return np.asarray(value).astype(x.dtype)
-
-
-@translation(elementwise.Reciprocal)
-def reciprocal(w: Any, node: Node, x: Any) -> str:
-    return apply(w, "Reciprocal", x)
-
-
-@translation(special.Rsqrt)
-def rsqrt(w: Any, node: Node, x: Any) -> str:
-    return apply(w, "Reciprocal", w.operand(apply(w, "Sqrt", x), x.type))
-
-
-@translation(elementwise.Power)
-def power(w: Any, node: Node, x: Any, y: Any) -> str:
-    return apply(w, "Pow", x, y)

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from nagraph.export.to_onnx.operators.elementwise import as_dtype, widened
+from nagraph.export.to_onnx.operators.elementwise import as_dtype, choose, widened
 from nagraph.export.to_onnx.registry import translation
 from nagraph.ir.node import Node
-from nagraph.ir.types import DTYPES, DType
+from nagraph.ir.types import BOOL, DTYPES, DType, is_float
 from nagraph.ops import reduction
 
-I32 = DTYPES["i32"]
+I32, U8 = DTYPES["i32"], DTYPES["u8"]
 
 
 def _reduced(operator: str, wraps: bool, *ops: Any) -> None:
@@ -41,8 +41,23 @@ def sum_over(w: Any, x: Any, axes: Any, dtype: DType) -> str:
 
 _reduced("ReduceSum", True, reduction.Sum, reduction.RowSum)
 _reduced("ReduceProd", True, reduction.Prod)
-_reduced("ReduceMax", False, reduction.Max)
-_reduced("ReduceMin", False, reduction.Min)
+
+
+@translation(reduction.Max, reduction.Min)
+def extremum(w: Any, node: Node, x: Any) -> Any:
+    """nan if there is one, which implementations leave out."""
+    axes = node.op.axes  # type: ignore[attr-defined]
+    if not axes:
+        return x
+    operator = "ReduceMax" if isinstance(node.op, reduction.Max) else "ReduceMin"
+    inside = widened(w, operator, x.dtype)
+    found = reduce(w, operator, as_dtype(w, x, inside), axes)
+    found = found if inside == x.dtype else w.cast(found, x.dtype)
+    if not is_float(x.dtype):
+        return found
+    missing = reduce(w, "ReduceMax", w.cast(w.emit("IsNaN", x), U8), axes)
+    nan = np.asarray(np.nan).astype(inside)
+    return choose(w, w.cast(missing, BOOL), nan, w.operand(found, node.result.type))
 
 
 @translation(reduction.All, reduction.Any_)
