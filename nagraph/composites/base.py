@@ -121,20 +121,6 @@ class Composite:
         return [self._names[i] for i in range(max(given, default=0)) if types[i] is None]
 
 
-def as_whole(call: Call) -> Call:
-    """The call of a composite that the call of a part of it is, where the part is the composite of smaller operands; else the same call."""
-    composite = REGISTRY.get(call.label.removesuffix(".part"))
-    if composite is None or composite.label == call.label:
-        return call
-    static = {name: value for name, value in call.options if name not in composite.operands}
-    given, left_out = iter(call.body.input_types), dict(call.options)
-    types = [None if name in left_out else next(given, None) for name in composite.operands]
-    while types and types[-1] is None:
-        types.pop()
-    found = composite.op(tuple(types), static)
-    return found if found.body == call.body else call
-
-
 def _listed(results: Any) -> Sequence[Value]:
     return results if isinstance(results, (tuple, list)) else (results,)
 

@@ -123,3 +123,15 @@ def test_a_nan_is_the_largest_and_the_smallest_and_where_both_are(tmp_path: path
     found = ran(tmp_path / "m.onnx", {"x": x})
     for one, expected in zip(found, (x.max(1), x.min(1), x.argmax(1), x.argmin(1)), strict=True):
         np.testing.assert_array_equal(one, expected)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_functions_that_onnx_lacks_are_functions_of_the_model_accurate_near_zero_and_far_away(tmp_path: pathlib.Path, dtype: str) -> None:
+    n = ng.numpy
+    x = np.array([0, -0.0, 1e-5, -1e-5, 0.3, -0.4, 0.8, -0.9, 1, 3, -5, 20, -30, np.inf, -np.inf, np.nan], ng.spec((), dtype).dtype)
+    one = [n.expm1, n.log1p, n.exp2, n.cbrt, n.arcsinh, n.sinh, n.cosh, n.tan, n.arctan, n.arcsin, n.arccos, n.arctanh, n.erf, n.erfc,
+           n.log2, n.log10, n.arccosh, F.softplus]
+    ng.export.onnx(lambda x: tuple(f(x) for f in one), tmp_path / "m.onnx", ng.spec(x.shape, x.dtype))
+    for f, found in zip(one, ran(tmp_path / "m.onnx", {"x": x}), strict=True):
+        with np.errstate(all="ignore"):
+            np.testing.assert_allclose(found, f(x), rtol=2e-6 if dtype == "f32" else 1e-14, atol=0, err_msg=str(f))

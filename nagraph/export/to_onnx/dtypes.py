@@ -42,7 +42,7 @@ _COMPUTED: dict[str, frozenset[DType]] = {
     "Range": frozenset((F32, F64, I16, I32, I64)),
     **dict.fromkeys(("Floor", "Ceil", "Round", "Sqrt", "Exp", "Log", "Sin", "Cos", "Tanh", "Sigmoid", "Reciprocal", "Softmax",
                      "LogSoftmax", "LayerNormalization", "RMSNormalization", "BatchNormalization"), _FLOATS),
-    **dict.fromkeys(("Attention", "Erf", "Softplus", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh", "Gelu",
+    **dict.fromkeys(("Erf", "Softplus", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh", "Gelu",
                      "Conv", "ConvTranspose", "AveragePool"), frozenset((F16, F32))),
 }
 #: What moves elements, whatever they are.

@@ -80,11 +80,11 @@ def composite(of: Composite, since: int = 0, function: bool = False) -> Callable
 def of_op(op: Op, opset: int) -> Translation | None:
     """What translates an op at an opset; None if nothing does."""
     _load()
-    return _fitting(_OPS.get(type(op), ()), opset)
+    return next(iter(_fitting(_OPS.get(type(op), ()), opset)), None)
 
 
-def of_composite(label: str, opset: int) -> Translation | None:
-    """What translates a composite at an opset; None if nothing does."""
+def of_composite(label: str, opset: int) -> list[Translation]:
+    """What translates a composite at an opset, the newest first."""
     _load()
     return _fitting(_COMPOSITES.get(label, ()), opset)
 
@@ -95,8 +95,8 @@ def translated() -> tuple[frozenset[type[Op]], frozenset[str]]:
     return frozenset(_OPS), frozenset(_COMPOSITES)
 
 
-def _fitting(found: Sequence[Translation], opset: int) -> Translation | None:
-    return max((t for t in found if t.since <= opset), key=lambda t: t.since, default=None)
+def _fitting(found: Sequence[Translation], opset: int) -> list[Translation]:
+    return sorted((t for t in found if t.since <= opset), key=lambda t: -t.since)
 
 
 @functools.cache

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from nagraph.composites.base import as_whole
+from nagraph.export.parts import as_whole
 from nagraph.export.to_onnx import registry
 from nagraph.export.to_onnx.registry import Untranslatable
 from nagraph.export.to_onnx.sizes import Sizes
@@ -70,6 +71,10 @@ class Common:
             self._taken.add(name)
             self.functions[label, key] = helper.make_function(DOMAIN, name, operands, outputs, live(w.nodes, outputs), self.imports())
         return str(self.functions[label, key].name)
+
+    def function_of(self, label: str, graph: Graph) -> str:
+        """The name of the function that a graph is."""
+        return self.function(label, graph, [(v.name, v.type) for v in graph.inputs], lambda w, inputs: w.write(graph, inputs))
 
     def imports(self) -> list[Any]:
         from onnx import helper
@@ -260,21 +265,23 @@ class Scope:
         if node.op.fused:
             return self.write(node.op.body, operands)
         op = as_whole(node.op)
-        translation = registry.of_composite(op.label, self.opset)
+        translations = registry.of_composite(op.label, self.opset)
 
-        def translated(w: Scope, given: Sequence[Operand]) -> Any:
-            assert translation is not None
-            operands, static = translation.arguments(op, given)
-            try:
-                return translation.write(w, node, *operands, **static)
-            except Untranslatable:  # its operator is not computed in this dtype
-                return None
+        def written(w: Scope, given: Sequence[Operand], function: bool) -> Any:
+            """What the newest translation that means the same wrote; None if none does."""
+            for translation in translations:
+                if translation.function is function:
+                    arguments, static = translation.arguments(op, given)
+                    with contextlib.suppress(Untranslatable):  # its operator is not computed in this dtype
+                        found = translation.write(w, node, *arguments, **static)
+                        if found is not None:
+                            return [found] if isinstance(found, str) else found
+            return None
 
         def in_function(w: Scope, given: list[Operand]) -> Sequence[str]:
-            found = translated(w, given) if translation is not None and translation.function else None
-            return w.write(op.body, given) if found is None else [found] if isinstance(found, str) else found
+            return written(w, given, True) or w.write(op.body, given)
 
-        found = translated(self, operands) if translation is not None and not translation.function else None
+        found = written(self, operands, False)
         if found is not None:
             return found
         free = {d for n in op.body.nodes for d in n.op.dims} - set(dims([v.shape for v in op.body.inputs]))

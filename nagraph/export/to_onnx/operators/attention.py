@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.composites import attention as composites
-from nagraph.export.to_onnx.dtypes import computed_in
+from nagraph.export.to_onnx.dtypes import F16, F32
 from nagraph.export.to_onnx.operators.elementwise import apply
 from nagraph.export.to_onnx.operators.movement import broadcasted, reshaped, transposed
 from nagraph.export.to_onnx.operators.products import matmul
@@ -48,7 +48,7 @@ def by_products(w: Any, node: Node, q: Any, k: Any, v: Any, mask: Any, *, causal
 def by_operator(w: Any, node: Node, q: Any, k: Any, v: Any, mask: Any, *, causal: bool, scale: float | None) -> Any:
     """Attention; causal there is from the first key on, so where there are more keys than queries the mask is written out."""
     n, m, factor = q.shape[-2], k.shape[-2], _scale(q.shape[-1], scale)
-    if q.rank != 4 or factor is None or computed_in("Attention", q.dtype) != q.dtype or mask is not None and not 2 <= mask.rank <= 4:
+    if q.rank != 4 or factor is None or q.dtype not in (F16, F32) or mask is not None and not 2 <= mask.rank <= 4:
         return None
     frontier = _causal(w, n, m) if causal and n != m else None
     allowed: Any = mask

@@ -72,7 +72,7 @@ def _function(op: type[Op], operator: str = "") -> Callable[[Callable[..., Scala
     def registered(formula: Callable[..., Scalar]) -> Callable[..., Scalar]:
         def write(w: Any, node: Node, *operands: Any) -> Any:
             dtype = operands[0].dtype
-            if operator and computed_in(operator, dtype) in (dtype, F32):
+            if operator and computed_in(operator, dtype) is not None:
                 return apply(w, operator, *operands)
             inside = F64 if dtype == F64 else F32
 

@@ -35,7 +35,7 @@ def _words(w: Any, key: Any, x0: Any, x1: Any, axes: int) -> str:
     if axes and key.rank > 1:
         after = np.arange(key.rank - 1, key.rank - 1 + axes)
         k0, k1 = (w.emit("Unsqueeze", k, after) for k in (k0, k1))
-    return str(w.emit(w.common.function("threefry", _cipher()), k0, k1, x0, x1, domain=DOMAIN))
+    return str(w.emit(w.common.function_of("threefry", _cipher()), k0, k1, x0, x1, domain=DOMAIN))
 
 
 def _halves(w: Any, words: str) -> tuple[str, str]:
