@@ -33,7 +33,8 @@ BY_NAME = {"": "", "thresholds": "", "backends": "backends", "pipeline": "passes
 PACKAGES = {"numpy": ("",), "ml_dtypes": ("ir", "testing", "onnx"), "llvmlite": ("backends.llvm",), "click": ("cli",), "rich": ("cli",)}
 LATE_PACKAGES = {
     "llvmlite": ("backends.host",), "cupy": ("backends.cuda",), "cupy_backends": ("backends.cuda",), "mlx": ("backends.mps",),
-    "safetensors": ("storage",), "matplotlib": ("cli",), "torch": ("cli.peers",), "jax": ("cli.peers",),
+    "safetensors": ("storage",), "matplotlib": ("cli",), "torch": ("cli.peers",),
+    "jax": ("cli.peers", "export.to_stablehlo"), "jaxlib": ("export.to_stablehlo",),
     "onnx": ("onnx", "export.to_onnx"), "google": ("onnx",), "onnxruntime": ("cli.peers", "export.to_onnx"),
     "sklearn": ("models.data",), "PIL": ("models.data",), "tokenizers": ("models.data",), "tensorboardX": ("models.training",),
 }

@@ -38,6 +38,8 @@ FORMS: dict[str, Form] = {
     "onnx": Form("to_onnx.model", "model.onnx", "an ONNX model", (
         Option("opset", int, "Version of ONNX's operators, 20 if not given."),
         Option("external", bool, "Weights in a file of their own, PATH.data; by itself from 1.5 GB on."))),
+    "stablehlo": Form("to_stablehlo.exporting", "model.mlir", "a StableHLO module, for XLA and its like", (
+        Option("format", str, "text, or bytecode: a portable artifact."),)),
     "native": Form("to_native.library", "gpt2", "a library of machine code with a C header, and examples", (
         Option("target", str, "Machine: native, x86-64-v2, x86-64-v3, x86-64-v4, aarch64-linux, arm64-macos."),
         Option("name", str, "What the library is called, if not as the folder."))),

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import pathlib
-from collections.abc import Iterator, Mapping
-from typing import Any
 
-import numpy as np
-
-from nagraph.errors import ExportError, LabelError, SizeError
+from nagraph.errors import ExportError
+from nagraph.export.agreement import ANYWAY, agree
 from nagraph.export.subject import Subject
 from nagraph.export.to_onnx import runtime
-from nagraph.ir.graph import Graph
-from nagraph.ir.interpret import interpret
-from nagraph.ir.nested import nested_graphs
-from nagraph.ir.sizes import Dim
-from nagraph.ir.types import BOOL, DTYPES, TensorType, is_float
-
-Array = np.ndarray[Any, Any]
-#: How far a result may be from ours, as a part of its largest element, by the bits of the narrowest floats in the graph.
-TOLERANCES = {64: 1e-12, 32: 2e-5, 16: 2e-2}
-_ANYWAY = "nothing was written; verify=False writes it as it is"
-#: Sizes that a dimension is tried with, within its bounds: first, and where these are no sizes of the graph.
-_SIZES, _OTHERS = (1, 2, 5), (3, 4, 8, 16, 32, 6, 12, 24, 64)
 
 
 def verify(path: pathlib.Path, subject: Subject) -> str:
@@ -39,116 +23,5 @@ def verify(path: pathlib.Path, subject: Subject) -> str:
     try:
         session = runtime.Session(path)
     except Exception as problem:  # noqa: BLE001 - it raises what it likes
-        raise ExportError(f"{subject.name}: ONNX Runtime {runtime.version()} does not take the model: {problem}; {_ANYWAY}") from None
-    worst, told, allowed = 0.0, [], tolerance(subject.graph)
-    for sizes in _sizes(subject.graph):
-        graph = subject.graph.specialise(sizes)
-        given, expected = _inputs(subject, graph)
-        shown = ", ".join(f"{name}={size}" for name, size in sizes.items())
-        try:
-            found = session({name: given[name] for name in subject.free})
-        except Exception as problem:  # noqa: BLE001
-            raise ExportError(f"{subject.name}: ONNX Runtime {runtime.version()} fails on the model{f' for {shown}' if shown else ''}: "
-                              f"{problem}; {_ANYWAY}") from None
-        for name, got, want in zip(subject.outputs, found, expected, strict=True):
-            error, wrong = apart(got, want, allowed)
-            if wrong:
-                raise ExportError(f"{subject.name}: output {name}{f' for {shown}' if shown else ''} differs in ONNX Runtime "
-                                  f"{runtime.version()}: {wrong}; {_ANYWAY}")
-            worst = max(worst, error)
-        told.append(shown)
-    where = f" for {'; '.join(told)}" if any(told) else ""
-    return f"agrees with ONNX Runtime {runtime.version()}{where}: largest error {worst:.1e} of the largest element"
-
-
-def tolerance(graph: Graph) -> float:
-    """How far a result of a graph may be from ours, as a part of its largest element."""
-    values = (v for g in nested_graphs(graph) for v in (*g.inputs, *(r for node in g.nodes for r in node.results)))
-    return TOLERANCES[min((8 * v.dtype.itemsize for v in values if is_float(v.dtype)), default=64)]
-
-
-def apart(found: Array, expected: Array, allowed: float) -> tuple[float, str]:
-    """How far a result is from ours, as a part of the largest element; and what is wrong with it, in words, if something is."""
-    if found.dtype != expected.dtype or found.shape != expected.shape:
-        return 0.0, f"it is {found.dtype}{list(found.shape)} in place of {expected.dtype}{list(expected.shape)}"
-    if not is_float(expected.dtype):
-        count = int((found != expected).sum())
-        return 0.0, f"{count} of {found.size} elements are others" if count else ""
-    a, b = found.astype(np.float64), expected.astype(np.float64)
-    finite = np.isfinite(b)
-    if not np.array_equal(np.where(finite, 0, b), np.where(finite & np.isfinite(a), 0, a), equal_nan=True):
-        return 0.0, "it is not finite elsewhere"
-    scale = float(np.abs(b[finite]).max(initial=0))
-    error = float(np.abs(a[finite] - b[finite]).max(initial=0))
-    if error == 0:
-        return 0.0, ""
-    relative = error / scale if scale else np.inf
-    if relative <= allowed:
-        return relative, ""
-    return relative, f"it is off by {relative:.1e} of its largest element, {scale:.3g}; {allowed:.1e} is allowed"
-
-
-def _sizes(graph: Graph) -> Iterator[Mapping[str, int]]:
-    """Three sizes for each dimension, 1 among them where it may be 1. Not all at once, so that none is taken for another."""
-    if not graph.dims:
-        yield {}
-        return
-    number, tried = 0, []
-    for shift in range(len(_SIZES)):
-        for sizes in _candidates(graph.dims, shift):
-            try:
-                graph.specialise(sizes)
-            except SizeError:
-                continue
-            if sizes not in tried:
-                tried.append(sizes)
-                number += 1
-                yield sizes
-                break
-    if not number:
-        raise ExportError(f"{graph.name}: no sizes were found for which it can be verified: {', '.join(map(str, graph.dims))}; "
-                          "write it with verify=False")
-
-
-def _candidates(dims: tuple[Dim, ...], shift: int) -> Iterator[dict[str, int]]:
-    """Sizes of all dimensions: those of the round first, then others."""
-    choices = []
-    for i, d in enumerate(dims):
-        every = dict.fromkeys((*_SIZES, *_OTHERS, d.min, d.min + 1, d.min + 2))
-        fitting = [n for n in every if n >= d.min and (d.max is None or n <= d.max)]
-        turned = (i + shift) % len(fitting[:len(_SIZES)])
-        choices.append([fitting[turned], *fitting[:turned], *fitting[turned + 1:]])
-    return (dict(zip((d.name for d in dims), sizes)) for sizes in itertools.islice(itertools.product(*choices), 400))
-
-
-def _inputs(subject: Subject, graph: Graph) -> tuple[dict[str, Array], tuple[Array, ...]]:
-    """Random arrays for the inputs, beside the weights, and our results: finite ones, if simple arrays give such."""
-    found: tuple[dict[str, Array], tuple[Array, ...]] | None = None
-    problem: Exception | None = None
-    for largest, positive in ((100, False), (2, False), (2, True)):
-        rng = np.random.default_rng(0)
-        given = {name: subject.weights[name] if name in subject.weights else _drawn(rng, v.type, largest, positive)
-                 for name, v in zip(subject.inputs, graph.inputs)}
-        try:
-            with np.errstate(all="ignore"):
-                results = interpret(graph, [given[name] for name in subject.inputs])
-        except LabelError as error:
-            problem = error
-            continue
-        if all(np.isfinite(y.astype(np.float64)).all() for y in results if is_float(y.dtype)):
-            return given, results
-        found = found or (given, results)
-    if found is None:
-        raise ExportError(f"{subject.name} can't be verified with random arrays: {problem}; write it with verify=False")
-    return found
-
-
-def _drawn(rng: np.random.Generator, type: TensorType, largest: int, positive: bool) -> Array:
-    """Normal or positive numbers, small integers, random bits for keys."""
-    if type.dtype == BOOL:
-        return np.asarray(rng.random(type.shape) < 0.5)
-    if type.dtype == DTYPES["u32"]:
-        return np.asarray(rng.integers(0, 2**32, type.shape, np.uint32))
-    if not is_float(type.dtype):
-        return np.asarray(rng.integers(0, largest, type.shape)).astype(type.dtype)
-    return np.asarray(rng.uniform(0.1, 1, type.shape) if positive else rng.normal(size=type.shape)).astype(type.dtype)
+        raise ExportError(f"{subject.name}: ONNX Runtime {runtime.version()} does not take the model: {problem}; {ANYWAY}") from None
+    return agree(subject, f"ONNX Runtime {runtime.version()}", lambda sizes, arrays: session(arrays))

@@ -1,0 +1,1 @@
+"""The translations by family; `nagraph.export.to_stablehlo.registry` finds them."""
