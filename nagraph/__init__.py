@@ -34,6 +34,7 @@ _NAMES = {
     "verify": "ir.verify",
     **dict.fromkeys(("save", "load"), "storage"),
     "from_onnx": "onnx.reading",
+    "load_program": "export.program_file",
     "where": "ops.elementwise",
     "Pipeline": "pipeline",
 }

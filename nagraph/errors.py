@@ -87,6 +87,10 @@ class ExportError(NagraphError, ValueError):
     """A graph can't be written in a form, or what was written is not what was meant: names every op that has no translation, with lines."""
 
 
+class ProgramError(NagraphError, ValueError):
+    """A program file is missing, damaged, or newer than what reads it: names the file, and what is wrong with it."""
+
+
 class SanitizerError(NagraphError, RuntimeError):
     """A kernel wrote where it must not, or read what nobody wrote: names the buffer, and the kernels that write it."""
 

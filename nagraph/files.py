@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import mmap
 import os
 import pathlib
 import secrets
@@ -13,6 +14,8 @@ import shutil
 import stat
 from collections.abc import Iterator
 from typing import IO, Any
+
+import numpy as np
 
 from nagraph.errors import NagraphError
 
@@ -50,6 +53,13 @@ def read_bytes(path: str | pathlib.Path, most: int | None = None) -> bytes:
     if len(found) > most:
         raise OSError(errno.EFBIG, f"it holds more than the {most >> 20} MB that such a file may have", str(path))
     return found
+
+
+def mapped(descriptor: int, nbytes: int) -> np.ndarray[Any, Any]:
+    """The bytes of an open file, as a read-only array of uint8: the system reads a page of it when it is first used."""
+    if not nbytes:
+        return np.frombuffer(b"", np.uint8)
+    return np.frombuffer(mmap.mmap(descriptor, nbytes, access=mmap.ACCESS_READ), np.uint8)
 
 
 def read_text(path: str | pathlib.Path, error: type[NagraphError], most: int | None = SETTINGS_NBYTES) -> str:

@@ -14,8 +14,8 @@ import numpy as np
 from nagraph import arrays as kinds
 from nagraph import tree
 from nagraph.errors import CheckpointError
-from nagraph.files import open_regular, write_atomically
-from nagraph.ir.types import DTYPES
+from nagraph.files import SETTINGS_NBYTES, open_regular, short, write_atomically
+from nagraph.ir.types import DTYPES, SHORT_NAMES, TensorType
 
 
 def read_safetensors(path: str | pathlib.Path) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, str]]:
@@ -43,6 +43,75 @@ def map_safetensors(path: str | pathlib.Path) -> dict[str, np.ndarray[Any, Any]]
         view = np.ndarray(tuple(entry["shape"]), dtype, memory, start + entry["data_offsets"][0])
         found[name] = view if view.flags.aligned else view.copy()
     return found
+
+
+def tensor_header(tensors: Mapping[str, np.ndarray[Any, Any]]) -> tuple[bytes, list[np.ndarray[Any, Any]]]:
+    """The beginning of a safetensors file that holds these tensors, and the arrays whose bytes follow, in order: all of them aligned."""
+    entries: dict[str, Any] = {}
+    end = 0
+    ordered = dict(sorted(tensors.items(), key=lambda item: -item[1].itemsize))
+    for name, array in ordered.items():
+        entries[name] = {"dtype": SHORT_NAMES[array.dtype.newbyteorder("=")].upper(), "shape": list(array.shape),
+                         "data_offsets": [end, end + array.nbytes]}
+        end += array.nbytes
+    text = json.dumps(entries).encode()
+    padded = text + b" " * (-(len(text) + 8) % 64)  # so that the first tensor is aligned
+    return len(padded).to_bytes(8, "little") + padded, list(ordered.values())
+
+
+def tensors_within(memory: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    """The tensors of a safetensors file whose bytes are these, as views of them. CheckpointError for anything that the format has not.
+
+    They lie one behind the other, in whatever order, and fill the file: what each is said to be is held against the bytes that it has.
+    """
+    length = int.from_bytes(bytes(memory[:8]), "little")
+    if memory.size < 8 or length > min(memory.size - 8, SETTINGS_NBYTES):
+        raise CheckpointError(f"a header of {length:,} bytes in a file of {memory.size:,}")
+    try:
+        header = json.loads(bytes(memory[8:8 + length]))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"its header is no JSON: {short(str(error))}") from None
+    if not isinstance(header, dict):
+        raise CheckpointError("its header is no object with names")
+    header.pop("__metadata__", None)
+    data = memory[8 + length:]
+    found, places = {}, []
+    for name, entry in header.items():
+        type, begin, end = _entry(name, entry)
+        places.append((begin, end, name))
+        if end - begin != type.nbytes or end > data.size:
+            raise CheckpointError(f"tensor {short(name)} is {type}, of {type.nbytes:,} bytes, and has bytes {begin:,} to {end:,} of "
+                                  f"{data.size:,}")
+        if type.dtype == DTYPES["bool"] and (data[begin:end] > 1).any():
+            raise CheckpointError(f"tensor {short(name)} has a bool that is neither 0 nor 1")
+        found[name] = data[begin:end].view(type.dtype).reshape(type.shape)
+    last = 0
+    for begin, end, name in sorted(places):
+        if begin != last:
+            raise CheckpointError(f"tensor {short(name)} begins at byte {begin:,}, and the one before ends at {last:,}")
+        last = end
+    if last != data.size:
+        raise CheckpointError(f"its tensors end at byte {last:,} of {data.size:,}")
+    return {name: x if x.flags.aligned else x.copy() for name, x in found.items()}
+
+
+def _entry(name: str, entry: Any) -> tuple[TensorType, int, int]:
+    """The type of a tensor by its entry in the header, and where its bytes begin and end."""
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"} or not (
+            _are_sizes(entry["shape"]) and _are_sizes(entry["data_offsets"]) and len(entry["data_offsets"]) == 2):
+        raise CheckpointError(f"tensor {short(name)} has the entry {short(entry)}")
+    dtype = DTYPES.get(str(entry["dtype"]).lower())
+    if dtype is None:
+        raise CheckpointError(f"tensor {short(name)} is {short(entry['dtype'])}, which is none of {', '.join(DTYPES)}")
+    found = TensorType(dtype, tuple(entry["shape"]))
+    if not found.possible:
+        raise CheckpointError(f"tensor {short(name)} has the shape {short(entry['shape'])}, which no array has")
+    begin, end = entry["data_offsets"]
+    return found, begin, end
+
+
+def _are_sizes(found: Any) -> bool:
+    return isinstance(found, list) and all(type(n) is int and 0 <= n < 1 << 63 for n in found)
 
 
 @contextlib.contextmanager

@@ -35,6 +35,8 @@ class Form(NamedTuple):
 
 #: A form exists when its function does what it says. In the order of the documentation.
 FORMS: dict[str, Form] = {
+    "program": Form("program_file", "model.ngx", "a program of nagraph itself, which opens without the code that defined it",
+                    (Option("optimised", bool, "The graph after the passes that keep it a graph, not as it was traced."),)),
     "onnx": Form("to_onnx.model", "model.onnx", "an ONNX model", (
         Option("opset", int, "Version of ONNX's operators, 20 if not given."),
         Option("external", bool, "Weights in a file of their own, PATH.data; by itself from 1.5 GB on."))),

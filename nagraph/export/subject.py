@@ -15,9 +15,10 @@ from nagraph import tree
 from nagraph.backends.interface import Executable
 from nagraph.compiler.bound import Bound
 from nagraph.compiler.jitted import Jitted, jit
-from nagraph.errors import ExportError, SignatureError
+from nagraph.errors import ExportError, SignatureError, SizeError
 from nagraph.fusion.outline import apart
 from nagraph.ir.graph import Graph
+from nagraph.ir.size_binding import bound
 from nagraph.ir.types import TensorType
 from nagraph.ir.verify import verify
 from nagraph.pipeline import Pipeline
@@ -28,6 +29,12 @@ GRAPH_PASSES = ("canonicalize,narrow,simplify,fold_constants,cse,dce,fold_contro
                 "fold_control,licm,prune_regions,licm,cse,dce,prune_regions")
 #: Those of them that work while sizes are not known.
 ANY_SIZE_PASSES = "canonicalize,narrow,simplify,fold_constants,cse,dce"
+
+
+class Exported:
+    """The base of what was exported before and read back: it is exported again as the subject that it was."""
+
+    subject: Subject
 
 
 class Tree(NamedTuple):
@@ -57,6 +64,8 @@ class Subject:
     metadata: dict[str, str] = field(default_factory=dict)
     #: Output number -> number of the input whose memory it may take: arguments that the function was given away.
     donations: dict[int, int] = field(default_factory=dict)
+    #: The pipeline that it was to be compiled with, where that is not the backend's own.
+    pipeline: str = ""
 
     @property
     def free(self) -> tuple[str, ...]:
@@ -75,7 +84,9 @@ class Subject:
         names: other names for inputs and outputs, or for all that begin so: {"x": "pixels", "params": "weights"}.
         Raises ExportError, SignatureError, and what tracing raises.
         """
-        if isinstance(what, (Graph, Executable)):
+        if isinstance(what, Exported):
+            found = what.subject if args_or_specs is None else _of_sizes(what.subject, args_or_specs)
+        elif isinstance(what, (Graph, Executable)):
             found = _of_graph(what if isinstance(what, Graph) else what.graph, args_or_specs)
         elif callable(what):
             found = _of_function(what, args_or_specs)
@@ -85,7 +96,7 @@ class Subject:
         if optimised:
             graph = Pipeline.parse(ANY_SIZE_PASSES if graph.dims else GRAPH_PASSES)(graph)
         verify(graph)
-        return dataclasses.replace(found._renamed(names or {}), graph=graph, metadata=dict(metadata or {}))
+        return dataclasses.replace(found._renamed(names or {}), graph=graph, metadata={**found.metadata, **(metadata or {})})
 
     def _renamed(self, names: Mapping[str, str]) -> Subject:
         used: set[str] = set()
@@ -137,6 +148,22 @@ def _arguments(given: Any, graph: Graph) -> Sequence[Any]:
     return found
 
 
+def _of_sizes(subject: Subject, given: Any) -> Subject:
+    """A subject for these specs of its arguments, which say how large its dimensions are."""
+    name, graph = subject.name, subject.graph
+    types = [t for t in tree.leaves(given) if t is not None]
+    free = [v for n, v in zip(subject.inputs, graph.inputs) if n not in subject.weights]
+    if not all(isinstance(t, TensorType) for t in types) or [(t.dtype, t.rank) for t in types] != [(v.dtype, v.ndim) for v in free]:
+        raise ExportError(f"{name} is exported again for specs of its arguments ({', '.join(str(v.type) for v in free)}), got "
+                          f"({', '.join(map(str, types))})")
+    if [t.shape for t in types] != [v.shape for v in free]:
+        try:
+            graph = graph.specialise(bound([v.shape for v in free], [t.shape for t in types], subject.free))
+        except SizeError as error:
+            raise SignatureError(f"{name}: {error}") from None
+    return dataclasses.replace(subject, graph=graph)
+
+
 # -- functions --------------------------------------------------------------------------------------------
 
 
@@ -144,29 +171,29 @@ def _of_function(what: Callable[..., Any], given: Any) -> Subject:
     function, args, holder = _unbound(what, () if given is None else given if isinstance(given, tuple) else (given,))
     jitted = function.without_constants() if isinstance(function, Jitted) else jit(function)
     call, trace, donations = jitted.traced(*args)
-    arguments, bound = call.arguments_with_leaves, set()
+    arguments, values = call.arguments_with_leaves, set()
     for root, _, leaves in arguments:
         kinds_of = {isinstance(x, TensorType) for x in leaves if x is not None}
         if len(kinds_of) > 1:
             raise ExportError(f"{trace.graph.name}: argument {root!r} holds arrays and specs; an argument is a value, all arrays, or an "
                               "input, all specs: ng.eval_shape(lambda x: x, argument) gives the specs of a tree of arrays")
         if kinds_of == {False}:
-            bound.add(root)
+            values.add(root)
     prefix = f"{arguments[0][0]}." if holder else ""
-    inputs = _distinct([n.removeprefix(prefix) if r in bound else n for n, r in zip(call.input_names, call.input_roots, strict=True)])
+    inputs = _distinct([n.removeprefix(prefix) if r in values else n for n, r in zip(call.input_names, call.input_roots, strict=True)])
     arrays = [x for x in call.leaves if x is not None]
     weights = {}
     for name, root, x, v in zip(inputs, call.input_roots, arrays, trace.graph.inputs, strict=True):
-        if root in bound:
+        if root in values:
             weights[name] = np.asarray(kinds.read(x) if kinds.is_array(x) else x, dtype=v.dtype, order="C")
-    free = [(root, child, leaves) for root, child, leaves in arguments if root not in bound]
+    free = [(root, child, leaves) for root, child, leaves in arguments if root not in values]
     tree_in = Tree(tree.Structure(tuple, tuple(root for root, _, _ in free), tuple(child for _, child, _ in free)),
                    tuple(x is not None for _, _, leaves in free for x in leaves))
     outputs = [n for n, m in zip(_result_paths(trace.structure), trace.mask, strict=True) if m]
     graph = trace.graph.with_name(type(args[0]).__name__) if holder and function is type(args[0]).__call__ else trace.graph
     given_away = {j: i for j, i in donations.items() if inputs[i] not in weights}
     return Subject(graph, inputs, _output_names(outputs, inputs), weights, tree_in, Tree(trace.structure, tuple(trace.mask)), graph.name,
-                   donations=given_away)
+                   donations=given_away, pipeline="" if jitted.passes is None else str(jitted.passes))
 
 
 def _unbound(what: Any, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...], bool]:

@@ -70,6 +70,8 @@ class Op:
     """
 
     name: ClassVar[str] = ""
+    #: The version of its attributes, by the rule in docs/text-form.md: raised when their names, types or meaning change.
+    version: ClassVar[int] = 1
     #: True where a node does more than compute its results.
     effect: ClassVar[bool] = False
     #: True where computing a node can end the call with an error that depends on data.
@@ -94,6 +96,11 @@ class Op:
     stores: ClassVar[bool] = False
     #: True where fusion ends: what reads the result shares no kernel with what makes it.
     ends_fusion: ClassVar[bool] = False
+
+    @classmethod
+    def upgraded(cls, attributes: dict[str, Any], version: int) -> dict[str, Any]:
+        """The attributes as they are now, of an op that was written at an earlier version of them."""
+        raise MissingRuleError(f"op {cls.name} can't read its attributes of version {version}; it has version {cls.version}")
 
     def infer(self, *operands: Any, **_: Any) -> TensorType | tuple[TensorType, ...]:
         """The result types for operands of these types; raises TypeRuleError."""

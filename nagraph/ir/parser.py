@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,25 +26,28 @@ from nagraph.ir.op import REGISTRY, Op
 from nagraph.ir.printer import is_nan
 from nagraph.ir.size_text import SizeTokens
 from nagraph.ir.tokens import Token
-from nagraph.ir.types import DTYPES, MAX_RANK, SHORT_NAMES, TensorType, is_float
+from nagraph.ir.types import DTYPES, MAX_RANK, SHORT_NAMES, TensorType, is_float, type_of
 from nagraph.ir.verify import MAX_NESTING
 
 #: Where a node came from, as the printer writes it behind the node.
 _LOCATION = re.compile(r"[ \t]*// ((?:[^\s/][^\n/]*)?):([0-9]{1,9})$", re.MULTILINE)
 
 
-def parse(text: str) -> Graph:
+def parse(text: str, *, constants: Mapping[str, np.ndarray[Any, Any]] | None = None, versions: Mapping[str, int] | None = None) -> Graph:
     """The graph that a text describes, its regions and constants included.
 
+    constants: arrays of resources that stand elsewhere than in the text, by their digests; nobody may write to them.
+    versions: those of the attributes of ops, by name, where the text has earlier ones than there are now.
     Raises ParseError with line, column and a caret: for text that is no graph, unknown ops and
     attributes, types that the ops do not infer, missing regions and resources. O(length).
     """
-    return _Parser(text).parse()
+    return _Parser(text, constants or {}, versions or {}).parse()
 
 
 class _Parser(SizeTokens):
-    def __init__(self, text: str):
+    def __init__(self, text: str, constants: Mapping[str, np.ndarray[Any, Any]], versions: Mapping[str, int]):
         super().__init__(text)
+        self.constants, self.versions = constants, versions
         self.graphs: dict[str, Graph] = {}
         self.starts: dict[str, int] = {}
         self.open: list[str] = []
@@ -252,6 +256,9 @@ class _Parser(SizeTokens):
         """The op with the attributes that follow in braces."""
         at = self.next.at
         given: dict[str, Any] = {}
+        version = self.versions.get(cls.name, cls.version)
+        if version < cls.version:
+            return self._earlier(cls, version, at)
         known = hints(cls)
         if self._is("{"):
             while not self._is("}"):
@@ -268,6 +275,25 @@ class _Parser(SizeTokens):
         if missing:
             self._fail(f"{cls.name} needs the attribute {missing[0]}", at)
         return cls(**given)
+
+    def _earlier(self, cls: type[Op], version: int, at: int) -> Op:
+        """The op of attributes as an earlier version had them."""
+        given: dict[str, Any] = {}
+        if self._is("{"):
+            while not self._is("}"):
+                if given:
+                    self._take("mark", ",")
+                key = self._take("word", what=f"an attribute of {cls.name}")
+                self._take("mark", "=")
+                given[key.text] = self._literal(0)
+        try:
+            found = cls.upgraded(given, version)
+            wrong = [name for name, hint in hints(cls).items() if name in found and not fits(found[name], hint)]
+            if not wrong:
+                return cls(**found)
+        except Exception as error:  # noqa: BLE001 - attributes that its earlier version had not
+            self._fail(f"{cls.name} does not take these attributes of version {version} ({type(error).__name__}: {error})", at)
+        self._fail(f"{cls.name}: attribute {wrong[0]} is not {found[wrong[0]]!r}", at)
 
     # -- attributes --------------------------------------------------------------------------------------------
 
@@ -325,6 +351,8 @@ class _Parser(SizeTokens):
         at = self.next.at
         if self._is("blob"):
             digest = self._take("digest", what="sha256: and 64 hexadecimal digits")
+            if digest.text in self.constants:
+                return self._elsewhere(self.constants[digest.text], digest, type)
             if digest.text not in self.resources:
                 self._fail(f"the text holds no resource {digest.text[:16]}...; was it printed without its blobs?", digest.at)
             raw = self.resources[digest.text]
@@ -339,6 +367,15 @@ class _Parser(SizeTokens):
         for i, token in enumerate(elements):
             self._element(array, i, token)
         return Data(array.reshape(type.shape))
+
+    def _elsewhere(self, array: np.ndarray[Any, Any], digest: Token, type: TensorType) -> Data:
+        """A constant whose bytes are not in the text."""
+        if type_of(array) != type:
+            self._fail(f"the resource is {type_of(array)}, not {type}", digest.at)
+        found = Data(array, copy=False)
+        if f"sha256:{found.sha256}" != digest.text:
+            self._fail("the bytes are not those that this sha256 names", digest.at)
+        return found
 
     def _elements(self, elements: list[Token], depth: int) -> tuple[int, ...]:
         """Collect the elements of nested lists; their shape."""

@@ -26,6 +26,8 @@ from nagraph.ir.op import Op
 from nagraph.ir.sizes import Dim, Size
 from nagraph.ir.types import SHORT_NAMES, TensorType, is_float
 
+#: The version of the text form, by the rule in docs/text-form.md.
+TEXT_VERSION = 1
 #: Constants of up to this many elements print inline.
 INLINE_ELEMENTS = 16
 

@@ -5,7 +5,6 @@ A model says where: so nothing it says may lead out of its folder, and what it s
 
 from __future__ import annotations
 
-import mmap
 import os
 import pathlib
 import stat
@@ -14,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from nagraph.errors import OnnxError
-from nagraph.files import open_regular, short
+from nagraph.files import mapped, open_regular, short
 
 
 class ExternalFiles:
@@ -71,10 +70,3 @@ class ExternalFiles:
             raise OnnxError(f"its external data is in {short(location)!r}, but {place} does not exist") from None
         except OSError as error:
             raise OnnxError(f"its external data is in {short(location)!r}, but {place} can't be read: {error.strerror or error}") from None
-
-
-def mapped(descriptor: int, nbytes: int) -> np.ndarray:
-    """The bytes of an open file, as a read-only array of uint8: the system reads a page of it when it is first used."""
-    if not nbytes:
-        return np.frombuffer(b"", np.uint8)
-    return np.frombuffer(mmap.mmap(descriptor, nbytes, access=mmap.ACCESS_READ), np.uint8)

@@ -6,8 +6,8 @@ import pathlib
 from typing import Any
 
 from nagraph.errors import OnnxError
-from nagraph.files import open_regular, short
-from nagraph.onnx.external import ExternalFiles, mapped
+from nagraph.files import mapped, open_regular, short
+from nagraph.onnx.external import ExternalFiles
 from nagraph.onnx.opsets import NEWEST, OLDEST, ONNX_DOMAINS
 from nagraph.onnx.tensors import Tensors
 from nagraph.onnx.wire import skeleton

@@ -12,6 +12,8 @@ import nagraph as ng
 from nagraph.backends import find
 from nagraph.errors import NagraphError, ParseError
 from nagraph.ir import Graph, Location, Node, Value, build, spec
+from nagraph.ir.constant import Constant
+from nagraph.ir.op import Op, op
 from nagraph.ir.printer import format_graph
 from nagraph.ir.types import DTYPES
 from nagraph.models.workloads import workload
@@ -366,3 +368,46 @@ def test_random_characters_are_a_parse_error():
         text = "".join(rng.choice([*"(){}[]%@#,:=->\"\\/ \n.019aefgnrx", "graph ", "@f", "%0"]) for _ in range(rng.randint(1, 60)))
         with pytest.raises(NagraphError):
             ng.parse(text)
+
+
+# -- versions of ops -------------------------------------------------------------------------------------------
+
+
+@op
+class Shifted(Op):
+    """x + by, which was `offset` in version 1, a float."""
+
+    name = "text_test_shifted"
+    version = 2
+    by: tuple[float, ...]
+
+    @classmethod
+    def upgraded(cls, attributes, version):
+        return {"by": (attributes["offset"],)}
+
+    def infer(self, x):
+        return x
+
+
+def test_attributes_of_earlier_versions_are_read():
+    text = """graph @f(%x: f32[2]) -> (f32[2]) {{ %0: f32[2] = text_test_shifted{{{}}}(%x) return %0 }}"""
+    now = ng.parse(text.format("by=[1.5]"))
+    assert ng.parse(text.format("offset=1.5"), versions={"text_test_shifted": 1, "add": 1}) == now
+    assert ng.parse(text.format("by=[1.5]"), versions={"text_test_shifted": 2}) == now
+    for attributes, versions, told in (
+            ("offset=1.5", {}, "attribute offset is none; text_test_shifted has by"), ("by=[1.5]", {"text_test_shifted": 1}, "KeyError"),
+            ("offset=true", {"text_test_shifted": 1}, "attribute by is not (True,)")):
+        with pytest.raises(ParseError, match=re.escape(told)):
+            ng.parse(text.format(attributes), versions=versions)
+
+
+def test_constants_can_stand_elsewhere():
+    array = np.arange(40, dtype=np.float32)
+    graph = constant_graph(array)
+    text, digest = format_graph(graph, blobs=False), f"sha256:{Constant.of(array).value.sha256}"
+    array.flags.writeable = False
+    found = ng.parse(text, constants={digest: array})
+    assert found == graph and np.shares_memory(found.nodes[0].op.array, array), "nothing is copied"
+    for other, told in ((array + 1, "not those that this sha256 names"), (array.reshape(8, 5), "the resource is f32[8,5], not f32[40]")):
+        with pytest.raises(ParseError, match=re.escape(told)):
+            ng.parse(text, constants={digest: other})

@@ -6,14 +6,8 @@ an `OnnxError`, or says more than a sentence is told, with the seed that makes i
 
 from __future__ import annotations
 
-import argparse
-import multiprocessing
 import random
-import resource
 import sys
-import tempfile
-import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +17,7 @@ import nagraph as ng
 from nagraph.errors import NagraphError, OnnxError
 from nagraph.ir.interpret import interpret
 from nagraph.ir.nested import nested_graphs
+from tests.damaging import Damage, damaged_bytes, main
 from tests.onnx.models import MODELS, written
 
 #: Numbers that sizes, axes and counts become.
@@ -37,29 +32,10 @@ def mutated(seed: int) -> tuple[str, bytes]:
     name = rng.choice(sorted(MODELS))
     data = written(name)
     if rng.random() < 0.4:
-        return f"{name}, bytes", _bytes(rng, data)
+        return f"{name}, bytes", damaged_bytes(rng, data)
     proto = onnx.ModelProto.FromString(data)
     done = [_field(rng, proto) for _ in range(rng.choice((1, 1, 2, 4)))]
     return f"{name}, {'; '.join(done)}", proto.SerializeToString()
-
-
-def _bytes(rng: random.Random, data: bytes) -> bytes:
-    changed = bytearray(data)
-    for _ in range(rng.choice((1, 1, 2, 8, 32))):
-        at, kind = rng.randrange(len(changed)), rng.randrange(5)
-        if kind == 0:
-            changed[at] ^= 1 << rng.randrange(8)
-        elif kind == 1:
-            changed[at] = rng.randrange(256)
-        elif kind == 2:
-            del changed[at:at + rng.randrange(1, 9)]
-        elif kind == 3:
-            changed[at:at] = rng.randbytes(rng.randrange(1, 9))
-        else:
-            del changed[max(at, 1):]
-        if not changed:
-            changed = bytearray(b"\0")
-    return bytes(changed)
 
 
 def _field(rng: random.Random, proto: Any) -> str:
@@ -135,71 +111,12 @@ def read(data: bytes, folder: Path) -> tuple[str, str]:
         return "fault", f"{type(error).__name__}: {error}"
 
 
-def _work(seeds: list[int], pipe: Any) -> None:
-    """A worker: each outcome as it comes. Address space beyond what it has is limited anew for each file."""
-    with tempfile.TemporaryDirectory() as place:
-        for name in MODELS:  # what is loaded and cached once
-            read(written(name), Path(place))
-        for seed in seeds:
-            what, data = mutated(seed)
-            pipe.send((seed, what, None))
-            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (used + 2 * len(data) + (64 << 20), resource.RLIM_INFINITY))
-            outcome = read(data, Path(place))
-            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-            pipe.send((seed, what, outcome))
-    pipe.send(None)
+def _whole() -> list[bytes]:
+    return [written(name) for name in MODELS]
 
 
-def faults_of(seeds: list[int]) -> tuple[Counter[str], list[str]]:
-    """How many were read and refused, and what is wrong with the others."""
-    counts: Counter[str] = Counter()
-    told: list[str] = []
-    context, waiting = multiprocessing.get_context("spawn"), list(seeds)
-    while waiting:
-        ours, theirs = context.Pipe(False)
-        process = context.Process(target=_work, args=(waiting, theirs))
-        process.start()
-        theirs.close()
-        current: Any = None
-        try:
-            while (message := ours.recv()) is not None:
-                seed, what, outcome = message
-                if outcome is None:
-                    current = seed, what
-                    continue
-                waiting.remove(seed)
-                counts[outcome[0]] += 1
-                if outcome[0] == "fault":
-                    told.append(f"seed {seed} ({what}): {outcome[1]}")
-        except EOFError:
-            process.join()
-            if current is None:
-                raise RuntimeError("the worker ended before its first model") from None
-            counts["fault"] += 1
-            told.append(f"seed {current[0]} ({current[1]}): the process ended with {process.exitcode}")
-            waiting.remove(current[0])
-        process.join()
-    return counts, told
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.onnx.mutations", description=__doc__)
-    parser.add_argument("count", nargs="?", type=int, default=2000)
-    parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--seed", type=int, help="this one alone, in this process")
-    asked = parser.parse_args()
-    if asked.seed is not None:
-        what, data = mutated(asked.seed)
-        with tempfile.TemporaryDirectory() as place:
-            print(what, read(data, Path(place)), sep="\n")
-        return 0
-    start = time.perf_counter()
-    counts, told = faults_of(list(range(asked.first, asked.first + asked.count)))
-    print(*told, sep="\n")
-    print(f"{counts['read']} read, {counts['refused']} refused, {counts['fault']} faults in {time.perf_counter() - start:.0f} s")
-    return bool(told)
+DAMAGE = Damage(_whole, mutated, read)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("tests.onnx.mutations", __doc__, DAMAGE))
