@@ -16,11 +16,25 @@ from nagraph.export.to_stablehlo.registry import translation_of
 from nagraph.export.to_stablehlo.text import dense, number_text, string_text, type_text
 from nagraph.export.to_stablehlo.writing import module_text
 from nagraph.ir.constant import Constant
+from nagraph.ir.op import op
 from nagraph.ir.types import FLOATS
-from nagraph.ops.base import Elementwise
+from nagraph.ops.base import Elementwise, Primitive
 from tests.support import own_ops
 
 F32 = np.float32
+
+
+@op
+class StablehloInPython(Primitive):
+    """An op that Python alone computes."""
+
+    name = "stablehlo_in_python"
+
+    def infer(self, x: Any) -> Any:
+        return x
+
+    def reference(self, x: Any) -> Any:
+        return x + 1
 
 
 def text_of(what: Any, *specs: Any, **options: Any) -> str:
@@ -89,12 +103,12 @@ def test_sizes_are_computed_from_the_arguments() -> None:
 def test_all_that_has_no_translation_is_told_at_once(tmp_path: Any) -> None:
     def printed(x: Any) -> Any:
         ng.debug.print("x = {}", x)
-        return np.cumsum(x + 1)
+        return StablehloInPython()(x)
 
     with pytest.raises(ExportError) as found:
-        ng.export.stablehlo(printed, tmp_path / "deep" / "x.mlir", ng.spec((ng.Dim("n"),)))
+        ng.export.stablehlo(printed, tmp_path / "deep" / "x.mlir", ng.spec((3,)))
     told = str(found.value)
-    assert "for 2 reasons" in told and "debug_print" in told and "cumsum" in told and "graph.specialise" in told
+    assert "for 2 reasons" in told and "debug_print" in told and "calls Python" in told and "ng.debug.print" in told
     assert told.count("test_stablehlo.py:") == 2 and not list(tmp_path.iterdir())
 
 
@@ -130,7 +144,8 @@ def test_numbers_read_back_to_the_same_bits(dtype: Any) -> None:
     for x in bits.view(dtype):
         text = number_text(x, dtype)
         if text.startswith("0x"):
-            assert int(text, 16) == int(x.view(f"u{dtype.itemsize}")) and not np.isfinite(x)
+            with np.errstate(invalid="ignore"):  # of signalling nans
+                assert int(text, 16) == int(x.view(f"u{dtype.itemsize}")) and not np.isfinite(x)
         else:
             assert np.asarray(float(text)).astype(dtype).tobytes() == x.tobytes() and re.fullmatch(r"-?\d+\.\d+(e[+-]?\d+)?", text)
 

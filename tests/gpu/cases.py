@@ -47,11 +47,11 @@ def op_cases(dtypes: tuple[str, ...] = tuple(DTYPES)) -> Iterator[Case]:
             dtype = DTYPES[short]
             if dtype not in KINDS[promise[0]]:
                 continue
-            for i, operands in enumerate(_operands(op, dtype)):
+            for i, operands in enumerate(operands_of(op, dtype)):
                 yield Case(f"{name} {short} {i}", graph_of(op, operands), operands, exact)
 
 
-def _operands(op: Any, dtype: Any) -> Iterator[list[Array]]:
+def operands_of(op: Any, dtype: Any) -> Iterator[list[Array]]:
     """Operands of an op in a dtype: its samples as they are where they have it, else cast."""
     seen = set()
     own = [[as_array(x) for x in op.prepare(operands)] for operands in op.samples(np.random.default_rng(0))]

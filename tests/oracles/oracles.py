@@ -33,7 +33,13 @@ def _onnx() -> Oracle:
     return OnnxBackend()
 
 
-ORACLES: dict[str, Callable[[], Oracle]] = {"torch": _torch, "jax": _jax, "array-api": _array_api, "onnx": _onnx}
+def _stablehlo() -> Oracle:
+    from tests.oracles.stablehlo.checks import StableHlo
+
+    return StableHlo()
+
+
+ORACLES: dict[str, Callable[[], Oracle]] = {"torch": _torch, "jax": _jax, "array-api": _array_api, "onnx": _onnx, "stablehlo": _stablehlo}
 
 
 @functools.cache

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from nagraph.elementary import integers, narrow
+from nagraph.elementary import narrow
 from nagraph.export.to_stablehlo.block import Block, Module, Ref
 from nagraph.export.to_stablehlo.scalars import Scalars
 from nagraph.export.to_stablehlo.text import array_text
 from nagraph.ir.conversion import number
+from nagraph.ir.size_bounds import at_least
 from nagraph.ir.sizes import Dim, Extreme, Floor, Size, dims, larger
 from nagraph.ir.types import BOOL, DTYPES, INTEGERS, SIGNED, DType, TensorType, is_float
 
@@ -47,29 +48,32 @@ class Shaped(Block):
         if isinstance(n, Dim):
             return self.dimensions[n]
         if isinstance(n, Floor):
-            s = self.scalars(())
-            return integers.floor_divide(s, s.of(self.size(n.top)), s.of(self.size(n.bottom))).raw
+            top, bottom = self.size(n.top), self.size(n.bottom)
+            if not at_least(n.top, 0):  # rounded down: less what is left by a divisor that is positive
+                rest = self.elementwise("remainder", self.elementwise("add", self.elementwise("remainder", top, bottom), bottom), bottom)
+                top = self.elementwise("subtract", top, rest)
+            return self.elementwise("divide", top, bottom)
         if isinstance(n, Extreme):
             first, *rest = map(self.size, n.of)
             for other in rest:
                 first = self.elementwise("minimum" if n.kind == "min" else "maximum", first, other)
             return first
-        top: int | Ref = 0
-        bottom: int | Ref = 1  # of all terms together: a sum of quotients that is whole need not have whole terms
+        total: int | Ref = 0
+        under_all: int | Ref = 1  # of all terms together: a sum of quotients that is whole need not have whole terms
         for monomial, c in n.terms:
             over: int | Ref = c
             under: int | Ref = 1
             for atom, power in monomial:
                 for _ in range(power):
-                    over = self._calculated("multiply", over, self.size(atom))
+                    over = self.calculated("multiply", over, self.size(atom))
                 for _ in range(-power):
-                    under = self._calculated("multiply", under, self.size(atom))
-            top = self._calculated("add", self._calculated("multiply", top, under), self._calculated("multiply", over, bottom))
-            bottom = self._calculated("multiply", bottom, under)
-        found = self._calculated("divide", top, self._calculated("multiply", bottom, n.divisor))
+                    under = self.calculated("multiply", under, self.size(atom))
+            total = self.calculated("add", self.calculated("multiply", total, under), self.calculated("multiply", over, under_all))
+            under_all = self.calculated("multiply", under_all, under)
+        found = self.calculated("divide", total, self.calculated("multiply", under_all, n.divisor))
         return self.number(found, I64) if isinstance(found, int) else found
 
-    def _calculated(self, name: str, x: int | Ref, y: int | Ref) -> int | Ref:
+    def calculated(self, name: str, x: int | Ref, y: int | Ref) -> int | Ref:
         """A sum, a product or a quotient, of which what is known now is not written."""
         if name == "add" and 0 in (x, y) or name == "multiply" and 1 in (x, y):
             return y if x in (0, 1) and x == (name == "multiply") else x
@@ -165,6 +169,12 @@ class Shaped(Block):
     def with_block(self, x: Ref, update: Ref, starts: Sequence[Ref]) -> Ref:
         """x with the block that begins at `starts`, i64, replaced."""
         return self.do("dynamic_update_slice", (x, update, *starts), x.type) if x.ndim else update
+
+    def with_room(self, x: Ref, n: Any, axis: int) -> Ref:
+        """x with one more row on an axis of n that may be none, so that a loop's body has something to read and to write."""
+        none = (0,) * x.ndim
+        one = tuple(int(a == axis) for a in range(x.ndim))
+        return x if at_least(n, 1) else self.pad(x, self.number(0, x.dtype), none, one, none)
 
     # -- elements -------------------------------------------------------------------------------------------
 

@@ -63,16 +63,15 @@ def _add_main(module: Module, body: Body, label: str, graph: Graph, sizes: Mappi
 def _bind(body: Body, graph: Graph, values: Sequence[Ref], names: Sequence[str]) -> None:
     """Find each dimension from an axis that is nothing but it, or a number times it and a number."""
     axes = [(n, x, a) for v, x in zip(graph.inputs, values) for a, n in enumerate(v.type.shape) if isinstance(n, Size)]
-    s = body.scalars(())
     for d in graph.dims:
-        found = [(n, x, a) for n, x, a in axes if all(m in ((), ((d, 1),)) for m, _ in n.terms)]
-        if not found:
+        fitting = [(n, x, a) for n, x, a in axes if all(m in ((), ((d, 1),)) for m, _ in n.terms)]
+        if not fitting:
             raise ExportError(f"{graph.name}: the dimension {d.name} does not follow from the inputs {', '.join(names)}: no axis is "
                               f"{d.name} alone, or a number times it and a number; give an input an axis that is")
-        n, x, a = min(found, key=lambda axis: not isinstance(axis[0], Dim))
+        n, x, a = min(fitting, key=lambda axis: not isinstance(axis[0], Dim))
         terms = dict(n.terms)
         size = body.do("get_dimension_size", [x], TensorType(I32, ()), dimension=f"{a} : i64")
-        whole = s.of(body.convert(size, I64))
-        if not isinstance(n, Dim):
-            whole = s.div(whole * n.divisor - terms.get((), 0), s.constant(terms[(d, 1),], I64))
-        body.dimensions[d] = whole.raw
+        whole = body.calculated("multiply", body.convert(size, I64), n.divisor)
+        found = body.calculated("divide", body.calculated("add", whole, -terms.get((), 0)), terms[(d, 1),])
+        assert isinstance(found, Ref)
+        body.dimensions[d] = found

@@ -58,6 +58,9 @@ def scan(m: Body, node: Any, *operands: Ref) -> list[Ref]:
     op = node.op
     consts, carries, xs = (list(part) for part in op._split(operands))
     stacked = [m.full(0, v.type) for v in node.results[op.carries:]]
+    if op.length == 0:
+        return [*carries, *stacked]
+    xs, stacked = ([m.with_room(x, op.length, 0) for x in part] for part in (xs, stacked))
     start = [m.size(0), *carries, *stacked]
     zero = m.size(0)
 
@@ -74,6 +77,7 @@ def scan(m: Body, node: Any, *operands: Ref) -> list[Ref]:
 
     types = [x.type for x in start]
     found = m.op("stablehlo.while", start, types, [m.region(types, going), m.region(types, step)])
-    return found[1:]
+    ends = zip(found[1 + op.carries:], node.results[op.carries:])
+    return [*found[1:1 + op.carries], *(m.slice(y, (0,) * y.ndim, v.shape) for y, v in ends)]
 
 

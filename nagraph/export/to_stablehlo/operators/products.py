@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nagraph.export.to_stablehlo.block import Ref
-from nagraph.export.to_stablehlo.body import Body, Untranslatable
+from nagraph.export.to_stablehlo.body import Body
 from nagraph.export.to_stablehlo.registry import translates
 from nagraph.export.to_stablehlo.shapes import F32, NARROW
 from nagraph.export.to_stablehlo.text import array_text, list_text
@@ -43,13 +43,14 @@ def conv(m: Body, node: Any, *xs: Ref) -> Ref:
     if 0 in (*t.shape, *x.shape):
         return m.full(0, t)
     d = len(op.stride)
-    if dims(op.padding):
-        raise Untranslatable("the padding follows from a size that is known later; give it as numbers, or export the graph of given "
-                             "sizes: graph.specialise({...})")
     places = ", ".join(map(str, range(d)))
+    options = {
+        "dimension_numbers": f"#stablehlo.conv<[b, f, {places}]x[o, i, {places}]->[b, f, {places}]>",
+        "window_strides": array_text(op.stride), "lhs_dilation": array_text(op.lhs_dilation), "rhs_dilation": array_text(op.dilation),
+        "feature_group_count": f"{op.groups} : i64", "batch_group_count": "1 : i64", "precision_config": PRECISION,
+    }
+    if dims(op.padding):
+        padding = m.reshape(m.sizes([n for pair in op.padding for n in pair]), (d, 2))
+        return m.do("dynamic_conv", (x, w, padding), t, **options)
     rows = ", ".join(f"[{low}, {high}]" for low, high in op.padding)
-    return m.do("convolution", (x, w), t,
-                dimension_numbers=f"#stablehlo.conv<[b, f, {places}]x[o, i, {places}]->[b, f, {places}]>",
-                window_strides=array_text(op.stride), padding=f"dense<[{rows}]> : tensor<{d}x2xi64>",
-                lhs_dilation=array_text(op.lhs_dilation), rhs_dilation=array_text(op.dilation),
-                feature_group_count=f"{op.groups} : i64", batch_group_count="1 : i64", precision_config=PRECISION)
+    return m.do("convolution", (x, w), t, padding=f"dense<[{rows}]> : tensor<{d}x2xi64>", **options)

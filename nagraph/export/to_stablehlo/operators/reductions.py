@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nagraph.export.to_stablehlo.block import Ref
-from nagraph.export.to_stablehlo.body import Body, Untranslatable
+from nagraph.export.to_stablehlo.body import Body
 from nagraph.export.to_stablehlo.registry import translates
 from nagraph.export.to_stablehlo.shapes import I64
 from nagraph.export.to_stablehlo.text import array_text
@@ -64,16 +64,40 @@ def arg_extreme(m: Body, node: Any, x: Ref) -> Ref:
 
 @translates(cumulative.Cumsum, cumulative.Cumprod, cumulative.Cummax, cumulative.Cummin)
 def running(m: Body, node: Any, x: Ref) -> Any:
-    """A window over all that came before, one for each element: implementations know it, and do it by halves."""
+    """A window over all that came before, one for each element: implementations know it, and do it by halves.
+
+    A window has a size that is known; an axis whose size is not is gone through step by step.
+    """
     op = node.op
     x = m.cast(x, op.result_dtype(x.dtype))
     n = x.shape[op.axis]
     if type(n) is not int:
-        raise Untranslatable(f"a window that is as long as an axis has a size that is known, and axis {op.axis} has {n}; "
-                             "export the graph of given sizes: graph.specialise({...})")
+        return _step_by_step(m, op.fold_op, x, op.axis, op.reverse)
     if 0 in x.shape:
         return x
     whole = [n if a == op.axis else 1 for a in range(x.ndim)]
     reach = (0, n - 1) if op.reverse else (n - 1, 0)
     padding = [reach if a == op.axis else (0, 0) for a in range(x.ndim)]
     return folded_windows(m, op.fold_op, [x], x.shape, whole, [1] * x.ndim, padding)
+
+
+def _step_by_step(m: Body, fold: Any, x: Ref, axis: int, reverse: bool) -> Ref:
+    n, zero = x.shape[axis], m.size(0)
+    row = x.type.with_shape(tuple(1 if a == axis else k for a, k in enumerate(x.shape)))
+    s = m.scalars(row.shape)
+    (first,) = fold.start(s, [x.dtype])
+    seen = m.with_room(x, n, axis)
+    start = [zero, first.raw, m.with_room(m.full(0, x.type), n, axis)]
+
+    def going(counter: Ref, *_: Ref) -> list[Ref]:
+        return [m.compare("LT", counter, m.size(n))]
+
+    def step(counter: Ref, state: Ref, y: Ref) -> list[Ref]:
+        at = m.elementwise("subtract", m.size(n - 1), counter) if reverse else counter
+        where = [at if a == axis else zero for a in range(x.ndim)]
+        (new,) = fold.combine(s, (s.of(state),), (s.of(m.block_at(seen, where, row.shape)),))
+        return [m.elementwise("add", counter, m.size(1)), new.raw, m.with_block(y, new.raw, where)]
+
+    types = [v.type for v in start]
+    found = m.op("stablehlo.while", start, types, [m.region(types, going), m.region(types, step)])[2]
+    return m.slice(found, (0,) * x.ndim, x.shape)
