@@ -39,7 +39,16 @@ def _stablehlo() -> Oracle:
     return StableHlo()
 
 
-ORACLES: dict[str, Callable[[], Oracle]] = {"torch": _torch, "jax": _jax, "array-api": _array_api, "onnx": _onnx, "stablehlo": _stablehlo}
+def _onnx_export() -> Oracle:
+    from tests.oracles.onnx_export.checks import OnnxExport
+
+    return OnnxExport()
+
+
+ORACLES: dict[str, Callable[[], Oracle]] = {
+    "torch": _torch, "jax": _jax, "array-api": _array_api, "onnx": _onnx, "onnx-export": _onnx_export,
+    "stablehlo": _stablehlo,
+}
 
 
 @functools.cache

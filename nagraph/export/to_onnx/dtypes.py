@@ -39,6 +39,9 @@ _COMPUTED: dict[str, frozenset[DType]] = {
     "TopK": _WIDE | {I8, I16, U8},
     "MaxPool": _FLOATS | {I8, U8},
     "Pad": _WIDE | {BOOL, I8, U8, U32, U64},
+    "Sign": _INTEGERS | {F32, F64},
+    "ScatterElements": _INTEGERS | {F32, F64},
+    "Expand": _FLOATS | _INTEGERS | {BOOL},
     "Range": frozenset((F32, F64, I16, I32, I64)),
     **dict.fromkeys(("Floor", "Ceil", "Round", "Sqrt", "Exp", "Log", "Sin", "Cos", "Tanh", "Sigmoid", "Reciprocal", "Softmax",
                      "LogSoftmax", "LayerNormalization", "RMSNormalization", "BatchNormalization"), _FLOATS),
@@ -47,8 +50,8 @@ _COMPUTED: dict[str, frozenset[DType]] = {
 }
 #: What moves elements, whatever they are.
 _ANY = frozenset(DTYPES.values())
-_MOVING = frozenset(("Transpose", "Reshape", "Slice", "Concat", "Gather", "GatherND", "GatherElements", "ScatterND", "ScatterElements",
-                     "Cast", "Squeeze", "Unsqueeze", "Identity", "IsNaN", "IsInf", "Shape", "Sign"))
+_MOVING = frozenset(("Transpose", "Reshape", "Slice", "Concat", "Gather", "GatherND", "GatherElements", "ScatterND",
+                     "Cast", "Squeeze", "Unsqueeze", "Identity", "IsNaN", "IsInf", "Shape"))
 _USUAL = _FLOATS | _INTEGERS
 #: The wider dtypes, the next one first; 64-bit integers of the other sign hold the same bits.
 _WIDER: dict[DType, tuple[DType, ...]] = {

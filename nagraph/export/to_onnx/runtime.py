@@ -28,14 +28,17 @@ def version() -> str:
 
 
 class Session:
-    """A session holds a model that is read and made ready. threads: 0 lets ONNX Runtime choose."""
+    """A session holds a model that is read and made ready. threads: 0 lets ONNX Runtime choose. optimised: whether it rewrites it."""
 
-    def __init__(self, path: pathlib.Path, threads: int = 0):
+    def __init__(self, path: pathlib.Path, threads: int = 0, optimised: bool = True):
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level, options.intra_op_num_threads = 4, threads
+        if not optimised:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.inputs = tuple(i.name for i in self._session.get_inputs())
 
     def __call__(self, arrays: Mapping[str, Array]) -> list[Array]:
         """The outputs for the inputs of these names. What ONNX Runtime raises, it raises."""

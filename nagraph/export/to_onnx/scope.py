@@ -16,7 +16,7 @@ from nagraph.ir.constant import Constant, Data
 from nagraph.ir.graph import Graph
 from nagraph.ir.node import Node, Value
 from nagraph.ir.sizes import Size, dims
-from nagraph.ir.types import DType, TensorType
+from nagraph.ir.types import DType, TensorType, is_float
 from nagraph.onnx.dtypes import NUMBER_OF
 from nagraph.regions.calls import Call
 
@@ -265,7 +265,9 @@ class Scope:
         if node.op.fused:
             return self.write(node.op.body, operands)
         op = as_whole(node.op)
-        translations = registry.of_composite(op.label, self.opset)
+        floats = {v.dtype for v in (*node.operands, *node.results) if is_float(v.dtype)}
+        # Operators have one floating dtype; of several, the body says which is promoted when.
+        translations = registry.of_composite(op.label, self.opset) if len(floats) < 2 else ()
 
         def written(w: Scope, given: Sequence[Operand], function: bool) -> Any:
             """What the newest translation that means the same wrote; None if none does."""

@@ -23,5 +23,15 @@ def verify(path: pathlib.Path, subject: Subject) -> str:
     try:
         session = runtime.Session(path)
     except Exception as problem:  # noqa: BLE001 - it raises what it likes
-        raise ExportError(f"{subject.name}: ONNX Runtime {runtime.version()} does not take the model: {problem}; {ANYWAY}") from None
+        raise ExportError(f"{subject.name}: ONNX Runtime {runtime.version()} does not take the model: {problem}; "
+                          f"{_without_optimisations(path)}{ANYWAY}") from None
     return agree(subject, f"ONNX Runtime {runtime.version()}", lambda sizes, arrays: session(arrays))
+
+
+def _without_optimisations(path: pathlib.Path) -> str:
+    """What is to be said if ONNX Runtime takes the model as it is, and fails when it optimises it."""
+    try:
+        runtime.Session(path, optimised=False)
+    except Exception:  # noqa: BLE001 - it raises what it likes
+        return ""
+    return "it does with its optimisations off (SessionOptions.graph_optimization_level), so that these are at fault; "

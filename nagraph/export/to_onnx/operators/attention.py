@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.composites import attention as composites
-from nagraph.export.to_onnx.dtypes import F16, F32
+from nagraph.export.to_onnx.dtypes import BF16, F16, F32
 from nagraph.export.to_onnx.operators.elementwise import apply
 from nagraph.export.to_onnx.operators.movement import broadcasted, reshaped, transposed
 from nagraph.export.to_onnx.operators.products import matmul
@@ -24,8 +24,8 @@ def by_products(w: Any, node: Node, q: Any, k: Any, v: Any, mask: Any, *, causal
     """softmax(q kᵀ · scale + mask) v. Groups of heads that share keys are rows of one product. A row that sees nothing is zeros."""
     (*lead, heads, n, d), (*_, groups, m, _), e = q.shape, k.shape, v.shape[-1]
     factor = _scale(d, scale)
-    if factor is None or not isinstance(heads, int) or not isinstance(groups, int):
-        return None
+    if factor is None or not isinstance(heads, int) or not isinstance(groups, int) or q.dtype == BF16:
+        return None  # bfloat16 is computed in float32 throughout, as the body says
     rows = n if heads == groups else n * (heads // groups)
     shared, whole = (*lead, groups, rows), (*lead, heads, n)
     scaled = w.emit("Mul", q, np.asarray(factor).astype(q.dtype))

@@ -69,6 +69,14 @@ def multiply(w: Any, node: Node, x: Any, y: Any) -> str:
     return str(w.emit("And", x, y)) if x.dtype == BOOL else apply(w, "Mul", x, y, wraps=True)
 
 
+@translation(elementwise.Clip)
+def clip(w: Any, node: Node, x: Any, low: Any, high: Any) -> str:
+    """Clip has numbers for limits; where they are arrays, it is the larger of two and then the smaller of two."""
+    if low.rank == high.rank == 0 and computed_in("Clip", x.dtype):
+        return apply(w, "Clip", x, low, high)
+    return apply(w, "Min", w.operand(apply(w, "Max", x, low), node.result.type), high)
+
+
 @translation(elementwise.Square)
 def square(w: Any, node: Node, x: Any) -> str:
     return apply(w, "Mul", x, x, wraps=True)

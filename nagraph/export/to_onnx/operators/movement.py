@@ -54,7 +54,10 @@ def transposed(w: Any, x: str, axes: tuple[int, ...]) -> str:
 
 @translation(movement.Broadcast)
 def broadcast(w: Any, node: Node, x: Any) -> str:
-    return broadcasted(w, x, x.shape, node.result.shape)
+    inside = computed_in("Expand", x.dtype)
+    assert inside is not None
+    found = broadcasted(w, x if inside == x.dtype else w.cast(x, inside), x.shape, node.result.shape)
+    return found if inside == x.dtype else str(w.cast(found, x.dtype))
 
 
 def broadcasted(w: Any, x: str, old: tuple[Any, ...], new: tuple[Any, ...]) -> str:

@@ -74,7 +74,7 @@ def window_put(w: Any, node: Node, u: Any, places: Any) -> str:
     op: Any = node.op
     d, shape = len(op.sizes), node.result.shape
     lead, size, windows = math.prod(u.shape[:u.rank - d]), math.prod(op.sizes), math.prod(u.shape[u.rank - d:])
-    inside = computed_in("ReduceSum", u.dtype) or u.dtype
+    inside = computed_in("ScatterElements", u.dtype) or u.dtype
     zeros = broadcasted(w, w.constant(np.zeros((), inside)), (), (lead, size))
     values = reshaped(w, u if inside == u.dtype else w.cast(u, inside), u.shape, (lead, windows))
     at = reshaped(w, places, u.shape, (lead, windows))

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from nagraph.export.to_onnx.operators.elementwise import as_dtype, widened
+from nagraph.export.to_onnx.orders import ordered
 from nagraph.export.to_onnx.registry import translation
 from nagraph.ir.node import Node
-from nagraph.ir.types import DTYPES
 from nagraph.ops import sorting
-
-I64, U64 = DTYPES["i64"], DTYPES["u64"]
-#: With this bit turned over, unsigned integers of 64 bits are, as signed ones, in their order.
-_HIGHEST_BIT = np.array(np.iinfo(np.int64).min)
 
 
 def _sorted(w: Any, node: Node, x: Any) -> tuple[str, str]:
-    """Values, in a dtype that TopK compares and in which they have the same order, and indices."""
+    """Values and indices."""
     axis = node.op.axis  # type: ignore[attr-defined]
-    inside = w.emit("BitwiseXor", w.cast(x, I64), _HIGHEST_BIT) if x.dtype == U64 else as_dtype(w, x, widened(w, "TopK", x.dtype))
+    inside, back = ordered(w, "TopK", x)
     values, indices = w.emit("TopK", inside, w.size(x.shape[axis]), axis=axis, largest=0, results=2)
-    return values, indices
+    return back(values), indices
 
 
 @translation(sorting.Argsort)
@@ -32,7 +25,4 @@ def argsort(w: Any, node: Node, x: Any) -> str:
 
 @translation(sorting.Sort)
 def sort(w: Any, node: Node, x: Any) -> str:
-    values = _sorted(w, node, x)[0]
-    if x.dtype == U64:
-        return str(w.cast(w.emit("BitwiseXor", values, _HIGHEST_BIT), U64))
-    return values if widened(w, "TopK", x.dtype) == x.dtype else str(w.cast(values, x.dtype))
+    return _sorted(w, node, x)[0]

@@ -10,7 +10,7 @@ import pytest
 
 import nagraph as ng
 from nagraph.export.to_onnx import registry
-from tests.export.test_onnx import F32, agree, drawn, operators, ran
+from tests.oracles.test_onnx import F32, agree, drawn, operators, ran
 
 xp = ng.numpy
 
