@@ -87,19 +87,31 @@ def library(texts: Sequence[str], check: str = "", folders: Sequence[pathlib.Pat
         return ctypes.CDLL(str(place))
 
 
+@functools.cache
+def _machine(check: str) -> bytes:
+    """The object code of the machine, the same for all libraries."""
+    with tempfile.TemporaryDirectory(prefix="nagraph-") as folder:
+        place = pathlib.Path(folder) / "machine.o"
+        done = _run([*CHECKS[check][0], "-c", str(FOLDER / "machine.cpp"), "-o", str(place)])
+        if done.returncode:
+            raise InternalError(f"the C++ compiler refuses the machine that runs kernels:\n{done.stderr[:4000]}")
+        return place.read_bytes()
+
+
 def _compiled(texts: Sequence[str], check: str, folders: Sequence[pathlib.Path]) -> bytes:
-    machine, unit, linked = CHECKS[check]
+    _, unit, linked = CHECKS[check]
     include = [f"-I{folder}" for folder in (FOLDER, *folders)]
     with tempfile.TemporaryDirectory(prefix="nagraph-") as name, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         folder = pathlib.Path(name)
-        jobs = [[*machine, "-c", str(FOLDER / "machine.cpp"), "-o", str(folder / "machine.o")]]
+        jobs, machine = [], pool.submit(_machine, check)
         for i, text in enumerate(texts):
             (folder / f"unit{i}.cpp").write_text(text, encoding="utf-8")
             jobs.append([*unit, *include, "-c", str(folder / f"unit{i}.cpp"), "-o", str(folder / f"unit{i}.o")])
         for done in pool.map(_run, jobs):
             if done.returncode:
                 raise InternalError(f"the C++ compiler refuses the text of a kernel:\n{done.stderr[:4000]}")
-        objects = [job[-1] for job in jobs]
+        (folder / "machine.o").write_bytes(machine.result())
+        objects = [str(folder / "machine.o"), *(job[-1] for job in jobs)]
         done = _run([*linked, "-shared", *objects, "-o", str(folder / "kernels.so"), "-lm", "-lpthread"])
         if done.returncode:
             raise InternalError(f"the C++ compiler can't link kernels:\n{done.stderr[:4000]}")
