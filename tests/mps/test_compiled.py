@@ -40,7 +40,7 @@ def test_a_function_is_traced_once_for_all_calls(monkeypatch):
     from nagraph.backends.mps.program import Function
 
     traced = []
-    monkeypatch.setattr(Function, "_traced", lambda self, arguments, made=Function._traced: (traced.append(1), made(self, arguments))[1])
+    monkeypatch.setattr(Function, "traced", lambda self, arguments, made=Function.traced: (traced.append(1), made(self, arguments))[1])
     f = ng.jit(lambda x: x @ x.T, backend="mps")
     for n in range(3):
         np.testing.assert_allclose(ng.to_numpy(f(mx.array(X + n))), (X + n) @ (X + n).T, rtol=1e-5)
