@@ -27,6 +27,7 @@ class Workload:
     make(backend, threads) is a jitted function, `arguments` are those of its first call, which may overwrite them.
     carried: the number of arguments, from the first, that the first results of a call replace before the next one.
     items: what a call works through, counted in `unit`; 0 where there is nothing to count.
+    exported: what is written for others in the place of `make` and `arguments`, and its arguments, all of whose types are inputs.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Workload:
     carried: int = 0
     items: int = 0
     unit: str = ""
+    exported: tuple[Any, tuple[Any, ...]] | None = None
 
     def graph(self) -> Any:
         """The function's graph as it is traced."""
@@ -111,8 +113,9 @@ def work_of(task: Task, what: str, model: Any = None) -> Workload:
     def forward(model: Any, batch: tuple[Any, ...]) -> Any:
         return task.forward(model, *batch)
 
-    return Workload(task.name, lambda backend, threads: ng.jit(forward, backend=backend, threads=threads),
-                    (state.model if model is None else model, batch), items=task.items(), unit=task.item)
+    made = state.model if model is None else model
+    return Workload(task.name, lambda backend, threads: ng.jit(forward, backend=backend, threads=threads), (made, batch),
+                    items=task.items(), unit=task.item, exported=(task.answering(made), task.inputs()))
 
 
 def operation(name: str) -> Workload:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import pathlib
@@ -186,6 +187,16 @@ class BERTTask(Task):
         ids, labels = (rng.integers(5, self.tokenizer.size, (r.batch, n)).astype(np.int32) for n in (r.context, hidden))
         places = np.sort(rng.permuted(np.tile(np.arange(r.context, dtype=np.int32), (r.batch, 1)), axis=1)[:, :hidden])
         return ids, places, labels, np.ones(labels.shape, r.dtype)
+
+    def inputs(self) -> tuple[Any, ...]:
+        return (ng.spec((ng.Dim("batch"), ng.Dim("time", max=self.recipe.context)), np.int32),)
+
+    def answering(self, model: Any) -> Any:
+        return functools.partial(self.answers, model)
+
+    def answers(self, model: Any, ids: Array) -> dict[str, Array]:
+        """Scores of the token at each place, and of the classes of the whole text."""
+        return {"tokens": model.token_scores(model(ids)), "classes": self.class_scores(model, ids)}
 
     def forward(self, model: Any, *batch: Array) -> Array:
         """Scores of the hidden tokens."""

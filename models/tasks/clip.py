@@ -131,6 +131,10 @@ class CLIPTask(Task):
         ids[:, -1] = END
         return rng.standard_normal((r.batch, *shape), np.float32).astype(r.dtype), ids, np.eye(r.batch, dtype=bool)
 
+    def inputs(self) -> tuple[Any, ...]:
+        return (ng.spec((ng.Dim("images"), self.channels, self.side, self.side), self.recipe.dtype),
+                ng.spec((ng.Dim("texts"), ng.Dim("time", max=self.recipe.context)), np.int32))
+
     def forward(self, model: Any, *batch: Array) -> Array:
         return model(batch[0], batch[1])
 

@@ -97,6 +97,9 @@ class ImageTask(Task):
         pixels = rng.standard_normal((count, self.channels, self.height, self.width), np.float32).astype(self.recipe.dtype)
         return pixels, rng.integers(0, len(self.names), count, np.int32)
 
+    def inputs(self) -> tuple[Any, ...]:
+        return (ng.spec((ng.Dim("batch"), self.channels, self.height, self.width), self.recipe.dtype),)
+
     def forward(self, model: Any, *batch: Array) -> Array:
         return self.logits(model, batch[0])
 

@@ -77,6 +77,9 @@ class LanguageTask(Task):
     def random_batch(self, rng: np.random.Generator) -> tuple[Ids, ...]:
         return (rng.integers(0, self.tokenizer.size, (self.recipe.batch, self.recipe.context + 1)).astype(np.int32),)
 
+    def inputs(self) -> tuple[Any, ...]:
+        return (ng.spec((ng.Dim("batch"), ng.Dim("time", max=self.recipe.context)), np.int32),)
+
     def forward(self, model: Any, *batch: Array) -> Array:
         """Scores of what follows each token but the last."""
         return model(batch[0][:, :-1])

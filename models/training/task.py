@@ -133,6 +133,14 @@ class Task(ABC):
     def forward(self, model: Any, *batch: Array) -> Array:
         """What the model answers to a batch, traced, as at test time."""
 
+    @abstractmethod
+    def inputs(self) -> tuple[Any, ...]:
+        """The types of what a trained model is given, with the sizes open that may be any: `batch`, and `time` where texts are read."""
+
+    def answering(self, model: Any) -> Any:
+        """A function of these inputs that gives what the model is for: the model itself, unless it is called with more than that."""
+        return model
+
     def optimiser(self) -> Any:
         return self.recipe.optimiser()
 

@@ -2,41 +2,96 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import click
+from rich.progress import Progress
 
 import nagraph as ng
-from nagraph.cli.targets import GraphWork, resolve
+from nagraph.cli.targets import GraphWork, resolve, sizes_of
 from nagraph.cli.terminal import console
-from nagraph.errors import DataError
+from nagraph.errors import DataError, SizeError
 from nagraph.export.forms import FORMS
+from nagraph.export.progress import listening
+from nagraph.ir.size_binding import chosen
+from nagraph.ir.sizes import Dim, dims, substituted
+from nagraph.ir.types import TensorType
+
+#: Bytes of weights from which on a bar shows how many are written.
+LARGE_NBYTES = 1 << 26
 
 
-def run(target: str, form: str, out: pathlib.Path, train: bool, layers: int | None, **options: Any) -> None:
+def run(target: str, form: str, out: pathlib.Path, train: bool, layers: int | None, sizes: str | None, **options: Any) -> None:
     """options: those of all forms, under names that begin with `form_`; None where they were not given."""
-    chosen = FORMS[form]
+    made = FORMS[form]
     given = {name.removeprefix("form_"): value for name, value in options.items() if value is not None}
     for name in given:
-        if name not in [o.name for o in chosen.options]:
+        if name not in [o.name for o in made.options]:
             raise click.UsageError(f"--{name.replace('_', '-')} is no option of --to {form}")
-    if chosen.suffix and out.suffix != chosen.suffix:
-        raise DataError(f"{out} would be written by --to {form}; name a file that ends in {chosen.suffix}")
-    what, args = _exported(resolve(target, "train" if train else None, layers).work, train)
-    getattr(ng.export, form)(what, out, args, **given)
-    files = sorted(p for p in out.rglob("*") if p.is_file()) if out.is_dir() else [out]
-    for file in files:
-        console().print(f"{file}   {file.stat().st_size / 2**20:,.2f} MB", soft_wrap=True)
+    if made.suffix and out.suffix != made.suffix:
+        raise DataError(f"{out} would be written by --to {form}; name a file that ends in {made.suffix}")
+    what, args, wanted, left = _of_sizes(*_exported(resolve(target, "train" if train else None, layers).work, train),
+                                         sizes_of("--sizes", sizes), made.open_sizes)
+    with _progress():
+        getattr(ng.export, form)(what, out, args, **given)
+    terminal = console()
+    if wanted or left:
+        terminal.print("sizes: " + ", ".join([*(f"{d.name} is {n}" for d, n in wanted.items()), *(f"{d.name} is open" for d in left)]))
+    for file in sorted(p for p in out.rglob("*") if p.is_file()) if out.is_dir() else [out]:
+        terminal.print(f"{file}   {file.stat().st_size / 2**20:,.2f} MB", soft_wrap=True)
 
 
 def _exported(work: Any, train: bool) -> tuple[Any, Any]:
-    """What a target is, and its arguments: the weights of a model that is not trained further as they are, all else as specs."""
+    """What a target is, and its arguments: of a model the answer to inputs of open sizes, all else as it is run; None for a graph's."""
     if isinstance(work, GraphWork):
-        return work.given, None
-    arguments = tuple(x if isinstance(x, ng.nn.Module) and not train else ng.eval_shape(_itself, x) for x in work.arguments)
-    return work.make(None, None), arguments
+        return work.program or work.given, None
+    if work.exported is not None and not train:
+        return work.exported
+    return work.make(None, None), ng.eval_shape(_themselves, *work.arguments)
 
 
-def _itself(x: Any) -> Any:
-    return x
+def _themselves(*arguments: Any) -> Any:
+    return arguments
+
+
+def _of_sizes(what: Any, args: Any, sizes: dict[str, int], open_sizes: bool) -> tuple[Any, Any, dict[Dim, int], list[Dim]]:
+    """The same with numbers for dimensions: those that are given, and where none may stay open the largest, or 1 without an upper bound.
+
+    And which they are, and which are open still. DataError for names and numbers that do not fit.
+    """
+    specs = [t for t in ng.tree.leaves(args) if isinstance(t, TensorType)]
+    known = what.dims if args is None else dims([t.shape for t in specs])
+    try:
+        wanted = chosen(known, sizes)
+        for d in () if open_sizes else known:
+            wanted.setdefault(d, max(d.min, 1) if d.max is None else d.max)
+        if args is None:
+            what = what.specialise({d.name: n for d, n in wanted.items()})
+        else:
+            args = ng.tree.map(lambda t: t.with_shape(tuple(substituted(n, wanted) for n in t.shape)) if t is not None else None, args)
+    except SizeError as error:
+        raise DataError(f"--sizes: {error}") from None
+    return what, args, wanted, [d for d in known if d not in wanted]
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[None]:
+    """Bars for what takes long to write, on a terminal."""
+    terminal = console()
+    if not terminal.is_terminal:
+        yield
+        return
+    with Progress(console=terminal, transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def told(what: str, done: int, total: int) -> None:
+            if total >= LARGE_NBYTES:
+                if what not in tasks:
+                    tasks[what] = bars.add_task(what, total=total)
+                bars.update(tasks[what], completed=done)
+
+        with listening(told):
+            yield

@@ -21,7 +21,7 @@ def check_backend(ctx: click.Context, param: click.Parameter, name: str) -> str:
 target_argument = click.argument("target")
 TARGETS = ("TARGET is a model (gpt2), an operation (sgemm_64), a folder that `nagraph train` left, a function with the types of its "
            "arguments ('script.py:function(f32[2,3], i32[2])' or 'module:function(...)'), an ONNX model with numbers for its open sizes "
-           "('model.onnx(batch=2)'), or a graph in the text form (file.ng, or - for standard input). "
+           "('model.onnx(batch=2)'), a program file (step.ngx), or a graph in the text form (file.ng, or - for standard input). "
            "Arguments are random arrays: floats are normal, whole numbers 0 or 1.")
 #: For commands that compile.
 backend_option = click.option("--backend", default=backends.DEFAULT, show_default=True, callback=check_backend,

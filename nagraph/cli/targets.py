@@ -8,6 +8,7 @@
     graph.ng, -                       a graph in the text form, from a file or from standard input
     graph.ng(batch=2)                 the same, with numbers for the dimensions that it leaves open
     model.onnx(batch=2)               an ONNX model, with numbers for the sizes that it leaves open
+    step.ngx(batch=2)                 a program file, with numbers for the sizes that it leaves open
 
 Every command takes all of them; `resolve` is the one place that understands them.
 """
@@ -30,7 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import nagraph as ng
-from nagraph.errors import DataError, NagraphError, ParseError
+from nagraph.errors import DataError, NagraphError, ParseError, SizeError
 from nagraph.files import read_text
 from nagraph.ir.location import Location, located, user_frames
 from nagraph.ir.sizes import described
@@ -44,6 +45,7 @@ from nagraph.suggestions import suggestion
 
 _FUNCTION = re.compile(r"(?P<place>[^:()]+):(?P<name>[A-Za-z_][\w.]*)(?:\((?P<types>.*)\))?", re.DOTALL)
 _ONNX = re.compile(r"(?P<path>[^()]+\.onnx)(?:\((?P<sizes>[^()]*)\))?")
+_PROGRAM = re.compile(r"(?P<path>[^()]+\.ngx)(?:\((?P<sizes>[^()]*)\))?")
 _GRAPH = re.compile(r"(?P<path>-|[^()]+\.ng)\((?P<sizes>[^()]*)\)")
 _SIZE = re.compile(r"\s*(?P<name>[^=,]+?)\s*=\s*(?P<size>\d{1,18})\s*")
 _TYPE = re.compile(r"\s*(?P<dtype>\w+)\[(?P<shape>[\d,\s]*)\]\s*(?:,|$)")
@@ -54,6 +56,8 @@ class GraphWork:
     """A graph is work without a function: the graph that was given, compiled and run on random arrays of its inputs' types."""
 
     given: Any
+    #: The program that it is the graph of, which has its weights by name.
+    program: Any = None
     items: int = 0
     unit: str = ""
 
@@ -71,7 +75,7 @@ class GraphWork:
         if self.given.dims:
             shown = ", ".join(f"{d.name}={max(d.min, 2)}" for d in self.given.dims)
             raise DataError(f"graph {self.given.name} leaves sizes open ({described(self.given.dims)}); say how large they are, as in "
-                            f"'graph.ng({shown})'")
+                            f"'{'program.ngx' if self.program else 'graph.ng'}({shown})'")
         return self.given
 
     def calls(self, backend: str | None = None, threads: int | None = None) -> Callable[[], Any]:
@@ -108,16 +112,19 @@ def resolve(text: str, step: str | None = None, layers: int | None = None, *, us
     if place.suffix == ".py" and place.exists():
         raise DataError(f"{text} is a script; name one of its functions, with the types of its arguments: '{text}:function(f32[2,3])'")
     if found := _ONNX.fullmatch(text):
-        return Target(text, GraphWork(ng.from_onnx(found["path"], sizes=_sizes(text, found["sizes"]))))
+        return Target(text, GraphWork(ng.from_onnx(found["path"], sizes=sizes_of(text, found["sizes"]))))
+    if found := _PROGRAM.fullmatch(text):
+        return Target(text, _program(text, found["path"], sizes_of(text, found["sizes"])))
     if found := _GRAPH.fullmatch(text):
-        return Target(text, GraphWork(_specialised(text, _graph(found["path"]), _sizes(text, found["sizes"]))))
+        return Target(text, GraphWork(_specialised(text, _graph(found["path"]), sizes_of(text, found["sizes"]))))
     if text == "-" or place.suffix == ".ng" or place.exists():
         return Target("standard input" if text == "-" else text, GraphWork(_graph(text)))
     if found := _FUNCTION.fullmatch(text):
         return Target(f"{found['place']}:{found['name']}", _function(**found.groupdict()))
     raise DataError(f"unknown target {text!r}{suggestion(text, (*CLASSES, *CASES))}; there is a model ({', '.join(CLASSES)}), an operation "
                     f"({next(iter(CASES))}, ...), a folder that nagraph train left, script.py:function(f32[2,3]), "
-                    "module:function(f32[2,3]), an ONNX model, model.onnx(batch=2), and a graph, file.ng or - for standard input")
+                    "module:function(f32[2,3]), an ONNX model, model.onnx(batch=2), a program, step.ngx, and a graph, file.ng or "
+                    "- for standard input")
 
 
 def trained(text: str) -> pathlib.Path:
@@ -159,6 +166,14 @@ def _specialised(text: str, graph: Any, sizes: dict[str, int]) -> Any:
         raise DataError(f"{text}: {error}") from None
 
 
+def _program(text: str, path: str, sizes: dict[str, int]) -> GraphWork:
+    try:
+        program = ng.load_program(path).specialise(sizes)
+    except SizeError as error:
+        raise DataError(f"{text}: {error}") from None
+    return GraphWork(program.subject.closed, program)
+
+
 def _standard_input() -> str:
     try:
         return sys.stdin.read()
@@ -166,7 +181,7 @@ def _standard_input() -> str:
         raise DataError(f"standard input is no UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}") from None
 
 
-def _sizes(text: str, written: str | None) -> dict[str, int]:
+def sizes_of(text: str, written: str | None) -> dict[str, int]:
     """The sizes in `batch=2, time=16`. DataError if they are none."""
     found = {}
     for part in (written or "").split(",") if (written or "").strip() else ():

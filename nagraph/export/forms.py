@@ -26,6 +26,8 @@ class Form(NamedTuple):
     #: What it is, for help: the end of the sentence "writes ...".
     about: str
     options: tuple[Option, ...] = ()
+    #: Whether sizes may stay open (`ng.Dim`); where not, the command line gives them numbers.
+    open_sizes: bool = False
 
     @property
     def suffix(self) -> str:
@@ -36,12 +38,12 @@ class Form(NamedTuple):
 #: A form exists when its function does what it says. In the order of the documentation.
 FORMS: dict[str, Form] = {
     "program": Form("program_file", "model.ngx", "a program of nagraph itself, which opens without the code that defined it",
-                    (Option("optimised", bool, "The graph after the passes that keep it a graph, not as it was traced."),)),
+                    (Option("optimised", bool, "The graph after the passes that keep it a graph, not as it was traced."),), True),
     "onnx": Form("to_onnx.model", "model.onnx", "an ONNX model", (
         Option("opset", int, "Version of ONNX's operators, 20 if not given."),
-        Option("external", bool, "Weights in a file of their own, PATH.data; by itself from 1.5 GB on."))),
+        Option("external", bool, "Weights in a file of their own, PATH.data; by itself from 1.5 GB on.")), True),
     "stablehlo": Form("to_stablehlo.exporting", "model.mlir", "a StableHLO module, for XLA and its like", (
-        Option("format", str, "text, or bytecode: a portable artifact."),)),
+        Option("format", str, "text, or bytecode: a portable artifact."),), True),
     "native": Form("to_native.library", "gpt2", "a library of machine code with a C header, and examples", (
         Option("target", str, "Machine: native, x86-64-v2, x86-64-v3, x86-64-v4, aarch64-linux, arm64-macos."),
         Option("name", str, "What the library is called, if not as the folder."))),

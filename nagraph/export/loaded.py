@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from nagraph import tree
@@ -17,6 +18,7 @@ from nagraph.ir.cached import cached_property
 from nagraph.ir.emitter import current
 from nagraph.ir.graph import Graph, Value
 from nagraph.ir.size_binding import bound
+from nagraph.ir.sizes import Dim
 from nagraph.ir.types import is_float
 from nagraph.ops.base import cast
 from nagraph.tracing.tracer import as_value
@@ -33,7 +35,7 @@ class LoadedProgram(Exported):
     """
 
     def __init__(self, subject: Subject, donated: tuple[str, ...], backend: str | None, threads: int | None):
-        self.subject, self.__name__ = subject, subject.name
+        self.subject, self.__name__, self._donated = subject, subject.name, donated
         self._labels = labels(subject)
         self.__signature__ = signature(self._labels)
         weights = next(n for n in itertools.chain(["weights"], map("weights{}".format, itertools.count())) if n not in self._labels)
@@ -41,6 +43,15 @@ class LoadedProgram(Exported):
         self.jitted: Jitted = jit(self._function(weights), backend=backend, threads=threads, donate_argnames=donated,
                                   passes=subject.pipeline or None, dynamic_shapes=self._dynamic() or None)
         self._weights = tuple(subject.weights.values())
+
+    def specialise(self, sizes: Mapping[str, int]) -> LoadedProgram:
+        """The program with numbers for dimensions, by name; others stay open. Raises SizeError."""
+        return LoadedProgram(self.subject.specialise(sizes), self._donated, self.jitted.backend, self.jitted.threads)
+
+    @property
+    def dims(self) -> tuple[Dim, ...]:
+        """The dimensions of sizes that are known at a call."""
+        return self.graph.dims
 
     @property
     def graph(self) -> Graph:

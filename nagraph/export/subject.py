@@ -17,7 +17,9 @@ from nagraph.compiler.bound import Bound
 from nagraph.compiler.jitted import Jitted, jit
 from nagraph.errors import ExportError, SignatureError, SizeError
 from nagraph.fusion.outline import apart
-from nagraph.ir.graph import Graph
+from nagraph.ir.constant import Constant, Data
+from nagraph.ir.graph import Graph, Node
+from nagraph.ir.named_graph import NamedGraph
 from nagraph.ir.size_binding import bound
 from nagraph.ir.types import TensorType
 from nagraph.ir.verify import verify
@@ -71,6 +73,18 @@ class Subject:
     def free(self) -> tuple[str, ...]:
         """The names of the inputs that are no weights, in order."""
         return tuple(name for name in self.inputs if name not in self.weights)
+
+    def specialise(self, sizes: Mapping[str, int]) -> Subject:
+        """The subject with numbers for dimensions, by name; others stay open. Raises SizeError."""
+        return dataclasses.replace(self, graph=self.graph.specialise(sizes))
+
+    @property
+    def closed(self) -> NamedGraph:
+        """The graph with its weights as constants, which share their memory: its inputs are the others."""
+        graph, named = self.graph, dict(zip(self.inputs, self.graph.inputs))
+        held = [Node(Constant(Data(array, copy=False)), (), (named[name],)) for name, array in self.weights.items()]
+        made = Graph(graph.name, [named[name] for name in self.free], [*held, *graph.nodes], graph.outputs)
+        return NamedGraph(made, self.free, self.outputs)
 
     @classmethod
     def of(cls, what: Any, args_or_specs: Any = None, *, optimised: bool = True, names: Mapping[str, str] | None = None,

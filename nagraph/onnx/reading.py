@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from nagraph.files import short
 from nagraph.ir.emitter import current
 from nagraph.ir.graph import Graph, Value
 from nagraph.ir.location import user_frames_only
+from nagraph.ir.named_graph import NamedGraph
 from nagraph.ir.types import TensorType, spec
 from nagraph.ir.verify import verify
 from nagraph.onnx.dtypes import carrier, element_type
@@ -26,12 +27,8 @@ from nagraph.suggestions import suggestion
 from nagraph.tracing.tracer import as_value, trace_leaves
 
 
-class OnnxGraph(Graph):
+class OnnxGraph(NamedGraph):
     """The graph of an ONNX model: a `Graph`, with the names that the model has for its inputs and outputs."""
-
-    def __init__(self, graph: Graph, input_names: Sequence[str], output_names: Sequence[str]):
-        super().__init__(graph.name, graph.inputs, graph.nodes, graph.outputs)
-        self.input_names, self.output_names = tuple(input_names), tuple(output_names)
 
     def as_function(self) -> Callable[..., Any]:
         """The graph as a function of arrays, in the order of the inputs or by their names; of one output it gives the array, else a tuple.

@@ -126,7 +126,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
 WRONG = {
     "abacus": "unknown target 'abacus'; there is a model (gpt2, llama, vit, resnet, bert, clip), an operation (ew_chain_4M, ...), "
               "a folder that nagraph train left, script.py:function(f32[2,3]), module:function(f32[2,3]), an ONNX model, "
-              "model.onnx(batch=2), and a graph, file.ng or - for standard input",
+              "model.onnx(batch=2), a program, step.ngx, and a graph, file.ng or - for standard input",
     "gpt5": "unknown target 'gpt5' (did you mean gpt2?); there is",
     "modern": "unknown target 'modern' (it is called llama now); there is",
     "missing.ng": "missing.ng does not exist",

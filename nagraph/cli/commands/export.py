@@ -21,7 +21,13 @@ def _help() -> str:
         "Of a model, the forward pass with its weights; with --train the training step, state in and state out. Of a function, a graph or "
         "an operation: what it computes.", "",
         "\b", *examples, "",
-        "What goes where and what is lost is told in docs/exporting.md."])
+        "\b",
+        "nagraph export gpt2 --train --to program -o step.ngx                   a train step, whose state goes in and comes out",
+        "nagraph export runs/gpt2 --to onnx --sizes batch=1 -o one.onnx         for one text of any length",
+        "nagraph export 'net.py:loss(f32[3], f32[8,3])' --to onnx -o loss.onnx  a function of yours",
+        "nagraph export model.onnx --to native -o model                         what was read is written on", "",
+        "Sizes that a model leaves open (batch, time) stay open where the form has such sizes; --sizes gives numbers. A form that has none "
+        "gets the largest ones, and 1 where there is no largest. What goes where, and what is lost, is told in docs/exporting.md."])
 
 
 def _options(command: Any) -> Any:
@@ -42,6 +48,7 @@ def _options(command: Any) -> Any:
 @click.option("--to", required=True, type=click.Choice(list(FORMS)), help="The form.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=pathlib.Path), help="The file, or the folder, to write.")
 @click.option("--train", is_flag=True, help="Of a model the whole training step: forward, backward, clipping, optimiser.")
+@click.option("--sizes", metavar="NAME=N,...", help="Numbers for sizes that are open, such as batch=1,time=128.")
 @click.option("--layers", type=click.IntRange(1), help="Blocks of a model without weights, whose depth is one number.")
 @_options
 def command(to: str, **options: Any) -> None:
