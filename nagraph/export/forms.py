@@ -47,4 +47,6 @@ FORMS: dict[str, Form] = {
     "native": Form("to_native.library", "gpt2", "a library of machine code with a C header, and examples", (
         Option("target", str, "Machine: native, x86-64-v2, x86-64-v3, x86-64-v4, aarch64-linux, arm64-macos."),
         Option("name", str, "What the library is called, if not as the folder."))),
+    "wasm": Form("to_wasm.exporting", "gpt2-wasm", "a WebAssembly module with a loader for browsers and Node", (
+        Option("beside", bool, "Weights in a file beside the module; by itself from 256 MB on."),)),
 }

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import llvmlite.binding as llvm
 import numpy as np
 
+from nagraph.backends.llvm.ahead_of_time import multiply_add
 from nagraph.backends.llvm.ahead_of_time.entries import Data, Entry, EntryPoint, WeightsFile, weights_text
 from nagraph.backends.llvm.ahead_of_time.kernels import KernelTexts
 from nagraph.backends.llvm.native.machine_code import only_one
@@ -72,16 +73,21 @@ def native_object(library: str, entries: Sequence[Entry], machine: Machine, weig
     return NativeObject(machine, bytes(content), points, exports)
 
 
-def _compiled(texts: Sequence[str], machine: Machine) -> tuple[bytes, tuple[str, ...]]:
-    """The object code of texts that are one module, and the names of the functions that are seen from outside."""
+def _compiled(texts: Sequence[str], machine: Machine, known: Sequence[str] = ()) -> tuple[bytes, tuple[str, ...]]:
+    """The object code of texts that are one module, and the names of the functions that are seen from outside.
+
+    Those are the `EXPORTED` ones, and what is known by its name as it is.
+    """
     generator = machine.code_generator()
+    if machine.multiply_adds != "machine":
+        texts = multiply_add.with_functions(texts, machine)
     with only_one():
         first, *rest = (llvm.parse_assembly(text) for text in texts)
         for other in rest:
             first.link_in(other)
         exports = []
         for function in [f for f in first.functions if not f.is_declaration]:
-            if function.name.startswith(EXPORTED):
+            if function.name.startswith(EXPORTED) or function.name in known:
                 exports.append(function)
             else:
                 function.linkage = llvm.Linkage.internal
@@ -92,5 +98,14 @@ def _compiled(texts: Sequence[str], machine: Machine) -> tuple[bytes, tuple[str,
             if function.name != name:
                 raise SignatureError(f"{name} is a function of the C library; give the library or its function another name")
         first.verify()
+        passes = llvm.create_new_module_pass_manager()
+        passes.add_always_inliner_pass()
+        passes.run(first, llvm.create_pass_builder(generator, llvm.create_pipeline_tuning_options(speed_level=0)))
         made: bytes = generator.emit_object(first)
     return made, tuple(names)
+
+
+def engine_object(machine: Machine) -> bytes:
+    """The object of WebAssembly's own multiply-adds, for objects whose machine has them "linked", and of `multiply_add.FUSES`."""
+    text, names = multiply_add.engine_module(machine)
+    return _compiled([text], machine, names)[0]

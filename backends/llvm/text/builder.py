@@ -91,7 +91,7 @@ class FunctionBuilder:
     def __init__(self, module: Module, name: str, result: str, arguments: Sequence[str], linkage: str = "",
                  attributes: str = 'nounwind "min-legal-vector-width"="512"'):
         self.module = module
-        self.arguments = [Reg(a.split()[0], f"%a{i}") for i, a in enumerate(arguments)]
+        self.arguments = [Reg(a.partition(" ")[0] if not a.startswith("<") else a, f"%a{i}") for i, a in enumerate(arguments)]
         listed = ", ".join(f"{a} %a{i}" for i, a in enumerate(arguments))
         self._head = f"define {linkage} {result} @{name}({listed}) {attributes} {{".replace("  ", " ")
         self._entry: list[str] = []

@@ -143,10 +143,10 @@ class Lanes(ScalarBuilder):
         lanes = "i8" if width <= 8 else "i16"
         rounding = [Reg("i32", "4")] if width == most else []  # 4: as the thread is set, to nearest
         rest = [Reg(kind, "zeroinitializer"), Reg(lanes, "-1"), *rounding]
-        parts = [code.call(name, kind, *pair, *rest) for pair in zip(*(self._registers(v.raw, kind) for v in (x, n)))]
-        return Scalar(self, x.dtype, self._from_registers(parts, x.raw.type))
+        parts = [code.call(name, kind, *pair, *rest) for pair in zip(*(self.registers(v.raw, kind) for v in (x, n)))]
+        return Scalar(self, x.dtype, self.from_registers(parts, x.raw.type))
 
-    def _registers(self, raw: Reg, kind: str) -> list[Reg]:
+    def registers(self, raw: Reg, kind: str) -> list[Reg]:
         """The lanes as vectors of this kind; what they lack has any value."""
         width = vector_parts(kind)[0]
         if self.width == width:
@@ -156,8 +156,8 @@ class Lanes(ScalarBuilder):
         return [self._shuffled(kind, raw, Reg(raw.type, "poison"), [i if i < self.width else -1 for i in range(first, first + width)])
                 for first in range(0, self.width, width)]
 
-    def _from_registers(self, parts: list[Reg], kind: str) -> Reg:
-        """Vectors of this kind side by side as lanes: the inverse of `_registers`."""
+    def from_registers(self, parts: list[Reg], kind: str) -> Reg:
+        """Vectors of this kind side by side as lanes: the inverse of `registers`."""
         if self.width == 1:
             return self.code.emit(kind, f"extractelement {parts[0]}, i64 0")
         while len(parts) > 1:

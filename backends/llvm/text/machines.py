@@ -21,6 +21,7 @@ class Machine(NamedTuple):
     """A machine as code is compiled for it: its name for users, LLVM's triple, CPU and features, and what schedules know of it.
 
     pointer_nbytes: of an address. clock: the number of the system's exact clock; None for a system without threads and libraries.
+    multiply_adds: who computes fused ones: the "machine", functions in their place that are "exact", or others that are "linked".
     """
 
     name: str
@@ -30,6 +31,7 @@ class Machine(NamedTuple):
     target: Target
     pointer_nbytes: int = 8
     clock: int | None = 1
+    multiply_adds: str = "machine"
 
     @property
     def is_this(self) -> bool:
@@ -67,7 +69,8 @@ _MACHINES = {m.name: m for m in (
     _x86(4, 64, 32, masks=True, scales=True),
     Machine("aarch64-linux", "aarch64-unknown-linux-gnu", "generic", "+neon,+fp-armv8", _target("generic", 16, 32)),
     Machine("arm64-macos", "arm64-apple-macosx11.0.0", "apple-m1", "", _target("apple-m1", 16, 32), clock=6),
-    Machine("wasm32", "wasm32-unknown-unknown", "generic", "+simd128,+bulk-memory", _target("generic", 16, 16, cores=1), 4, None),
+    Machine("wasm32", "wasm32-unknown-unknown", "generic", "+simd128,+bulk-memory,+nontrapping-fptoint,+sign-ext,+mutable-globals",
+            _target("generic", 16, 16, cores=1), 4, None, "exact"),
 )}
 #: What a user may name.
 NAMES = ("native", *_MACHINES)
