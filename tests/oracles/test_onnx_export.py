@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.oracles.onnx_export.checks import KINDS, OnnxExport, admitted, refused
+from tests.oracles.exported import admitted
+from tests.oracles.onnx_export.checks import KINDS, OnnxExport, refused
 from tests.oracles.record import check_cut, check_table
 from tests.support import own_ops
 

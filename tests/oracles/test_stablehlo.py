@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from nagraph.export.to_stablehlo.registry import translation_of
+from tests.oracles.exported import admitted
 from tests.oracles.record import check_cut, check_table, skips
-from tests.oracles.stablehlo.checks import StableHlo, admitted, of
+from tests.oracles.stablehlo.checks import StableHlo, of
 from tests.support import own_ops
 
 ORACLE = StableHlo()

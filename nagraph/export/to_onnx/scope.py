@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nagraph.errors import SizeError
 from nagraph.export.parts import as_whole
 from nagraph.export.to_onnx import registry
 from nagraph.export.to_onnx.registry import Untranslatable
@@ -155,6 +156,12 @@ class Scope:
         """A result of `emit` with its type, for translations that ask for it."""
         return Operand(name, type)
 
+    def _empty(self, type: TensorType) -> str:
+        """What has no elements."""
+        if not type.symbolic:
+            return self.constant(np.empty(type.shape, type.dtype))
+        return self.cast(self.emit("Expand", np.zeros((), np.float32), self.shape(type.shape)), type.dtype)
+
     def size(self, size: Any) -> Any:
         """A size as int64[1]: an array if it is known, else the name of a value."""
         return self.root.sizes.of(size)
@@ -232,7 +239,7 @@ class Scope:
                 names[node.result] = Operand(self.constant(node.op.value), node.result.type)
                 continue
             if all(0 in v.shape for v in node.results) and not (node.op.has_effect or node.op.may_end_the_call):
-                names.update((v, Operand(self.constant(np.empty(v.shape, v.dtype)), v.type)) for v in node.results)
+                names.update((v, Operand(self._empty(v.type), v.type)) for v in node.results)
                 continue
             self._hint = node.op.label if isinstance(node.op, Call) else node.op.name
             if node.location is not None:
@@ -246,7 +253,7 @@ class Scope:
     def _results(self, node: Node, operands: list[Operand]) -> Sequence[str]:
         try:
             found = self._called(node, operands) if isinstance(node.op, Call) else self._translated(node, operands)
-        except Untranslatable as why:
+        except (Untranslatable, SizeError) as why:  # what wants a number where a size is known later is told with its line
             self.common.refusals.add(node, str(why))
             found = None
         if found is None:  # so that what follows is looked at as well

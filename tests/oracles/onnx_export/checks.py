@@ -12,12 +12,11 @@ import numpy as np
 
 import nagraph as ng
 from nagraph.errors import ExportError
-from nagraph.export.agreement import apart
 from nagraph.export.to_onnx import runtime
 from nagraph.ir.graph import Graph
-from nagraph.ir.interpret import interpret
 from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS
 from nagraph.testing.oracle import epsilon
+from tests.oracles.exported import admitted, differing
 from tests.oracles.onnx_export import functions, models, programs
 from tests.oracles.record import Outcome
 from tests.oracles.sampling import Compare, LeftOut, compared
@@ -27,8 +26,8 @@ Array = np.ndarray[Any, Any]
 KINDS: dict[str, Any] = {"functions": functions, "programs": programs, "models": models}
 #: Units in the last place of the largest element that results of one op may be off by.
 UNITS = 64
-#: Samples of an op that the cut asks.
-CUT = 1
+#: Samples that the cut asks of an op, and of other kinds.
+CUT, CUT_OF_OTHERS = 1, 3
 
 
 class OnnxExport:
@@ -47,16 +46,7 @@ class OnnxExport:
     def check(self, entry: str, what: str, *, cut: bool = False, first_fault: bool = False) -> Outcome:
         module = KINDS.get(entry)
         samples = list(module.samples(what) if module else _of_op(entry, what))
-        return compared(samples[:CUT] if cut and not module else samples, first_fault)
-
-
-@cache
-def admitted() -> dict[str, list[str]]:
-    """The dtypes that each op admits, by the table of docs/guarantees.md; of ops that hold graphs, and of prints, none."""
-    from tests.test_guarantees import KINDS, OPS, TABLE
-
-    names = dict.fromkeys(op.name for op in OPS.values())
-    return {name: [short for short, dtype in DTYPES.items() if dtype in KINDS[TABLE[name][0]]] for name in sorted(names)}
+        return compared(samples[:CUT if module is None else CUT_OF_OTHERS] if cut else samples, first_fault)
 
 
 @cache
@@ -114,13 +104,9 @@ def _asked(graph: Graph, operands: Sequence[Array], allowed: float, reason: str 
     return f"it is exported; remove it from docs/exporting.md ({reason})"
 
 
-def different(graph: Graph, operands: Sequence[Array], allowed: float, what: Any = None, **options: Any) -> str | None:
+def different(graph: Graph, operands: Sequence[Array], allowed: float | None = None, what: Any = None, **options: Any) -> str | None:
     """What is wrong with the results of a model of a graph, None if nothing is. what: the graph that is written, if it is another one."""
-    with np.errstate(all="ignore"):
-        expected = interpret(graph, tuple(operands))
-    found = written(graph if what is None else what, operands, **options)
-    wrong = (f"output {i}: {why}" for i, (a, b) in enumerate(zip(found, expected, strict=True)) if (why := apart(a, b, allowed)[1]))
-    return next(wrong, None)
+    return differing(graph, operands, written(graph if what is None else what, operands, **options), allowed)
 
 
 def written(graph: Graph, operands: Sequence[Array], **options: Any) -> list[Array]:

@@ -10,7 +10,6 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from nagraph.export.agreement import apart, rounded_otherwise, tolerance
 from nagraph.export.subject import Subject
 from nagraph.export.to_stablehlo import running
 from nagraph.export.to_stablehlo.registry import translation_of
@@ -20,6 +19,7 @@ from nagraph.ir.interpret import interpret
 from nagraph.ir.size_binding import bound
 from nagraph.ir.types import DTYPES, is_float
 from nagraph.ops.base import Elementwise
+from tests.oracles.exported import admitted, differing
 from tests.oracles.record import Outcome
 from tests.oracles.sampling import Compare, compared
 from tests.oracles.stablehlo import functions, models, programs
@@ -59,16 +59,6 @@ def of(name: str) -> list[Any]:
     from tests.test_guarantees import OPS
 
     return [op for op in OPS.values() if op.name == name]
-
-
-@functools.cache
-def admitted() -> dict[str, list[str]]:
-    """The dtypes that each op admits, by the table of docs/guarantees.md; ops that hold graphs, and prints, have none."""
-    from tests.test_guarantees import KINDS as DTYPES_OF
-    from tests.test_guarantees import OPS, TABLE
-
-    names = dict.fromkeys(op.name for op in OPS.values())
-    return {name: [short for short, dtype in DTYPES.items() if dtype in DTYPES_OF[TABLE[name][0]]] for name in sorted(names)}
 
 
 def _of_op(name: str, dtype: Any) -> Iterator[tuple[str, Compare]]:
@@ -113,12 +103,4 @@ def run(graph: Graph, arrays: Sequence[Array] = (), optimised: bool = False) -> 
 
 def different(graph: Graph, arrays: Sequence[Array], optimised: bool = True, what: Graph | None = None) -> str | None:
     """What is wrong with XLA's results for a graph, None if nothing is. what: the graph that is written, if it is another one."""
-    with np.errstate(all="ignore"):
-        expected = interpret(graph, tuple(arrays))
-    found, allowed = run(graph if what is None else what, arrays, optimised), tolerance(graph)
-    others: Sequence[Any] = [()] * len(expected)
-    if any(apart(a, b, allowed)[1] for a, b in zip(found, expected, strict=True)):
-        others = rounded_otherwise(graph, arrays)
-    wrong = (f"output {i}: {why}" for i, (a, b, c) in enumerate(zip(found, expected, others, strict=True))
-             if (why := apart(a, b, allowed, c)[1]))
-    return next(wrong, None)
+    return differing(graph, arrays, run(graph if what is None else what, arrays, optimised))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,18 +13,11 @@ from nagraph.export.subject import Subject
 from nagraph.export.to_stablehlo import running
 from nagraph.export.to_stablehlo.exporting import verified
 from nagraph.export.to_stablehlo.writing import module_text
+from tests.oracles.exported import Function
 from tests.oracles.sampling import Compare
 
 xp, F = ng.numpy, ng.nn.functional
 F32 = np.float32
-
-
-class Function(NamedTuple):
-    """A function with arguments, of which some axes may be of a size that is known later: (argument, axis) -> dimension."""
-
-    make: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    open: dict[tuple[int, int], Any] = {}
 
 
 def drawn(*shape: int, dtype: str = "f4") -> Any:

@@ -11,8 +11,7 @@ import numpy as np
 
 import nagraph as ng
 from nagraph.testing import Undetermined, Way, check, random_program
-from nagraph.testing.any_size import symbolic_graph
-from nagraph.testing.oracle import run
+from tests.oracles.exported import of_any_size
 from tests.oracles.sampling import Compare, LeftOut
 
 #: Programs of a check.
@@ -24,7 +23,7 @@ CUT = ("0000-known", "0020-later")
 def samples(what: str, different: Any) -> Iterator[tuple[str, Compare]]:
     first, sizes = what.split("-")
     for seed in range(int(first), int(first) + SIZE):
-        yield f"program {seed}", partial(_known if sizes == "known" else _later, seed, different)
+        yield f"program {seed}", partial(_known if sizes == "known" else of_any_size, seed, different)
 
 
 def _known(seed: int, different: Any) -> str | None:
@@ -43,19 +42,3 @@ def _known(seed: int, different: Any) -> str | None:
     except Undetermined as why:
         raise LeftOut("rounding decides about it") from why
     return failure and f"{failure.kind}: {failure.message}"
-
-
-def _later(seed: int, different: Any) -> str | None:
-    program = random_program(seed=seed)
-    try:
-        oracle = run(program)
-    except Undetermined as why:
-        raise LeftOut("rounding decides about it") from why
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        graph = symbolic_graph(program, oracle)
-    if not graph.dims:
-        raise LeftOut("its trace needs all sizes")
-    arrays = [np.asarray(oracle.native[i.name], order="C") for i in program.inputs]
-    found: str | None = different(graph.specialise({d.name: program.sizes[d.name] for d in graph.dims}), arrays, what=graph)
-    return found

@@ -10,6 +10,7 @@ from nagraph.export.to_onnx.operators.movement import cropped, flipped, padded, 
 from nagraph.export.to_onnx.operators.products import matmul
 from nagraph.export.to_onnx.registry import translation
 from nagraph.ir.node import Node
+from nagraph.ir.sizes import dims
 from nagraph.ops.convolution import ConvGeneral, spread
 
 
@@ -21,14 +22,25 @@ def conv(w: Any, node: Node, x: Any, kernel: Any) -> Any:
     if dtype is None or not op.stride:
         return _over_windows(w, op, x, kernel, node.result.type)
     a, b = (v if v.dtype == dtype else w.operand(w.cast(v, dtype), v.type.with_dtype(dtype)) for v in (x, kernel))
+    if dims([op.padding]):
+        op, a = _padded_first(w, op, a)
     found = _transposed(w, op, a, b) or _plain(w, op, a, b)
     return found if dtype == x.dtype else w.cast(found, x.dtype)
+
+
+def _padded_first(w: Any, op: Any, x: Any) -> tuple[Any, Any]:
+    """The op without padding, and x with it: padding that is known later can't be an attribute. Pad cuts off where it is negative."""
+    d = len(op.padding)
+    low, high = ((0, 0, *side) for side in zip(*op.padding))
+    found = padded(w, x, low, high, (0, 0, *(n - 1 for n in op.lhs_dilation)), 0.0)
+    return op.with_attributes(padding=((0, 0),) * d, lhs_dilation=(1,) * d), found
 
 
 def _plain(w: Any, op: Any, x: Any, kernel: Any) -> str:
     x = _prepared(w, op, x, outside=False)
     pads = [max(p, 0) for side in zip(*op.padding) for p in side]
-    return str(w.emit("Conv", x, kernel, kernel_shape=kernel.shape[2:], strides=op.stride, pads=pads, dilations=op.dilation,
+    size = None if kernel.type.symbolic else kernel.shape[2:]
+    return str(w.emit("Conv", x, kernel, kernel_shape=size, strides=op.stride, pads=pads, dilations=op.dilation,
                       group=op.groups))
 
 

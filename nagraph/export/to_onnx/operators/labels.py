@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from nagraph.export.to_onnx.operators.indexing import number
 from nagraph.export.to_onnx.registry import translation
 from nagraph.export.to_onnx.scalars import Elements
 from nagraph.ir.node import Node
-from nagraph.ir.types import DTYPES, SIGNED
+from nagraph.ir.sizes import Size
+from nagraph.ir.types import DTYPES, SIGNED, TensorType
 from nagraph.ops.labels import CheckLabels
 
 I64 = DTYPES["i64"]
@@ -24,7 +26,10 @@ def check_labels(w: Any, node: Node, x: Any) -> Any:
     wrong = ~s.constant(True, np.dtype(bool))
     if x.dtype in SIGNED:
         wrong |= label < 0
-    if op.classes <= info.max:
+    if isinstance(op.classes, Size):
+        wide = s.cast(label, I64)  # of uint64 what is beyond int64 is negative there
+        wrong |= (wide < 0) | (wide >= s.of(w.operand(number(w, op.classes), TensorType(I64, ()))))
+    elif op.classes <= info.max:
         wrong |= label >= op.classes
     if op.ignore is not None and info.min <= op.ignore <= info.max:
         wrong &= s.ne(label, op.ignore)
