@@ -121,6 +121,20 @@ def _generate(scores: Callable[[list[int]], Array], known: list[int], length: in
         yield chosen
 
 
+def exported_step(model: LanguageModel) -> tuple[Any, tuple[Any, ...]]:
+    """The step of generation as something to export, and the specs of its arguments ids [1, 1], cache and start.
+
+    It gives {"logits": [vocabulary], "next": cache}. The model is bound to it, and the cache given away: "next" may have its memory.
+    """
+
+    def step(model: Any, ids: Array, cache: Any, start: Array) -> dict[str, Any]:
+        logits, cache = model.extend(ids, cache, start)
+        return {"logits": logits[0, -1], "next": cache}
+
+    cache = ng.eval_shape(lambda m: m.empty_cache(1), model)
+    return ng.jit(step, donate_argnames="cache").bind(model), (ng.spec((1, 1), "i32"), cache, ng.spec((), "i32"))
+
+
 @functools.lru_cache(maxsize=8)
 def compiled(config: Any, backend: str | None, threads: int | None) -> tuple[Any, Any, Any]:
     """Three functions for models of one configuration, each compiled when it is first called, and for one shape.
@@ -141,6 +155,20 @@ def compiled(config: Any, backend: str | None, threads: int | None) -> tuple[Any
 
     jit = functools.partial(ng.jit, backend=backend, threads=threads)
     return jit(step, donate_argnames="cache"), jit(fill, donate_argnames="cache"), jit(whole)
+
+
+def exported_prefill(model: LanguageModel, time: int = BLOCK) -> tuple[Any, tuple[Any, ...]]:
+    """What reads a prompt, as something to export beside `exported_step`, and the specs of its arguments ids [1, time], cache and start.
+
+    It gives {"next": cache}, with these ids at the positions from `start` on.
+    """
+
+    def prefill(model: Any, ids: Array, cache: Any, start: Array) -> dict[str, Any]:
+        return {"next": model.extend(ids, cache, start)[1]}
+
+    cache = ng.eval_shape(lambda m: m.empty_cache(1), model)
+    time = min(time, model.config.context)
+    return ng.jit(prefill, donate_argnames="cache").bind(model), (ng.spec((1, time), "i32"), cache, ng.spec((), "i32"))
 
 
 class Reader:
