@@ -58,6 +58,8 @@ def _add(known: dict[Value, Array], node: Node, spreads: bool) -> None:
         found = op.reference(*(known[v] for v in node.operands))
         if spreads or nbytes <= max(HOIST_NBYTES, node.operands[0].type.nbytes) or not any(found.strides):
             known[node.result] = found
+    elif op.stores and 0 not in known[node.operands[0]].strides:  # the same bytes in another order: at each call it would cost as much
+        known[node.result] = op.reference(known[node.operands[0]])
     elif not node.operands:  # one row or column of numbers, repeated
         if nbytes <= HOIST_NBYTES or spreads and max(node.result.shape) * node.result.dtype.itemsize <= MOST_NBYTES:
             known[node.result] = op.reference()

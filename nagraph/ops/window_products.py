@@ -1,4 +1,4 @@
-"""Convolutions as matrix products over windows: no tap of the kernel is a loop of its own, and nothing is copied for it."""
+"""Convolutions as matrix products over windows: no tap of the kernel is a loop of its own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from nagraph.ir.graph import Value
 from nagraph.ir.types import TensorType
 from nagraph.ops.contraction import DotGeneral
 from nagraph.ops.convolution import Axes, ConvGeneral, Pairs, spread, window_count
+from nagraph.ops.identities import Materialize
 from nagraph.ops.joining import concatenate
 from nagraph.ops.movement import broadcast_to, reshape, transpose
 from nagraph.ops.rules import zeros_like
@@ -18,11 +19,15 @@ from nagraph.ops.windows import Windows
 #: Channels of a group from which its convolution is a matrix product that is worth the name.
 LEAST_GROUP = 8
 
+#: A product over windows reads all of its kernel once for each row of results: shorter ones would rather have their windows side by side.
+FEW_RESULTS = 12
+
 
 def channels_last(conv: ConvGeneral, x: Value, w: Value) -> Value:
     """The convolution of x [N, *spatial, C] with w [*kernel, C / groups, O]: y [N, *out, O].
 
-    y[n, p, o] = sum over k, c of x[n, p * stride + k * dilation - low, c] w[k, c, o]: a matrix product over windows.
+    y[n, p, o] = sum over k, c of x[n, p * stride + k * dilation - low, c] w[k, c, o]: a matrix product over windows. They are copied
+    where rows of results are short and all windows together no larger than w.
     """
     d = len(conv.stride)
     if conv.stride == (1,) * d and max(conv.lhs_dilation) > 1:
@@ -31,6 +36,8 @@ def channels_last(conv: ConvGeneral, x: Value, w: Value) -> Value:
     kernel = tuple(range(d + 2, 2 * d + 2))
     seen = transpose(seen, (*range(d + 1), *kernel, d + 1))
     inner = tuple(range(d + 1, 2 * d + 1))
+    if seen.shape[d] < FEW_RESULTS and seen.type.size <= w.type.size:
+        seen = Materialize()(seen)
     if conv.groups == 1:
         found: Value = DotGeneral(((*inner, 2 * d + 1), tuple(range(d + 1))), ((), ()))(seen, w)
         return found

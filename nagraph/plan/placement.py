@@ -49,10 +49,16 @@ def placements(graph: Graph, refused: Collection[Value] = (), known: Collection[
         full = len(boxes) == 1 or sum(v.type.size for v in node.operands) == node.result.type.size
         legal = full and None not in made and len(values) == len(made) and not any(
             v in found or v in outputs or v in known for v in values)
-        if legal and choices.takes("place", True, str(node.op), len(joined)):
+        if legal and not _only_copied(graph, node.result) and choices.takes("place", True, str(node.op), len(joined)):
             found.update((v, Placement(own.whole, shown)) for v, shown in made)  # type: ignore[misc]
             joined.add(node)
     return found, joined
+
+
+def _only_copied(graph: Graph, v: Value) -> bool:
+    """Whether all that read a value, or views of it, copy it to where it is read in order."""
+    readers = graph.uses[v]
+    return bool(readers) and all(_only_copied(graph, n.result) if n.op.view else n.op.stores for n in readers)
 
 
 def parts(node: Node) -> list[tuple[slice, ...]] | None:

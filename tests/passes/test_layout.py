@@ -111,3 +111,25 @@ def test_a_long_weight_gradient_is_summed_in_parts_that_fit_the_cache():
 def test_windows_that_do_not_fit_are_refused():
     with pytest.raises(ng.errors.TypeRuleError, match="a window of 3 elements, 2 apart, does not fit axis 0"):
         Windows((0,), (3,), (1,), (2,))(np.zeros(4))
+
+
+def test_few_results_of_many_weights_have_their_windows_side_by_side():
+    """A product over windows would read all weights once for each of twelve rows of three results."""
+    rng = np.random.default_rng(0)
+    x, w, v = (rng.normal(size=s).astype(np.float32) for s in ((4, 64, 3, 3), (64, 64, 3, 3), (64, 64, 3, 3)))
+
+    def fn(x, w, v):
+        return F.conv(ng.numpy.maximum(F.conv(x, w, padding=1), 0), v, padding=1)
+
+    exe = ng.jit(fn).lower(x, w, v).executable
+    (expected,) = interpret(ng.trace(fn, x, w, v), (x, w, v))
+    np.testing.assert_allclose(exe(x, w, v)[0], expected, rtol=0, atol=1e-5 * abs(expected).max())
+    products = [k.kernel for k in exe.launches if k.kernel is not None and "dot(" in str(k.kernel)]
+    assert [k.axes[:k.grid] for k in products] == [(36,), (36,)], "all results are rows of one product each"
+
+
+def test_many_results_have_their_windows_where_they_are():
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(8, 4, 16, 16)).astype(np.float32), rng.normal(size=(4, 4, 3, 3)).astype(np.float32)
+    exe = ng.jit(lambda x, w: F.conv(x, w, padding=1)).lower(x, w).executable
+    assert not any(n.op.name == "materialize" and n.result.ndim == 6 for n in exe.graph.nodes)

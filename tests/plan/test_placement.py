@@ -8,6 +8,7 @@ from hypothesis import given, settings
 
 import nagraph as ng
 from nagraph import sanitizing
+from nagraph.analysis.constants import HOIST_NBYTES
 from nagraph.backends import find
 from nagraph.backends.llvm.executable import compile as compile_graph
 from nagraph.errors import VerifyError
@@ -179,3 +180,13 @@ def test_what_the_compiler_computes_itself_is_not_placed():
     for passes in ("", None):
         for got, expected in zip(ng.jit(f, passes=passes)(x), f(x), strict=True):
             np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.filterwarnings("ignore:an array")
+def test_constants_are_put_in_another_order_once():
+    """A weight that a product wants with its axes changed costs nothing at a call, however large it is."""
+    w = RNG.normal(size=(256, 128, 3, 3)).astype(np.float32)
+    x = array(2, 128, 12, 12)
+    exe = executable(lambda x: F.conv(x, w, padding=1), x)
+    assert w.nbytes > HOIST_NBYTES and any(c.shape == (3, 3, 128, 256) for c in exe.plan.constants.values())
+    assert not any(n.op.name == "materialize" for n in (s.node for s in exe.plan.steps))

@@ -26,15 +26,15 @@ import nagraph as ng
 TOLERANCE = 1e-5
 
 
-def _ids(vocabulary: int, *shape: int) -> torch.Tensor:
+def ids(vocabulary: int, *shape: int) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).integers(0, vocabulary, shape))
 
 
-def _image(*shape: int) -> torch.Tensor:
+def image(*shape: int) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
 
 
-class _Part(torch.nn.Module):
+class Part(torch.nn.Module):
     """One result of a model, without the cache that exports can't hold."""
 
     def __init__(self, model: Any, *names: str, **fixed: Any):
@@ -46,7 +46,7 @@ class _Part(torch.nn.Module):
         return tuple(getattr(found, name) for name in self.names)
 
 
-class _Encoded(torch.nn.Module):
+class Encoded(torch.nn.Module):
     """An encoder and decoder on ids of both."""
 
     def __init__(self, model: Any):
@@ -59,19 +59,19 @@ class _Encoded(torch.nn.Module):
 
 def _gpt2() -> tuple[Any, tuple[torch.Tensor, ...]]:
     config = transformers.GPT2Config(vocab_size=97, n_positions=32, n_embd=32, n_layer=2, n_head=4)
-    return _Part(transformers.GPT2LMHeadModel(config), "logits", use_cache=False), (_ids(97, 2, 9),)
+    return Part(transformers.GPT2LMHeadModel(config), "logits", use_cache=False), (ids(97, 2, 9),)
 
 
 def _bert() -> tuple[Any, tuple[torch.Tensor, ...]]:
     config = transformers.BertConfig(vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
     seen = torch.tensor([[1] * 9, [1] * 5 + [0] * 4])
-    return _Part(transformers.BertModel(config), "last_hidden_state", "pooler_output"), (_ids(97, 2, 9), seen)
+    return Part(transformers.BertModel(config), "last_hidden_state", "pooler_output"), (ids(97, 2, 9), seen)
 
 
 def _vit() -> tuple[Any, tuple[torch.Tensor, ...]]:
     config = transformers.ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, image_size=16,
                                     patch_size=4)
-    return _Part(transformers.ViTForImageClassification(config), "logits"), (_image(2, 3, 16, 16),)
+    return Part(transformers.ViTForImageClassification(config), "logits"), (image(2, 3, 16, 16),)
 
 
 def _clip() -> tuple[Any, tuple[torch.Tensor, ...]]:
@@ -79,38 +79,38 @@ def _clip() -> tuple[Any, tuple[torch.Tensor, ...]]:
                 eos_token_id=96, bos_token_id=0, pad_token_id=1)
     vision = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, image_size=16, patch_size=4)
     model = transformers.CLIPModel(transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=24))
-    return _Part(model, "logits_per_image", "text_embeds"), (_ids(97, 2, 8), _image(2, 3, 16, 16))
+    return Part(model, "logits_per_image", "text_embeds"), (ids(97, 2, 8), image(2, 3, 16, 16))
 
 
 def _resnet() -> tuple[Any, tuple[torch.Tensor, ...]]:
     config = transformers.ResNetConfig(embedding_size=16, hidden_sizes=[16, 32, 48, 64], depths=[1, 1, 1, 1], layer_type="basic")
-    return _Part(transformers.ResNetForImageClassification(config), "logits"), (_image(2, 3, 32, 32),)
+    return Part(transformers.ResNetForImageClassification(config), "logits"), (image(2, 3, 32, 32),)
 
 
 def _llama() -> tuple[Any, tuple[torch.Tensor, ...]]:
     config = transformers.LlamaConfig(vocab_size=97, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
                                       num_key_value_heads=2, max_position_embeddings=32)
-    return _Part(transformers.LlamaForCausalLM(config), "logits", use_cache=False), (_ids(97, 2, 9),)
+    return Part(transformers.LlamaForCausalLM(config), "logits", use_cache=False), (ids(97, 2, 9),)
 
 
 def _t5() -> tuple[Any, tuple[torch.Tensor, ...]]:
     config = transformers.T5Config(vocab_size=97, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, decoder_start_token_id=0)
-    return _Encoded(transformers.T5ForConditionalGeneration(config)), (_ids(97, 2, 9), _ids(97, 2, 5))
+    return Encoded(transformers.T5ForConditionalGeneration(config)), (ids(97, 2, 9), ids(97, 2, 5))
 
 
 def _mamba() -> tuple[Any, tuple[torch.Tensor, ...]]:
     config = transformers.MambaConfig(vocab_size=97, hidden_size=32, state_size=8, num_hidden_layers=2)
-    return _Part(transformers.MambaForCausalLM(config), "logits", use_cache=False), (_ids(97, 2, 9),)
+    return Part(transformers.MambaForCausalLM(config), "logits", use_cache=False), (ids(97, 2, 9),)
 
 
 MODELS: dict[str, Callable[[], tuple[Any, tuple[torch.Tensor, ...]]]] = {
     "gpt2": _gpt2, "bert": _bert, "vit": _vit, "clip": _clip, "resnet": _resnet, "llama": _llama, "t5": _t5, "mamba": _mamba}
 
 
-def export(name: str, path: Path) -> None:
-    """Write a model; its inputs are named x0, x1, ..."""
+def export(make: Callable[[], tuple[Any, tuple[torch.Tensor, ...]]], path: Path) -> None:
+    """Write the model that `make` makes with arguments; its inputs are named x0, x1, ..."""
     torch.manual_seed(0)
-    model, arguments = MODELS[name]()
+    model, arguments = make()
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
@@ -121,14 +121,14 @@ def export(name: str, path: Path) -> None:
         logging.disable(logging.NOTSET)
 
 
-def inputs(name: str) -> dict[str, np.ndarray]:
-    return {f"x{i}": a.numpy() for i, a in enumerate(MODELS[name]()[1])}
+def named(arguments: tuple[torch.Tensor, ...]) -> dict[str, np.ndarray]:
+    return {f"x{i}": a.numpy() for i, a in enumerate(arguments)}
 
 
 def difference(name: str, folder: Path) -> float:
     """How far the results are from those of ONNX Runtime, relative to the largest number, or to 1."""
-    path, arrays = folder / f"{name}.onnx", inputs(name)
-    export(name, path)
+    path, arrays = folder / f"{name}.onnx", named(MODELS[name]()[1])
+    export(MODELS[name], path)
     expected = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, arrays)
     graph = ng.from_onnx(path)
     found = ng.compile(graph, threads=1)(*(arrays[n] for n in graph.input_names))
