@@ -20,7 +20,7 @@ from nagraph.errors import ExportError, NagraphError, ParseError, ProgramError, 
 from nagraph.export.container import read_container, write_container
 from nagraph.export.loaded import LoadedProgram, labels, signature
 from nagraph.export.manifest import Manifest
-from nagraph.export.progress import pieces
+from nagraph.export.progress import Pieces
 from nagraph.export.refusals import Refusals
 from nagraph.export.subject import Subject
 from nagraph.files import atomic_file, short
@@ -68,7 +68,9 @@ def program(what: Any, path: str | pathlib.Path, args_or_specs: Any = None, *, o
 def _tensors(name: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Any:
     header, ordered = tensor_header(arrays)
     yield header
-    yield from pieces(name, ordered)
+    pieces = Pieces(name, sum(a.nbytes for a in ordered))
+    for array in ordered:
+        yield from pieces.of(array)
 
 
 def _check_ops(subject: Subject) -> None:

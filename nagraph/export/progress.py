@@ -26,17 +26,20 @@ def listening(listener: Listener) -> Iterator[None]:
         _LISTENER.reset(token)
 
 
-def pieces(what: str, arrays: list[np.ndarray[Any, Any]]) -> Iterator[memoryview]:
-    """The bytes of arrays, row-major, in pieces to be written one after another; each is reported when the next one is asked for.
+class Pieces:
+    """Pieces are the bytes of arrays, to be written one after another; whoever listens is told of each when the next one is asked for."""
 
-    Nothing is copied of arrays that are row-major, so what is mapped from a file goes through memory piece by piece.
-    """
-    tell, total, done = _LISTENER.get(), sum(a.nbytes for a in arrays), 0
-    for array in arrays:
+    def __init__(self, what: str, nbytes: int):
+        """what: what is written, in a word; nbytes: of all arrays together."""
+        self.what, self.nbytes, self.done = what, nbytes, 0
+        self._tell = _LISTENER.get()
+
+    def of(self, array: np.ndarray[Any, Any]) -> Iterator[memoryview]:
+        """Those of an array, row-major. One that is row-major is not copied, so what is mapped goes through memory piece by piece."""
         flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         for at in range(0, flat.size, _STEP):
             piece = flat[at:at + _STEP]
             yield piece.data
-            done += piece.size
-            if tell is not None:
-                tell(what, done, total)
+            self.done += piece.size
+            if self._tell is not None:
+                self._tell(self.what, self.done, self.nbytes)

@@ -19,6 +19,9 @@ _TOKEN = re.compile(r"""
   | (?P<mark>[()\[\]{},:=+*/-])
 """, re.VERBOSE)
 
+#: Characters of a message.
+_MOST_MESSAGE = 400
+
 
 class Token(NamedTuple):
     kind: str
@@ -59,6 +62,8 @@ class Tokens:
             shown, caret = shown[cut:cut + 160], column - cut
         else:
             caret = column
+        if len(message) > _MOST_MESSAGE:  # of a token that nobody wrote by hand
+            message = f"{message[:_MOST_MESSAGE]}..."
         raise ParseError(f"line {line}, column {column}: {message}\n  {shown}\n  {' ' * (caret - 1)}^")
 
     @property

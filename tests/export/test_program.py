@@ -19,6 +19,7 @@ from nagraph.errors import ExportError, SignatureError
 from nagraph.export.program_file import CONSTANTS, MANIFEST, TEXT, WEIGHTS
 from nagraph.ir.types import DTYPES
 from nagraph.storage import read_safetensors
+from nagraph.testing import Way, check, random_program
 from tests.export.programs import DATA, Layer, Point, State, everything, programs, results, specs, train
 from tests.support import CPU_BACKENDS, own_ops
 
@@ -299,3 +300,16 @@ def test_specs_and_state_of_a_model(tmp_path: pathlib.Path) -> None:
     new, _ = loaded(batch, 0.1)
     assert sorted(loaded.weights) == ["state.moments.m", "state.w"] and type(new).__name__ == "State" and type(new) is not State
     assert isinstance(new.moments, dict) and Point(1, 2).x == 1
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_programs_go_through_files(seed: int, tmp_path: pathlib.Path) -> None:
+    def by_file(function: Any) -> Any:
+        def call(*arrays: Any) -> Any:
+            path = ng.export.program(function, tmp_path / "a.ngx", ng.eval_shape(lambda *xs: xs, *arrays))
+            return ng.to_numpy(ng.load_program(path, backend="numpy")(*arrays))
+
+        return call
+
+    assert check(random_program(900 + seed), [Way("program file", by_file)], derivatives=False) is None
+    assert (tmp_path / "a.ngx").exists()

@@ -389,6 +389,13 @@ class Shifted(Op):
         return x
 
 
+def test_long_tokens_make_no_long_messages():
+    for token in ("1" * 5000, "x" * 5000, '"' + "y" * 5000 + '"'):
+        with pytest.raises(ParseError) as caught:
+            ng.parse(f"graph @f() -> (f32[]) {{ %0: f32[] = {token}() return %0 }}")
+        assert all(len(line) < 600 for line in str(caught.value).splitlines())
+
+
 def test_attributes_of_earlier_versions_are_read():
     text = """graph @f(%x: f32[2]) -> (f32[2]) {{ %0: f32[2] = text_test_shifted{{{}}}(%x) return %0 }}"""
     now = ng.parse(text.format("by=[1.5]"))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nagraph.errors import ExportError
+from nagraph.export.progress import Pieces
 from nagraph.export.refusals import Refusals
 from nagraph.export.subject import Subject
 from nagraph.export.to_onnx import verification
@@ -123,6 +124,7 @@ def _add_external(model: Any, tensors: Mapping[str, np.ndarray[Any, Any]], data:
     """Write the numbers into a file beside the model, and where they are into the model."""
     from onnx import numpy_helper
 
+    pieces = Pieces(location, sum(a.nbytes for a in tensors.values()))
     for name, array in tensors.items():
         if array.nbytes < _LEAST_EXTERNAL_NBYTES:
             model.graph.initializer.append(numpy_helper.from_array(array, name))
@@ -131,4 +133,5 @@ def _add_external(model: Any, tensors: Mapping[str, np.ndarray[Any, Any]], data:
         tensor = model.graph.initializer.add(name=name, dims=array.shape, data_type=NUMBER_OF[array.dtype], data_location=1)
         for key, value in (("location", location), ("offset", data.tell()), ("length", array.nbytes)):
             tensor.external_data.add(key=key, value=str(value))
-        data.write(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+        for piece in pieces.of(array):
+            data.write(piece)
