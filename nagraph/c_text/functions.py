@@ -20,6 +20,8 @@ class Functions:
         self.words = words
         #: By parameters and body, the name.
         self._names: dict[tuple[str, str], str] = {}
+        #: Of each function what it computes, and its text.
+        self.ops: list[Op] = []
         self.texts: list[str] = []
 
     def apply(self, op: Op, arguments: Sequence[Scalar], dtype: DType) -> str:
@@ -49,6 +51,7 @@ class Functions:
         key = f"{self.words.type(dtype)} ({', '.join(parameters)})", str(text)
         if key not in self._names:
             self._names[key] = name = self._name(op, arguments)
+            self.ops.append(op)
             self.texts.append(f"{self.words.function} {self.words.type(dtype)} {name}({', '.join(parameters)}) {{\n{text}\n}}")
         return f"{self._names[key]}({', '.join(passed)})"
 

@@ -10,7 +10,7 @@ from nagraph.c_text.text import Text
 from nagraph.c_text.words import Literal, Words
 from nagraph.elementary.narrow import NARROW, single
 from nagraph.ir.scalar import F32, F64, I32, I64, U32, U64, Scalar, ScalarBuilder
-from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SHORT_NAMES, SIGNED, DType
+from nagraph.ir.types import BOOL, DTYPES, FLOATS, INTEGERS, SHORT_NAMES, SIGNED, UNSIGNED, DType
 
 U16 = DTYPES["u16"]
 COMPARE = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
@@ -101,6 +101,10 @@ class CScalars(ScalarBuilder):
     def compare(self, how: str, x: Scalar, y: Scalar) -> Scalar:
         if x.dtype in INTEGERS and (a := known(x)) is not None and (b := known(y)) is not None:
             return self.constant(getattr(operator, how)(a, b), BOOL)
+        if x.dtype not in FLOATS and x.raw == y.raw:  # compilers warn of what is always so
+            return self.constant(how in ("le", "ge", "eq"), BOOL)
+        if x.dtype in UNSIGNED and known(y) == 0 and how in ("lt", "ge"):
+            return self.constant(how == "ge", BOOL)
         return self.define(BOOL, f"{x.raw} {COMPARE[how]} {y.raw}")
 
     def select(self, condition: Scalar, x: Scalar, y: Scalar) -> Scalar:

@@ -14,8 +14,10 @@ _NAME = re.compile(r"[A-Za-z_]\w*")
 class Text:
     """A text grows line by line. What one writes inside of `block` is indented and stands in braces."""
 
-    def __init__(self, indent: int = 0) -> None:
+    def __init__(self, indent: int = 0, letter: str = "x") -> None:
+        """letter: that with which the names begin that it gives."""
         self.lines: list[str] = []
+        self._letter = letter
         self._indent = indent
         self._count = 0
 
@@ -25,7 +27,7 @@ class Text:
     def fresh(self) -> str:
         """A name that the text does not have yet."""
         self._count += 1
-        return f"x{self._count}"
+        return f"{self._letter}{self._count}"
 
     @contextmanager
     def block(self, head: str = "", after: str = "") -> Iterator[None]:

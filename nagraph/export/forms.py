@@ -49,4 +49,7 @@ FORMS: dict[str, Form] = {
         Option("name", str, "What the library is called, if not as the folder."))),
     "wasm": Form("to_wasm.exporting", "gpt2-wasm", "a WebAssembly module with a loader for browsers and Node", (
         Option("beside", bool, "Weights in a file beside the module; by itself from 256 MB on."),)),
+    "c": Form("to_c.exporting", "model.c", "one readable file of C99, and its header", (
+        Option("weights", str, "Where their numbers are: source, in the file, or header, in a header of their own."),
+        Option("function", str, "What its function is called, if not as the target."))),
 }
