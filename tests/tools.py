@@ -15,7 +15,7 @@ import pytest
 #: The Debian package of each program. `.ci/run` installs those of the programs that it does not find.
 PACKAGES = {"gcc": "gcc", "g++": "g++", "clang": "clang", "valgrind": "valgrind", "pkg-config": "pkg-config", "nm": "binutils",
             "wasm-ld": "lld", "node": "nodejs", "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu", "qemu-aarch64-static": "qemu-user-static",
-            "chromium": "chromium"}
+            "chromium": "chromium", "chromedriver": "chromium-driver"}
 
 
 @functools.cache

@@ -11,7 +11,7 @@ import click
 from rich.progress import Progress
 
 import nagraph as ng
-from nagraph.cli.targets import GraphWork, resolve, sizes_of
+from nagraph.cli.targets import GraphWork, resolve, sizes_of, trained
 from nagraph.cli.terminal import console
 from nagraph.errors import DataError, SizeError
 from nagraph.export.forms import FORMS
@@ -19,12 +19,17 @@ from nagraph.export.progress import listening
 from nagraph.ir.size_binding import chosen
 from nagraph.ir.sizes import Dim, dims, substituted
 from nagraph.ir.types import TensorType
+from nagraph.models.generation import exported_step
+from nagraph.models.pretrained import load_language_model
 
 #: Bytes of weights from which on a bar shows how many are written.
 LARGE_NBYTES = 1 << 26
+#: How a page begins.
+PROMPT = "The "
 
 
-def run(target: str, form: str, out: pathlib.Path, train: bool, layers: int | None, sizes: str | None, **options: Any) -> None:
+def run(target: str, form: str, out: pathlib.Path, train: bool, layers: int | None, sizes: str | None,
+        generate: bool, **options: Any) -> None:
     """options: those of all forms, under names that begin with `form_`; None where they were not given."""
     made = FORMS[form]
     given = {name.removeprefix("form_"): value for name, value in options.items() if value is not None}
@@ -33,8 +38,14 @@ def run(target: str, form: str, out: pathlib.Path, train: bool, layers: int | No
             raise click.UsageError(f"--{name.replace('_', '-')} is no option of --to {form}")
     if made.suffix and out.suffix != made.suffix:
         raise DataError(f"{out} would be written by --to {form}; name a file that ends in {made.suffix}")
-    what, args, wanted, left = _of_sizes(*_exported(resolve(target, "train" if train else None, layers).work, train),
-                                         sizes_of("--sizes", sizes), made.open_sizes)
+    if generate:
+        if train or layers:
+            raise click.UsageError("--generate is about a trained model, which --train and --layers are not")
+        what, args, page = _writing(trained(target))
+        given |= {"page": page} if made.has_page else {}
+    else:
+        what, args = _exported(resolve(target, "train" if train else None, layers).work, train)
+    what, args, wanted, left = _of_sizes(what, args, sizes_of("--sizes", sizes), made.open_sizes)
     with _progress():
         getattr(ng.export, form)(what, out, args, **given)
     terminal = console()
@@ -51,6 +62,17 @@ def _exported(work: Any, train: bool) -> tuple[Any, Any]:
     if work.exported is not None and not train:
         return work.exported
     return work.make(None, None), ng.eval_shape(_themselves, *work.arguments)
+
+
+def _writing(folder: pathlib.Path) -> tuple[Any, Any, dict[str, Any]]:
+    """The step by which the language model in a folder writes, its arguments, and what a page knows of it."""
+    model, tokenizer = load_language_model(folder)
+    what, args = exported_step(model)
+    page = {"tokenizer": tokenizer.to_json(), "context": model.config.context, "title": f"{folder.resolve().name} writes"}
+    with contextlib.suppress(DataError):  # of characters, some may be unknown
+        tokenizer.encode(PROMPT)
+        page["prompt"] = PROMPT
+    return what, args, page
 
 
 def _themselves(*arguments: Any) -> Any:

@@ -28,6 +28,8 @@ class Form(NamedTuple):
     options: tuple[Option, ...] = ()
     #: Whether sizes may stay open (`ng.Dim`); where not, the command line gives them numbers.
     open_sizes: bool = False
+    #: Whether the function takes `page`: what a page knows of a language model on which it writes text.
+    has_page: bool = False
 
     @property
     def suffix(self) -> str:
@@ -48,7 +50,7 @@ FORMS: dict[str, Form] = {
         Option("target", str, "Machine: native, x86-64-v2, x86-64-v3, x86-64-v4, aarch64-linux, arm64-macos."),
         Option("name", str, "What the library is called, if not as the folder."))),
     "wasm": Form("to_wasm.exporting", "gpt2-wasm", "a WebAssembly module with a loader for browsers and Node", (
-        Option("beside", bool, "Weights in a file beside the module; by itself from 256 MB on."),)),
+        Option("beside", bool, "Weights in a file beside the module; by itself from 256 MB on."),), has_page=True),
     "c": Form("to_c.exporting", "model.c", "one readable file of C99, and its header", (
         Option("weights", str, "Where their numbers are: source, in the file, or header, in a header of their own."),
         Option("function", str, "What its function is called, if not as the target."))),

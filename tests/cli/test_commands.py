@@ -14,6 +14,7 @@ from nagraph.cli.lazy import Commands
 from nagraph.pipeline import Pipeline
 from tests.cli.running import TEXT, TINY, run, spawn
 from tests.support import CPU_BACKENDS
+from tests.tools import tool
 
 GRAPH = """graph @twice(%x: f32[4]) -> (f32[4]) {
   %0: f32[4] = tanh(%x)
@@ -61,6 +62,18 @@ def test_a_process_of_its_own_writes_the_same(trained: pathlib.Path) -> None:
 def test_a_prompt_longer_than_the_context(trained: pathlib.Path) -> None:
     prompt = "the cat sat on the mat, and "
     assert run("generate", trained, "--prompt", prompt, "--length", 3).out.startswith(prompt)
+
+
+def test_the_step_of_generation_is_exported_with_a_page(trained: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    tool("wasm-ld")
+    done = run("export", trained, "--to", "wasm", "--generate", "-o", tmp_path / "page")
+    assert done.code == 0 and "index.html" in done.out
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert "<title>run writes</title>" in page and ">The </textarea>" not in page  # there is no T in the text
+    assert run("export", trained, "--to", "native", "--generate", "-o", tmp_path / "step").code == 0
+    assert "logits" in (tmp_path / "step" / "step.h").read_text()
+    assert "--train and --layers are not" in run("export", trained, "--to", "wasm", "--generate", "--train", "-o", tmp_path / "a").err
+    assert "is a model without weights" in run("export", "gpt2", "--to", "wasm", "--generate", "-o", tmp_path / "a").one_sentence()
 
 
 # -- inspect ----------------------------------------------------------------------------------------------

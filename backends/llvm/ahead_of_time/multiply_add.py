@@ -42,8 +42,8 @@ def with_functions(texts: Sequence[str], machine: Machine) -> list[str]:
     return [*called, str(module)]
 
 
-def engine_module(machine: Machine) -> tuple[str, list[str]]:
-    """The text of a module, and the names of its functions: what is `linked`, by WebAssembly's relaxed multiply-add, and `FUSES`.
+def engine_module(machine: Machine, prefix: str) -> str:
+    """The text of a module: what is `linked`, by WebAssembly's relaxed multiply-add, and `FUSES`; names begin with the prefix.
 
     The latter computes (1 + e)² - (1 + 2e): e² rounded once, 0 twice. It is an object of its own, since code generation that may use such
     instructions takes others too that engines round as they like.
@@ -51,8 +51,8 @@ def engine_module(machine: Machine) -> tuple[str, list[str]]:
     module = Module(machine.target)
     for dtype in (F32, F64):
         for width in (1, machine.target.lanes(dtype)):
-            _function(module, _name("linked", width, dtype), width, dtype, _relaxed, _RELAXED)
-    code = module.function(FUSES, "i32", [], attributes=f"nounwind {_RELAXED}")
+            _function(module, prefix + _name("linked", width, dtype), width, dtype, _relaxed, _RELAXED)
+    code = module.function(prefix + FUSES, "i32", [], attributes=f"nounwind {_RELAXED}")
     found = Reg("i1", "true")
     for dtype, digits in ((F32, 12), (F64, 27)):
         lanes = NarrowingLanes(code, machine.target.lanes(dtype))
@@ -60,7 +60,7 @@ def engine_module(machine: Machine) -> tuple[str, list[str]]:
         same = lanes.eq(_relaxed(lanes, x, x, z), 2.0**(-2 * digits)).raw
         found = code.binary("and", found, code.call(f"llvm.vector.reduce.and.v{lanes.width}i1", "i1", same))
     code.ret(code.convert("zext", found, "i32"))
-    return str(module), [FUSES, *(_name("linked", width, dtype) for dtype in (F32, F64) for width in (1, machine.target.lanes(dtype)))]
+    return str(module)
 
 
 def _name(kind: str, width: int, dtype: DType) -> str:

@@ -73,11 +73,8 @@ def native_object(library: str, entries: Sequence[Entry], machine: Machine, weig
     return NativeObject(machine, bytes(content), points, exports)
 
 
-def _compiled(texts: Sequence[str], machine: Machine, known: Sequence[str] = ()) -> tuple[bytes, tuple[str, ...]]:
-    """The object code of texts that are one module, and the names of the functions that are seen from outside.
-
-    Those are the `EXPORTED` ones, and what is known by its name as it is.
-    """
+def _compiled(texts: Sequence[str], machine: Machine) -> tuple[bytes, tuple[str, ...]]:
+    """The object code of texts that are one module, and the names of the functions that are seen from outside."""
     generator = machine.code_generator()
     if machine.multiply_adds != "machine":
         texts = multiply_add.with_functions(texts, machine)
@@ -87,7 +84,7 @@ def _compiled(texts: Sequence[str], machine: Machine, known: Sequence[str] = ())
             first.link_in(other)
         exports = []
         for function in [f for f in first.functions if not f.is_declaration]:
-            if function.name.startswith(EXPORTED) or function.name in known:
+            if function.name.startswith(EXPORTED):
                 exports.append(function)
             else:
                 function.linkage = llvm.Linkage.internal
@@ -107,5 +104,4 @@ def _compiled(texts: Sequence[str], machine: Machine, known: Sequence[str] = ())
 
 def engine_object(machine: Machine) -> bytes:
     """The object of WebAssembly's own multiply-adds, for objects whose machine has them "linked", and of `multiply_add.FUSES`."""
-    text, names = multiply_add.engine_module(machine)
-    return _compiled([text], machine, names)[0]
+    return _compiled([multiply_add.engine_module(machine, EXPORTED)], machine)[0]

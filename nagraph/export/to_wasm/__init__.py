@@ -3,6 +3,7 @@
     linking         wasm-ld, and sections of data
     example         the lines beside a module that run it
     loader.js       calls from JavaScript
+    text_page       a page on which a language model writes, of the files in page/
 
 `exporting` puts them together.
 """

@@ -13,18 +13,19 @@ from nagraph.backends.llvm.ahead_of_time.multiply_add import FUSES
 from nagraph.backends.llvm.ahead_of_time.objects import NativeObject, engine_object, native_object
 from nagraph.backends.llvm.backend import BACKEND
 from nagraph.backends.llvm.text.machines import machine
+from nagraph.compiler.optimisation import optimised
 from nagraph.errors import ExportError
 from nagraph.export.refusals import Refusals
 from nagraph.export.subject import Subject
 from nagraph.export.to_wasm.example import example
 from nagraph.export.to_wasm.linking import linked, with_section
+from nagraph.export.to_wasm.text_page import TextPage, TextStep, text_page
 from nagraph.files import atomic_folder
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.location import Location
 from nagraph.ir.sizes import described
 from nagraph.ir.types import SHORT_NAMES
 from nagraph.ops.labels import CheckLabels
-from nagraph.pipeline import Pipeline
 from nagraph.storage import safetensors_bytes
 
 #: The version of what the sections of a module mean; the loader asks for it.
@@ -37,24 +38,34 @@ _PREFIX, _RUN = "nagraph", "nagraph_run"
 
 
 def wasm(what: Any, folder: str | pathlib.Path, args_or_specs: Any = None, *, names: Mapping[str, str] | None = None,
-         metadata: Mapping[str, str] | None = None, beside: bool = False) -> None:
+         metadata: Mapping[str, str] | None = None, beside: bool = False, page: Mapping[str, Any] | None = None) -> None:
     """Write a folder with `program.wasm`, its loader `nagraph.js`, and an example: what `what` computes, in browsers and Node.
 
     The module has SIMD128 and one thread, and gives the bits that the LLVM backend gives. Its weights are inside, or `beside` it in
     `weights.safetensors`, as they are anyway beyond 256 MB. An argument that a jitted function was given away stays in the module's memory.
+    page: of a language model, with the fields of `TextPage`: `index.html` is written as well, one file on which it writes text. `what` is
+    then the step of generation, (ids [1, 1], cache, start) to "logits" [vocabulary] and the cache, which it is given away.
     Raises ExportError: the linker wasm-ld is missing, a size is not known, an op has no kernel, memory exceeds 4 GB.
     """
     subject = Subject.of(what, args_or_specs, optimised=False, names=names, metadata=metadata)
+    text = TextPage.of(page) if page is not None else None
+    if text is not None:
+        TextStep.of(subject)
     weights = safetensors_bytes(subject.weights)
     module = _module(subject, weights)
+    inside = with_section(module, "nagraph.weights", weights)
+    loader = _text("loader.js")
+    shown = text_page(subject, inside, loader, text) if text is not None else None
     beside = beside or len(weights) > MOST_INSIDE
     with atomic_folder(folder, ExportError) as draft:
-        (draft / "program.wasm").write_bytes(module if beside else with_section(module, "nagraph.weights", weights))
+        (draft / "program.wasm").write_bytes(module if beside else inside)
         if beside:
             (draft / "weights.safetensors").write_bytes(weights)
-        (draft / "nagraph.js").write_text(_text("loader.js"))
+        (draft / "nagraph.js").write_text(loader)
         (draft / "package.json").write_text('{"type": "module"}\n')
         (draft / "example.js").write_text(example(subject))
+        if shown is not None:
+            (draft / "index.html").write_text(shown)
 
 
 def _text(name: str) -> str:
@@ -67,7 +78,7 @@ def _module(subject: Subject, weights: bytes) -> bytes:
         raise ExportError(f"{subject.name} leaves sizes open ({described(subject.graph.dims)}); a WebAssembly module is made for known "
                           "ones: give specs with numbers")
     _refuse(subject)
-    graph = Pipeline.parse(BACKEND.pipeline)(subject.graph)
+    graph = optimised(subject.graph, BACKEND.pipeline, subject.donations)
     entry = Entry(_RUN, graph, subject.donations, {i: name for i, name in enumerate(subject.inputs) if name in subject.weights})
     usual, file = machine("wasm32"), _weights_file(weights) if subject.weights else None
     made = native_object(_PREFIX, [entry], usual, file=file)
