@@ -135,3 +135,36 @@ def test_functions_that_onnx_lacks_are_functions_of_the_model_accurate_near_zero
     for f, found in zip(one, ran(tmp_path / "m.onnx", {"x": x}), strict=True):
         with np.errstate(all="ignore"):
             np.testing.assert_allclose(found, f(x), rtol=2e-6 if dtype == "f32" else 1e-14, atol=0, err_msg=str(f))
+
+
+def images() -> list[Any]:
+    return [drawn(2, 4, 3, 3), drawn(4), drawn(4)]
+
+
+@pytest.mark.parametrize(("fn", "arrays", "since", "operator"), [
+    (F.gelu, [drawn(3, 4)], 20, "Gelu"), (F.gelu_tanh, [drawn(3, 4)], 20, "Gelu"), (F.silu, [drawn(3, 4)], 24, "Swish"),
+    (F.softmax, [drawn(3, 4)], 18, "Softmax"), (F.layer_norm, [drawn(3, 4)], 18, "LayerNormalization"),
+    (F.rms_norm, [drawn(3, 4), drawn(4)], 23, "RMSNormalization"), (F.relu, [drawn(3, 4)], 18, "Relu"),
+    (lambda x, w, b: F.group_norm(x, w, b, groups=2), images(), 21, "GroupNormalization"),
+    (lambda x, m, v: F.batch_norm(x, m, v * v), images(), 18, "BatchNormalization"),
+    (F.rope, [drawn(2, 3, 5, 8), drawn(5, 4), drawn(5, 4)], 23, "RotaryEmbedding"),
+])
+def test_a_composite_is_the_operator_of_the_opset_or_a_function(fn: Any, arrays: list[Any], since: int, operator: str,
+                                                               tmp_path: pathlib.Path) -> None:
+    for opset in {18, since}:
+        model = agree(fn, tmp_path / "m.onnx", arrays, opset=opset)
+        assert (operator in operators(model)) == (opset >= since)
+        assert len(model.functions) == (opset < since)
+
+
+def test_a_row_that_a_model_masks_throughout_gives_zeros(tmp_path: pathlib.Path) -> None:
+    model = agree(lambda x: F.softmax(ng.where(x > 9, x, -np.inf)), tmp_path / "m.onnx", [drawn(2, 3)])
+    assert "Where" in operators(model) and operators(agree(F.softmax, tmp_path / "n.onnx", [drawn(2, 3)])) == ["Softmax"]
+
+
+def test_a_part_of_a_composite_is_the_operator_and_slices_that_part_an_axis_are_one_split(tmp_path: pathlib.Path) -> None:
+    model = agree(lambda x, w: F.gelu(F.layer_norm(x @ w, eps=1e-3))[:, 0], tmp_path / "m.onnx", [drawn(2, 5, 3), drawn(3, 4)])
+    assert {"LayerNormalization", "Gelu"} <= {*operators(model)} and not model.functions
+    parts = agree(lambda x: (x[:, 2:4] + 1, x[:, :2], x[:, 4:]), tmp_path / "m.onnx", [drawn(3, 9)])
+    assert operators(parts).count("Split") == 1 and "Slice" not in operators(parts)
+    assert operators(agree(lambda x: (x[:, 2:4], x[:, :2]), tmp_path / "m.onnx", [drawn(3, 9)])) == ["Slice", "Slice"]

@@ -102,6 +102,9 @@ class Scope:
         self._made: dict[str, Any] = {}
         self._names: set[str] = set()
         self._hint, self._note = "", ""
+        #: The graph that is being written, and what is written of it once for several nodes.
+        self.source: Graph | None = None
+        self.shared: dict[Any, Any] = {}
 
     @property
     def opset(self) -> int:
@@ -233,7 +236,8 @@ class Scope:
     def write(self, graph: Graph, inputs: Sequence[str]) -> list[Operand]:
         """Write the nodes of a graph whose inputs have these names; the names of its outputs."""
         names: dict[Value, Operand] = {v: Operand(n, v.type) for v, n in zip(graph.inputs, inputs, strict=True)}
-        before = self._hint, self._note
+        before = self._hint, self._note, self.source
+        self.source = graph
         for node in graph.nodes:
             if isinstance(node.op, Constant):
                 names[node.result] = Operand(self.constant(node.op.value), node.result.type)
@@ -247,7 +251,7 @@ class Scope:
             for v, name in zip(node.results, self._results(node, [names[v] for v in node.operands]), strict=True):
                 names[v] = Operand(name, v.type)
                 self.types[str(name)] = v.type
-        self._hint, self._note = before
+        self._hint, self._note, self.source = before
         return [names[v] for v in graph.outputs]
 
     def _results(self, node: Node, operands: list[Operand]) -> Sequence[str]:

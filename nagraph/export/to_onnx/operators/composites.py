@@ -6,11 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from nagraph.composites import activations, norms
+from nagraph.composites import activations, attention, norms
 from nagraph.composites import softmax as softmaxes
-from nagraph.export.to_onnx.operators.elementwise import apply
+from nagraph.export.to_onnx.dtypes import F16, F32, F64
+from nagraph.export.to_onnx.operators.elementwise import apply, choose
+from nagraph.export.to_onnx.operators.movement import broadcasted
+from nagraph.export.to_onnx.operators.reductions import reduce
 from nagraph.export.to_onnx.registry import composite
 from nagraph.ir.node import Node
+from nagraph.ir.types import is_float
 
 
 @composite(activations.gelu, since=20)
@@ -30,7 +34,32 @@ def silu(w: Any, node: Node, x: Any) -> Any:
 
 @composite(softmaxes.softmax)
 def softmax(w: Any, node: Node, x: Any, *, axis: int) -> Any:
-    return apply(w, "Softmax", x, axis=axis)
+    """Softmax; a row of -inf alone, which is nan there, gives zeros where the model itself makes such rows."""
+    y = apply(w, "Softmax", x, axis=axis)
+    if not _may_be_masked(w, x):
+        return y
+    least = w.operand(reduce(w, "ReduceMax", x, (axis % x.rank,), keepdims=True), x.type)
+    masked = w.emit("Equal", least, np.asarray(-np.inf).astype(x.dtype))
+    return choose(w, masked, np.zeros((), x.dtype), w.operand(y, x.type))
+
+
+#: What passes on an -inf that it is given.
+_PASSING = frozenset(("Where", "Add", "Sub", "Mul", "Div", "Max", "Min", "Neg", "Reshape", "Transpose", "Expand", "Slice", "Concat", "Cast",
+                      "Identity", "Unsqueeze", "Squeeze", "Pad"))
+
+
+def _may_be_masked(w: Any, x: str) -> bool:
+    """Whether an infinity that stands in the model may come to x. Those of inputs are left to whoever gives them."""
+    seen, waiting = set(), [str(x)]
+    while waiting:
+        name = waiting.pop()
+        known, maker = w.known(name), w.made_by(name)
+        if known is not None and is_float(known.dtype) and np.isinf(known).any():
+            return True
+        if maker is not None and maker.op_type in _PASSING and name not in seen:
+            seen.add(name)
+            waiting += maker.input
+    return False
 
 
 @composite(softmaxes.log_softmax)
@@ -40,26 +69,50 @@ def log_softmax(w: Any, node: Node, x: Any, *, axis: int) -> Any:
 
 @composite(norms.layer_norm)
 def layer_norm(w: Any, node: Node, x: Any, weight: Any, bias: Any, *, eps: float) -> Any:
-    """LayerNormalization has a scale always; where the model has none it is 1. 16-bit floats are computed in float32."""
-    if weight is not None and weight.rank != 1 or bias is not None and bias.rank != 1:
+    """LayerNormalization, which is computed in float32, also of 16-bit floats."""
+    scale, shift = _per_axis(x, weight, 1), [] if bias is None else [bias]
+    if scale is None or x.dtype == F64 or any(len(v.shape) != 1 for v in (scale, *shift)):
         return None
-    if weight is None:
-        weight = np.ones(x.shape[-1:], x.dtype) if isinstance(x.shape[-1], int) else None
-    return None if weight is None else apply(w, "LayerNormalization", x, weight, *([] if bias is None else [bias]), axis=-1, epsilon=eps)
+    return apply(w, "LayerNormalization", x, scale, *shift, axis=-1, epsilon=eps)
 
 
 @composite(norms.rms_norm, since=23)
 def rms_norm(w: Any, node: Node, x: Any, weight: Any, *, eps: float) -> Any:
-    if weight is None and isinstance(x.shape[-1], int):
-        weight = np.ones(x.shape[-1:], x.dtype)
-    return None if weight is None or len(weight.shape) != 1 else apply(w, "RMSNormalization", x, weight, axis=-1, epsilon=eps)
+    scale = _per_axis(x, weight, 1)
+    if scale is None or x.dtype == F64 or len(scale.shape) != 1:
+        return None
+    return apply(w, "RMSNormalization", x, scale, axis=-1, epsilon=eps)
+
+
+@composite(norms.group_norm, since=21)
+def group_norm(w: Any, node: Node, x: Any, weight: Any, bias: Any, *, groups: int, eps: float) -> Any:
+    scale, shift = _per_axis(x, weight, 1, axis=1), _per_axis(x, bias, 0, axis=1)
+    if scale is None or shift is None or x.dtype == F64:
+        return None
+    return apply(w, "GroupNormalization", x, scale, shift, num_groups=groups, epsilon=eps)
+
+
+def _per_axis(x: Any, given: Any, usual: float, axis: int = -1) -> Any:
+    """What is given, or a number for each index on an axis; None where nobody knows how many these are."""
+    n = x.shape[axis]
+    return given if given is not None else np.full(n, usual, x.dtype) if isinstance(n, int) else None
 
 
 @composite(norms.batch_norm)
 def batch_norm(w: Any, node: Node, x: Any, mean: Any, var: Any, weight: Any, bias: Any, *, eps: float) -> Any:
-    channels = x.shape[1]
-    if not isinstance(channels, int):
+    scale, shift = _per_axis(x, weight, 1, axis=1), _per_axis(x, bias, 0, axis=1)
+    return None if scale is None or shift is None else apply(w, "BatchNormalization", x, scale, shift, mean, var, epsilon=eps)
+
+
+@composite(attention.rope, since=23)
+def rope(w: Any, node: Node, x: Any, cos: Any, sin: Any) -> Any:
+    """RotaryEmbedding, which wants the tables of each example."""
+    if x.rank != 4 or x.dtype not in (F16, F32) or cos.type != sin.type or cos.rank != 2:
         return None
-    scale = np.ones(channels, x.dtype) if weight is None else weight
-    shift = np.zeros(channels, x.dtype) if bias is None else bias
-    return apply(w, "BatchNormalization", x, scale, shift, mean, var, epsilon=eps)
+    tables = []
+    for table in (cos, sin):
+        key = str(table), x.shape[0]
+        if key not in w.shared:
+            w.shared[key] = broadcasted(w, table, table.shape, (x.shape[0], *table.shape))
+        tables.append(w.shared[key])
+    return w.emit("RotaryEmbedding", x, *tables)

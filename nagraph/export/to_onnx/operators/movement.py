@@ -112,10 +112,35 @@ def cut(w: Any, node: Node, x: Any) -> Any:
     axes = [i for i, (a, b, s, n) in enumerate(zip(op.start, op.stop, op.step, x.shape)) if (a, b, s) != (0, n, 1)]
     if not axes:
         return x
+    if len(axes) == 1 and (parts := _partition(w, node, axes[0])):
+        key = str(x), axes[0]
+        if key not in w.shared:
+            sizes = np.array([stop - start for start, stop in parts])
+            w.shared[key] = w.emit("Split", x, sizes, axis=axes[0], results=len(parts))
+        return w.shared[key][parts.index((op.start[axes[0]], op.stop[axes[0]]))]
     whole = np.iinfo(np.int64).max
     stops = [whole if op.stop[i] == x.shape[i] else op.stop[i] for i in axes]
     starts, steps = (w.shape([along[i] for i in axes]) for along in (op.start, op.step))
     return str(w.emit("Slice", x, starts, w.shape(stops), np.array(axes), steps))
+
+
+def _partition(w: Any, node: Node, axis: int) -> list[tuple[int, int]]:
+    """The parts of an axis that slices of one value take, if they take each element once; else none."""
+    (x,) = node.operands
+    whole = slicing.Slice.whole(x.shape)
+    parts = set()
+    for reader in w.source.uses[x]:
+        op: Any = reader.op
+        if isinstance(op, slicing.Slice):
+            start, stop = op.start[axis], op.stop[axis]
+            if op == whole.with_attributes(**{name: (*getattr(whole, name)[:axis], n, *getattr(whole, name)[axis + 1:])
+                                              for name, n in (("start", start), ("stop", stop))}):
+                parts.add((start, stop))
+    if len(parts) < 2 or any(isinstance(n, Size) for n in (x.shape[axis], *(n for part in parts for n in part))):
+        return []
+    found = sorted(parts)
+    ends = [0, *(stop for _, stop in found)]
+    return found if [start for start, _ in found] == ends[:-1] and ends[-1] == x.shape[axis] else []
 
 
 def cropped(w: Any, x: Any, low: tuple[Any, ...], high: tuple[Any, ...]) -> Any:
