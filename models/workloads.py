@@ -24,7 +24,8 @@ STEPS = ("train", "infer")
 class Workload:
     """A workload is a function with its arguments.
 
-    make(backend, threads) is a jitted function, `arguments` are those of its first call, which may overwrite them.
+    make(backend, threads) is a jitted function, `arguments` are those of its first call, which may overwrite them; types, where sizes
+    are left open: then it can be traced, not run.
     carried: the number of arguments, from the first, that the first results of a call replace before the next one.
     items: what a call works through, counted in `unit`; 0 where there is nothing to count.
     exported: what is written for others in the place of `make` and `arguments`, and its arguments, all of whose types are inputs.
@@ -44,6 +45,7 @@ class Workload:
 
     def lower(self, backend: str | None = None, threads: int | None = None) -> Any:
         """The compiled function (graph and executable), not run."""
+        self._check_known()
         return self.make(backend, threads).lower(*self.arguments)
 
     def executable(self, backend: str | None = None, threads: int | None = None) -> Any:
@@ -52,10 +54,18 @@ class Workload:
 
     def arrays(self) -> list[np.ndarray[Any, Any]]:
         """The arguments as the executable takes them: arrays, one after another."""
+        self._check_known()
         return [np.asarray(ng.to_numpy(x)) for x in ng.tree.leaves(self.arguments) if x is not None]
+
+    def _check_known(self) -> None:
+        """DataError unless all sizes are known, which it takes to run it."""
+        types = [x for x in ng.tree.leaves(self.arguments) if isinstance(x, ng.TensorType)]
+        if types:
+            raise DataError(f"{self.name} leaves sizes open ({', '.join(map(str, types))}); give them numbers in its types")
 
     def calls(self, backend: str | None = None, threads: int | None = None) -> Callable[[], Any]:
         """A function without arguments that does one call after another, each to its end."""
+        self._check_known()
         run = self.make(backend, threads)
         arguments = ng.device_put(self.arguments, ng.backends.usable(backend).name)
 

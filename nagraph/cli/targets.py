@@ -4,7 +4,7 @@
     sgemm_1024                        an operation that `nagraph bench` times
     runs/gpt2                         a folder that `nagraph train` left: its model at its sizes
     net.py:loss(f32[3], f32[8,3])     a function in a script, with the types of its arguments
-    package.net:loss(f32[3])          a function of a module that can be imported from here
+    package.net:loss(f32[batch,3])    a function of a module that can be imported from here, which leaves a size open
     graph.ng, -                       a graph in the text form, from a file or from standard input
     graph.ng(batch=2)                 the same, with numbers for the dimensions that it leaves open
     model.onnx(batch=2)               an ONNX model, with numbers for the sizes that it leaves open
@@ -48,7 +48,7 @@ _ONNX = re.compile(r"(?P<path>[^()]+\.onnx)(?:\((?P<sizes>[^()]*)\))?")
 _PROGRAM = re.compile(r"(?P<path>[^()]+\.ngx)(?:\((?P<sizes>[^()]*)\))?")
 _GRAPH = re.compile(r"(?P<path>-|[^()]+\.ng)\((?P<sizes>[^()]*)\)")
 _SIZE = re.compile(r"\s*(?P<name>[^=,]+?)\s*=\s*(?P<size>\d{1,18})\s*")
-_TYPE = re.compile(r"\s*(?P<dtype>\w+)\[(?P<shape>[\d,\s]*)\]\s*(?:,|$)")
+_TYPE = re.compile(r"\s*(?P<dtype>\w+)\[(?P<shape>[\w,\s]*)\]\s*(?:,|$)")
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,8 @@ def _function(place: str, name: str, types: str | None) -> Workload:
             return function(*args)
 
     called.__name__ = name.rpartition(".")[2]
-    return Workload(where, lambda backend, threads: ng.jit(called, backend=backend, threads=threads), tuple(random_arrays(specs)))
+    return Workload(where, lambda backend, threads: ng.jit(called, backend=backend, threads=threads),
+                    tuple(specs if any(t.symbolic for t in specs) else random_arrays(specs)))
 
 
 def _types(where: str, function: Callable[..., Any], text: str | None) -> list[Any]:
@@ -225,7 +226,8 @@ def _types(where: str, function: Callable[..., Any], text: str | None) -> list[A
         if match is None or match["dtype"] not in DTYPES:
             raise DataError(f"{where}: {text[end:].strip()!r} does not begin with a type such as f32[2,3]; dtypes are {', '.join(DTYPES)}")
         try:
-            found.append(ng.spec(tuple(int(n) for n in re.findall(r"\d+", match["shape"])), DTYPES[match["dtype"]]))
+            found.append(ng.spec(tuple(int(n) if n.isdigit() else ng.Dim(n) for n in re.findall(r"\w+", match["shape"])),
+                                 DTYPES[match["dtype"]]))
         except NagraphError as error:
             raise DataError(f"{where}: {error}") from None
         end = match.end()

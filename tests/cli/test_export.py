@@ -79,11 +79,13 @@ def test_a_train_step_goes_on_as_it_does_here(trained: pathlib.Path, place: path
     assert "is donated: it is overwritten by the result" in loaded.explain() and theirs.count is given.count
 
 
-@pytest.mark.parametrize("target", ["net.py:loss(f32[3], f32[8,3])", "sgemm_64", "open.ng(n=4)", "open.ng", "a.ngx"])
+@pytest.mark.parametrize("target", ["net.py:loss(f32[3], f32[8,3])", "net.py:loss(f32[3], f32[batch,3])", "sgemm_64", "open.ng(n=4)",
+                                    "open.ng", "a.ngx"])
 def test_targets_of_all_kinds(target: str, place: pathlib.Path) -> None:
     if target == "a.ngx":
         ng.export.program(lambda w, x: x @ w, "a.ngx", (np.ones((3, 2), np.float32), ng.spec((ng.Dim("batch"), 3))))
-    good("export", target, "--to", "program", "-o", "out.ngx", "--optimised")
+    out = good("export", target, "--to", "program", "-o", "out.ngx", "--optimised")
+    assert ("batch is open" in out) == ("batch" in target or target == "a.ngx")
     assert ng.load_program("out.ngx").graph.nodes
     assert target != "a.ngx" or pathlib.Path("out.ngx").read_bytes() == pathlib.Path("a.ngx").read_bytes()
 
@@ -110,6 +112,15 @@ def test_wrong_words_are_one_sentence_and_write_nothing(args: list[str], told: s
     before = contents(place)
     assert told in run("export", *args).one_sentence()
     assert contents(place) == before
+
+
+def test_functions_with_open_sizes_are_shown_and_not_run(place: pathlib.Path) -> None:
+    target = "net.py:loss(f32[n], f32[m,n])"
+    assert "dim n{min=1}\ndim m{min=1}\ngraph @loss(%w: f32[n], %x: f32[m,n])" in good("opt", target, "-p", "cse,dce")
+    for args in (["run", target, "--random"], ["profile", target], ["bench", target]):
+        told = run(*args).one_sentence()
+        assert "net.py:loss leaves sizes open (f32[n], f32[m,n]); give them numbers in its types" in told
+    assert "net.py:loss: Dim: a name is letters, digits and _" in run("inspect", "net.py:loss(f32[2x], f32[3,2])").one_sentence()
 
 
 def test_programs_are_targets_of_commands(place: pathlib.Path) -> None:

@@ -24,7 +24,7 @@ def _help() -> str:
         "\b",
         "nagraph export gpt2 --train --to program -o step.ngx                   a train step, whose state goes in and comes out",
         "nagraph export runs/gpt2 --to onnx --sizes batch=1 -o one.onnx         for one text of any length",
-        "nagraph export 'net.py:loss(f32[3], f32[8,3])' --to onnx -o loss.onnx  a function of yours",
+        "nagraph export 'net.py:loss(f32[3], f32[n,3])' --to onnx -o loss.onnx  a function of yours, for any n",
         "nagraph export model.onnx --to native -o model                         what was read is written on", "",
         "Sizes that a model leaves open (batch, time) stay open where the form has such sizes; --sizes gives numbers. A form that has none "
         "gets the largest ones, and 1 where there is no largest. What goes where, and what is lost, is told in docs/exporting.md."])
