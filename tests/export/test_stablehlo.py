@@ -87,7 +87,7 @@ def test_control_flow_is_operations_of_its_own() -> None:
 
 
 def test_donated_arguments_are_marked() -> None:
-    step = ng.jit(lambda state, x: (state + x, x.sum()), donate_argnames="state")
+    step = ng.jit(lambda x, state: (state + x, x.sum()), donate_argnames="state")
     text = text_of(step, ng.spec(3), ng.spec(3))
     assert '%state: tensor<3xf32> {nagraph.name = "state", tf.aliasing_output = 0 : i32}' in text
 

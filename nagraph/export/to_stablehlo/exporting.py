@@ -36,17 +36,17 @@ def stablehlo(what: Any, path: str | pathlib.Path, args_or_specs: Any = None, *,
     text = module_text(subject)
     content = running.bytecode(text) if chosen == "bytecode" else text.encode()
     if verify:
-        print(f"{target}: {verified(subject, text)}")
+        print(f"{target}: {verified(subject, running.read(content) if chosen == 'bytecode' else text)}")
     write_atomically(target, content, ExportError)
     return target
 
 
-def verified(subject: Subject, text: str) -> str:
-    """What XLA finds of a subject's text, beside our results, in words. ExportError if that is not the same."""
+def verified(subject: Subject, module: str | bytes) -> str:
+    """What XLA finds of a subject's module, beside our results, in words. ExportError if that is not the same."""
     if not running.installed():
         return "JAX is not installed, so it was not run: pip install 'nagraph[stablehlo]'"
 
     def run(sizes: Mapping[str, int], arrays: Mapping[str, Any]) -> Sequence[Any]:
-        return running.run(running.refined(module_text(subject, sizes)) if sizes else text, list(arrays.values()))
+        return running.run(running.refined(module_text(subject, sizes)) if sizes else module, list(arrays.values()))
 
     return agree(subject, f"XLA of jaxlib {running.version()}", run)

@@ -49,15 +49,20 @@ def run(module: str | bytes, arrays: Sequence[Array]) -> list[Array]:
     return [np.asarray(shards[0]) for shards in results]
 
 
+def read(artifact: bytes) -> bytes:
+    """The module that a portable artifact holds, as this version of jaxlib has it."""
+    from jaxlib.mlir.dialects import stablehlo
+
+    return bytes(stablehlo.deserialize_portable_artifact_str(artifact))
+
+
 def refined(text: str) -> bytes:
     """A module whose `main` has known sizes, with all other sizes found from these."""
     from jaxlib import xla_client
     from jaxlib.mlir.dialects import stablehlo
 
-    portable = stablehlo.serialize_portable_artifact_str(text, stablehlo.get_current_version())
-    module = stablehlo.deserialize_portable_artifact_str(portable)
-    found = xla_client._xla.mlir.refine_polymorphic_shapes(module, True, True)
-    return bytes(found)
+    module = read(stablehlo.serialize_portable_artifact_str(text, stablehlo.get_current_version()))
+    return bytes(xla_client._xla.mlir.refine_polymorphic_shapes(module, True, True))
 
 
 def bytecode(text: str) -> bytes:

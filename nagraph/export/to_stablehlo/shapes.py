@@ -154,14 +154,12 @@ class Shaped(Block):
                        interior_padding=array_text(inner))
 
     def block_at(self, x: Ref, starts: Sequence[Ref], sizes: Sequence[int]) -> Ref:
-        """The block of these sizes that begins at `starts`, i64, which are clipped so that it fits."""
+        """The block of these sizes that begins at `starts`, i64, where it fits."""
         t = x.type.with_shape(tuple(sizes))
         if not x.ndim:
             return x
         if t.symbolic:
-            last = [self.size(n - k) for n, k in zip(x.shape, sizes)]
-            low = [self.elementwise("maximum", self.elementwise("minimum", s, m), self.size(0)) for s, m in zip(starts, last)]
-            first = self.concatenate([self.reshape(s, (1,)) for s in low], 0)
+            first = self.concatenate([self.reshape(s, (1,)) for s in starts], 0)
             stop = self.elementwise("add", first, self.sizes(sizes))
             return self.do("real_dynamic_slice", (x, first, stop, self.sizes((1,) * x.ndim)), t)
         return self.do("dynamic_slice", (x, *starts), t, slice_sizes=array_text(sizes))

@@ -36,9 +36,12 @@ def position(m: Body, index: Ref, n: Any) -> Ref:
     """Indices of an axis with n elements as numbers from 0 to n - 1, i64."""
     last = larger(n - 1, 0)
     wide = wide_index(m, index, last)
-    zero = _numbers(m, 0, wide)
-    wide = m.select(m.compare("LT", wide, zero), m.elementwise("add", wide, _numbers(m, n, wide)), wide)
-    return m.elementwise("minimum", m.elementwise("maximum", wide, zero), _numbers(m, last, wide))
+    wide = m.select(m.compare("LT", wide, _numbers(m, 0, wide)), m.elementwise("add", wide, _numbers(m, n, wide)), wide)
+    return _clipped(m, wide, last)
+
+
+def _clipped(m: Body, x: Ref, last: Any) -> Ref:
+    return m.elementwise("minimum", m.elementwise("maximum", x, _numbers(m, 0, x)), _numbers(m, last, x))
 
 
 def _joined(m: Body, places: Sequence[Ref]) -> Ref:
@@ -106,7 +109,8 @@ def _last_of_each(m: Body, places: Sequence[Ref], sizes: Sequence[Any]) -> list[
 
 
 def _starts(m: Body, starts: Sequence[Ref], shape: Axes, sizes: Axes) -> list[Ref]:
-    return [wide_index(m, s, n - k) for s, n, k in zip(starts, shape, sizes)]
+    """Where a block begins, i64, clipped so that it fits: StableHLO clips as well, but XLA makes one slice of two by adding starts."""
+    return [_clipped(m, wide_index(m, s, n - k), n - k) for s, n, k in zip(starts, shape, sizes)]
 
 
 @translates(dynamic_slice.DynamicSlice)
