@@ -88,9 +88,14 @@ def _apart(found: Any, expected: Any, other: Any) -> str | None:
 
 
 def _writes(model: str) -> str | None:
-    """Five symbols, the likeliest one after another, with a cache that is updated at a place which is data: in one loop."""
-    from tests.models.test_symbolic_sizes import MODELS
     from tests.oracles.onnx_export.checks import different
+
+    return different(*writing(model), TOLERANCE)
+
+
+def writing(model: str) -> tuple[Any, list[Any]]:
+    """A graph with arguments: five symbols, the likeliest one after another, with a cache that is updated at a place which is data."""
+    from tests.models.test_symbolic_sizes import MODELS
 
     kind, config = MODELS[model]
     weights = kind.init(ng.random.key(1), config)
@@ -108,6 +113,4 @@ def _writes(model: str) -> str | None:
         return ng.scan(step, (likeliest(logits), cache, prompt.shape[1]), None, length=5)[1], logits
 
     prompt = np.array([[1, 2, 3], [4, 5, 6]], np.int32)
-    graph = ng.trace(generate, weights, prompt)
-    arrays = [np.asarray(x) for x in ng.tree.leaves((weights, prompt)) if x is not None]
-    return different(graph, arrays, TOLERANCE)
+    return ng.trace(generate, weights, prompt), [np.asarray(x) for x in ng.tree.leaves((weights, prompt)) if x is not None]

@@ -22,12 +22,12 @@ from nagraph.ops.base import Elementwise
 from tests.oracles.exported import admitted, differing
 from tests.oracles.record import Outcome
 from tests.oracles.sampling import Compare, compared
-from tests.oracles.stablehlo import functions, models, programs
+from tests.oracles.stablehlo import functions, models, programs, strange
 from tests.oracles.tolerance import difference
 
 Array = np.ndarray[Any, Any]
 #: Kinds of cases that are no ops, each a module with names of its checks, and the samples of one.
-KINDS: dict[str, Any] = {"functions": functions, "programs": programs, "models": models}
+KINDS: dict[str, Any] = {"functions": functions, "strange": strange, "programs": programs, "models": models}
 #: Units in the last place of the largest element that results of one op may be off by; of elementwise ops, of each element.
 UNITS = 64
 

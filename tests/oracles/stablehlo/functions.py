@@ -144,15 +144,20 @@ CUT = ("writes", "gradients", "running", "running-of-none", "of-a-slice", "cache
 
 
 def samples(what: str, different: Any) -> Iterator[tuple[str, Compare]]:
-    """A way; or a function of sizes that are known later, where it has some, optimised, and as it is traced."""
+    """A way, or a function."""
     if what in WAYS:
         yield what, partial(WAYS[what], different)
         return
-    function = FUNCTIONS[what]
+    yield from asked(what, FUNCTIONS[what], different)
+
+
+def asked(what: str, function: Function, different: Any) -> Iterator[tuple[str, Compare]]:
+    """A function of sizes that are known later, where it has some, optimised, and as it is traced."""
     graph = ng.trace(function.make, *function.arguments)
+    arrays = [np.asarray(x) for x in ng.tree.leaves(function.arguments)]
     if function.open:
-        specs = [ng.spec(tuple(function.open.get((i, a), n) for a, n in enumerate(x.shape)), x.dtype)
+        specs = [ng.spec(tuple(function.open.get((i, a), n) for a, n in enumerate(np.shape(x))), np.asarray(x).dtype)
                  for i, x in enumerate(function.arguments)]
-        yield f"{what} of any size", lambda: different(graph, list(function.arguments), what=ng.trace(function.make, *specs))
+        yield f"{what} of any size", lambda: different(graph, arrays, what=ng.trace(function.make, *specs))
     for optimised in (True, False):
-        yield f"{what}{'' if optimised else ', not optimised'}", partial(different, graph, list(function.arguments), optimised)
+        yield f"{what}{'' if optimised else ', not optimised'}", partial(different, graph, arrays, optimised)

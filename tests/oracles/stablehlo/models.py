@@ -15,15 +15,19 @@ from nagraph.models.tasks import task_class
 from nagraph.models.workloads import workload
 from tests.gpu.cases import TINY
 from tests.models import test_symbolic_sizes as symbolic
+from tests.oracles.onnx_export.models import writing
 from tests.oracles.sampling import Compare
 
-CHECKS = (*(f"{model}-{task}" for model in CLASSES for task in ("infer", "train")),
+CHECKS = ("gpt2-writes", "llama-writes", *(f"{model}-{task}" for model in CLASSES for task in ("infer", "train")),
           *(f"{name.replace(' ', '-')}-of-any-size" for name in symbolic.FUNCTIONS))
 CUT = ("llama-infer", "gpt2-of-any-size")
 SIZES = {"batch": 2, "time": 5}
 
 
 def samples(what: str, different: Any) -> Iterator[tuple[str, Compare]]:
+    if what.endswith("-writes"):
+        yield what, lambda: different(*writing(what.removesuffix("-writes")))
+        return
     yield what, partial(_any_size if what.endswith("-of-any-size") else _tiny, what, different)
 
 

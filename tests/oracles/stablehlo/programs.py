@@ -16,7 +16,7 @@ from tests.oracles.sampling import Compare, LeftOut
 
 #: Programs of a check.
 SIZE = 20
-CHECKS = tuple(f"{first:04}-{sizes}" for first in range(0, 400, SIZE) for sizes in ("known", "later"))
+CHECKS = tuple(f"{first:04}-{sizes}" for first in range(0, 120, SIZE) for sizes in ("known", "later"))
 CUT = ("0020-later",)
 
 
