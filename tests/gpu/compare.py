@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pytest
 import nagraph as ng
 from nagraph import backends
 from nagraph.backends.gpu.on_cpu.kernels import Kernels
+from nagraph.backends.gpu.products import choose
 from nagraph.ir.types import FLOATS
 from nagraph.testing.oracle import as_float64, epsilon
 from tests.gpu.cases import Case
@@ -29,6 +30,21 @@ def installed(kernels: Kernels) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backends, "find", lambda name=None: backend if name == backend.name else before(name))
         yield backend.name
+
+
+@contextlib.contextmanager
+def in_blocks() -> Iterator[Callable[[int | None], None]]:
+    """A function that says from how many rows on products go in blocks, as long as it is there; None is the strategy's number."""
+    own = choose.LEAST_ROWS
+
+    def fewest(rows: int | None) -> None:
+        choose.LEAST_ROWS = own if rows is None else rows
+        choose.choose.cache_clear()
+
+    try:
+        yield fewest
+    finally:
+        fewest(None)
 
 
 def compare(case: Case, found: tuple[Array, ...]) -> str:

@@ -263,7 +263,10 @@ def test_random_programs(first):
     """Those that have no float64."""
     checked = 0
     for seed in range(first, first + 10):
-        failure = check(random_program(seed), [jitted("mps", backend="mps")], derivatives=False)
+        program = random_program(seed)
+        if any(i.dtype == "f64" for i in program.inputs):  # it would be refused in the end
+            continue
+        failure = check(program, [jitted("mps", backend="mps")], derivatives=False)
         if failure is not None and "has no float64" in failure.message:
             continue
         checked += 1
@@ -347,7 +350,7 @@ def test_constants_are_arguments_of_the_function():
     (function,) = exe._program.steps
     assert sorted(str(ng.to_numpy(c)) for c in function._constants.arrays) == ["-0.0", "0.12345679"]
     given = [mx.array(7.0), mx.array(1.0)]
-    (found,) = function._traced([mx.array(X), *given])
+    (found,) = function.traced([mx.array(X), *given])
     np.testing.assert_allclose(ng.to_numpy(found), X * 7 + 1, rtol=1e-6)
 
 

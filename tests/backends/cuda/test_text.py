@@ -70,15 +70,15 @@ def test_a_profile_tells_each_launch_beside_the_peaks_of_the_device(backend, dev
 
 def test_training_steps_of_gpt2_replayed_are_those_launched_one_by_one_bit_for_bit(backend, device, monkeypatch):
     states, wanted = [], Run(task())
-    for _ in range(4):
+    for _ in range(3):
         wanted.advance()
     for graphs in (True, False):
         before = device.counts["replayed"]
         monkeypatch.setattr(resident, "_is_known", resident._is_known if graphs else lambda key, seen: False)
         run = Run(task(), "lazy")
-        for _ in range(4):
+        for _ in range(3):
             run.advance()
-        assert (device.counts["replayed"] - before >= 3) == graphs
+        assert (device.counts["replayed"] - before >= 2) == graphs
         states.append(named_leaves(ng.to_numpy(run.state)))
         run.close()
     one, other = states

@@ -18,6 +18,8 @@ from nagraph.kernel.form import Load
 
 #: Bytes of the widest copy, and of the elements that can be copied one by one.
 WIDEST, SINGLE = 16, (4, 8)
+#: Copies of a thread whose addresses are held at a time: more would not leave registers for sums.
+UNROLLED = 4
 
 
 class Staged(NamedTuple):
@@ -70,7 +72,8 @@ def emit_fill(unit: Unit, number: int, product: StageProduct, x: Staged, free: R
     along_free = factor.contiguous == "free" or (not factor.contiguous and x.by_terms)  # how neighbouring threads read
     count, per = extent * tile.depth, max(1, wide)
     lengths = (extent // per, tile.depth) if along_free else (tile.depth // per, extent)
-    text.line(unit.dialect.unrolled)
+    trips = -(-count // per // unit.threads)
+    text.line(unit.dialect.unrolled + (f" {UNROLLED}" if trips > UNROLLED else ""))
     with text.block(f"for (int e = thread; e < {count // per}; e += {unit.threads})"):
         fast, slow = f"e % {lengths[0]}" + (f" * {per}" if per > 1 else ""), f"e / {lengths[0]}"
         i, k = (fast, slow) if along_free else (slow, fast)
