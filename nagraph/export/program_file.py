@@ -34,8 +34,8 @@ from nagraph.ir.verify import verify
 from nagraph.storage import tensor_header, tensors_within
 
 MANIFEST, TEXT, WEIGHTS, CONSTANTS = "manifest.json", "graph.ng", "weights.safetensors", "constants.safetensors"
-#: Bytes of a graph's text. What reads it takes many times as much memory.
-MOST_TEXT = 1 << 25
+#: Bytes of a graph's text: some 200,000 nodes. What reads it takes up to a hundred times as much memory.
+MOST_TEXT = 1 << 24
 
 
 def program(what: Any, path: str | pathlib.Path, args_or_specs: Any = None, *, optimised: bool = False,

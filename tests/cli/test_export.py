@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import pathlib
 import re
@@ -159,6 +160,11 @@ def test_the_page_has_a_row_for_each_form() -> None:
     """docs/exporting.md says what goes where and what is lost; each form is a function of `ng.export`."""
     page = (ROOT / "docs" / "exporting.md").read_text()
     assert sorted(re.findall(r"^\| `(\w+)` \|", page.partition("| form |")[2].partition("\n\n")[0], re.M)) == sorted(FORMS)
-    assert all(callable(getattr(ng.export, name)) for name in FORMS) and set(dir(ng.export)) >= FORMS.keys()
+    for name, form in FORMS.items():
+        signature = inspect.signature(getattr(ng.export, name))
+        assert list(signature.parameters)[:3] in (["what", place, "args_or_specs"] for place in ("path", "folder"))
+        assert signature.return_annotation == "pathlib.Path" and "names" in signature.parameters
+        assert all(o.name in signature.parameters for o in form.options), name
+    assert set(dir(ng.export)) >= FORMS.keys()
     with pytest.raises(AttributeError, match="has no form 'cards'; there is program, onnx"):
         _ = ng.export.cards

@@ -216,7 +216,7 @@ TEXTS = {
     "an unknown op": (SQUARE.format("sqare").encode(), "its graph is no graph: line 2, column 16: unknown op 'sqare'; did you mean"),
     "nothing": (b"", "its graph is no graph: line 1, column 1: a text holds at least one graph"),
     "another graph": (SQUARE.format("square").encode(), "its manifest names inputs of other types than its graph has"),
-    "too long": (b" " * ((1 << 25) + 1), "and may have 33,554,432"),
+    "too long": (b" " * ((1 << 24) + 1), "and may have 16,777,216"),
     "nested lists": (b"graph @f() -> (f32[]) {\n  %0: f32[] = const{value=" + b"[" * 9000 + b"}() return %0 }",
                      "its graph is no graph: line 2, column"),
 }

@@ -48,8 +48,8 @@ class Exported(NamedTuple):
 
 
 def native(what: Any, folder: str | pathlib.Path, args_or_specs: Any = None, *, target: str = "native", name: str | None = None,
-           embed: bool | None = None, shared: bool | None = None, names: Mapping[str, str] | None = None) -> None:
-    """Write a library of machine code with a C header: no Python, no dependency but the system's C library.
+           embed: bool | None = None, shared: bool | None = None, names: Mapping[str, str] | None = None) -> pathlib.Path:
+    """Write a library of machine code with a C header, and say where: no Python, no dependency but the system's C library.
 
     what: a function, model, graph or executable, with its arguments or their specs (`Subject.of`): the library's function NAME_run; or a
     mapping from names of functions to pairs (what, args_or_specs): NAME_prefill, NAME_step. Executables of the LLVM backend are exported
@@ -86,6 +86,7 @@ def native(what: Any, folder: str | pathlib.Path, args_or_specs: Any = None, *, 
     functions = [_function(library, n, x, file is not None) for n, x in found.items()]
     with atomic_folder(path, ExportError) as draft:
         _write(draft, library, made_for, made, functions, content, cc)
+    return path
 
 
 def _write(draft: pathlib.Path, library: str, made_for: Machine, made: NativeObject, functions: list[Function], content: bytes,

@@ -38,8 +38,8 @@ _PREFIX, _RUN = "nagraph", "nagraph_run"
 
 
 def wasm(what: Any, folder: str | pathlib.Path, args_or_specs: Any = None, *, names: Mapping[str, str] | None = None,
-         metadata: Mapping[str, str] | None = None, beside: bool = False, page: Mapping[str, Any] | None = None) -> None:
-    """Write a folder with `program.wasm`, its loader `nagraph.js`, and an example: what `what` computes, in browsers and Node.
+         metadata: Mapping[str, str] | None = None, beside: bool = False, page: Mapping[str, Any] | None = None) -> pathlib.Path:
+    """Write a folder with `program.wasm`, its loader `nagraph.js`, and an example, and say where: for browsers and Node.
 
     The module has SIMD128 and one thread, and gives the bits that the LLVM backend gives. Its weights are inside, or `beside` it in
     `weights.safetensors`, as they are anyway beyond 256 MB. An argument that a jitted function was given away stays in the module's memory.
@@ -66,6 +66,7 @@ def wasm(what: Any, folder: str | pathlib.Path, args_or_specs: Any = None, *, na
         (draft / "example.js").write_text(example(subject))
         if shown is not None:
             (draft / "index.html").write_text(shown)
+    return pathlib.Path(folder)
 
 
 def _text(name: str) -> str:
