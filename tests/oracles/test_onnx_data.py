@@ -12,7 +12,7 @@ import nagraph as ng
 from nagraph.export.to_onnx import registry
 from tests.oracles.test_onnx import F32, agree, drawn, operators, ran
 
-xp = ng.numpy
+xp, F = ng.numpy, ng.nn.functional
 
 
 @pytest.fixture
@@ -186,3 +186,30 @@ def test_no_op_has_two_translations_for_one_opset() -> None:
             assert len({t.since for t in found}) == len(found), what
 
 
+
+
+# -- what ONNX Runtime computes otherwise than ONNX says -----------------------------------------------------
+
+
+def test_products_of_transposed_matrices_and_vectors(path: pathlib.Path) -> None:
+    agree(lambda x, v, u: (x.T @ v, u @ x.T, v @ v, x.T @ x, v @ x), path, [drawn(3, 4), drawn(3), drawn(4)])
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64", "int32", "uint8"])
+def test_sums_and_products_of_integers_wrap_around(path: pathlib.Path, dtype: str) -> None:
+    info = np.iinfo(dtype)
+    x = np.random.default_rng(0).integers(info.min, info.max, (3, 4, 5), dtype, endpoint=True)
+    agree(lambda x: (xp.sum(x), xp.sum(x, (0, 2)), xp.prod(x, 1), xp.cumsum(x, 1), xp.max(x), xp.argmin(x, 0)), path, [x])
+
+
+def test_operands_of_several_floats_are_promoted_as_the_composite_says(path: pathlib.Path) -> None:
+    agree(lambda q, k: F.attention(q, k, k), path, [drawn(2, 3, 4).astype(np.float16), drawn(2, 3, 4)])
+
+
+def test_empty_values_of_any_size_and_labels_of_any_number_of_classes(path: pathlib.Path) -> None:
+    n = ng.Dim("n")
+    agree(lambda x: x[:, :0] * 2, path, [drawn(3, 2)], specs=ng.spec((n, 2)))
+    labels = np.array([0, 2])
+    agree(ng.nn.losses.cross_entropy, path, [drawn(2, 3), labels], specs=(ng.spec((2, n)), ng.spec((2,), "i64")))
+    with pytest.raises(Exception, match="check_labels"):
+        ran(path, {"logits": drawn(2, 2), "labels": labels})
