@@ -13,6 +13,9 @@ import nagraph as ng
 import nagraph.numpy as gnp
 from nagraph.errors import ExportError
 from nagraph.export.subject import Subject
+from nagraph.models import CLASSES
+from nagraph.models.tasks import task_class
+from nagraph.models.workloads import has_layers, workload
 from nagraph.ops.operands import as_array
 from tests.consistency.rows import namespaces
 from tests.consistency.ways import body_of
@@ -78,6 +81,14 @@ def test_every_public_function_has_the_bits_of_the_llvm_backend(namespace, tmp_p
     assert len(bodies) > 8
     for n in range(0, len(bodies), 100):
         check(*batch(bodies[n:n + 100]), tmp_path / f"some{n}", both=False)
+
+
+@pytest.mark.skipif(not WHOLE, reason="a sweep: NAGRAPH_TESTS=all")
+@pytest.mark.parametrize("step", ["infer", "train"])
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_model_has_the_bits_of_the_llvm_backend(name, step, tmp_path):
+    work = workload(name, step, 1 if has_layers(task_class(name)) else None)
+    check(work.graph(), work.arrays(), tmp_path / name)
 
 
 def flow(x, w):
@@ -191,6 +202,18 @@ def test_mistakes_are_told_in_one_sentence_each(folders):
     assert facts == [True, True, True, "here", {"dtype": "f32", "shape": [40, 30], "state": False}, True]
 
 
+def test_an_executable_is_written_as_it_is(tmp_path):
+    """With its own kernels, and the memory of donated arguments."""
+    step = ng.jit(train, donate_argnames="state")
+    executable = step.lower({"m": np.zeros_like(W), "w": W.copy()}, X, LABELS).executable
+    ng.export.wasm(executable, tmp_path / "exe")
+    names = Subject.of(executable).inputs
+    found, again = called(tmp_path / "exe", [dict(zip(names, (np.zeros_like(W), W, X, LABELS))), dict(zip(names[2:], (X, LABELS)))])
+    wanted = [np.asarray(executable(np.zeros_like(W), W.copy(), X, LABELS)[0])]
+    assert same_bits(next(iter(found.values())), wanted[0]) and len(found) == 1
+    assert next(iter(again.values())) < wanted[0]
+
+
 def test_the_example_runs(folders):
     assert {p.name for p in (folders / "flow").iterdir()} == {"program.wasm", "nagraph.js", "package.json", "example.js"}
     assert "weights.safetensors" in {p.name for p in (folders / "beside").iterdir()}
@@ -202,9 +225,9 @@ def test_what_can_not_be_written_is_refused_and_leaves_nothing(tmp_path, monkeyp
         ng.debug.print("{}", x)
         return x + 1
 
-    with pytest.raises(ExportError, match=r"debug.print.*no rule for kernels.*test_wasm.py"):
+    with pytest.raises(ExportError, match=r"debug.print.*only Python computes it.*test_wasm.py"):
         ng.export.wasm(shown, tmp_path / "a", ng.spec((3,)))
-    with pytest.raises(ExportError, match="leaves sizes open.*n.*give specs with numbers"):
+    with pytest.raises(ExportError, match="sizes that are not known \\(n\\), and WebAssembly is written for known ones"):
         ng.export.wasm(gnp.exp, tmp_path / "a", ng.spec((ng.Dim("n"),)))
     with pytest.raises(ExportError, match="works in 8,5.*end at 4,294,901,760"):
         ng.export.wasm(gnp.exp, tmp_path / "a", ng.spec((1 << 30,)))

@@ -6,26 +6,20 @@ import pathlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from nagraph.backends.llvm.ahead_of_time.entries import Entry, WeightsFile
+from nagraph.backends.llvm.ahead_of_time.entries import Entry
 from nagraph.backends.llvm.ahead_of_time.objects import NativeObject, native_object
-from nagraph.backends.llvm.backend import BACKEND
-from nagraph.backends.llvm.executable import Executable
 from nagraph.backends.llvm.text.machines import Machine, machine
-from nagraph.compiler.optimisation import optimised
 from nagraph.errors import ExportError
-from nagraph.export.refusals import Refusals
-from nagraph.export.subject import Subject
+from nagraph.export.machine_code import Exported, weights_file
 from nagraph.export.to_native.examples import c_example, cpp_example, python_example
 from nagraph.export.to_native.functions import Function, check_identifier
 from nagraph.export.to_native.header import header
 from nagraph.export.to_native.linking import archive, compiler, link, runs_here
 from nagraph.files import atomic_folder
-from nagraph.ir.graph import Graph
-from nagraph.ir.nested import nested_graphs
 from nagraph.ir.types import TensorType
 from nagraph.storage import safetensors_bytes
 
@@ -37,14 +31,6 @@ EMBEDDED_NBYTES = 1 << 26
 MOST_EMBEDDED_NBYTES = 1 << 30
 #: The function of a library of one.
 ONE = "run"
-
-
-class Exported(NamedTuple):
-    """A function that is exported: the subject, the graph that runs, and which outputs may have the memory of inputs."""
-
-    subject: Subject
-    graph: Graph
-    donations: Mapping[int, int]
 
 
 def native(what: Any, folder: str | pathlib.Path, args_or_specs: Any = None, *, target: str = "native", name: str | None = None,
@@ -71,7 +57,7 @@ def native(what: Any, folder: str | pathlib.Path, args_or_specs: Any = None, *, 
     if isinstance(what, Mapping) and (args_or_specs is not None or not all(isinstance(x, tuple) and len(x) == 2 for x in wanted.values())):
         raise ExportError("functions are given as {name: (what, args_or_specs), ...}, and args_or_specs of its own is left out")
     _check_names(library, wanted)
-    found = {check_identifier(n, "the function's name"): _exported(*x, names) for n, x in wanted.items()}
+    found = {check_identifier(n, "the function's name"): Exported.of(*x, "native code", names) for n, x in wanted.items()}
     here = runs_here(made_for.triple, made_for.system)
     cc = compiler(made_for.triple, made_for.system) if shared or shared is None and here else None
     weights, entries = _weights(library, found)
@@ -81,7 +67,7 @@ def native(what: Any, folder: str | pathlib.Path, args_or_specs: Any = None, *, 
         raise ExportError(f"{nbytes:,} bytes of weights are too many to be part of a library, which may have {MOST_EMBEDDED_NBYTES:,}; "
                           "take embed=False")
     content = b"" if embed or not weights else _file(weights)
-    file = WeightsFile(*_head(content)) if content else None
+    file = weights_file(content) if content else None
     made = native_object(library, entries, made_for, weights if file is None else None, file)
     functions = [_function(library, n, x, file is not None) for n, x in found.items()]
     with atomic_folder(path, ExportError) as draft:
@@ -108,27 +94,6 @@ def _write(draft: pathlib.Path, library: str, made_for: Machine, made: NativeObj
         texts["example.py"] = python_example(library, functions, bool(content), shared)
     for name, text in texts.items():
         (draft / name).write_text(text, encoding="utf-8")
-
-
-def _exported(what: Any, args_or_specs: Any, names: Mapping[str, str] | None) -> Exported:
-    """The subject, and its graph as it runs. ExportError for sizes that are not known, and for what only Python computes."""
-    subject = Subject.of(what, args_or_specs, optimised=False, names=names)
-    if isinstance(what, Executable):
-        graph, donations = what.graph, {j: i for j, i in what.calls.donations.items() if subject.inputs[i] not in subject.weights}
-    else:
-        if subject.graph.dims:
-            sizes = ", ".join(d.name for d in subject.graph.dims)
-            raise ExportError(f"{subject.name} has sizes that are not known ({sizes}), and machine code is written for known ones; give "
-                              "specs with numbers, such as ng.spec((8, 64))")
-        donations = subject.donations
-        graph = optimised(subject.graph, BACKEND.pipeline, donations)
-    refusals = Refusals("native code", subject.name)
-    for inside in nested_graphs(graph):
-        for node in inside.nodes:
-            if node.op.on_host:
-                refusals.add(node, "only Python computes it, and a library has none; leave it out, or write the op's `element`")
-    refusals.check()
-    return Exported(subject, graph, donations)
 
 
 def _weights(library: str, found: Mapping[str, Exported]) -> tuple[dict[str, Array], list[Entry]]:
@@ -165,15 +130,6 @@ def _function(library: str, name: str, x: Exported, file: bool) -> Function:
 def _file(weights: Mapping[str, Array]) -> bytes:
     """The weights as a safetensors file."""
     return safetensors_bytes(weights, {"format": "nagraph native weights"})
-
-
-def _head(content: bytes) -> tuple[bytes, int, dict[str, int]]:
-    """What the file begins with, its size, and where each tensor begins."""
-    import json
-
-    start = 8 + int.from_bytes(content[:8], "little")
-    described = json.loads(content[8:start])
-    return content[:start], len(content), {n: start + d["data_offsets"][0] for n, d in described.items() if n != "__metadata__"}
 
 
 def _check_names(library: str, functions: Iterable[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nagraph.export.subject import Subject
+from nagraph.export.machine_code import Exported
 from nagraph.ir.types import SHORT_NAMES
 
 #: The classes of the loader's typed arrays.
@@ -11,10 +11,11 @@ ARRAYS = {"bool": "Uint8Array", "i8": "Int8Array", "i16": "Int16Array", "i32": "
           "f16": "Uint16Array", "bf16": "Uint16Array", "f32": "Float32Array", "f64": "Float64Array"}
 
 
-def example(subject: Subject) -> str:
+def example(exported: Exported) -> str:
     """The text of `example.js`: a call with zeros, whose results are printed."""
-    state = {subject.inputs[i] for i in subject.donations.values()}
-    given = [(name, v) for name, v in zip(subject.inputs, subject.graph.inputs) if name not in subject.weights and name not in state]
+    subject = exported.subject
+    state = {subject.inputs[i] for i in exported.donations.values()}
+    given = [(name, v) for name, v in zip(subject.inputs, exported.graph.inputs) if name not in subject.weights and name not in state]
     rows = [f"  {_key(name)}: new {ARRAYS[SHORT_NAMES[v.dtype]]}({v.type.size}), // {v.type}" for name, v in given]
     return "\n".join([
         '// A call with zeros. Run it with "node example.js"; in a page the same lines stand in a <script type="module">.',

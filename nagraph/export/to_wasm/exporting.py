@@ -8,22 +8,18 @@ from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any
 
-from nagraph.backends.llvm.ahead_of_time.entries import Entry, WeightsFile
+from nagraph.backends.llvm.ahead_of_time.entries import Entry
 from nagraph.backends.llvm.ahead_of_time.multiply_add import FUSES
 from nagraph.backends.llvm.ahead_of_time.objects import NativeObject, engine_object, native_object
-from nagraph.backends.llvm.backend import BACKEND
 from nagraph.backends.llvm.text.machines import machine
-from nagraph.compiler.optimisation import optimised
 from nagraph.errors import ExportError
-from nagraph.export.refusals import Refusals
-from nagraph.export.subject import Subject
+from nagraph.export.machine_code import Exported, weights_file
 from nagraph.export.to_wasm.example import example
-from nagraph.export.to_wasm.linking import linked, with_section
+from nagraph.export.to_wasm.linking import linked, linker, with_section
 from nagraph.export.to_wasm.text_page import TextPage, TextStep, text_page
 from nagraph.files import atomic_folder
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.location import Location
-from nagraph.ir.sizes import described
 from nagraph.ir.types import SHORT_NAMES
 from nagraph.ops.labels import CheckLabels
 from nagraph.storage import safetensors_bytes
@@ -47,15 +43,17 @@ def wasm(what: Any, folder: str | pathlib.Path, args_or_specs: Any = None, *, na
     then the step of generation, (ids [1, 1], cache, start) to "logits" [vocabulary] and the cache, which it is given away.
     Raises ExportError: the linker wasm-ld is missing, a size is not known, an op has no kernel, memory exceeds 4 GB.
     """
-    subject = Subject.of(what, args_or_specs, optimised=False, names=names, metadata=metadata)
+    linker()
+    exported = Exported.of(what, args_or_specs, "WebAssembly", names, metadata)
+    subject = exported.subject
     text = TextPage.of(page) if page is not None else None
     if text is not None:
-        TextStep.of(subject)
+        TextStep.of(exported)
     weights = safetensors_bytes(subject.weights)
-    module = _module(subject, weights)
+    module = _module(exported, weights)
     inside = with_section(module, "nagraph.weights", weights)
     loader = _text("loader.js")
-    shown = text_page(subject, inside, loader, text) if text is not None else None
+    shown = text_page(exported, inside, loader, text) if text is not None else None
     beside = beside or len(weights) > MOST_INSIDE
     with atomic_folder(folder, ExportError) as draft:
         (draft / "program.wasm").write_bytes(module if beside else inside)
@@ -63,7 +61,7 @@ def wasm(what: Any, folder: str | pathlib.Path, args_or_specs: Any = None, *, na
             (draft / "weights.safetensors").write_bytes(weights)
         (draft / "nagraph.js").write_text(loader)
         (draft / "package.json").write_text('{"type": "module"}\n')
-        (draft / "example.js").write_text(example(subject))
+        (draft / "example.js").write_text(example(exported))
         if shown is not None:
             (draft / "index.html").write_text(shown)
     return pathlib.Path(folder)
@@ -73,15 +71,11 @@ def _text(name: str) -> str:
     return resources.files("nagraph.export.to_wasm").joinpath(name).read_text("utf-8")
 
 
-def _module(subject: Subject, weights: bytes) -> bytes:
+def _module(exported: Exported, weights: bytes) -> bytes:
     """The module without its weights, which are those of this safetensors file. Inside is another module, for engines that round once."""
-    if subject.graph.dims:
-        raise ExportError(f"{subject.name} leaves sizes open ({described(subject.graph.dims)}); a WebAssembly module is made for known "
-                          "ones: give specs with numbers")
-    _refuse(subject)
-    graph = optimised(subject.graph, BACKEND.pipeline, subject.donations)
-    entry = Entry(_RUN, graph, subject.donations, {i: name for i, name in enumerate(subject.inputs) if name in subject.weights})
-    usual, file = machine("wasm32"), _weights_file(weights) if subject.weights else None
+    subject, graph = exported.subject, exported.graph
+    entry = Entry(_RUN, graph, exported.donations, {i: name for i, name in enumerate(subject.inputs) if name in subject.weights})
+    usual, file = machine("wasm32"), weights_file(weights) if subject.weights else None
     made = native_object(_PREFIX, [entry], usual, file=file)
     needed = made.entries[0].workspace_nbytes(1) + len(weights) + sum(v.type.nbytes for v in (*graph.inputs, *graph.outputs))
     if needed > MOST_NBYTES:
@@ -90,28 +84,21 @@ def _module(subject: Subject, weights: bytes) -> bytes:
     relaxed = native_object(_PREFIX, [entry], usual._replace(multiply_adds="linked"), file=file)
     exact = linked([made.content], made.exports)
     fused = linked([relaxed.content, engine_object(usual)], [*relaxed.exports, FUSES])
-    return with_section(with_section(exact, "nagraph", json.dumps(_facts(subject, made)).encode()), "nagraph.fused", fused)
+    return with_section(with_section(exact, "nagraph", json.dumps(_facts(exported, made)).encode()), "nagraph.fused", fused)
 
 
-def _weights_file(content: bytes) -> WeightsFile:
-    """What a program knows of a safetensors file: its head, its size, and where the tensors begin."""
-    start = 8 + int.from_bytes(content[:8], "little")
-    tensors = {name: about for name, about in json.loads(content[8:start]).items() if name != "__metadata__"}
-    return WeightsFile(content[:start], len(content), {name: start + about["data_offsets"][0] for name, about in tensors.items()})
-
-
-def _facts(subject: Subject, made: NativeObject) -> dict[str, Any]:
+def _facts(exported: Exported, made: NativeObject) -> dict[str, Any]:
     """What the loader has to know of a module."""
-    graph, kept = subject.graph, {i: j for j, i in subject.donations.items()}
+    subject, graph, donations = exported
+    state = set(donations.values())
     free = [i for i, name in enumerate(subject.inputs) if name not in subject.weights]
     return {
         "version": VERSION, "name": subject.name, "metadata": subject.metadata, "entry": _RUN,
         "weights": f"{_PREFIX}_weights_of" if subject.weights else None,
-        "inputs": [_array(subject.inputs[i], graph.inputs[i], i in kept) for i in free],
-        "outputs": [_array(name, v, j in subject.donations) | ({"memory": subject.inputs[subject.donations[j]]}
-                                                               if j in subject.donations else {})
+        "inputs": [_array(subject.inputs[i], graph.inputs[i], i in state) for i in free],
+        "outputs": [_array(name, v, j in donations) | ({"memory": subject.inputs[donations[j]]} if j in donations else {})
                     for j, (name, v) in enumerate(zip(subject.outputs, graph.outputs))],
-        "workspace": made.entries[0].workspace_nbytes(1), "checks": _checks(graph),
+        "workspace": made.entries[0].workspace_nbytes(1), "checks": _checks(subject.graph),
     }
 
 
@@ -123,14 +110,6 @@ def _checks(graph: Graph) -> list[str]:
     """What the checks of class labels ask for, for the error of a call that fails."""
     return sorted({f"labels are classes, 0 to {n.op.classes - 1}{f' ({place})' if place else ''}"
                    for n, place in _nodes(graph) if isinstance(n.op, CheckLabels)})
-
-
-def _refuse(subject: Subject) -> None:
-    refusals = Refusals("WebAssembly", subject.name)
-    for node, _ in _nodes(subject.graph):
-        if node.op.on_host:
-            refusals.add(node, "it has no rule for kernels, and no Python computes it there; write its element")
-    refusals.check()
 
 
 def _nodes(graph: Graph, seen: set[int] | None = None, outside: Location | None = None) -> Iterator[tuple[Node, Location | None]]:

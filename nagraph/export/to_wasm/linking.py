@@ -15,15 +15,21 @@ LINKER = "wasm-ld"
 STACK_NBYTES = 1 << 20
 
 
+def linker() -> str:
+    """Where wasm-ld is. ExportError if it is nowhere."""
+    found = shutil.which(LINKER)
+    if found is None:
+        raise ExportError(f"WebAssembly is linked by {LINKER}, which is not installed; it is a part of LLVM's lld "
+                          "(Debian and Ubuntu: apt install lld; macOS: brew install lld)")
+    return found
+
+
 def linked(objects: Iterable[bytes], exports: Sequence[str]) -> bytes:
     """Objects as one module that imports nothing and exports these names, its memory and where the rest of that begins.
 
     ExportError if the linker is missing, or says that something is.
     """
-    linker = shutil.which(LINKER)
-    if linker is None:
-        raise ExportError(f"WebAssembly is linked by {LINKER}, which is not installed; it is a part of LLVM's lld "
-                          "(Debian and Ubuntu: apt install lld; macOS: brew install lld)")
+    program = linker()
     with tempfile.TemporaryDirectory(prefix="nagraph-") as folder:
         root = pathlib.Path(folder)
         names = []
@@ -32,9 +38,9 @@ def linked(objects: Iterable[bytes], exports: Sequence[str]) -> bytes:
             names.append(f"{n}.o")
         asked = ["--no-entry", "--gc-sections", "--strip-all", "--stack-first", "-z", f"stack-size={STACK_NBYTES}",
                  "--export=__heap_base", *(f"--export={name}" for name in exports)]
-        done = subprocess.run([linker, *asked, *names, "-o", "module.wasm"], cwd=root, capture_output=True, text=True, check=False)
+        done = subprocess.run([program, *asked, *names, "-o", "module.wasm"], cwd=root, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise ExportError(f"{linker} did not link the program: {' '.join(done.stderr.split())[:2000]}")
+            raise ExportError(f"{program} did not link the program: {' '.join(done.stderr.split())[:2000]}")
         return (root / "module.wasm").read_bytes()
 
 

@@ -13,7 +13,7 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 from nagraph.errors import ExportError
-from nagraph.export.subject import Subject
+from nagraph.export.machine_code import Exported
 from nagraph.ir.types import DTYPES, TensorType
 from nagraph.suggestions import suggestion
 
@@ -32,14 +32,15 @@ class TextStep(NamedTuple):
     vocabulary: int
 
     @classmethod
-    def of(cls, subject: Subject) -> TextStep:
-        """What a subject's inputs and outputs say. ExportError, in a sentence, if it is no such step."""
-        types = dict(zip(subject.inputs, (v.type for v in subject.graph.inputs)))
-        state = {subject.inputs[i] for i in subject.donations.values()}
+    def of(cls, exported: Exported) -> TextStep:
+        """What a function's inputs and outputs say. ExportError, in a sentence, if it is no such step."""
+        subject, graph, donations = exported
+        types = dict(zip(subject.inputs, (v.type for v in graph.inputs)))
+        state = {subject.inputs[i] for i in donations.values()}
         given = {name: types[name] for name in subject.free if name not in state}
         ids = [name for name, t in given.items() if t == TensorType(DTYPES["i32"], (1, 1))]
         start = [name for name, t in given.items() if t == TensorType(DTYPES["i32"], ())]
-        logits = dict(zip(subject.outputs, (v.type for v in subject.graph.outputs))).get("logits")
+        logits = dict(zip(subject.outputs, (v.type for v in graph.outputs))).get("logits")
         if len(ids) != 1 or len(start) != 1 or len(given) != 2 or not state or logits is None or len(logits.shape) != 1:
             shown = ", ".join(f"{name} {t}" for name, t in given.items())
             raise ExportError("a page writes by a step (ids i32[1,1], cache, start i32[]) that gives logits [vocabulary] and the cache, "
@@ -72,9 +73,9 @@ class TextPage:
         return cls(**given)
 
 
-def text_page(subject: Subject, module: bytes, loader: str, page: TextPage) -> str:
+def text_page(exported: Exported, module: bytes, loader: str, page: TextPage) -> str:
     """The page's HTML. module: with its weights."""
-    step = TextStep.of(subject)
+    step, subject = TextStep.of(exported), exported.subject
     tokens = _TOKENS[page.tokenizer["kind"]]
     weights = sum(a.size for a in subject.weights.values())
     facts = {"tokenizer": page.tokenizer, "context": page.context, "ids": step.ids, "start": step.start, "tokens": tokens}
