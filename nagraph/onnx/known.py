@@ -2,6 +2,9 @@
 
 Everything is emitted as nodes first. Whoever needs numbers asks here: the nodes behind a value are computed by their references, if
 none of them depends on an input and none is large. What only shapes were made of is dropped from the graph in the end.
+
+Sizes that are known later (`ng.Dim`) stand in arrays of objects: sums, products and floor quotients of them are expressions, and what
+moves whole numbers moves them too.
 """
 
 from __future__ import annotations
@@ -15,9 +18,13 @@ from nagraph.ir.constant import Constant
 from nagraph.ir.emitter import active_stack
 from nagraph.ir.graph import Node, Value
 from nagraph.ops.base import Primitive
+from nagraph.ops.size_numbers import SizeNumber
 
 #: The most bytes of one value that is computed, and of all of them.
 MOST_NBYTES, MOST_TOTAL_NBYTES = 1 << 20, 1 << 25
+#: What can be done with sizes that are known later: arithmetic of whole numbers, and movement.
+_OF_SIZES = {"add", "subtract", "multiply", "floor_divide", "negative", "cast", "reshape", "broadcast", "transpose", "slice", "concatenate",
+             "stack", "gather", "identity"}
 
 
 class KnownValues:
@@ -106,5 +113,26 @@ class KnownValues:
         if len(arrays) < len(operands) or self._nbytes + nbytes > MOST_TOTAL_NBYTES:
             return
         self._nbytes += nbytes
-        found = node.op.evaluate(*arrays)
+        found = _evaluated(node.op, arrays)
+        if found is None:
+            return
         self._arrays.update(zip(node.results, found if isinstance(found, tuple) else (found,)))
+
+
+def _evaluated(op: Any, arrays: list[np.ndarray[Any, Any]]) -> Any:
+    """What an op computes of known operands; None of sizes that are known later, if it is beyond these."""
+    if isinstance(op, SizeNumber) and op.dims:
+        return _array(op.size)
+    if not any(a.dtype == object for a in arrays):
+        return op.evaluate(*arrays)
+    if op.name not in _OF_SIZES or op.name == "cast" and op.dtype.kind not in "iu":
+        return None
+    found = arrays[0] if op.name == "cast" else op.reference(*arrays)
+    return found if isinstance(found, np.ndarray) else _array(found)
+
+
+def _array(size: Any) -> np.ndarray[Any, Any]:
+    """An array of rank 0 that holds a size."""
+    found = np.empty((), object)
+    found[()] = size
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 import re
 from collections.abc import Callable, Mapping
@@ -11,12 +12,13 @@ import numpy as np
 
 from nagraph import arrays as kinds
 from nagraph.compiler.jitted import jit
-from nagraph.errors import NagraphError, OnnxError, SignatureError
+from nagraph.errors import NagraphError, OnnxError, SignatureError, SizeError
 from nagraph.files import short
 from nagraph.ir.emitter import current
 from nagraph.ir.graph import Graph, Value
 from nagraph.ir.location import user_frames_only
 from nagraph.ir.named_graph import NamedGraph
+from nagraph.ir.sizes import RESERVED, Dim
 from nagraph.ir.types import TensorType, spec
 from nagraph.ir.verify import verify
 from nagraph.onnx.dtypes import carrier, element_type
@@ -75,7 +77,8 @@ def from_onnx(path: str | pathlib.Path, *, sizes: Mapping[str, int] | None = Non
               values: Mapping[str, Any] | None = None) -> OnnxGraph:
     """The graph of an ONNX model. Its weights are constants, mapped from the file, or from the files of external data beside it.
 
-    sizes: numbers for sizes that the model leaves open, by their names: {"batch": 2}.
+    sizes: numbers for sizes that the model leaves open, by their names: {"batch": 2}; or `ng.Dim` with bounds. Others stay open, as
+    dimensions of these names (`ng.Dim`), which are known when the graph is compiled or called.
     types: types of inputs, as `ng.spec` or as arrays of the type, by name, in place of what the model says.
     values: arrays for inputs that the graph is to be made for, such as the shape of a Reshape; they are inputs no longer.
     OnnxError says what is damaged, not there, or beyond what a graph can hold, and at which node.
@@ -85,10 +88,16 @@ def from_onnx(path: str | pathlib.Path, *, sizes: Mapping[str, int] | None = Non
             file = ModelFile(path)
             return _imported(file, dict(sizes or {}), dict(types or {}), dict(values or {}))
         except NagraphError as error:
-            raise OnnxError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
+            text = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
+            raise OnnxError(text + "; or read the model for given sizes: sizes={...}" * _is_of_sizes(error)) from None
 
 
-def _imported(file: ModelFile, sizes: dict[str, int], types: dict[str, Any], values: dict[str, Any]) -> OnnxGraph:
+def _is_of_sizes(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was made of, is that a size is not known."""
+    return error is not None and (isinstance(error, SizeError) or _is_of_sizes(error.__context__))
+
+
+def _imported(file: ModelFile, given_sizes: dict[str, int], types: dict[str, Any], values: dict[str, Any]) -> OnnxGraph:
     proto = file.proto.graph
     tensors = {t.name for t in proto.initializer} | {t.values.name for t in proto.sparse_initializer}
     infos = {info.name: info for info in proto.input if info.name not in tensors}
@@ -97,9 +106,10 @@ def _imported(file: ModelFile, sizes: dict[str, int], types: dict[str, Any], val
             if name not in infos:
                 raise OnnxError(f"{what} names {name!r}, which is no input{suggestion(name, infos)}; there is {', '.join(infos) or 'none'}")
     used: set[str] = set()
+    sizes = _open_sizes([name for name in infos if name not in types and name not in values], infos) | given_sizes
     known = {name: _value(name, array, infos[name]) for name, array in values.items()}
     wanted = {name: _input_type(info, sizes, types, used) for name, info in infos.items() if name not in known}
-    unused = [name for name in sizes if name not in used]
+    unused = [name for name in given_sizes if name not in used]
     if unused:
         named = dict.fromkeys(d.dim_param for info in infos.values() for d in info.type.tensor_type.shape.dim if d.dim_param)
         raise OnnxError(f"sizes names {unused[0]!r}, which no input has{suggestion(unused[0], named)}; "
@@ -117,6 +127,17 @@ def _imported(file: ModelFile, sizes: dict[str, int], types: dict[str, Any], val
     graph = dce(Graph(name, graph.inputs, graph.nodes, graph.outputs))
     verify(graph)
     return OnnxGraph(graph, list(wanted), outputs)
+
+
+def _open_sizes(names: list[str], infos: Mapping[str, Any]) -> dict[str, Any]:
+    """A dimension for each size that the model leaves open and gives a name; its own name differs where that is no word."""
+    found: dict[str, Any] = {}
+    for name in dict.fromkeys(d.dim_param for n in names for d in infos[n].type.tensor_type.shape.dim if d.dim_param):
+        word = re.sub(r"\W", "_", short(name), flags=re.ASCII)
+        word = word if re.match("[A-Za-z_]", word) and word not in RESERVED else f"size_{word}"
+        taken = {d.name for d in found.values()}
+        found[name] = Dim(next(w for w in itertools.chain([word], (f"{word}_{i}" for i in itertools.count(2))) if w not in taken))
+    return found
 
 
 def _input_type(info: Any, sizes: Mapping[str, int], types: Mapping[str, Any], used: set[str]) -> TensorType:
@@ -141,9 +162,6 @@ def _input_type(info: Any, sizes: Mapping[str, int], types: Mapping[str, Any], u
             shape.append(d.dim_value)
         elif d.dim_param in sizes:
             shape.append(sizes[d.dim_param])
-        elif d.dim_param:
-            raise OnnxError(f"size {axis} of input {name!r} is open: {short(d.dim_param)}; say how large it is, "
-                            f"sizes={{{short(d.dim_param)!r}: 2}}, or give the input's type, types={{{name!r}: array}}")
         else:
             raise OnnxError(f"size {axis} of input {name!r} is open and has no name; give the input's type, "
                             f"types={{{name!r}: ng.spec((2, 3), {dtype.name!r})}}")

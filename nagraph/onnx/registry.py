@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from nagraph.errors import OnnxError
+from nagraph.ir.sizes import Size
 from nagraph.onnx.opsets import OLDEST
 
 #: The annotation of an input whose numbers are needed while the graph is made.
@@ -129,7 +130,7 @@ def checked_axes(axes: Any, rank: int) -> tuple[int, ...]:
 
 
 def whole_numbers(name: str, array: np.ndarray) -> tuple[int, ...]:
-    """The elements of a known input of rank at most 1, as Python's integers."""
-    if array.ndim > 1 or array.dtype.kind not in "iu":
+    """The elements of a known input of rank at most 1, as Python's integers, or as expressions of sizes that are known later."""
+    if array.ndim > 1 or array.dtype.kind not in "iuO":
         raise OnnxError(f"{name} is {array.dtype}{list(array.shape)}, but must be a row of whole numbers")
-    return tuple(int(n) for n in array.reshape(-1))
+    return tuple(n if isinstance(n, Size) else int(n) for n in array.reshape(-1))

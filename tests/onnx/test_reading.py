@@ -110,15 +110,44 @@ def test_a_constant_of_memory_that_somebody_writes_to_is_refused() -> None:
     ng.verify(graph)
 
 
-def test_open_sizes_are_asked_for(saved: Any) -> None:
+def test_open_sizes_stay_open_unless_they_are_given(saved: Any) -> None:
     path = saved(models.mlp())
-    with pytest.raises(OnnxError, match=r"size 0 of input 'x' is open: batch; say how large it is, sizes=\{'batch': 2\}"):
-        ng.from_onnx(path)
+    graph = ng.from_onnx(path)
+    assert [str(v.type) for v in (*graph.inputs, *graph.outputs)] == ["f32[batch,4]", "f32[batch,3]"]
+    for rows in (1, 5):
+        x = numbers(rows, 4)
+        (found,), (expected,) = ng.compile(graph)(x), ng.compile(ng.from_onnx(path, sizes={"batch": rows}))(x)
+        assert np.array_equal(found, expected)
+    bounded = ng.from_onnx(path, sizes={"batch": ng.Dim("rows", max=7)})
+    assert [str(d) for d in bounded.dims] == ["rows"] and bounded.dims[0].max == 7
     with pytest.raises(OnnxError, match=r"sizes names 'bach', which no input has \(did you mean batch\?\)"):
         ng.from_onnx(path, sizes={"bach": 2, "batch": 2})
     assert ng.from_onnx(path, types={"x": numbers(7, 4)}).output_types[0].shape == (7, 3)
     with pytest.raises(OnnxError, match=r"types has f64\[7,4\] for input 'x', which the model has as float32\[batch, 4\]"):
         ng.from_onnx(path, types={"x": np.zeros((7, 4))})
+
+
+def test_shapes_that_are_computed_of_open_sizes(saved: Any) -> None:
+    """Rows of a batch in pairs, side by side, counted: what of the shape is computed is an expression."""
+    nodes = [helper.make_node("Shape", ["x"], ["s"]), helper.make_node("Gather", ["s", "first"], ["n"]),
+             helper.make_node("Mul", ["n", "two"], ["doubled"]), helper.make_node("Concat", ["doubled", "minus"], ["to"], axis=0),
+             helper.make_node("Reshape", ["x", "to"], ["y"]), helper.make_node("Squeeze", ["n"], ["count"]),
+             helper.make_node("Range", ["zero", "count", "one"], ["numbers"])]
+    tensors = {n: np.array(v, np.int64) for n, v in {"first": [0], "two": [2], "minus": [-1], "zero": 0, "one": 1}.items()}
+    graph = ng.from_onnx(saved(model(nodes, {"x": (F32, ["rows", "min"])}, {"y": (F32, ["a", "b"]), "numbers": (I64, ["rows"])}, tensors)),
+                         sizes={"min": 6})
+    assert [str(v.type) for v in graph.outputs] == ["f32[2*rows,3]", "i64[rows]"]
+    x = numbers(4, 6)
+    y, counted = ng.compile(graph)(x)
+    assert np.array_equal(y, x.reshape(8, 3)) and counted.tolist() == [0, 1, 2, 3]
+
+
+def test_sizes_that_must_be_numbers_are_asked_for(saved: Any) -> None:
+    nodes = [helper.make_node("Shape", ["x"], ["k"]), helper.make_node("TopK", ["x", "k"], ["y", "z"], axis=0)]
+    made = model(nodes, {"x": (F32, ["batch size"])}, {"y": (F32, ["n"]), "z": (I64, ["n"])})
+    with pytest.raises(OnnxError, match=r"node 1 \(TopK\): int\(\) needs a number, and the size batch_size .* sizes=\{...\}"):
+        ng.from_onnx(saved(made))
+    assert ng.from_onnx(saved(made), sizes={"batch size": 3}).output_types[0].shape == (3,)
 
 
 def reshaped() -> Any:

@@ -10,9 +10,11 @@ import numpy as np
 
 from nagraph import numpy as F
 from nagraph.errors import OnnxError
-from nagraph.ir.types import TensorType
+from nagraph.ir.sizes import Size
+from nagraph.ir.types import DTYPES, TensorType
 from nagraph.onnx.registry import Ints, Known, Tensor, checked_axes, checked_axis, operator, whole_numbers
 from nagraph.ops.movement import iota
+from nagraph.ops.size_numbers import size_number
 from nagraph.tracing.tracer import as_value
 
 #: Elements of a table of indices that is made while a graph is.
@@ -21,12 +23,19 @@ MOST_INDICES = 1 << 22
 
 @operator("Shape", formats="kept")
 def shape(x: Any, *, start: int = 0, end: int | None = None) -> Any:
-    return np.array(x.shape[slice(start, end)], np.int64)
+    return _numbers(x.shape[slice(start, end)])
 
 
 @operator("Size", formats="kept")
 def size(x: Any) -> Any:
-    return np.array(math.prod(x.shape), np.int64)
+    return F.reshape(_numbers([math.prod(x.shape)]), ())
+
+
+def _numbers(sizes: Sequence[Any]) -> Any:
+    """A row of sizes; traced where some are known later."""
+    if all(type(n) is int for n in sizes):
+        return np.array(sizes, np.int64)
+    return F.stack([size_number(n, DTYPES["i64"]) for n in sizes])
 
 
 @operator("Identity", formats="kept")
@@ -159,14 +168,18 @@ def constant_of_shape(shape: Known, *, value: Tensor | None = None) -> Any:
 @operator("Range")
 def numbers_from(start: Known, limit: Known, delta: Known) -> Any:
     """start + i delta for i from 0, below the limit."""
-    if start.size != 1 or limit.size != 1 or delta.size != 1 or not start.dtype == limit.dtype == delta.dtype:
+    given = start, limit, delta
+    dtypes = {a.dtype for a in given if a.dtype != object} or {DTYPES["i64"]}
+    if any(a.size != 1 for a in given) or len(dtypes) > 1:
         raise OnnxError("start, limit and delta must be one number each, of one element type")
-    first, last, step = (a.reshape(()).item() for a in (start, limit, delta))
+    (dtype,), (first, last, step) = dtypes, (a.reshape(()).item() for a in given)
+    if any(isinstance(n, Size) for n in (first, last, step)):
+        return F.arange(first, last, step, dtype=dtype)
     if not all(map(math.isfinite, (first, last, step))) or step == 0:
         raise OnnxError(f"there is no range from {first} to {last} in steps of {step}")
-    count = max(-(-(last - first) // step) if start.dtype.kind in "iu" else math.ceil((last - first) / step), 0)
-    possible(start.dtype, (count,))
-    return as_value(start.reshape(())) + as_value(delta.reshape(())) * F.astype(iota("int64", (count,), 0), start.dtype)
+    count = max(-(-(last - first) // step) if dtype.kind in "iu" else math.ceil((last - first) / step), 0)
+    possible(dtype, (count,))
+    return as_value(start.reshape(())) + as_value(delta.reshape(())) * F.astype(iota("int64", (count,), 0), dtype)
 
 
 @operator("EyeLike")
