@@ -54,7 +54,7 @@ def read_container(path: str | pathlib.Path, names: Collection[str]) -> dict[str
             data = mapped(file.fileno(), os.fstat(file.fileno()).st_size)
             _check_end(data)
             with zipfile.ZipFile(file) as opened:
-                entries, directory = opened.infolist(), opened.start_dir  # type: ignore[attr-defined]
+                entries, directory = opened.infolist(), opened.start_dir
     except FileNotFoundError:
         raise ProgramError("it does not exist") from None
     except OSError as error:
@@ -105,15 +105,15 @@ def _begin(data: np.ndarray[Any, Any], entry: zipfile.ZipInfo, free: int) -> int
     header = bytes(data[at:at + _LOCAL.size]) if at >= free else b""
     if len(header) < _LOCAL.size or header[:4] != b"PK\3\4":
         raise ProgramError(f"it is damaged: {entry.filename} does not begin at byte {at:,}, where the directory says")
-    *_, name, extra = _LOCAL.unpack(header)
+    name, extra = struct.unpack("<2H", header[-4:])
     if bytes(data[at + _LOCAL.size:at + _LOCAL.size + name]) != entry.filename.encode():
         raise ProgramError(f"it is damaged: at byte {at:,} there is another file than {entry.filename}")
-    return at + _LOCAL.size + name + extra
+    return int(at + _LOCAL.size + name + extra)
 
 
 def _check_sum(entry: zipfile.ZipInfo, content: np.ndarray[Any, Any]) -> None:
     found = 0
     for at in range(0, content.size, _CHUNK):
-        found = zlib.crc32(content[at:at + _CHUNK], found)
+        found = zlib.crc32(content[at:at + _CHUNK].data, found)
     if found != entry.CRC:
         raise ProgramError(f"it is damaged: the contents of {entry.filename} do not have their checksum")

@@ -56,7 +56,7 @@ class Manifest:
     @classmethod
     def of(cls, subject: Subject) -> Manifest:
         """The manifest of a subject."""
-        graph, trees = subject.graph, {}
+        graph, trees = subject.graph, dict[str, Any]()
         if subject.tree_in is not None and subject.tree_out is not None:
             structure, mask = subject.tree_in
             whole = to_json(structure.__class__(tuple, tuple(range(len(structure.keys))), structure.children), mask)
@@ -64,10 +64,10 @@ class Manifest:
                      "result": to_json(*subject.tree_out)}
             roots = dict(zip(subject.free, _roots(subject.tree_in)))
             trees["donated"] = list(dict.fromkeys(roots[subject.inputs[i]].partition("[")[0] for i in subject.donations.values()))
-        types = [{n: str(v.type) for n, v in zip(names, values)} for names, values in (
-            (subject.inputs, graph.inputs), (subject.outputs, graph.outputs))]
-        return cls(FORMAT, VERSION, TEXT_VERSION, _versions(graph), nagraph.__version__, subject.name, *types, list(subject.weights),
-                   pipeline=subject.pipeline, metadata=dict(subject.metadata), **trees)
+        inputs, outputs = ({n: str(v.type) for n, v in zip(names, values)} for names, values in (
+            (subject.inputs, graph.inputs), (subject.outputs, graph.outputs)))
+        return cls(FORMAT, VERSION, TEXT_VERSION, _versions(graph), nagraph.__version__, subject.name, inputs, outputs,
+                   list(subject.weights), pipeline=subject.pipeline, metadata=dict(subject.metadata), **trees)
 
     def written(self) -> bytes:
         return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False).encode()

@@ -138,8 +138,9 @@ def _subject(graph: Graph, weights: dict[str, np.ndarray[Any, Any]], manifest: M
         if name in weights and type_of(weights[name]) != value.type:
             raise ProgramError(f"the weight {name} is {type_of(weights[name])}, and its graph takes {value.type}")
     trees = manifest.trees()
+    tree_in, tree_out = trees or (None, None)
     subject = Subject(graph, tuple(manifest.inputs), tuple(manifest.outputs), {n: weights[n] for n in manifest.inputs if n in weights},
-                      *(trees or (None, None)), manifest.name, manifest.metadata, pipeline=manifest.checked_pipeline())
+                      tree_in, tree_out, manifest.name, manifest.metadata, pipeline=manifest.checked_pipeline())
     if trees is not None and [sum(t.mask) for t in trees] != [len(subject.free), len(subject.outputs)]:
         raise ProgramError("the trees in its manifest have other leaves than its graph has inputs and outputs")
     try:

@@ -186,7 +186,8 @@ def _read_value(found: Any, depth: int) -> Any:
 def _named(name: str, fields: tuple[str, ...]) -> type:
     if any(f.startswith("_") for f in fields):
         raise ProgramError(f"a named tuple {name} has the fields {short(fields)}")
-    return collections.namedtuple(name, fields)  # type: ignore[misc]  # noqa: PYI024
+    made: type = collections.namedtuple(name, fields)  # type: ignore[misc]
+    return made
 
 
 @functools.lru_cache(256)
