@@ -123,6 +123,13 @@ def test_arm64_has_the_same_bits(name, library, tmp_path):
     assert_bits([tool("qemu-aarch64-static"), program], name, tmp_path, 2)
 
 
+def test_a_cut_of_what_the_sweep_holds_against_executables():
+    from tests.export import native_sweep
+
+    cases = [*list(native_sweep.ops())[::30], *native_sweep.programs(5, 1)]
+    assert len(cases) > 8 and not list(native_sweep.differing(cases, "native", 3))
+
+
 def test_a_shared_library_for_arm64(tmp_path):
     tool("aarch64-linux-gnu-gcc")
     ng.export.native(lambda x: x * 2, tmp_path / "arm", ng.spec((5,), "f32"), target="aarch64-linux", shared=True)
