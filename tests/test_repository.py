@@ -209,7 +209,8 @@ def test_the_wheel_holds_the_package_alone_and_whole(wheel: pathlib.Path) -> Non
         base = name.replace(".", "/")
         expected.add(f"{base}/__init__.py" if path.name == "__init__.py" else f"{base}.py")
     expected |= {f"nagraph/{path.relative_to(ROOT)}" for path in (ROOT / "backends").rglob("headers/*.h")}
-    expected.add("nagraph/export/to_c/support.c")
+    expected |= {str(path.relative_to(ROOT)) for path in (ROOT / "nagraph" / "export").rglob("*.*")
+                 if path.suffix not in (".py", ".pyc")}
     expected |= {f"nagraph/{path.relative_to(ROOT)}" for path in (ROOT / "backends/gpu/on_cpu").iterdir()
                  if path.is_file() and path.suffix != ".py"}
     installed = {n for n in names if n.startswith("nagraph/")}
