@@ -40,6 +40,16 @@ def test_planted_faults_are_seen():
     assert len(missed) <= 1, [(m.operator, m.what) for m in missed]
 
 
+def test_what_hangs_on_rounding_alone_may_move_as_far_as_rounding_moves_it():
+    """A sum of numbers that cancel: half a unit in the last place of any of them is more than 64 of the sum."""
+    x = np.random.default_rng(0).normal(size=4000).astype("f4") * 1000
+    x = np.concatenate([x, -x[::-1], np.float32([1e-3])])
+    case = Case("cancelling", ng.trace(lambda x: x.sum(), x), [x])
+    (want,) = ng.compile(case.graph, backend="numpy")(x)
+    assert compare(case, (want + np.float32(0.004),)) == "", "one unit of the numbers"
+    assert "off by" in compare(case, (want + np.float32(10),))
+
+
 def test_what_compares_says_what_is_wrong():
     x = np.float32([1, 2, np.nan])
     sums = Case("x", ng.trace(lambda x: x + x, x), [x])
