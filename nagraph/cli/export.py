@@ -19,7 +19,7 @@ from nagraph.export.progress import listening
 from nagraph.ir.size_binding import chosen
 from nagraph.ir.sizes import Dim, dims, substituted
 from nagraph.ir.types import TensorType
-from nagraph.models.generation import exported_step
+from nagraph.models.generation import exported_prefill, exported_step
 from nagraph.models.pretrained import load_language_model
 
 #: Bytes of weights from which on a bar shows how many are written.
@@ -41,11 +41,14 @@ def run(target: str, form: str, out: pathlib.Path, train: bool, layers: int | No
     if generate:
         if train or layers:
             raise click.UsageError("--generate is about a trained model, which --train and --layers are not")
-        what, args, page = _writing(trained(target))
+        what, args, page = _writing(trained(target), made.has_functions)
         given |= {"page": page} if made.has_page else {}
     else:
         what, args = _exported(resolve(target, "train" if train else None, layers).work, train)
-    what, args, wanted, left = _of_sizes(what, args, sizes_of("--sizes", sizes), made.open_sizes)
+    numbers = sizes_of("--sizes", sizes)
+    if generate and numbers:
+        raise DataError("--sizes: what writes text has no sizes that are open")
+    what, args, wanted, left = (what, args, {}, []) if generate else _of_sizes(what, args, numbers, made.open_sizes)
     with _progress():
         getattr(ng.export, form)(what, out, args, **given)
     terminal = console()
@@ -64,10 +67,13 @@ def _exported(work: Any, train: bool) -> tuple[Any, Any]:
     return work.make(None, None), ng.eval_shape(_themselves, *work.arguments)
 
 
-def _writing(folder: pathlib.Path) -> tuple[Any, Any, dict[str, Any]]:
-    """The step by which the language model in a folder writes, its arguments, and what a page knows of it."""
+def _writing(folder: pathlib.Path, functions: bool) -> tuple[Any, Any, dict[str, Any]]:
+    """The step by which the language model in a folder writes, its arguments, and what a page knows of it.
+
+    functions: as one of two functions, `prefill` and `step`.
+    """
     model, tokenizer = load_language_model(folder)
-    what, args = exported_step(model)
+    what, args = ({"prefill": exported_prefill(model), "step": exported_step(model)}, None) if functions else exported_step(model)
     page = {"tokenizer": tokenizer.to_json(), "context": model.config.context, "title": f"{folder.resolve().name} writes"}
     with contextlib.suppress(DataError):  # of characters, some may be unknown
         tokenizer.encode(PROMPT)

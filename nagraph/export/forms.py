@@ -30,6 +30,8 @@ class Form(NamedTuple):
     open_sizes: bool = False
     #: Whether the function takes `page`: what a page knows of a language model on which it writes text.
     has_page: bool = False
+    #: Whether it can hold several functions, a mapping from their names to pairs (what, args_or_specs).
+    has_functions: bool = False
 
     @property
     def suffix(self) -> str:
@@ -48,7 +50,7 @@ FORMS: dict[str, Form] = {
         Option("format", str, "text, or bytecode: a portable artifact."),), True),
     "native": Form("to_native.library", "gpt2", "a library of machine code with a C header, and examples", (
         Option("target", str, "Machine: native, x86-64-v2, x86-64-v3, x86-64-v4, aarch64-linux, arm64-macos."),
-        Option("name", str, "What the library is called, if not as the folder."))),
+        Option("name", str, "What the library is called, if not as the folder.")), has_functions=True),
     "wasm": Form("to_wasm.exporting", "gpt2-wasm", "a WebAssembly module with a loader for browsers and Node", (
         Option("beside", bool, "Weights in a file beside the module; by itself from 256 MB on."),), has_page=True),
     "c": Form("to_c.exporting", "model.c", "one readable file of C99, and its header", (

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pathlib
 import subprocess
 
-import nagraph as ng
-from nagraph.models.generation import exported_prefill, exported_step, generate
+from nagraph.models.generation import generate
 from nagraph.models.pretrained import load_language_model
 from tests.cli.running import TEXT, run
 from tests.tools import tool
@@ -19,8 +18,9 @@ def test_a_program_in_c_writes_what_generation_writes(tmp_path):
     (tmp_path / "notes.txt").write_text(TEXT)
     assert not run("train", "gpt2", *SIZES, "--data", tmp_path / "notes.txt", "--out", tmp_path / "run").code
     model, tokenizer = load_language_model(tmp_path / "run")
-    functions = {"prefill": exported_prefill(model, 16), "step": exported_step(model)}
-    ng.export.native(functions, tmp_path / "gpt2", target="x86-64-v3", shared=False)
+    exported = "--to", "native", "--generate", "--target", "x86-64-v3", "-o", tmp_path / "gpt2"
+    assert not run("export", tmp_path / "run", *exported).code
+    assert "no sizes that are open" in run("export", tmp_path / "run", *exported, "--sizes", "batch=1").one_sentence()
     symbols = ['"' + "".join(f"\\{byte:03o}" for byte in s.encode()) + '"' for s in tokenizer.symbols]
     (tmp_path / "text.h").write_text(f"#define CONTEXT {model.config.context}\n#define EACH_LAYER(X) X(0) X(1)\n"
                                      f"#define SYMBOLS {', '.join(symbols)}\n")

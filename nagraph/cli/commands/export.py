@@ -49,7 +49,8 @@ def _options(command: Any) -> Any:
 @click.option("-o", "--out", required=True, type=click.Path(path_type=pathlib.Path), help="The file, or the folder, to write.")
 @click.option("--train", is_flag=True, help="Of a model the whole training step: forward, backward, clipping, optimiser.")
 @click.option("--sizes", metavar="NAME=N,...", help="Numbers for sizes that are open, such as batch=1,time=128.")
-@click.option("--generate", is_flag=True, help="Of a trained language model the step that writes text, with its cache; with wasm a page.")
+@click.option("--generate", is_flag=True, help="Of a trained language model the step that writes text, with its cache; "
+              "as wasm with a page, as native beside the function that reads a prompt.")
 @click.option("--layers", type=click.IntRange(1), help="Blocks of a model without weights, whose depth is one number.")
 @_options
 def command(to: str, **options: Any) -> None:
