@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 
 import nagraph as ng
+from nagraph.c_text.scalars import OPEN
+from nagraph.elementary.narrow import NARROW
 from nagraph.errors import ExportError
 from nagraph.export.subject import Subject
 from nagraph.export.to_c.expressions import assignment, inside, plain
 from nagraph.export.to_c.file import CFile
-from nagraph.export.to_c.support import needed, parts
+from nagraph.export.to_c.support import names, needed, parts
+from nagraph.export.to_c.words import C99, MATH
+from nagraph.ir.scalar import F32, F64
+from nagraph.ir.types import DTYPES, FLOATS, SHORT_NAMES, SIGNED
 from nagraph.models.workloads import workload
 from tests.export.c_programs import COMPILERS, COMPILES, STRICT, Case, case, differences, run
 from tests.gpu.cases import TINY, op_cases
@@ -89,8 +94,7 @@ def test_ops_models_and_train_steps_have_the_bits_of_the_llvm_backend(tmp_path):
     chosen = chosen if WHOLE else [chosen[n] for n in rng.choice(len(chosen), 12, replace=False)]
     work = workload("vit", "train" if WHOLE else "infer", **{k: TINY[k] for k in ("layers", "heads", "width", "batch", "patch")})
     made = [*(case(x.graph, x.operands, n) for n, x in enumerate(chosen)), case(work.graph(), work.arrays(), len(chosen))]
-    names = [*(x.name for x in chosen), "vit"]
-    for name, x, found in zip(names, made, run(tmp_path, made, COMPILERS[-1], ("-O1",)), strict=True):
+    for name, x, found in zip([*(x.name for x in chosen), "vit"], made, run(tmp_path, made, COMPILERS[-1], ("-O1",)), strict=True):
         assert differences(ng.compile(x.file.subject.graph)(*x.arguments), found) == [], name
 
 
@@ -210,8 +214,22 @@ def test_expressions_have_as_few_parentheses_as_they_need():
     assert [inside(x) for x in ("f(a) + g(b)", "(a) + (b)")] == ["(f(a) + g(b))", "((a) + (b))"]
 
 
+def test_the_support_file_has_what_scalar_rules_call():
+    """What a scalar builder asks the words of C for, in every dtype that it has it in."""
+    there, math = {*names()}, {*MATH.values(), *(f"{name}f" for name in MATH.values())}
+    computed = [d for d in DTYPES.values() if d not in NARROW]
+    wanted = {C99.helper(name, d) for name in ("max", "min") for d in computed}
+    wanted |= {C99.helper("abs", d) for d in computed if d in FLOATS | SIGNED}
+    wanted |= {C99.helper(name, d) for name in (*MATH, "fma") for d in computed if d in FLOATS}
+    wanted |= {C99.helper(name, d) for name in ("add", "sub", "mul", "shl") for d in OPEN}
+    wanted |= {C99.helper("float", d) for d in NARROW} | {C99.helper(SHORT_NAMES[d], F32) for d in NARROW}
+    wanted |= {C99.truncated("", a, b).partition("(")[0] for a in (F32, F64) for b in OPEN}
+    wanted |= {C99.wrapped("", a).partition("(")[0] for a in (F32, F64)}
+    assert wanted <= there | math
+
+
 def test_every_part_of_the_support_file_is_a_function_that_only_earlier_ones_call():
-    names = [part.defines for part in parts()]
-    assert all(names) and len({name for group in names for name in group}) == sum(map(len, names))
+    defined = [part.defines for part in parts()]
+    assert all(defined) and len({*names()}) == sum(map(len, defined))
     for n, part in enumerate(parts()):
-        assert not part.mentions & {name for group in names[n + 1:] for name in group}
+        assert not part.mentions & {name for group in defined[n + 1:] for name in group}

@@ -176,9 +176,10 @@ class CFile:
     def _union(self, name: str, nbytes: int, text: str) -> str:
         """Memory that holds elements of several dtypes, one after another."""
         kinds = {memory_name(d): (C99.memory_type(d), d.itemsize) for d in C99.types}
-        members = [f"  {kind} {member}[{-(-nbytes // size)}];" for member, (kind, size) in sorted(kinds.items(), key=lambda k: -k[1][1])
+        members = [f"  {kind} {member}[{max(1, -(-nbytes // size))}];"
+                   for member, (kind, size) in sorted(kinds.items(), key=lambda k: -k[1][1])
                    if mentioned(f"{name}.{member}", text)]
-        return "\n".join(["static union {", *members, f"}} {name};"]) if members and nbytes else ""
+        return "\n".join(["static union {", *members, f"}} {name};"]) if members else ""
 
     def source(self, apart: bool) -> str:
         """The text of the file. apart: whether the arrays are in a header of their own."""

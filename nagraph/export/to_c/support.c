@@ -219,6 +219,16 @@ static uint64_t min_u64(uint64_t x, uint64_t y) {
   return x < y ? x : y;
 }
 
+/* Whether either is true. */
+static bool max_bool(bool x, bool y) {
+  return x || y;
+}
+
+/* Whether both are true. */
+static bool min_bool(bool x, bool y) {
+  return x && y;
+}
+
 /* The float that a bfloat16 is: its upper half. */
 static float f32_of_bf16(uint16_t x) {
   return f32_of_bits((uint32_t)x << 16);
