@@ -259,10 +259,6 @@ class Op:
         """The results for `size` examples at once, stacked on axis 0; batched operands have theirs on axis 0."""
         raise MissingRuleError(f"op {self.name} has no batching rule (vmap)")
 
-    def harmless(self, condition: Value, operands: tuple[Value, ...]) -> tuple[Op, tuple[Value, ...]]:
-        """The op and operands of a node that ends the call only where `condition`, a bool[], holds; elsewhere any results will do."""
-        raise MissingRuleError(f"op {self.name} may end the call, and has no rule for branches that are not taken")
-
     def narrow(self, box: Box, *operands: Any) -> tuple[Op, Sequence[Box]] | None:
         """How a part of the (one) result is computed from parts of operands of these types: the op that does it, and their boxes.
 

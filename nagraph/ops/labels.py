@@ -10,11 +10,10 @@ import numpy as np
 from nagraph.errors import LabelError, TypeRuleError
 from nagraph.ir.graph import Graph, Node, Value
 from nagraph.ir.interpret import interpret
-from nagraph.ir.op import Array, Cost, Op, op
+from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import INTEGERS, TensorType
 from nagraph.ops.base import Primitive
 from nagraph.ops.comparison import equal
-from nagraph.ops.elementwise import where
 
 
 @op
@@ -74,9 +73,6 @@ class CheckLabels(Primitive):
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         return (self(*operands),)
-
-    def harmless(self, condition: Value, operands: tuple[Value, ...]) -> tuple[Op, tuple[Value, ...]]:
-        return self, (where(condition, operands[0], np.zeros((), operands[0].dtype)),)
 
     def cost(self, x: TensorType) -> Cost:
         return Cost(flops=2 * x.size)

@@ -8,14 +8,14 @@ from nagraph.errors import TypeRuleError
 from nagraph.ir.builder import Builder, current
 from nagraph.ir.graph import Graph, Value
 from nagraph.ir.interpret import interpret
-from nagraph.ir.op import Array, Cost, Op, op
+from nagraph.ir.op import Array, Cost, op
 from nagraph.ir.types import BOOL, TensorType, is_float
 from nagraph.ops.bits import invert
 from nagraph.ops.elementwise import where
 from nagraph.ops.reduction import any as any_of
 from nagraph.ops.rules import Maybe, align_batched, zeros_of
 from nagraph.regions.base import Ports, RegionOp, check_operands, loops_by_data, on_floating, region_cost, updated_inputs
-from nagraph.transforms.batching import batch_graph, batched_call_where, harmless
+from nagraph.transforms.batching import batch_graph, batched_call_where
 from nagraph.transforms.forward import jvp_graph
 from nagraph.transforms.reverse import vjp_graph
 
@@ -71,9 +71,6 @@ class Cond(RegionOp):
         chosen = _side(self.true, size, taken, operands[1:], batched[1:])
         others = _side(self.false, size, invert(taken), operands[1:], batched[1:])
         return tuple(where(align_batched(taken, x.ndim - 1), x, y) for x, y in zip(chosen, others))
-
-    def harmless(self, condition: Value, operands: tuple[Value, ...]) -> tuple[Op, tuple[Value, ...]]:
-        return Cond(harmless(self.true), harmless(self.false)), (operands[0], condition, *operands[1:])
 
     def cost(self, *operands: TensorType) -> Cost:
         return max(region_cost(self.true), region_cost(self.false))

@@ -13,7 +13,7 @@ from nagraph.ir.op import Array, Box, Cost, Op, ResidualForm, op, whole
 from nagraph.ir.types import TensorType, is_float
 from nagraph.ops.rules import Maybe, or_zeros, zeros_of
 from nagraph.regions.base import Ports, RegionOp, check_operands, on_floating, region_cost, updated_inputs
-from nagraph.transforms.batching import batch_derivative, batch_graph, harmless
+from nagraph.transforms.batching import batch_derivative, batch_graph
 from nagraph.transforms.forward import jvp_graph, pushforward
 from nagraph.transforms.narrowing import narrowed_body
 from nagraph.transforms.reverse import pullback, vjp_graph
@@ -131,10 +131,6 @@ class Call(RegionOp):
         given = [t for t in tangents if t is not None]
         found = current().emit(Call(f"{self.label}.jvp", self.kind, graph), (*operands, *given))
         return on_floating(found[len(results):], results)
-
-    def harmless(self, condition: Value, operands: tuple[Value, ...]) -> tuple[Op, tuple[Value, ...]]:
-        fwd = None if self.fwd is None else harmless(self.fwd)
-        return Call(f"{self.label}.harmless", self.kind, harmless(self.body), fwd, self.bwd), (condition, *operands)
 
     def batch(self, size: int, operands: tuple[Value, ...], batched: tuple[bool, ...]) -> tuple[Value, ...]:
         fwd, bwd = self.fwd, self.bwd

@@ -17,7 +17,7 @@ from nagraph.ir.types import TensorType, is_float
 from nagraph.ops.movement import moveaxis
 from nagraph.ops.rules import Maybe, add_tangents, or_zeros, with_batch_axis, zeros_of
 from nagraph.regions.base import Loop, Ports, check_operands, region_cost, updated_inputs
-from nagraph.transforms.batching import batch_graph, harmless
+from nagraph.transforms.batching import batch_graph
 from nagraph.transforms.forward import jvp_graph
 from nagraph.transforms.reverse import pullback
 
@@ -142,9 +142,6 @@ class Scan(Loop):
         moved = [moveaxis(x, 1, 0) if b else x for x, b in zip(xs, xs_b)]
         found = current().emit(Scan(body, self.consts, self.carries, self.length, self.reverse), (*consts, *starts, *moved))
         return (*found[:self.carries], *(moveaxis(y, 0, 1) for y in found[self.carries:]))
-
-    def harmless(self, condition: Value, operands: tuple[Value, ...]) -> tuple[Op, tuple[Value, ...]]:
-        return Scan(harmless(self.body), self.consts + 1, self.carries, self.length, self.reverse), (condition, *operands)
 
     def cost(self, *operands: TensorType) -> Cost:
         each = region_cost(self.body)

@@ -16,7 +16,7 @@ from nagraph.ops.rules import Maybe, align_batched, or_zeros, with_batch_axis
 from nagraph.regions.base import Loop, Ports, check_operands, on_floating, region_cost, updated_inputs
 from nagraph.regions.branches import Cond
 from nagraph.regions.scans import Scan
-from nagraph.transforms.batching import batched_call, batched_call_where, harmless
+from nagraph.transforms.batching import batched_call, batched_call_where
 from nagraph.transforms.forward import jvp_graph
 
 #: Iterations that a loop is reckoned to have whose number is data.
@@ -131,9 +131,6 @@ class WhileLoop(Loop):
             old = inputs[self.consts:]
             body = builder.graph(self.body.name, [where(align_batched(go, x.ndim - 1), x, y) for x, y in zip(stepped, old)])
         return current().emit(WhileLoop(condition, body, self.consts, self.max_steps), values)
-
-    def harmless(self, condition: Value, operands: tuple[Value, ...]) -> tuple[Op, tuple[Value, ...]]:
-        return WhileLoop(harmless(self.condition), harmless(self.body), self.consts + 1, self.max_steps), (condition, *operands)
 
     def cost(self, *operands: TensorType) -> Cost:
         steps = 1 if self.max_steps is None else self.max_steps

@@ -8,7 +8,7 @@ from nagraph.errors import MissingRuleError, TypeRuleError
 from nagraph.ir.builder import Builder, current
 from nagraph.ir.graph import Graph, Value, kept
 from nagraph.ir.location import located
-from nagraph.ir.types import BOOL, TensorType, is_float
+from nagraph.ir.types import TensorType, is_float
 from nagraph.ops.arg_extremum import argmax
 from nagraph.ops.elementwise import where
 from nagraph.ops.identities import stop_gradient
@@ -87,24 +87,4 @@ def batched_call_where(taken: Value, graph: Graph, size: int, operands: Sequence
             else where(some, x, stop_gradient(x)) if is_float(x.dtype) else x
             for x, b in zip(operands, batched, strict=True)
         ]
-    if graph.may_end_the_call:
-        graph, operands, batched = harmless(graph), (taken, *operands), (True, *batched)
     return [with_batch_axis(x, b, size) for x, b in batched_call(graph, size, operands, batched)]
-
-
-@kept
-def harmless(graph: Graph) -> Graph:
-    """The graph with one more input in front, a bool[]: where that does not hold, nothing in it ends the call.
-
-    For branches and turns that are computed for all examples, also those that do not take them.
-    """
-    with Builder() as builder:
-        condition = builder.input(TensorType(BOOL, ()))
-        env = {v: builder.input(v.type, v.name) for v in graph.inputs}
-        for node in graph.nodes:
-            op, operands = node.op, tuple(env[v] for v in node.operands)
-            with builder.at(node.location):
-                if op.may_end_the_call:
-                    op, operands = op.harmless(condition, operands)
-                env.update(zip(node.results, builder.emit(op, operands)))
-        return builder.graph(graph.name, [env[v] for v in graph.outputs])
