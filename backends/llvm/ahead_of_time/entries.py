@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -42,6 +43,13 @@ class WeightsFile(NamedTuple):
     head: bytes
     nbytes: int
     offsets: Mapping[str, int]
+
+    @classmethod
+    def of(cls, content: bytes) -> WeightsFile:
+        """What is known of a safetensors file with these contents."""
+        start = 8 + int.from_bytes(content[:8], "little")
+        tensors = {name: about for name, about in json.loads(content[8:start]).items() if name != "__metadata__"}
+        return cls(content[:start], len(content), {name: start + about["data_offsets"][0] for name, about in tensors.items()})
 
 
 class Data:
