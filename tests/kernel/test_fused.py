@@ -48,6 +48,11 @@ def hard(dtype, rng):
         y = np.ldexp(rng.uniform(1, 2, COUNT), f.minexp - rng.integers(-4, 2 * f.nmant, COUNT) - np.frexp(x)[1]).astype(dtype)
         for z in (np.ldexp(rng.normal(size=COUNT), f.minexp - rng.integers(-3, f.nmant, COUNT)).astype(dtype), np.zeros_like(x), -(x * y)):
             yield x, y, z
+    # x y is half of z's last place, and a little more or less, which twice as many digits don't hold beside z
+    for sign in (1, -1):
+        away = np.ldexp(1.0, -rng.integers(f.nmant // 2 + 4, f.nmant + 1, COUNT))
+        z = (rng.integers(1 << (f.nmant - 1), 1 << f.nmant, COUNT) * 2 + rng.integers(0, 2, COUNT)).astype(dtype)
+        yield (1 + away).astype(dtype), ((1 - sign * away) / 2).astype(dtype), z
     for _ in range(2):
         yield tuple(rng.integers(np.iinfo(kind).min, np.iinfo(kind).max, COUNT, kind, endpoint=True).view(dtype) for _ in range(3))
 
