@@ -1,12 +1,10 @@
-"""What machine code is written of: a subject with its graph as the LLVM backend runs it, and a file of its weights."""
+"""What machine code is written of: a subject with its graph as the LLVM backend runs it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from nagraph.backends.llvm.ahead_of_time.entries import WeightsFile
 from nagraph.backends.llvm.backend import BACKEND
 from nagraph.backends.llvm.executable import Executable
 from nagraph.compiler.optimisation import optimised
@@ -48,10 +46,3 @@ class Exported(NamedTuple):
                     refusals.add(node, "only Python computes it, and there is none; leave it out, or write the op's `element`")
         refusals.check()
         return cls(subject, graph, donations)
-
-
-def weights_file(content: bytes) -> WeightsFile:
-    """What code knows of a safetensors file: what it begins with, its size, and where each tensor begins."""
-    start = 8 + int.from_bytes(content[:8], "little")
-    tensors = {name: about for name, about in json.loads(content[8:start]).items() if name != "__metadata__"}
-    return WeightsFile(content[:start], len(content), {name: start + about["data_offsets"][0] for name, about in tensors.items()})

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from nagraph.backends.llvm.ahead_of_time.entries import Entry
+from nagraph.backends.llvm.ahead_of_time.entries import Entry, WeightsFile
 from nagraph.backends.llvm.ahead_of_time.objects import NativeObject, native_object
 from nagraph.backends.llvm.text.machines import Machine, machine
 from nagraph.errors import ExportError
-from nagraph.export.machine_code import Exported, weights_file
+from nagraph.export.machine_code import Exported
 from nagraph.export.to_native.examples import c_example, cpp_example, python_example
 from nagraph.export.to_native.functions import Function, check_identifier
 from nagraph.export.to_native.header import header
@@ -67,7 +67,7 @@ def native(what: Any, folder: str | pathlib.Path, args_or_specs: Any = None, *, 
         raise ExportError(f"{nbytes:,} bytes of weights are too many to be part of a library, which may have {MOST_EMBEDDED_NBYTES:,}; "
                           "take embed=False")
     content = b"" if embed or not weights else _file(weights)
-    file = weights_file(content) if content else None
+    file = WeightsFile.of(content) if content else None
     made = native_object(library, entries, made_for, weights if file is None else None, file)
     functions = [_function(library, n, x, file is not None) for n, x in found.items()]
     with atomic_folder(path, ExportError) as draft:

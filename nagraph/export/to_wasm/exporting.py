@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any
 
-from nagraph.backends.llvm.ahead_of_time.entries import Entry
+from nagraph.backends.llvm.ahead_of_time.entries import Entry, WeightsFile
 from nagraph.backends.llvm.ahead_of_time.multiply_add import FUSES
 from nagraph.backends.llvm.ahead_of_time.objects import NativeObject, engine_object, native_object
 from nagraph.backends.llvm.text.machines import machine
 from nagraph.errors import ExportError
-from nagraph.export.machine_code import Exported, weights_file
+from nagraph.export.machine_code import Exported
 from nagraph.export.to_wasm.example import example
 from nagraph.export.to_wasm.linking import linked, linker, with_section
 from nagraph.export.to_wasm.text_page import TextPage, TextStep, text_page
@@ -75,7 +75,7 @@ def _module(exported: Exported, weights: bytes) -> bytes:
     """The module without its weights, which are those of this safetensors file. Inside is another module, for engines that round once."""
     subject, graph = exported.subject, exported.graph
     entry = Entry(_RUN, graph, exported.donations, {i: name for i, name in enumerate(subject.inputs) if name in subject.weights})
-    usual, file = machine("wasm32"), weights_file(weights) if subject.weights else None
+    usual, file = machine("wasm32"), WeightsFile.of(weights) if subject.weights else None
     made = native_object(_PREFIX, [entry], usual, file=file)
     needed = made.entries[0].workspace_nbytes(1) + len(weights) + sum(v.type.nbytes for v in (*graph.inputs, *graph.outputs))
     if needed > MOST_NBYTES:
