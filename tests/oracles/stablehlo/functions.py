@@ -105,7 +105,7 @@ FUNCTIONS: dict[str, Function] = {
     "cached-none": Function(_cached, (drawn(6, 3), drawn(0, 3)), {(1, 0): N}),
     "of-a-slice": Function(_of_a_slice, (drawn(3, 3), np.array(5), np.array(-3))),
     "bounded": Function(_bounded, (drawn(3) / 4,), {(0, 0): ng.Dim("m")}),
-    "odd": Function(_odd, (drawn(7, 3),), {(0, 0): 2 * ng.Dim("k", min=2) + 1}),
+    "odd": Function(_odd, (drawn(7, 3),), {(0, 0): 2 * ng.Dim("k") + 3}),
     "special": Function(_special, (drawn(50) / 4,), {(0, 0): N}),
     "special-doubles": Function(_special, (drawn(50, dtype="f8") / 4,)),
     "special-halves": Function(_special, (drawn(50, dtype="f2") / 4,)),
