@@ -183,6 +183,8 @@ def test_address_sanitizer_finds_it_too(tmp_path):
     """A leg by software that we did not write, in a process of its own."""
     place = compiler.sanitizer_library()
     code = """
+import ctypes
+import mmap
 import numpy as np
 from tests.gpu.test_machine import RIGHT, WRONG, Run, run_wrong
 from nagraph.backends.gpu.on_cpu.module import Module
@@ -190,6 +192,10 @@ kernel = WRONG[{name!r}][0]
 modules = {{"address": Module([*RIGHT.values(), kernel], "address")}}
 x = np.arange(128, dtype="i4")
 assert (Run(modules["address"], "reversed", [x], x).found.reshape(2, 64) == x.reshape(2, 64)[:, ::-1]).all()
+held = []
+for _ in range(64):  # memory that comes where stacks were may be written
+    held.append(mmap.mmap(-1, 1 << 20))
+    ctypes.memset(ctypes.addressof(ctypes.c_char.from_buffer(held[-1])), 1, 1 << 20)
 print("right", flush=True)
 run_wrong(modules, "address", kernel, 0)
 """

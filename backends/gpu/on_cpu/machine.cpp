@@ -317,6 +317,7 @@ struct Stacks {
     for (unsigned i = 0; i < count; i++) mprotect(stacks + i * STACK_NBYTES, PAGE, PROT_NONE);
   }
   ~Stacks() {
+    fibers::forget(stacks, nbytes);  // frames of fibers that never returned are marked, and the memory becomes somebody else's
     munmap(stacks, nbytes);
     stacks = nullptr;
   }
