@@ -19,6 +19,9 @@ from nagraph.export.to_c.words import C99, MATH
 from nagraph.ir.scalar import F32, F64
 from nagraph.ir.types import DTYPES, FLOATS, SHORT_NAMES, SIGNED
 from nagraph.models.workloads import workload
+from nagraph.testing import random_program
+from nagraph.testing.names import our_names
+from nagraph.testing.oracle import run as plain_run
 from tests.export.c_programs import COMPILERS, COMPILES, STRICT, Case, case, differences, run
 from tests.gpu.cases import TINY, op_cases
 from tests.support import WHOLE
@@ -199,6 +202,17 @@ def test_refusals_say_what_to_do_and_leave_nothing(tmp_path, wrong, said):
     with pytest.raises(ExportError) as caught:
         wrong(tmp_path / "x.c")
     assert said in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def test_a_function_that_nobody_calls_in_the_end_is_not_written():
+    for seed in (11, 12):  # their kernels have places by division, of which some are dropped
+        program = random_program(seed)
+        arrays = plain_run(program)
+        arrays = [arrays.native[i.name] for i in program.inputs]
+        graph = ng.trace(program.function({**our_names(), **program.sizes}), *arrays)
+        text = case(graph, arrays).file.source(False)
+        for name in re.findall(r"^static \w+ (\w+)\(", text, re.MULTILINE):
+            assert len(re.findall(rf"\b{name}\(", text)) > 1, name
 
 
 def test_sizes_may_be_given(tmp_path):

@@ -183,9 +183,10 @@ class CFile:
 
     def source(self, apart: bool) -> str:
         """The text of the file. apart: whether the arrays are in a header of their own."""
-        functions = self.context.functions
-        elementary = [f"{comment([_first_line(op)])}\n{_plain(tidy(t))}" for op, t in zip(functions.ops, functions.texts)]
-        kernels = [text for _, text in self.functions.values()]
+        functions, kernels = self.context.functions, [text for _, text in self.functions.values()]
+        called = "\n".join(kernels)  # what nobody wants in the end is in no kernel
+        elementary = [f"{comment([_first_line(op)])}\n{_plain(tidy(t))}" for op, t in zip(functions.ops, functions.texts)
+                      if mentioned(t.partition("(")[0].split()[-1], called)]
         code = "\n\n".join([*elementary, *kernels, self.body])
         late = [f"static {C99.memory_type(v.dtype)} {self.named['output', j]}[{max(1, v.type.size)}];"
                 for j, v in enumerate(self.graph.outputs) if j in self.donations and self.named["output", j] != self.named["donated", j]]
