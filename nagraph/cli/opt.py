@@ -1,4 +1,4 @@
-"""`nagraph opt TARGET -p PASSES`: runs passes on a graph and prints it, or writes it to a file."""
+"""`nagraph opt TARGET -p PASSES`: runs passes on a graph and prints it, or writes it to a file, in the text form or one of the exports."""
 
 from __future__ import annotations
 
@@ -6,20 +6,31 @@ import pathlib
 
 import click
 
+import nagraph as ng
 from nagraph.backends import find
 from nagraph.cli.targets import resolve
 from nagraph.errors import DataError
+from nagraph.export.forms import FORMS
+from nagraph.export.subject import ANY_SIZE_PASSES, GRAPH_PASSES
 from nagraph.files import write_atomically
+from nagraph.ir.named_graph import NamedGraph
 from nagraph.ir.printer import format_graph
 from nagraph.pipeline import Pipeline
 
+#: Exports of graphs as they are, by the endings of their files.
+WRITTEN = {FORMS[name].suffix: name for name in ("onnx", "stablehlo", "program")}
+
 
 def run(target: str, passes: str, backend: str, verify: bool, out: pathlib.Path | None) -> None:
-    if out is not None and out.suffix != ".ng":
-        raise DataError(f"{out} would hold a graph in the text form; name a file that ends in .ng")
-    graph = resolve(target).work.graph()
-    text = format_graph(Pipeline.parse(passes or find(backend).pipeline, verify=verify)(graph))
+    if out is not None and out.suffix not in (".ng", *WRITTEN):
+        raise DataError(f"{out} would hold a graph; name a file that ends in .ng, for the text form, or in {', '.join(WRITTEN)}")
+    given = resolve(target).work.graph()
+    usual = find(backend).pipeline if out is None or out.suffix == ".ng" else ANY_SIZE_PASSES if given.dims else GRAPH_PASSES
+    graph = Pipeline.parse(passes or usual, verify=verify)(given)
     if out is None:
-        click.echo(text)
+        click.echo(format_graph(graph))
+    elif out.suffix == ".ng":
+        write_atomically(out, f"{format_graph(graph)}\n".encode(), DataError)
     else:
-        write_atomically(out, f"{text}\n".encode(), DataError)
+        named = NamedGraph(graph, given.input_names, given.output_names) if isinstance(given, NamedGraph) else graph
+        getattr(ng.export, WRITTEN[out.suffix])(named, out, optimised=False)

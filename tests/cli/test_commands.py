@@ -138,6 +138,16 @@ def test_opt_runs_passes_on_a_file(tmp_path: pathlib.Path) -> None:
     assert ng.parse(run("opt", tmp_path / "twice.ng").out) == Pipeline.parse(find().pipeline)(ng.parse(GRAPH))
 
 
+def test_opt_writes_the_forms_that_hold_graphs(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "twice.ng").write_text(GRAPH)
+    for name in ("a.ngx", "a.mlir"):
+        assert run("opt", tmp_path / "twice.ng", "-p", "cse", "-o", tmp_path / name).code == 0
+    assert ng.load_program(tmp_path / "a.ngx").graph == Pipeline.parse("cse")(ng.parse(GRAPH))
+    assert (tmp_path / "a.mlir").read_text().count("stablehlo.tanh") == 1
+    done = run("opt", tmp_path / "twice.ng", "-o", tmp_path / "a.txt")
+    assert done.code != 0 and "name a file that ends in .ng, for the text form, or in .onnx, .mlir, .ngx" in done.err
+
+
 def test_opt_reads_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(GRAPH))
     assert run("opt", "-", "-p", "cse,dce").out == f"{Pipeline.parse('cse,dce')(ng.parse(GRAPH))}\n"
