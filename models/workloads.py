@@ -43,6 +43,11 @@ class Workload:
         """The function's graph as it is traced."""
         return ng.trace(self.make(None, None), *self.arguments)
 
+    def known_graph(self) -> Any:
+        """The graph, whose sizes must be known to compile it."""
+        self._check_known()
+        return self.graph()
+
     def lower(self, backend: str | None = None, threads: int | None = None) -> Any:
         """The compiled function (graph and executable), not run."""
         self._check_known()

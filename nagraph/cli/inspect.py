@@ -22,7 +22,7 @@ def run(target: str, name: str | None, train: bool, layers: int | None, pipeline
         machine: str | None, source: str | None, diff: bool, why: bool, rows: int) -> None:
     if name is not None:
         passes.load(name)
-    graph = resolve(target, "train" if train else None, layers, usual_layers=1).work.graph()
+    graph = resolve(target, "train" if train else None, layers, usual_layers=1).work.known_graph()
     if why:
         _tell_why(graph, pipeline or find(backend).pipeline, rows)
         return

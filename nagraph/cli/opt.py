@@ -11,7 +11,6 @@ from nagraph.backends import find
 from nagraph.cli.targets import resolve
 from nagraph.errors import DataError
 from nagraph.export.forms import FORMS
-from nagraph.export.subject import ANY_SIZE_PASSES, GRAPH_PASSES
 from nagraph.files import write_atomically
 from nagraph.ir.named_graph import NamedGraph
 from nagraph.ir.printer import format_graph
@@ -25,8 +24,10 @@ def run(target: str, passes: str, backend: str, verify: bool, out: pathlib.Path 
     if out is not None and out.suffix not in (".ng", *WRITTEN):
         raise DataError(f"{out} would hold a graph; name a file that ends in .ng, for the text form, or in {', '.join(WRITTEN)}")
     given = resolve(target).work.graph()
-    usual = find(backend).pipeline if out is None or out.suffix == ".ng" else ANY_SIZE_PASSES if given.dims else GRAPH_PASSES
-    graph = Pipeline.parse(passes or usual, verify=verify)(given)
+    if out is not None and out.suffix in WRITTEN and not passes:
+        getattr(ng.export, WRITTEN[out.suffix])(given, out, optimised=True)
+        return
+    graph = Pipeline.parse(passes or find(backend).pipeline, verify=verify)(given)
     if out is None:
         click.echo(format_graph(graph))
     elif out.suffix == ".ng":

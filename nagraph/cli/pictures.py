@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nagraph.errors import DataError
+from nagraph.errors import CheckpointError, DataError
 from nagraph.files import write_atomically
 from nagraph.models.training.task import Grid
 
@@ -28,7 +28,7 @@ def _figure(width: float, height: float) -> Any:
 def _write(figure: Any, path: pathlib.Path) -> pathlib.Path:
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=150)
-    write_atomically(path, data.getvalue(), DataError)
+    write_atomically(path, data.getvalue(), CheckpointError)
     return path
 
 

@@ -34,6 +34,7 @@ import nagraph as ng
 from nagraph.errors import DataError, NagraphError, ParseError, SizeError
 from nagraph.files import read_text
 from nagraph.ir.location import Location, located, user_frames
+from nagraph.ir.named_graph import NamedGraph
 from nagraph.ir.sizes import described
 from nagraph.ir.types import DTYPES
 from nagraph.models import CLASSES
@@ -65,17 +66,18 @@ class GraphWork:
         return self.given
 
     def executable(self, backend: str | None = None, threads: int | None = None) -> Any:
-        return ng.compile(self._known(), backend=backend, threads=threads)
+        return ng.compile(self.known_graph(), backend=backend, threads=threads)
 
     def arrays(self) -> list[np.ndarray[Any, Any]]:
-        return random_arrays([v.type for v in self._known().inputs])
+        return random_arrays([v.type for v in self.known_graph().inputs])
 
-    def _known(self) -> Any:
-        """The graph, whose sizes must be known to run it."""
+    def known_graph(self) -> Any:
+        """The graph, whose sizes must be known to compile it."""
         if self.given.dims:
             shown = ", ".join(f"{d.name}={max(d.min, 2)}" for d in self.given.dims)
+            file = "program.ngx" if self.program else "model.onnx" if isinstance(self.given, NamedGraph) else "graph.ng"
             raise DataError(f"graph {self.given.name} leaves sizes open ({described(self.given.dims)}); say how large they are, as in "
-                            f"'{'program.ngx' if self.program else 'graph.ng'}({shown})'")
+                            f"'{file}({shown})'")
         return self.given
 
     def calls(self, backend: str | None = None, threads: int | None = None) -> Callable[[], Any]:
