@@ -1,7 +1,7 @@
 """Models as PyTorch exports them, imported, beside ONNX Runtime: `python tests/benchmarks/imported_models.py [MODEL ...]`.
 
 The eight architectures of `tests/oracles/onnx_backend/exported.py` at middling sizes, with random weights, two threads.
-Calls alternate in one process, so that what disturbs one disturbs the other; a ratio above 1 says that nagraph is faster.
+Blocks of calls alternate in one process, so that what disturbs one disturbs the other; a ratio above 1 says that nagraph is faster.
 Needs torch, onnxscript, transformers and onnxruntime. Exports are kept in --folder: making them takes most of the time.
 """
 
@@ -45,19 +45,25 @@ SIZED = {
                            "logits", use_cache=False), (ids(1000, 2, 32),)),
 }
 assert SIZED.keys() == MODELS.keys()
+#: Calls of a block, and seconds before one.
+BLOCK, PAUSE = 8, 0.05
 
 
 def best_and_median(seconds, *calls):
-    """For each call the best time and the median of those that fit into so many seconds of alternating calls, at least five of each."""
+    """For each call the best time and the median, of blocks of calls that alternate for so many seconds, five blocks of each at least.
+
+    Before a block nothing runs for a while: threads of the other side may still look for work, on cores that this one wants.
+    """
     times = [[] for _ in calls]
-    for call in calls:
-        call()
     end = time.perf_counter() + seconds
-    while len(times[0]) < 5 or time.perf_counter() < end:
+    while len(times[0]) < 5 * BLOCK or time.perf_counter() < end:
         for call, found in zip(calls, times):
-            start = time.perf_counter()
+            time.sleep(PAUSE)
             call()
-            found.append(time.perf_counter() - start)
+            for _ in range(BLOCK):
+                start = time.perf_counter()
+                call()
+                found.append(time.perf_counter() - start)
     return [(min(t) * 1e3, statistics.median(t) * 1e3) for t in times]
 
 
