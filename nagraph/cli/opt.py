@@ -23,10 +23,13 @@ WRITTEN = {FORMS[name].suffix: name for name in ("onnx", "stablehlo", "program")
 def run(target: str, passes: str, backend: str, verify: bool, out: pathlib.Path | None) -> None:
     if out is not None and out.suffix not in (".ng", *WRITTEN):
         raise DataError(f"{out} would hold a graph; name a file that ends in .ng, for the text form, or in {', '.join(WRITTEN)}")
-    given = resolve(target).work.graph()
+    work = resolve(target).work
+    given = work.graph()
     if out is not None and out.suffix in WRITTEN and not passes:
         getattr(ng.export, WRITTEN[out.suffix])(given, out, optimised=True)
         return
+    if not passes:  # a backend's own end with those that want sizes to be known
+        given = work.known_graph()
     graph = Pipeline.parse(passes or find(backend).pipeline, verify=verify)(given)
     if out is None:
         click.echo(format_graph(graph))

@@ -64,7 +64,9 @@ def test_bench_times_onnx_runtime_beside(target: str, tmp_path: pathlib.Path) ->
 
 def test_wrong_sizes_are_told_in_a_sentence(target: str) -> None:
     path = target.partition("(")[0]
-    assert "leaves sizes open (batch from 1); say how large they are, as in 'model.onnx(batch=2)'" in run("inspect", path).one_sentence()
+    for command in ("inspect", "opt"):
+        told = run(command, path).one_sentence()
+        assert "leaves sizes open (batch from 1); say how large they are, as in 'model.onnx(batch=2)'" in told
     assert "'batch' gives no size its number; write batch=2" in run("inspect", f"{path}(batch)").one_sentence()
     assert "sizes names 'time'" in run("inspect", f"{path}(batch=2, time=3)").one_sentence()
     assert "none.onnx does not exist" in run("inspect", "none.onnx").one_sentence()
